@@ -1,0 +1,33 @@
+# make demo · make test · make check · make clean.   Needs Python >= 3.10 and make; everything else goes into .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BUNDLE ?= lesion_unet
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Small tensors: more threads than that only get in each other's way.
+TEST_THREADS ?= 1
+TEST_WORKERS ?= 2
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.runtime
+	$(BIN)/python -m monai_ext demo --bundle bundles/$(BUNDLE) --output_dir demo/$(BUNDLE)
+
+test: check
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_WORKERS)
+
+check: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(VENV)/.runtime: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.runtime
+	$(PIP) -e ".[test]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo

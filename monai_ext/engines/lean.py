@@ -1,0 +1,148 @@
+"""MONAI's supervised engines with nothing per sample in the loop: whole batches, plain tensors, mixed precision.
+
+MONAI decollates every batch into items and runs post-processing and metrics item by item, which costs more than the
+step of a small network (8 to 14 ms against 0.2 ms an iteration at batch 16). Here metrics see batches, and bfloat16
+autocast and channels_last memory are used where the hardware gains by them, on CPUs as well as on CUDA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.utils import CommonKeys as Keys
+from torch import Tensor, nn
+
+from monai_ext.engines.averaging import ModelEMA
+from monai_ext.engines.precision import autocast, autocast_dtype
+
+__all__ = ["LeanEvaluator", "LeanTrainer"]
+
+
+class LeanTrainer(SupervisedTrainer):
+    """`monai.engines.SupervisedTrainer` without per-sample work, with bfloat16 and channels_last where they pay.
+
+    The engine's output holds image, label, prediction (logits, float32) and loss as whole batches on the device; a
+    handler that reads the loss as a number makes the host wait, so read it every n iterations. A loader with a
+    `set_epoch` method is told the epoch (0 for the first) before each one, which makes a resumed run draw the same
+    batches as an uninterrupted one.
+
+    Args:
+        device, max_epochs, train_data_loader, network, optimizer, loss_function: as in MONAI; the loss is computed
+            in float32 outside autocast.
+        precision: `"auto"`, `"bf16"` or `"fp32"`, see `autocast_dtype`.
+        channels_last: keep network and images (B, C, H, W) in channels_last memory.
+        average: weights averaged over the steps, updated after each of them.
+        max_grad_norm: clip the gradient to this Euclidean norm; None does not clip.
+        kwargs: handed on to `SupervisedTrainer`; `decollate` is False and `optim_set_to_none` True unless given.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | str,
+        max_epochs: int,
+        train_data_loader: Iterable,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss_function: Any,
+        *,
+        precision: str = "auto",
+        channels_last: bool = True,
+        average: ModelEMA | None = None,
+        max_grad_norm: float | None = None,
+        **kwargs: Any,
+    ):
+        kwargs = {"decollate": False, "optim_set_to_none": True} | kwargs
+        super().__init__(device, max_epochs, train_data_loader, network, optimizer, loss_function, **kwargs)
+        self.dtype = autocast_dtype(device, precision)
+        self.average = average
+        self.max_grad_norm = max_grad_norm
+        self.memory_format = _memory_format(network, channels_last)
+        if hasattr(train_data_loader, "set_epoch"):
+            self.add_event_handler(Events.EPOCH_STARTED, _tell_epoch)
+
+    def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Tensor]) -> dict[str, Tensor]:
+        inputs, targets, args, kwargs = _unpack(engine, batchdata)
+        inputs = _laid_out(inputs, self.memory_format)
+        engine.state.output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
+
+        engine.network.train()
+        engine.optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
+        with autocast(engine.state.device, self.dtype):
+            prediction = engine.inferer(inputs, engine.network, *args, **kwargs)
+        engine.state.output[Keys.PRED] = _as_float32(prediction)
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        loss = engine.loss_function(engine.state.output[Keys.PRED], targets).mean()
+        engine.state.output[Keys.LOSS] = loss
+        engine.fire_event(IterationEvents.LOSS_COMPLETED)
+        loss.backward()
+        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_grad_norm)
+        engine.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(engine.network)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output
+
+
+class LeanEvaluator(SupervisedEvaluator):
+    """`monai.engines.SupervisedEvaluator` with the precision and memory layout of `LeanTrainer`, on whole batches.
+
+    `decollate` is False unless given; hand it True to post-process item by item, for instance at each image's own size.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | str,
+        val_data_loader: Iterable,
+        network: nn.Module,
+        *,
+        precision: str = "auto",
+        channels_last: bool = True,
+        **kwargs: Any,
+    ):
+        super().__init__(device, val_data_loader, network, **({"decollate": False} | kwargs))
+        self.dtype = autocast_dtype(device, precision)
+        self.memory_format = _memory_format(network, channels_last)
+
+    def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Tensor]) -> dict[str, Tensor]:
+        inputs, targets, args, kwargs = _unpack(engine, batchdata)
+        inputs = _laid_out(inputs, self.memory_format)
+        engine.state.output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
+        with engine.mode(engine.network), autocast(engine.state.device, self.dtype):
+            prediction = engine.inferer(inputs, engine.network, *args, **kwargs)
+        engine.state.output[Keys.PRED] = _as_float32(prediction)
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output
+
+
+def _tell_epoch(engine: SupervisedTrainer) -> None:
+    engine.data_loader.set_epoch(engine.state.epoch - 1)
+
+
+def _unpack(engine: Any, batchdata: dict[str, Tensor]) -> tuple[Tensor, Tensor | None, tuple, dict]:
+    batch = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
+    return (*batch, (), {}) if len(batch) == 2 else batch
+
+
+def _memory_format(network: nn.Module, channels_last: bool) -> torch.memory_format | None:
+    if not channels_last:
+        return None
+    network.to(memory_format=torch.channels_last)
+    return torch.channels_last
+
+
+def _laid_out(images: Tensor, memory_format: torch.memory_format | None) -> Tensor:
+    if memory_format is None or images.ndim != 4:
+        return images
+    return images.contiguous(memory_format=memory_format)
+
+
+def _as_float32(prediction: Any) -> Any:
+    return prediction.float() if isinstance(prediction, Tensor) else prediction

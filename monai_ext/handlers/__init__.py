@@ -1,0 +1,23 @@
+from monai_ext.handlers.checkpoints import BestCheckpoint, FinalCheckpoint, NonFiniteLossGuard, ResumeHandler, load_checkpoint
+from monai_ext.handlers.normalisation import BatchNormUnfolder
+from monai_ext.handlers.pictures import PredictionWriter, SegmentationPictures
+from monai_ext.handlers.records import EpochTable, RunRecord, TrainingProgress
+from monai_ext.handlers.scores import CaseTable, MeanSegmentationScores
+from monai_ext.handlers.sizes import ProgressiveSize
+
+__all__ = [
+    "BatchNormUnfolder",
+    "BestCheckpoint",
+    "CaseTable",
+    "EpochTable",
+    "FinalCheckpoint",
+    "MeanSegmentationScores",
+    "NonFiniteLossGuard",
+    "PredictionWriter",
+    "ProgressiveSize",
+    "ResumeHandler",
+    "RunRecord",
+    "SegmentationPictures",
+    "TrainingProgress",
+    "load_checkpoint",
+]

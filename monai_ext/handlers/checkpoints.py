@@ -1,0 +1,228 @@
+"""Checkpoints that survive: the best weights of a run, and everything that a run needs to go on where it stopped."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from monai_ext.errors import NonFiniteLossError
+from monai_ext.files import atomic_path
+from monai_ext.settings import as_bool
+
+__all__ = ["BestCheckpoint", "FinalCheckpoint", "NonFiniteLossGuard", "ResumeHandler", "load_checkpoint"]
+
+_logger = logging.getLogger(__name__)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What `torch.save` wrote to `path`, on the CPU, read with `weights_only=True`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or holds more than tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at '{path}': train first, or name another with --ckpt_path.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError) as error:
+        raise ValueError(f"checkpoint '{path}' is damaged and cannot be read ({error}).") from error
+
+
+class NonFiniteLossGuard:
+    """Stops training with a `NonFiniteLossError` when the loss is NaN or infinite, before anything is saved.
+
+    The check is accumulated on the device and read every `interval` iterations and at the end of each epoch. List it
+    before the handlers that validate and save.
+
+    Args:
+        interval: iterations between two readings; each one makes the host wait for the device.
+    """
+
+    def __init__(self, interval: int = 10):
+        self.interval = interval
+        self._finite: torch.Tensor | None = None
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._accumulate)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self._check)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._check)
+
+    def _accumulate(self, engine: Engine) -> None:
+        finite = torch.isfinite(engine.state.output["loss"].detach())
+        self._finite = finite if self._finite is None else self._finite & finite
+
+    def _check(self, engine: Engine) -> None:
+        if self._finite is not None and not bool(self._finite):
+            raise NonFiniteLossError(
+                f"the training loss became NaN or infinite in epoch {engine.state.epoch}, at or shortly before "
+                f"iteration {engine.state.iteration}: lower --learning_rate or set --max_grad_norm 1; checkpoints "
+                "written so far are of earlier epochs and intact."
+            )
+        self._finite = None
+
+
+class BestCheckpoint:
+    """Saves the network's weights when the evaluator finds a new best key metric; for the evaluator's handlers.
+
+    Unlike MONAI's `CheckpointSaver` it goes by `engine.state.best_metric`, which `ResumeHandler` restores, so a resumed
+    run never replaces better weights by worse ones.
+
+    Args:
+        network: whose state dict is saved.
+        path: the file, replaced at once or not at all.
+    """
+
+    def __init__(self, network: nn.Module, path: str | Path):
+        self.network = network
+        self.path = Path(path)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save_if_best)
+
+    def _save_if_best(self, engine: Engine) -> None:
+        if engine.state.best_metric_epoch == engine.state.epoch:
+            _save(_on_cpu(self.network), self.path)
+
+
+class FinalCheckpoint:
+    """Saves the network's weights when training ends: weights that the validation data had no part in choosing.
+
+    A run interrupted before its last epoch writes none.
+
+    Args:
+        network: whose state dict is saved.
+        path: the file, replaced at once or not at all.
+    """
+
+    def __init__(self, network: nn.Module, path: str | Path):
+        self.network = network
+        self.path = Path(path)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.COMPLETED, self._save_if_done)
+
+    def _save_if_done(self, engine: Engine) -> None:
+        if engine.state.epoch == engine.state.max_epochs:
+            _save(_on_cpu(self.network), self.path)
+
+
+class ResumeHandler:
+    """Saves the whole state of a training run after each epoch and, asked to, continues from it.
+
+    The state is that of `objects`, of the random generators (torch, CUDA, NumPy, Python), the epoch, and the
+    evaluator's best metric. Together with a loader that draws by (seed, epoch), as `LeanTrainer` tells it, a run that
+    was killed at any moment ends with the weights of an uninterrupted one. List it after `ValidationHandler`.
+
+    Args:
+        path: the checkpoint, e.g. `<output_dir>/last.pt`; replaced at once or not at all.
+        objects: name -> anything with `state_dict` and `load_state_dict`.
+        evaluator: the validation engine whose best metric is kept.
+        resume: continue from `path` if it is there. Otherwise the run refuses to start over an existing one.
+        interval: epochs between two saves; the last epoch is always saved.
+
+    Raises:
+        FileExistsError: (when the run starts) `path` exists and `resume` is False.
+        ValueError: (when the run starts) the checkpoint is damaged or belongs to other objects.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        objects: Mapping[str, Any],
+        *,
+        evaluator: Engine | None = None,
+        resume: bool | str = False,
+        interval: int = 1,
+    ):
+        self.path = Path(path)
+        self.objects = dict(objects)
+        self.evaluator = evaluator
+        self.resume = as_bool(resume, "resume")
+        self.interval = interval
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
+
+    def _start(self, engine: Engine) -> None:
+        if not self.path.exists():
+            return
+        if not self.resume:
+            raise FileExistsError(
+                f"'{self.path.parent}' already holds a run: continue it with --resume true, or choose another --output_dir."
+            )
+        state = load_checkpoint(self.path)
+        if set(state.get("objects", ())) != set(self.objects):
+            raise ValueError(
+                f"checkpoint '{self.path}' holds {sorted(state.get('objects', ()))}, this run has "
+                f"{sorted(self.objects)}: it comes from another configuration."
+            )
+        try:
+            for name, part in self.objects.items():
+                part.load_state_dict(state["objects"][name])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ValueError(f"checkpoint '{self.path}' does not fit this configuration: {error}") from error
+        engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
+        if self.evaluator is not None:
+            self.evaluator.state.best_metric = state["best_metric"]
+            self.evaluator.state.best_metric_epoch = state["best_metric_epoch"]
+        _set_random_state(state["random"])
+        _logger.info(f"resumed from '{self.path}' after epoch {engine.state.epoch} of {engine.state.max_epochs}")
+
+    def _epoch_completed(self, engine: Engine) -> None:
+        if engine.state.epoch % self.interval and engine.state.epoch != engine.state.max_epochs:
+            return
+        evaluator_state = self.evaluator.state if self.evaluator is not None else None
+        _save(
+            {
+                "objects": {name: part.state_dict() for name, part in self.objects.items()},
+                "epoch": engine.state.epoch,
+                "iteration": engine.state.iteration,
+                "best_metric": getattr(evaluator_state, "best_metric", -1),
+                "best_metric_epoch": getattr(evaluator_state, "best_metric_epoch", -1),
+                "random": _random_state(),
+            },
+            self.path,
+        )
+
+
+def _save(state: Mapping[str, Any], path: Path) -> None:
+    with atomic_path(path) as temporary:
+        torch.save(dict(state), temporary)
+
+
+def _on_cpu(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.cpu() for name, value in network.state_dict().items()}
+
+
+def _random_state() -> dict[str, Any]:
+    """States of all generators as tensors and plain values, so that they can be read with `weights_only=True`."""
+    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - MONAI draws from this generator
+    version, python_state, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached),
+        "python": (version, list(python_state), gauss),
+    }
+
+
+def _set_random_state(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    version, python_state, gauss = state["python"]
+    random.setstate((version, tuple(python_state), gauss))

@@ -1,0 +1,47 @@
+"""Pictures of segmentations: contours on images, probability maps, grids. Arrays are uint8 RGB (H, W, 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from skimage.segmentation import find_boundaries
+
+__all__ = ["PREDICTION_COLOUR", "TRUTH_COLOUR", "contour", "heat_map", "picture_grid"]
+
+# Okabe-Ito: told apart with every kind of colour vision, and seen on skin as well as on grey.
+TRUTH_COLOUR = (0, 158, 115)
+PREDICTION_COLOUR = (230, 159, 0)
+
+Picture = NDArray[np.uint8]
+
+
+def contour(picture: Picture, mask: NDArray[np.bool_], colour: Sequence[int]) -> Picture:
+    """`picture` with the outline of `mask` (H, W) drawn in `colour`, about 1/200 of the longer side wide."""
+    width = max(1, round(max(mask.shape) / 200))
+    line = find_boundaries(mask, mode="thick")
+    for _ in range(width - 1):
+        line = find_boundaries(line, mode="thick") | line
+    drawn = picture.copy()
+    drawn[line] = colour
+    return drawn
+
+
+def heat_map(probability: NDArray[np.floating]) -> Picture:
+    """Probabilities (H, W) in [0, 1] in matplotlib's perceptually uniform colours `magma`."""
+    colours = matplotlib.colormaps["magma"](np.clip(probability, 0, 1))[..., :3]
+    return np.round(colours * 255).astype(np.uint8)
+
+
+def picture_grid(rows: Sequence[Sequence[Picture]], *, gap: int = 4) -> Picture:
+    """Pictures of one size laid out in rows, `gap` white pixels apart."""
+    height, width = rows[0][0].shape[:2]
+    columns = max(map(len, rows))
+    grid = np.full((len(rows) * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    for r, row in enumerate(rows):
+        for c, picture in enumerate(row):
+            top, left = r * (height + gap), c * (width + gap)
+            grid[top : top + height, left : left + width] = picture
+    return grid

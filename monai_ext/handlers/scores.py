@@ -1,0 +1,104 @@
+"""Segmentation scores as an Ignite metric, and as a table of cases."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.handlers import IgniteMetricHandler, from_engine
+
+from monai_ext.files import atomic_path
+from monai_ext.metrics.segmentation import SEGMENTATION_SCORES, SegmentationScores, confusion_counts, segmentation_scores
+
+__all__ = ["CaseTable", "MeanSegmentationScores"]
+
+
+class MeanSegmentationScores(IgniteMetricHandler):
+    """Mean over images of every score of `SEGMENTATION_SCORES`, from one count per batch on the device.
+
+    The value of the metric is the score `key`, so that it can be the engine's key metric; the others go into
+    `engine.state.metrics` under the metric's name with its end replaced: `val_mean_dice` has `val_mean_jaccard` beside it.
+
+    Args:
+        key: the score that is the metric's value.
+        threshold: see `SegmentationScores`; the default fits logits.
+        output_transform: the engine's output -> (prediction, label).
+
+    Raises:
+        ValueError: `key` is not a known score.
+    """
+
+    def __init__(self, key: str = "dice", *, threshold: float = 0.0, output_transform: Callable | None = None):
+        if key not in SEGMENTATION_SCORES:
+            raise ValueError(f"key={key!r} is not a segmentation score: choose one of {SEGMENTATION_SCORES}.")
+        super().__init__(
+            metric_fn=SegmentationScores(threshold),
+            output_transform=output_transform or from_engine(["pred", "label"]),
+            save_details=False,
+        )
+        self.key = key
+
+    def compute(self) -> float:
+        scores = self.metric_fn.aggregate()
+        if self._engine is not None and self._name is not None:
+            prefix = self._name.removesuffix(self.key)
+            others = {f"{prefix}{name}": value for name, value in scores.items() if name != self.key}
+            self._engine.state.metrics.update(others)
+        return scores[self.key]
+
+
+class CaseTable:
+    """Writes one row of scores per image to a CSV file when the engine's epoch ends, at once or not at all.
+
+    For evaluators that decollate: each item's prediction must have its label's size, so that scores refer to the
+    pixels of the original mask. Columns: the columns asked for, then `SEGMENTATION_SCORES`.
+
+    Args:
+        path: the CSV file.
+        columns: keys of the batch items to write first, the identity of the case before all.
+        groups: identity -> group, written as the column `group`; cases of one group (near duplicates, one patient) are
+            not independent, and statistics must take them together.
+        threshold: foreground is `prediction > threshold`: 0.5 for probabilities.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        columns: Sequence[str] = ("id",),
+        groups: Mapping[str, str] | None = None,
+        threshold: float = 0.5,
+    ):
+        self.path = Path(path)
+        self.columns = tuple(columns)
+        self.groups = groups
+        self.threshold = threshold
+        self.rows: list[dict[str, Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda: self.rows.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _collect(self, engine: Engine) -> None:
+        for item, output in zip(engine.state.batch, engine.state.output):
+            prediction, label = output["pred"][None] > self.threshold, output["label"][None] > 0.5
+            scores = segmentation_scores(confusion_counts(prediction, label.to(prediction.device)))
+            row = {name: item[name] for name in self.columns}
+            if self.groups is not None:
+                row["group"] = self.groups[row[self.columns[0]]]
+            self.rows.append(row | {name: value.mean().item() for name, value in scores.items()})
+
+    def _write(self, engine: Engine) -> None:
+        with atomic_path(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            grouped = [] if self.groups is None else ["group"]
+            writer = csv.DictWriter(file, [*self.columns, *grouped, *SEGMENTATION_SCORES])
+            writer.writeheader()
+            writer.writerows(_rounded(row) for row in sorted(self.rows, key=lambda row: str(row[self.columns[0]])))
+
+
+def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()}

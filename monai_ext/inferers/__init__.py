@@ -1,0 +1,3 @@
+from monai_ext.inferers.flip import FlipInferer
+
+__all__ = ["FlipInferer"]

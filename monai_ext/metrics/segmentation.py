@@ -1,0 +1,114 @@
+"""Scores of binary segmentations, per image, from one count of true and false positives and negatives.
+
+Every convention is fixed here. With TP, FP, FN, TN counted over the pixels of one channel of one image:
+
+    dice = 2 TP / (2 TP + FP + FN)        jaccard = TP / (TP + FP + FN)
+    precision = TP / (TP + FP)            sensitivity = TP / (TP + FN)        specificity = TN / (TN + FP)
+    threshold_jaccard = jaccard if jaccard >= 0.65 else 0                     (ISIC 2018 challenge, task 1)
+    legacy_average_precision = R P + (1 - P) q                                (R sensitivity, P precision, q predicted fraction)
+
+A quotient 0/0 is 1 where the prediction is right in every pixel and 0 elsewhere; so an empty prediction of an empty
+truth scores 1 (the ISIC rule). Means are over images, each image counting once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.metrics import CumulativeIterationMetric
+from torch import Tensor
+
+__all__ = ["SEGMENTATION_SCORES", "SegmentationScores", "confusion_counts", "segmentation_scores"]
+
+SEGMENTATION_SCORES = (
+    "dice",
+    "jaccard",
+    "precision",
+    "sensitivity",
+    "specificity",
+    "threshold_jaccard",
+    "legacy_average_precision",
+)
+ISIC_JACCARD_THRESHOLD = 0.65
+
+
+def confusion_counts(prediction: Tensor, truth: Tensor) -> Tensor:
+    """Pixels counted as TP, FP, FN, TN: int64 (B, C, 4).
+
+    Args:
+        prediction: binary masks (B, C, *spatial); any dtype, non-zero is foreground.
+        truth: binary masks of the same shape.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if prediction.shape != truth.shape:
+        raise ValueError(f"prediction {tuple(prediction.shape)} and truth {tuple(truth.shape)} differ in shape.")
+    predicted, true = (prediction != 0).flatten(2), (truth != 0).flatten(2)
+    both = (predicted & true).sum(-1)
+    predicted_sum, true_sum = predicted.sum(-1), true.sum(-1)
+    neither = predicted.shape[-1] - predicted_sum - true_sum + both
+    return torch.stack([both, predicted_sum - both, true_sum - both, neither], dim=-1)
+
+
+def segmentation_scores(counts: Tensor) -> dict[str, Tensor]:
+    """The scores of `SEGMENTATION_SCORES` by name, each (...) in float64, from counts TP, FP, FN, TN (..., 4).
+
+    >>> scores = segmentation_scores(torch.tensor([3, 1, 2, 10]))
+    >>> round(scores["dice"].item(), 4), scores["precision"].item(), scores["sensitivity"].item()
+    (0.6667, 0.75, 0.6)
+    """
+    tp, fp, fn, tn = counts.double().unbind(-1)
+    perfect = ((fp + fn) == 0).double()
+
+    def quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
+        return torch.where(denominator > 0, numerator / denominator.clamp(min=1), perfect)
+
+    jaccard = quotient(tp, tp + fp + fn)
+    precision, sensitivity = quotient(tp, tp + fp), quotient(tp, tp + fn)
+    predicted_fraction = quotient(tp + fp, tp + fp + fn + tn)
+    return {
+        "dice": quotient(2 * tp, 2 * tp + fp + fn),
+        "jaccard": jaccard,
+        "precision": precision,
+        "sensitivity": sensitivity,
+        "specificity": quotient(tn, tn + fp),
+        "threshold_jaccard": torch.where(jaccard >= ISIC_JACCARD_THRESHOLD, jaccard, torch.zeros_like(jaccard)),
+        "legacy_average_precision": sensitivity * precision + (1 - precision) * predicted_fraction,
+    }
+
+
+class SegmentationScores(CumulativeIterationMetric):
+    """All of `SEGMENTATION_SCORES` as a MONAI metric; counts stay on the device until they are read.
+
+    Called with masks (B, C, *spatial) or with a list of (C, *spatial) of differing sizes. `aggregate` returns the mean
+    over images (and channels) by name, `per_image` the tensors behind it.
+
+    Args:
+        threshold: applied to the prediction as `prediction > threshold`: 0 for logits, 0.5 for probabilities.
+    """
+
+    def __init__(self, threshold: float = 0.0):
+        super().__init__()
+        self.threshold = threshold
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
+        if y is None:
+            raise ValueError("SegmentationScores compares a prediction with a truth: y is None.")
+        return confusion_counts(y_pred > self.threshold, y > 0.5)
+
+    def per_image(self) -> dict[str, Tensor]:
+        """Scores by name, each (N, C), of the N images seen since `reset`, over all ranks.
+
+        Raises:
+            ValueError: no image has been seen.
+        """
+        counts = self.get_buffer()
+        if not isinstance(counts, Tensor) or counts.numel() == 0:
+            raise ValueError("no image has been scored: the validation set is empty.")
+        return segmentation_scores(counts)
+
+    def aggregate(self) -> dict[str, float]:  # type: ignore[override]
+        names, values = zip(*self.per_image().items())
+        return dict(zip(names, torch.stack([value.mean() for value in values]).tolist()))

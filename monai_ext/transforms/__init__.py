@@ -1,0 +1,4 @@
+from monai_ext.transforms.batch import BatchAugment
+from monai_ext.transforms.restore import RestoreSized
+
+__all__ = ["BatchAugment", "RestoreSized"]

@@ -1,0 +1,191 @@
+"""Spatial augmentation of whole batches: every map of a sample is one matrix (or one index), every batch one grid.
+
+Shapes: B batch, C channel, d = 2 or 3 spatial axes, *S the spatial shape. Vectors are ordered (x, y[, z]), x the last
+axis, as `torch.nn.functional.grid_sample` has them. Matrices act on pixels about the centre of the image, so a rotation
+is one for every aspect ratio, and map an output position to the source position that it shows.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Bound on displacement / spacing below which a cubic B-spline warp cannot fold (Choi and Lee 2000, theorem 1).
+INJECTIVE_DISPLACEMENT = {2: 0.48, 3: 0.40}
+
+
+def rotation_matrix(angles: Tensor) -> Tensor:
+    """Rotations, (n, d, d): counter-clockwise as displayed (x to the right, y down) for positive angles.
+
+    Args:
+        angles: radians, (n, 1) for d = 2; (n, 3) for d = 3, in the planes (x, y), (x, z), (y, z), in this order.
+    """
+    dims = 2 if angles.shape[1] == 1 else 3
+    result = torch.eye(dims, dtype=angles.dtype).repeat(angles.shape[0], 1, 1)
+    for angle, (first, second) in zip(angles.unbind(1), itertools.combinations(range(dims), 2), strict=True):
+        plane = torch.eye(dims, dtype=angles.dtype).repeat(angles.shape[0], 1, 1)
+        plane[:, first, first] = plane[:, second, second] = angle.cos()
+        plane[:, first, second], plane[:, second, first] = angle.sin(), -angle.sin()
+        result = plane @ result
+    return result
+
+
+def shear_matrix(shears: Tensor) -> Tensor:
+    """Shears, (n, d, d): ones on the diagonal, tan of `shears` (radians, (n, d (d - 1))) elsewhere, row by row."""
+    dims = 2 if shears.shape[1] == 2 else 3
+    result = torch.eye(dims, dtype=shears.dtype).repeat(shears.shape[0], 1, 1)
+    pairs = list(itertools.permutations(range(dims), 2))
+    result[:, [i for i, _ in pairs], [j for _, j in pairs]] = shears.tan()
+    return result
+
+
+def dihedral_matrix(flips: Tensor, turns: Tensor) -> Tensor:
+    """Flips, then quarter turns counter-clockwise in (x, y): signed permutations, (n, d, d) of -1, 0, 1.
+
+    Args:
+        flips: which axes (x, y[, z]) are mirrored, (n, d) of bool.
+        turns: number of quarter turns, (n,) of int.
+    """
+    count, dims = flips.shape
+    mirror = torch.diag_embed(1.0 - 2.0 * flips.to(torch.float64))
+    quarter = torch.eye(dims, dtype=torch.float64).repeat(count, 1, 1)
+    cosine = torch.tensor([1.0, 0.0, -1.0, 0.0], dtype=torch.float64)[turns % 4]
+    sine = torch.tensor([0.0, 1.0, 0.0, -1.0], dtype=torch.float64)[turns % 4]
+    quarter[:, 0, 0] = quarter[:, 1, 1] = cosine
+    quarter[:, 0, 1], quarter[:, 1, 0] = sine, -sine
+    return quarter @ mirror
+
+
+def source_matrix(forward: Tensor, translate: Tensor) -> Tensor:
+    """Output-to-source matrices, (n, d, d + 1), of a content that is shifted first and then mapped by `forward`.
+
+    Args:
+        forward: what happens to the content, in pixels about the centre, (n, d, d).
+        translate: shift of the content as a fraction of the size of each axis (x, y[, z]), (n, d). Kept in the last
+            column in the units of `grid_sample` (2 = the whole axis), so that it holds for every size.
+    """
+    return torch.cat([torch.linalg.inv(forward), -2.0 * translate[:, :, None]], dim=2)
+
+
+class DihedralIndex:
+    """Flips and quarter turns as index arithmetic: exact, on any data type, without interpolation.
+
+    Args:
+        size: spatial shape *S; quarter turns need the last two axes to be equal.
+        device: where the batches lie.
+    """
+
+    def __init__(self, size: Sequence[int], device: torch.device) -> None:
+        extents = list(reversed(size))
+        strides = [1]
+        for extent in extents[:-1]:
+            strides.append(strides[-1] * extent)
+        # flat source index = sum_i stride_i (sum_j Q_ij p_j + (extent_i - 1) [row i of Q is negative])
+        rows = zip(strides, extents, strict=True)
+        weights = [[stride] * len(size) + [stride * (extent - 1)] for stride, extent in rows]
+        self.weights = torch.tensor(weights, device=device)
+        self.positions = [torch.arange(extent, device=device) for extent in extents]
+
+    @staticmethod
+    def compile(matrix: Tensor) -> Tensor:
+        """Output-to-source form of signed permutations (n, d, d): (n, d, d + 1) of int64, last column: row negative."""
+        inverse = matrix.mT.round().to(torch.int64)
+        return torch.cat([inverse, (inverse.sum(2, keepdim=True) < 0).to(torch.int64)], dim=2)
+
+    def __call__(self, compiled: Tensor) -> Tensor:
+        """Flat source index of every output pixel, (B, prod S)."""
+        *coefficients, index = (compiled * self.weights).sum(1).unbind(1)
+        for coefficient, position in zip(reversed(coefficients), reversed(self.positions), strict=True):
+            index = index.unsqueeze(-1) + coefficient.view(-1, *[1] * index.ndim) * position
+        return index.flatten(1)
+
+
+def take_pixels(images: Tensor, index: Tensor) -> Tensor:
+    """Images whose pixels are picked by flat `index` (B, prod S), the same for every channel: (B, C, *S)."""
+    # gather does not know uint16, whose bits it may move as int16
+    flat = (images.view(torch.int16) if images.dtype == torch.uint16 else images).flatten(2)
+    return flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1)).view(images.shape).view(images.dtype)
+
+
+class SamplingGrid:
+    """Grids for `grid_sample` (pixel centres, align_corners=False) from matrices and B-spline displacements.
+
+    Args:
+        source_size: spatial shape of the images as decoded, whose pixels are square.
+        output_size: spatial shape of the result; both cover the same field of view.
+        cells: number of B-spline cells along each axis, 0 without displacement.
+        device: where the batches lie.
+    """
+
+    def __init__(
+        self, source_size: Sequence[int], output_size: Sequence[int], cells: int, device: torch.device
+    ) -> None:
+        extents = torch.tensor(list(reversed(source_size)), dtype=torch.float32)
+        # pixels to the units of grid_sample: A_ij size_j / size_i; the shift is in these units already
+        self.units = torch.cat([extents / extents[:, None], torch.ones(len(extents), 1)], dim=1).to(device)
+        self.positions = [((2 * torch.arange(n) + 1) / n - 1).to(device) for n in reversed(output_size)]
+        self.spline = [spline_weights(n, cells).to(device) for n in reversed(output_size)] if cells else []
+        self.displacement_units = (2.0 * extents.min() / extents).view(-1, *[1] * len(extents)).to(device)
+
+    def __call__(self, matrix: Tensor, control: Tensor | None = None) -> Tensor:
+        """Grid, (B, *S, d), a view of planes (x, y[, z]).
+
+        Args:
+            matrix: output to source, (B, d, d + 1), see `source_matrix`.
+            control: displacements of the B-spline's control points in fractions of the shorter side,
+                (B, d, cells + 3, ..., cells + 3); added to the source position.
+        """
+        *columns, grid = (matrix * self.units).unbind(2)
+        for column, position in zip(reversed(columns), reversed(self.positions), strict=True):
+            grid = grid.unsqueeze(-1) + column.view(*column.shape, *[1] * (grid.ndim - 2), 1) * position
+        if control is not None:
+            grid = grid.add_(self.displace(control))
+        return grid.movedim(1, -1)
+
+    def displace(self, control: Tensor) -> Tensor:
+        """Displacement field in the units of `grid_sample`, (B, d, *S)."""
+        field = control * self.displacement_units
+        for axis, weights in reversed(list(enumerate(self.spline))):  # x is the last axis: one matrix product each
+            field = (field.transpose(-1, -1 - axis) @ weights.mT).transpose(-1, -1 - axis)
+        return field
+
+
+def spline_weights(size: int, cells: int) -> Tensor:
+    """Weights of the uniform cubic B-spline with `cells` cells at `size` pixel centres, (size, cells + 3).
+
+    Rows are non-negative and sum to 1, so a field never exceeds its control points (Rueckert et al. 1999, eq. 1).
+    """
+    position = (torch.arange(size, dtype=torch.float64) + 0.5) / size * cells
+    cell = position.floor().clamp(max=cells - 1)
+    u = position - cell
+    basis = torch.stack([(1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, -3 * u**3 + 3 * u**2 + 3 * u + 1, u**3], dim=1) / 6
+    weights = torch.zeros(size, cells + 3, dtype=torch.float64)
+    return weights.scatter_(1, cell.long()[:, None] + torch.arange(4), basis).float()
+
+
+def resize(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Images resized with an antialiased linear filter, (B, C, *size); in 3-D by averaging areas when shrinking.
+
+    uint8 images stay uint8 (within 1 of exact) on a CPU, where that is three times faster; float32 elsewhere.
+    """
+    if tuple(images.shape[2:]) == tuple(size):
+        return images
+    if images.ndim == 5:
+        shrinks = all(new <= old for new, old in zip(size, images.shape[2:], strict=True))
+        return F.interpolate(images.float(), size=tuple(size), mode="area" if shrinks else "trilinear")
+    if images.dtype != torch.uint8 or images.device.type != "cpu":
+        images = images.float()
+    return F.interpolate(images, size=tuple(size), mode="bilinear", antialias=True)
+
+
+def resize_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
+    """Labels resized: integers (and bool) by the nearest pixel centre, soft (float) labels as `resize`."""
+    if tuple(labels.shape[2:]) == tuple(size):
+        return labels
+    if labels.is_floating_point():
+        return resize(labels, size)
+    return F.interpolate(labels.float(), size=tuple(size), mode="nearest-exact")

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.handlers import MeanDice, from_engine
+from torch import nn
+
+from monai_ext.engines import LeanEvaluator, LeanTrainer, ModelEMA, autocast_dtype
+from monai_ext.handlers import MeanSegmentationScores
+
+CPU = torch.device("cpu")
+
+
+class Batches:
+    """Three batches of images (4, 1, 8, 8) and labels that can be learned from them; records the epochs it was told."""
+
+    def __init__(self, seed: int = 0):
+        images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+        self.batches = [{"image": part, "label": (part > 0.5).float()} for part in images.split(4)]
+        self.epochs: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self):
+        return iter(self.batches)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 1, 1))
+
+
+def trained(trainer_class, **kwargs) -> tuple[nn.Module, object]:
+    net = network()
+    trainer = trainer_class(
+        CPU, 3, Batches(), net, torch.optim.SGD(net.parameters(), 0.1, momentum=0.9), nn.BCEWithLogitsLoss(), **kwargs
+    )
+    trainer.run()
+    return net, trainer
+
+
+def test_lean_trainer_in_float32_takes_the_steps_of_monais_trainer():
+    ours, _ = trained(LeanTrainer, precision="fp32")
+    theirs, _ = trained(SupervisedTrainer)
+    for name, value in ours.state_dict().items():
+        torch.testing.assert_close(value, theirs.state_dict()[name], rtol=1e-4, atol=1e-6)
+
+
+def test_lean_trainer_keeps_batches_whole_and_the_loss_a_tensor():
+    _, trainer = trained(LeanTrainer)
+    assert trainer.state.output["pred"].shape == (4, 1, 8, 8)
+    assert trainer.state.output["loss"].ndim == 0
+
+
+def test_the_loader_is_told_each_epoch_counting_from_zero():
+    _, trainer = trained(LeanTrainer)
+    assert trainer.data_loader.epochs == [0, 1, 2]
+
+
+def test_bf16_computes_in_bfloat16_and_returns_float32_logits():
+    seen = []
+
+    def spy(module, inputs, output):
+        seen.append(output.dtype)
+
+    net = network()
+    net[0].register_forward_hook(spy)
+    trainer = LeanTrainer(
+        CPU, 1, Batches(), net, torch.optim.SGD(net.parameters(), 0.1), nn.BCEWithLogitsLoss(), precision="bf16"
+    )
+    trainer.run()
+    assert set(seen) == {torch.bfloat16}
+    assert trainer.state.output["pred"].dtype == torch.float32
+
+
+def test_gradient_clipping_bounds_the_step():
+    net = network()
+    before = copy.deepcopy(net.state_dict())
+    optimizer = torch.optim.SGD(net.parameters(), 1.0)
+    trainer = LeanTrainer(CPU, 1, Batches(), net, optimizer, nn.BCEWithLogitsLoss(), max_grad_norm=1e-3)
+    trainer.run()
+    moved = sum(((p - before[n]) ** 2).sum() for n, p in net.named_parameters()).sqrt()
+    assert 0 < moved <= 3 * 1e-3 * 1.001  # three steps, each at most 1e-3 long
+
+
+def test_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="precision='half'.*'auto', 'bf16' or 'fp32'"):
+        autocast_dtype("cpu", "half")
+
+
+def test_auto_precision_follows_the_processor(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
+    assert autocast_dtype("cpu") is None
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    assert autocast_dtype("cpu") is torch.bfloat16
+
+
+def test_validation_gives_the_dice_of_monais_evaluator_to_1e_6():
+    net = network(3)
+    theirs = SupervisedEvaluator(
+        CPU,
+        Batches(1),
+        net,
+        postprocessing=lambda data: data | {"pred": (data["pred"] > 0).float()},
+        key_val_metric={"dice": MeanDice(output_transform=from_engine(["pred", "label"]))},
+    )
+    ours = LeanEvaluator(CPU, Batches(1), net, precision="fp32", key_val_metric={"dice": MeanSegmentationScores("dice")})
+    theirs.run()
+    ours.run()
+    assert ours.state.metrics["dice"] == pytest.approx(theirs.state.metrics["dice"], abs=1e-6)
+
+
+def test_all_scores_reach_the_metrics_under_the_key_metrics_prefix():
+    evaluator = LeanEvaluator(CPU, Batches(), network(), key_val_metric={"val_mean_dice": MeanSegmentationScores("dice")})
+    evaluator.run()
+    assert {"val_mean_dice", "val_mean_jaccard", "val_mean_precision"} <= set(evaluator.state.metrics)
+    assert evaluator.state.best_metric == evaluator.state.metrics["val_mean_dice"]
+
+
+def test_unknown_score_is_refused():
+    with pytest.raises(ValueError, match="key='f1' is not a segmentation score"):
+        MeanSegmentationScores("f1")
+
+
+def test_average_follows_the_warmed_up_recursion():
+    net = nn.Linear(1, 1, bias=False)
+    average = ModelEMA(net, decay=0.5)
+    expected = None
+    for step, value in enumerate([2.0, 4.0, 8.0, 16.0, 32.0]):
+        with torch.no_grad():
+            net.weight.fill_(value)
+        average.update_parameters(net)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+        assert average.module.weight.item() == pytest.approx(expected)
+
+
+def test_average_includes_batch_norm_statistics_and_leaves_the_network_alone():
+    net = nn.BatchNorm1d(2)
+    average = ModelEMA(net, decay=0.9)
+    for _ in range(3):
+        net(torch.randn(8, 2) + 5)
+        average.update_parameters(net)
+    assert 0 < average.module.running_mean.mean() < net.running_mean.mean()
+    assert average.module.num_batches_tracked == net.num_batches_tracked
+
+
+def test_average_with_zero_decay_is_the_network_itself():
+    net = network()
+    average = ModelEMA(net, decay=0.0)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    trainer = LeanTrainer(CPU, 2, Batches(), net, optimizer, nn.BCEWithLogitsLoss(), average=average)
+    trainer.run()
+    for name, value in average.module.state_dict().items():
+        torch.testing.assert_close(value, net.state_dict()[name])
+
+
+def test_average_refuses_a_decay_of_one():
+    with pytest.raises(ValueError, match=r"decay=1 must be in \[0, 1\)"):
+        ModelEMA(nn.Linear(1, 1), decay=1)
+
+
+def test_trainer_fires_monais_iteration_events_in_order():
+    fired = []
+    net = network()
+    trainer = LeanTrainer(CPU, 1, Batches(), net, torch.optim.SGD(net.parameters(), 0.1), nn.BCEWithLogitsLoss())
+    names = ("FORWARD_COMPLETED", "LOSS_COMPLETED", "BACKWARD_COMPLETED", "MODEL_COMPLETED")
+    for name in names:
+        trainer.add_event_handler(getattr(IterationEvents, name), lambda engine, name=name: fired.append(name))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: engine.terminate())
+    trainer.run()
+    assert tuple(fired[:4]) == names

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from monai_ext.errors import explain
+from monai_ext.files import atomic_path, write_text
+from monai_ext.handlers import load_checkpoint
+
+
+def error_of(action) -> BaseException:
+    try:
+        action()
+    except Exception as error:
+        return error
+    raise AssertionError("no error was raised")
+
+
+def wrapped() -> None:
+    try:
+        load_checkpoint("nowhere.pt")
+    except FileNotFoundError as error:
+        raise RuntimeError("Failed to instantiate component") from error
+
+
+def test_the_sentence_of_our_own_error_is_found_through_wrappers():
+    assert explain(error_of(wrapped)).startswith("no checkpoint at 'nowhere.pt'")
+
+
+def test_errors_raised_elsewhere_are_not_explained():
+    assert explain(error_of(lambda: int("x"))) is None
+    assert explain(KeyError("x")) is None
+
+
+@pytest.mark.parametrize(("show", "traceback"), [("", False), ("1", True)])
+def test_an_uncaught_error_ends_the_process_with_its_sentence(show, traceback):
+    code = (
+        "from monai_ext.errors import report_errors_in_one_sentence as r\n"
+        "from monai_ext.handlers import load_checkpoint\n"
+        "r()\n"
+        "load_checkpoint('nowhere.pt')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=_environment(show)
+    )
+    assert done.returncode == 1
+    assert done.stderr.rstrip().splitlines()[-1].startswith("error: no checkpoint at 'nowhere.pt'")
+    assert ("Traceback" in done.stderr) == traceback
+
+
+def _environment(show: str) -> dict[str, str]:
+    return os.environ | {"MONAI_EXT_TRACEBACK": show}
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "table.csv"
+    write_text(path, "old")
+    with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert [p.name for p in path.parent.iterdir()] == ["table.csv"]
+
+
+def test_temporary_files_keep_the_suffix_and_hide_their_name(tmp_path):
+    with atomic_path(tmp_path / "picture.png") as temporary:
+        assert temporary.suffix == ".png" and temporary.name.startswith(".picture")
+        temporary.write_bytes(b"x")
+    assert (tmp_path / "picture.png").read_bytes() == b"x"

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference
+import torch
+from monai.metrics import ConfusionMatrixMetric, DiceMetric, MeanIoU
+
+from monai_ext.metrics import SEGMENTATION_SCORES, SegmentationScores, confusion_counts, segmentation_scores
+
+
+def masks(count: int, seed: int = 0, shape=(1, 6, 7)) -> torch.Tensor:
+    return (torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed)) > 0.6).float()
+
+
+def scores_of(prediction: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
+    return {name: v.item() for name, v in segmentation_scores(confusion_counts(prediction, truth)).items()}
+
+
+def test_hand_computed_case():
+    prediction = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]])[None, None]
+    truth = torch.tensor([[1, 1, 0, 0], [0, 1, 0, 0]])[None, None]
+    # TP 2, FP 2, FN 1, TN 3
+    given = scores_of(prediction, truth)
+    assert given["dice"] == pytest.approx(4 / 7)
+    assert given["jaccard"] == pytest.approx(2 / 5)
+    assert given["precision"] == pytest.approx(1 / 2)
+    assert given["sensitivity"] == pytest.approx(2 / 3)
+    assert given["specificity"] == pytest.approx(3 / 5)
+    assert given["threshold_jaccard"] == 0
+    assert given["legacy_average_precision"] == pytest.approx(2 / 3 * 1 / 2 + 1 / 2 * 4 / 8)
+
+
+def test_all_scores_agree_with_the_slow_reference():
+    prediction, truth = masks(30, 1), masks(30, 2)
+    prediction[3], truth[4] = 1, 1
+    fast = segmentation_scores(confusion_counts(prediction, truth))
+    for i in range(30):
+        slow = reference.segmentation_scores(prediction[i, 0].numpy() > 0, truth[i, 0].numpy() > 0)
+        for name in SEGMENTATION_SCORES:
+            assert fast[name][i].item() == pytest.approx(slow[name], abs=1e-12), name
+
+
+def test_legacy_average_precision_is_that_of_scikit_learn_with_swapped_arguments():
+    # average_precision_score(y_true=[1,1,1,0,0], y_score=[1,1,0,1,0]) = 2/3 * 2/3 + 1/3 * 3/5
+    prediction, truth = torch.tensor([1, 1, 1, 0, 0]), torch.tensor([1, 1, 0, 1, 0])
+    given = scores_of(prediction[None, None], truth[None, None])["legacy_average_precision"]
+    assert given == pytest.approx(2 / 3 * 2 / 3 + 1 / 3 * 3 / 5)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "expected"),
+    [
+        (0, 0, {"dice": 1, "jaccard": 1, "precision": 1, "sensitivity": 1, "specificity": 1}),
+        (1, 0, {"dice": 0, "jaccard": 0, "precision": 0, "sensitivity": 0, "specificity": 0}),
+        (0, 1, {"dice": 0, "jaccard": 0, "precision": 0, "sensitivity": 0, "specificity": 0}),
+        (1, 1, {"dice": 1, "jaccard": 1, "precision": 1, "sensitivity": 1, "specificity": 1}),
+    ],
+)
+def test_empty_and_full_masks_follow_the_stated_rule(prediction, truth, expected):
+    given = scores_of(torch.full((1, 1, 4, 4), prediction), torch.full((1, 1, 4, 4), truth))
+    assert {name: given[name] for name in expected} == expected
+
+
+def test_thresholded_jaccard_keeps_exactly_0_65():
+    counts = torch.tensor([[65, 35, 0, 0], [64, 36, 0, 0]])
+    assert segmentation_scores(counts)["threshold_jaccard"].tolist() == pytest.approx([0.65, 0.0])
+
+
+def test_means_equal_monais_metrics():
+    prediction, truth = masks(16, 3, (1, 32, 32)), masks(16, 4, (1, 32, 32))
+    ours = SegmentationScores()
+    ours(prediction[:10] - 0.5, truth[:10])
+    ours(prediction[10:] - 0.5, truth[10:])
+    given = ours.aggregate()
+    confusion = ConfusionMatrixMetric(metric_name=["precision", "sensitivity", "specificity"], compute_sample=True)
+    peers = {"dice": DiceMetric(), "jaccard": MeanIoU()}
+    for name, metric in peers.items():
+        metric(prediction, truth)
+        assert given[name] == pytest.approx(metric.aggregate().item(), abs=1e-6)
+    confusion(prediction, truth)
+    for name, value in zip(("precision", "sensitivity", "specificity"), confusion.aggregate()):
+        assert given[name] == pytest.approx(value.item(), abs=1e-6)
+
+
+def test_lists_of_differing_sizes_are_accepted():
+    metric = SegmentationScores(threshold=0.5)
+    metric([torch.ones(1, 4, 4), torch.zeros(1, 2, 3)], [torch.ones(1, 4, 4), torch.ones(1, 2, 3)])
+    assert metric.per_image()["dice"].flatten().tolist() == [1, 0]
+
+
+def test_an_empty_validation_set_is_an_error():
+    with pytest.raises(ValueError, match="no image has been scored"):
+        SegmentationScores().aggregate()
+
+
+def test_differing_shapes_are_an_error():
+    with pytest.raises(ValueError, match=r"\(1, 1, 4, 4\) and truth \(1, 1, 4, 5\)"):
+        confusion_counts(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 5))
+
+
+def test_counts_sum_to_the_number_of_pixels():
+    counts = confusion_counts(masks(5, 5), masks(5, 6))
+    np.testing.assert_array_equal(counts.sum(-1), 42)
