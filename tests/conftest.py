@@ -13,7 +13,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real data sets, from the environment variable MONAI_EXT_DATA; tests that ask for it skip without."""
+    """The folder of real data sets, from the environment variable MONAI_EXT_DATA; tests skip without."""
     folder = os.environ.get("MONAI_EXT_DATA")
     if not folder:
         pytest.skip("needs real data: set MONAI_EXT_DATA to the folder that holds isic/images and isic/masks")

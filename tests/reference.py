@@ -8,7 +8,7 @@ import numpy as np
 def segmentation_scores(prediction: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Scores of one binary mask (H, W) by counting pixel after pixel."""
     tp = fp = fn = tn = 0
-    for p, t in zip(prediction.ravel().tolist(), truth.ravel().tolist()):
+    for p, t in zip(prediction.ravel().tolist(), truth.ravel().tolist(), strict=True):
         if p and t:
             tp += 1
         elif p:

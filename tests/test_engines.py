@@ -114,14 +114,16 @@ def test_validation_gives_the_dice_of_monais_evaluator_to_1e_6():
         postprocessing=lambda data: data | {"pred": (data["pred"] > 0).float()},
         key_val_metric={"dice": MeanDice(output_transform=from_engine(["pred", "label"]))},
     )
-    ours = LeanEvaluator(CPU, Batches(1), net, precision="fp32", key_val_metric={"dice": MeanSegmentationScores("dice")})
+    metric = {"dice": MeanSegmentationScores("dice")}
+    ours = LeanEvaluator(CPU, Batches(1), net, precision="fp32", key_val_metric=metric)
     theirs.run()
     ours.run()
     assert ours.state.metrics["dice"] == pytest.approx(theirs.state.metrics["dice"], abs=1e-6)
 
 
 def test_all_scores_reach_the_metrics_under_the_key_metrics_prefix():
-    evaluator = LeanEvaluator(CPU, Batches(), network(), key_val_metric={"val_mean_dice": MeanSegmentationScores("dice")})
+    metric = {"val_mean_dice": MeanSegmentationScores("dice")}
+    evaluator = LeanEvaluator(CPU, Batches(), network(), key_val_metric=metric)
     evaluator.run()
     assert {"val_mean_dice", "val_mean_jaccard", "val_mean_precision"} <= set(evaluator.state.metrics)
     assert evaluator.state.best_metric == evaluator.state.metrics["val_mean_dice"]

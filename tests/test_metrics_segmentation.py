@@ -79,7 +79,7 @@ def test_means_equal_monais_metrics():
         metric(prediction, truth)
         assert given[name] == pytest.approx(metric.aggregate().item(), abs=1e-6)
     confusion(prediction, truth)
-    for name, value in zip(("precision", "sensitivity", "specificity"), confusion.aggregate()):
+    for name, value in zip(("precision", "sensitivity", "specificity"), confusion.aggregate(), strict=True):
         assert given[name] == pytest.approx(value.item(), abs=1e-6)
 
 

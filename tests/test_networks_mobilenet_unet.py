@@ -154,7 +154,7 @@ def folded(module: nn.Module) -> nn.Module:
     convolutions = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     with torch.no_grad():
-        for conv, norm in zip(convolutions, norms):
+        for conv, norm in zip(convolutions, norms, strict=True):
             gain = norm.weight / (norm.running_var + norm.eps).sqrt()
             norm.bias.sub_(norm.running_mean * gain)
             # evaluation divides by sqrt(1 + eps): part of the folding

@@ -16,6 +16,7 @@ from torch import nn
 
 from monai_ext.errors import NonFiniteLossError
 from monai_ext.files import atomic_path
+from monai_ext.ranks import is_main_process
 from monai_ext.settings import as_bool
 
 __all__ = ["BestCheckpoint", "FinalCheckpoint", "NonFiniteLossGuard", "ResumeHandler", "load_checkpoint"]
@@ -160,7 +161,8 @@ class ResumeHandler:
             return
         if not self.resume:
             raise FileExistsError(
-                f"'{self.path.parent}' already holds a run: continue it with --resume true, or choose another --output_dir."
+                f"'{self.path.parent}' already holds a run: continue it with --resume true, or choose another "
+                "--output_dir."
             )
         state = load_checkpoint(self.path)
         if set(state.get("objects", ())) != set(self.objects):
@@ -198,6 +200,8 @@ class ResumeHandler:
 
 
 def _save(state: Mapping[str, Any], path: Path) -> None:
+    if not is_main_process():
+        return
     with atomic_path(path) as temporary:
         torch.save(dict(state), temporary)
 
@@ -208,7 +212,7 @@ def _on_cpu(network: nn.Module) -> dict[str, torch.Tensor]:
 
 def _random_state() -> dict[str, Any]:
     """States of all generators as tensors and plain values, so that they can be read with `weights_only=True`."""
-    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - MONAI draws from this generator
+    name, keys, position, has_gauss, cached = np.random.get_state()
     version, python_state, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
@@ -223,6 +227,6 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
     if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
     name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     version, python_state, gauss = state["python"]
     random.setstate((version, tuple(python_state), gauss))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 
 import torch
+import torch.distributed
 from ignite.engine import Engine, Events
 from torch import nn
 
 from monai_ext.networks.batch_norm import folded_batch_norms, unfold_batch_norm
+from monai_ext.ranks import is_distributed
 
 __all__ = ["BatchNormUnfolder"]
 
@@ -18,8 +20,8 @@ _logger = logging.getLogger(__name__)
 class BatchNormUnfolder:
     """Before the first epoch of a new run, restores folded BatchNorm statistics from the first training images.
 
-    Does nothing for a network without folded layers (torchvision's own checkpoints have none) or for a resumed run; list
-    it after the handler that resumes. See `unfold_batch_norm`.
+    Does nothing for a network without folded layers (torchvision's own checkpoints have none) or for a resumed run;
+    list it after the handler that resumes. See `unfold_batch_norm`.
 
     Args:
         network: the network in training.
@@ -45,4 +47,7 @@ class BatchNormUnfolder:
                 break
         images = torch.cat(collected)[: self.images]
         count = unfold_batch_norm(self.network, images)
+        if is_distributed():  # each rank estimated from its own images: all take rank 0's
+            for tensor in self.network.state_dict().values():
+                torch.distributed.broadcast(tensor, 0)
         _logger.info(f"restored the statistics of {count} folded BatchNorm layers from {len(images)} images")

@@ -61,7 +61,7 @@ class SegmentationPictures:
             return
         output = engine.state.output
         wanted = self.count - len(self._rows)
-        for image, label, logits in zip(*(output[key][:wanted] for key in ("image", "label", "pred"))):
+        for image, label, logits in zip(*(output[key][:wanted] for key in ("image", "label", "pred")), strict=True):
             self._rows.append(self._row(image.float().cpu(), label.cpu(), logits.cpu()))
 
     def _row(self, image: Tensor, label: Tensor, logits: Tensor) -> list[Picture]:
@@ -111,7 +111,7 @@ class PredictionWriter:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
 
     def _write(self, engine: Engine) -> None:
-        for item, output in zip(engine.state.batch, engine.state.output):
+        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             if self.only is not None and item["id"] not in self.only:
                 continue
             probability = output["pred"][0].float().cpu().numpy()
@@ -131,5 +131,5 @@ class PredictionWriter:
 
 def _picture(image: Tensor) -> Picture:
     """(C, H, W) in 0..255 -> uint8 (H, W, 3); one channel becomes grey."""
-    pixels = image.round().byte().permute(1, 2, 0).numpy() if image.is_floating_point() else image.permute(1, 2, 0).numpy()
+    pixels = image.round().byte().permute(1, 2, 0).numpy()
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))

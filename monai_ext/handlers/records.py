@@ -1,4 +1,4 @@
-"""What a run leaves behind for people: a progress bar, a table of epochs, its settings, TensorBoard's run comparison."""
+"""What a run shows and leaves behind: a progress bar, a table of epochs, its settings, TensorBoard's comparison."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
 from monai_ext.files import atomic_path, write_text
+from monai_ext.ranks import is_main_process
 
 __all__ = ["EpochTable", "RunRecord", "TrainingProgress"]
 
@@ -56,7 +57,7 @@ class TrainingProgress:
                 initial=engine.state.iteration,
                 desc="training",
                 unit="it",
-                disable=not sys.stderr.isatty(),
+                disable=not (sys.stderr.isatty() and is_main_process()),
                 dynamic_ncols=True,
             )
 
@@ -83,7 +84,8 @@ class TrainingProgress:
 class EpochTable:
     """Writes one CSV row per epoch: epoch, mean training loss, learning rate, seconds, then the evaluator's metrics.
 
-    List it after `ValidationHandler`. A resumed run keeps the rows of the epochs before it and replaces later ones.
+    List it after `ValidationHandler` and before `ResumeHandler`: a run killed between the two repeats its last epoch,
+    and the row with it. A resumed run keeps the rows of the epochs before it and replaces later ones.
 
     Args:
         path: the CSV file, rewritten whole after each epoch.
@@ -124,9 +126,12 @@ class EpochTable:
             "seconds": f"{time.perf_counter() - self._start:.2f}",
         }
         if self.evaluator is not None and self.evaluator.state.epoch == engine.state.epoch:
-            metrics = self.evaluator.state.metrics
-            row |= {name: f"{value:.6f}" for name, value in metrics.items() if isinstance(value, float)}
+            state = self.evaluator.state
+            names = [state.key_metric_name, *(name for name in state.metrics if name != state.key_metric_name)]
+            row |= {name: f"{state.metrics[name]:.6f}" for name in names if isinstance(state.metrics.get(name), float)}
         self.rows.append(row)
+        if not is_main_process():
+            return
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
         with atomic_path(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
@@ -182,6 +187,8 @@ class RunRecord:
             self.summary_writer.flush()
 
     def _write(self, result: Mapping[str, Any]) -> None:
+        if not is_main_process():
+            return
         record = {
             **result,
             "settings": self.settings,

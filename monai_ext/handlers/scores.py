@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 from monai.handlers import IgniteMetricHandler, from_engine
 
 from monai_ext.files import atomic_path
-from monai_ext.metrics.segmentation import SEGMENTATION_SCORES, SegmentationScores, confusion_counts, segmentation_scores
+from monai_ext.metrics import SEGMENTATION_SCORES, SegmentationScores, confusion_counts, segmentation_scores
 
 __all__ = ["CaseTable", "MeanSegmentationScores"]
 
@@ -20,7 +20,7 @@ class MeanSegmentationScores(IgniteMetricHandler):
     """Mean over images of every score of `SEGMENTATION_SCORES`, from one count per batch on the device.
 
     The value of the metric is the score `key`, so that it can be the engine's key metric; the others go into
-    `engine.state.metrics` under the metric's name with its end replaced: `val_mean_dice` has `val_mean_jaccard` beside it.
+    `engine.state.metrics` under the metric's name with its end replaced: `val_mean_jaccard` beside `val_mean_dice`.
 
     Args:
         key: the score that is the metric's value.
@@ -84,7 +84,7 @@ class CaseTable:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
     def _collect(self, engine: Engine) -> None:
-        for item, output in zip(engine.state.batch, engine.state.output):
+        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             prediction, label = output["pred"][None] > self.threshold, output["label"][None] > 0.5
             scores = segmentation_scores(confusion_counts(prediction, label.to(prediction.device)))
             row = {name: item[name] for name in self.columns}

@@ -12,7 +12,7 @@ __all__ = ["ProgressiveSize"]
 
 
 class ProgressiveSize:
-    """Sets the output size of batch transforms by the epoch (progressive resizing, Howard 2018, fast.ai's DAWNBench entry).
+    """Sets the output size of batch transforms by the epoch (progressive resizing; Howard 2018, fast.ai on DAWNBench).
 
     An epoch at half the size costs a quarter; a network that has learned there needs few epochs at full size. The size
     depends on the epoch alone, so a resumed run sees the same ones. List it before `ValidationHandler`.
@@ -30,7 +30,7 @@ class ProgressiveSize:
     def __init__(
         self, transforms: Sequence[BatchAugment], spatial_size: Sequence[int], stages: Sequence[Sequence[float]]
     ):
-        starts, factors = zip(*stages)
+        starts, factors = zip(*stages, strict=True)
         if starts[0] != 0 or list(starts) != sorted(set(starts)) or starts[-1] >= 1:
             raise ValueError(f"stages={list(stages)}: their starts must begin at 0 and rise, below 1.")
         if not all(0 < factor <= 1 for factor in factors):

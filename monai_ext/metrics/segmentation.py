@@ -5,7 +5,7 @@ Every convention is fixed here. With TP, FP, FN, TN counted over the pixels of o
     dice = 2 TP / (2 TP + FP + FN)        jaccard = TP / (TP + FP + FN)
     precision = TP / (TP + FP)            sensitivity = TP / (TP + FN)        specificity = TN / (TN + FP)
     threshold_jaccard = jaccard if jaccard >= 0.65 else 0                     (ISIC 2018 challenge, task 1)
-    legacy_average_precision = R P + (1 - P) q                                (R sensitivity, P precision, q predicted fraction)
+    legacy_average_precision = R P + (1 - P) q         (R sensitivity, P precision, q predicted fraction of the image)
 
 A quotient 0/0 is 1 where the prediction is right in every pixel and 0 elsewhere; so an empty prediction of an empty
 truth scores 1 (the ISIC rule). Means are over images, each image counting once.
@@ -110,5 +110,5 @@ class SegmentationScores(CumulativeIterationMetric):
         return segmentation_scores(counts)
 
     def aggregate(self) -> dict[str, float]:  # type: ignore[override]
-        names, values = zip(*self.per_image().items())
-        return dict(zip(names, torch.stack([value.mean() for value in values]).tolist()))
+        names, values = zip(*self.per_image().items(), strict=True)
+        return dict(zip(names, torch.stack([value.mean() for value in values]).tolist(), strict=True))

@@ -52,7 +52,7 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
         path = Path(source)
         if not path.is_file():
             raise FileNotFoundError(
-                f"encoder_weights={str(source)!r} is neither a file nor 'imagenet': fetch {IMAGENET_URL} or leave it out."
+                f"encoder_weights={str(source)!r} is neither a file nor 'imagenet': fetch {IMAGENET_URL}."
             )
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -122,9 +122,7 @@ class MobileNetV2Encoder(nn.Module, BaseEncoder):
             for repeat in range(repeats):
                 out = _scaled(out_channels, width)
                 blocks.append(
-                    _InvertedResidual(
-                        channels, out, stride=first_stride if repeat == 0 else 1, expansion=expansion
-                    )
+                    _InvertedResidual(channels, out, stride=first_stride if repeat == 0 else 1, expansion=expansion)
                 )
                 channels = out
         self.features = nn.Sequential(*blocks)

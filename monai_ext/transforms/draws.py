@@ -14,6 +14,7 @@ from monai_ext.transforms import colour, spatial
 AFFINE = ("rotate", "scale", "shear", "translate")
 COLOUR = ("brightness", "contrast", "saturation", "hue")  # in the order of their use
 
+
 @dataclass(frozen=True)
 class AugmentDraw:
     """The random numbers of `count` samples (`values`, readable, on the CPU) and what `apply` uses (`tensors`)."""

@@ -1,0 +1,93 @@
+"""Results of a benchmark as Markdown tables and as one JSON record."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from monai_ext.files import write_text
+
+PACKAGES = ("monai_ext", "monai", "torch", "pytorch-ignite", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text, with a caption that says what was measured and how often."""
+
+    caption: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def __str__(self) -> str:
+        lines = [self.headers, ["---"] + ["---:"] * (len(self.headers) - 1), *self.rows]
+        return f"{self.caption}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Answer to one question.
+
+    Attributes:
+        title: the question.
+        tables: for people.
+        values: numbers by name, for the goals and for the record.
+        notes: what was left out, and why.
+    """
+
+    title: str
+    tables: Sequence[Table]
+    values: dict[str, float]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    def __str__(self) -> str:
+        return "\n\n".join([f"## {self.title}", *map(str, self.tables), *(f"*{note}*" for note in self.notes)])
+
+
+def machine(device: torch.device) -> dict[str, str | int | None]:
+    """What a number is worth nothing without."""
+    cuda = device.type == "cuda"
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if cuda else device.type,
+        "cuda": torch.version.cuda if cuda else None,
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+    }
+
+
+def write_record(path: Path, machine: dict, settings: dict, results: dict[str, Result], goals: Sequence[dict]) -> None:
+    """Everything in one JSON file."""
+    record = {
+        "machine": machine,
+        "settings": settings,
+        "goals": list(goals),
+        "results": {name: asdict(result) for name, result in results.items()},
+    }
+    write_text(path, json.dumps(record, indent=1) + "\n")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,65 @@
+"""What does validation cost over the forward passes, and is it the same Dice?"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from benchmarks import loops
+from benchmarks.measure import excess, in_turn, middle, timed
+from benchmarks.report import Result, Table
+from benchmarks.workbench import BATCH_SIZE, Bench, batches_on_device, small_network
+
+BARE = "forward passes alone"
+LEAN = "LeanEvaluator, MeanSegmentationScores (seven scores)"
+USUAL = "SupervisedEvaluator, post-processing, MeanDice"
+
+
+def run(bench: Bench) -> Result:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _run(bench)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(bench: Bench) -> Result:
+    clock = "cpu" if bench.device.type == "cpu" else "wall"
+    tables, values, gaps = [], {}, []
+    for key, size, count in (("", (8, 8), bench.pick(32, 4)), ("_full", (256, 256), bench.pick(4, 1))):
+        batches = batches_on_device(bench.device, count, size)
+        network = small_network().to(bench.device, memory_format=torch.channels_last)
+        lean = loops.lean_evaluator(bench.device, batches, network)
+        usual = loops.usual_evaluator(bench.device, batches, network)
+        variants = {
+            BARE: partial(timed, partial(loops.bare_validation, batches, network), bench.device),
+            LEAN: partial(timed, lean.run, bench.device),
+            USUAL: partial(timed, usual.run, bench.device),
+        }
+        costs = in_turn(variants, rounds=bench.rounds)
+        added = {name: 1000 * excess(costs[name], costs[BARE], clock) / count for name in costs}
+        dice = {LEAN: lean.state.metrics["val_mean_dice"], USUAL: usual.state.metrics["val_mean_dice"]}
+        gaps.append(abs(dice[LEAN] - dice[USUAL]))
+        rows = [
+            [
+                name,
+                f"{1000 * middle(costs[name], clock) / count:.3f}",
+                f"{added[name]:.3f}",
+                f"{added[name] / added[LEAN]:.1f}",
+                f"{dice[name]:.7f}" if name in dice else "",
+            ]
+            for name in costs
+        ]
+        tables.append(
+            Table(
+                f"{count} batches of {BATCH_SIZE} pictures of {size[0]} x {size[1]}, {clock} time with one thread, "
+                f"median of {bench.rounds} rounds.",
+                ["validation", "ms/iteration", "ms over the forward passes", "x ours", "mean Dice"],
+                rows,
+            )
+        )
+        values[f"validation.ratio{key}"] = added[USUAL] / added[LEAN]
+    values["validation.dice_gap"] = max(gaps)
+    return Result("Validation overhead", tables, values)

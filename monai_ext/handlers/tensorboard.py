@@ -1,0 +1,28 @@
+"""TensorBoard's writer for runs of several processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from monai_ext.ranks import is_main_process
+
+__all__ = ["MainProcessWriter"]
+
+
+class _NoFile:
+    """Takes what `SummaryWriter` hands to its file and keeps nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **kwargs: None
+
+
+class MainProcessWriter(SummaryWriter):
+    """`SummaryWriter` that writes on rank 0 and does nothing, not even make a folder, on other ranks."""
+
+    def _get_file_writer(self) -> Any:
+        if is_main_process():
+            return super()._get_file_writer()
+        self.file_writer = self.file_writer or _NoFile()
+        return self.file_writer

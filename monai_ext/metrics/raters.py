@@ -1,0 +1,342 @@
+"""Several annotators of one image: votes, the QUBIQ score, Dice against each of them, and the human ceiling.
+
+Shapes: `masks` of the annotators (B, R, H, W), bool or integers, non-zero is foreground; `presence` (B, R), False where
+an annotator is missing from a case (None: nobody is). A missing annotator enters no vote, no mean and no count, whatever
+its mask holds. K is the number of annotators present in a case, c(x) of those who marked pixel x. Further spatial axes
+may follow W. Two empty masks have Dice 1. A case for which a quantity is not defined scores NaN, as each function says.
+Nothing here waits for the device: a probability that is NaN or outside [0, 1] makes its case NaN instead of an error.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.metrics import CumulativeIterationMetric
+from torch import Tensor
+
+__all__ = [
+    "DICE_SOFT_TENTHS",
+    "QUBIQ_TENTHS",
+    "DicePerRater",
+    "QubiqScore",
+    "RaterScore",
+    "consensus_mask",
+    "dice_at_levels",
+    "dice_per_rater",
+    "dice_soft",
+    "leave_one_out_dice",
+    "qubiq_score",
+    "rater_votes",
+    "votes_reach",
+]
+
+QUBIQ_TENTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
+DICE_SOFT_TENTHS = (1, 3, 5, 7, 9)
+BLOCK_ELEMENTS = 2**21  # elements of one float block of a product over pixels: 8 MiB in float32
+
+
+def checked_masks(name: str, masks: Tensor, *, like: Tensor | None = None) -> Tensor:
+    """`masks` if they are bool or integers (B, N, *spatial) and fit the batch and the pixels of `like`, or ValueError."""
+    if masks.ndim < 3 or masks.shape[1] == 0:
+        raise ValueError(f"{name} {tuple(masks.shape)} must be (B, N, H, W) with N >= 1 masks for each image.")
+    if masks.is_floating_point():
+        raise ValueError(f"{name} are {masks.dtype}: binarise them first (bool or integers), for example {name} > 0.5.")
+    if like is not None and (masks.shape[0] != like.shape[0] or masks.shape[2:] != like.shape[2:]):
+        raise ValueError(f"{name} {tuple(masks.shape)} and masks {tuple(like.shape)} differ in batch or in pixels.")
+    return masks
+
+
+def present_raters(masks: Tensor, presence: Tensor | None) -> Tensor:
+    """Who is present: bool (B, R) on the device of `masks` (B, R, ...), or ValueError."""
+    if presence is None:
+        return masks.new_ones(masks.shape[:2], dtype=torch.bool)
+    if presence.shape != masks.shape[:2]:
+        raise ValueError(f"presence {tuple(presence.shape)} must be (B, R) = {tuple(masks.shape[:2])} as the masks are.")
+    return presence.to(masks.device) != 0
+
+
+def probability_map(probability: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """One map per case as (B, pixels), and whether all of it lies in [0, 1], (B,) bool.
+
+    Raises:
+        ValueError: `probability` is not floating, or neither (B, H, W) nor (B, 1, H, W) with the size of `masks`.
+    """
+    batch, spatial = masks.shape[0], masks.shape[2:]
+    if probability.shape not in ((batch, *spatial), (batch, 1, *spatial)):
+        raise ValueError(
+            f"probability {tuple(probability.shape)} must be {(batch, *spatial)} or {(batch, 1, *spatial)}: "
+            "take the mean over heads or samples first."
+        )
+    if not probability.is_floating_point():
+        raise ValueError(f"probability is {probability.dtype}, not floating: pass values in [0, 1].")
+    flat = probability.flatten(1)
+    lowest, highest = flat.aminmax(dim=1)
+    return flat, (lowest >= 0) & (highest <= 1)
+
+
+def mean_over_raters(values: Tensor, present: Tensor) -> Tensor:
+    """Mean of `values` (B, R) over the annotators present: (B,), NaN where there is none."""
+    return values.masked_fill(~present, 0).sum(1) / present.sum(1)
+
+
+def pixel_blocks(pixels: int, *, rows: int) -> Iterator[slice]:
+    """Cuts a row of pixels so that `rows` such rows make a block of `BLOCK_ELEMENTS` elements at most."""
+    step = max(1, BLOCK_ELEMENTS // rows)
+    for start in range(0, pixels, step):
+        yield slice(start, start + step)
+
+
+def rater_votes(masks: Tensor, *, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Votes for foreground c (B, H, W) and voters K (B,), both int32; see the module for the arguments.
+
+    >>> votes, voters = rater_votes(torch.tensor([[[[1, 1, 0]], [[1, 0, 0]]]]))
+    >>> votes.tolist(), voters.tolist()
+    ([[[2, 1, 0]]], [2])
+    """
+    present = present_raters(checked_masks("masks", masks), presence)
+    foreground = masks != 0
+    if presence is not None:
+        foreground &= present[(..., *[None] * (masks.ndim - 2))]
+    return foreground.sum(1, dtype=torch.int32), present.sum(1, dtype=torch.int32)
+
+
+def votes_reach(votes: Tensor, voters: Tensor, *, tenths: int, strict: bool = False) -> Tensor:
+    """Whether the share of votes is at least `tenths`/10 (more than it if `strict`), in integers: 10 c >= tenths K.
+
+    Floating shares give wrong votes: at K = 10, 3/10 and 7/10 fall on either side of 0.3 and 0.7 by rounding alone.
+    """
+    return 10 * votes > tenths * voters if strict else 10 * votes >= tenths * voters
+
+
+def consensus_mask(masks: Tensor, *, presence: Tensor | None = None, strict: bool = False) -> Tensor:
+    """Majority vote (B, H, W), bool: half of the annotators present suffice, more than half if `strict`.
+
+    A case without annotators has an empty consensus.
+    """
+    votes, voters = rater_votes(masks, presence=presence)
+    voters = voters[(..., *[None] * (votes.ndim - 1))]
+    return votes_reach(votes, voters, tenths=5, strict=strict) & (voters > 0)
+
+
+def dice_at_levels(
+    prediction: Tensor,
+    masks: Tensor,
+    *,
+    presence: Tensor | None = None,
+    tenths: Sequence[int] = QUBIQ_TENTHS,
+    strict: bool = False,
+) -> Tensor:
+    """Dice of {x: p(x) >= i/10} and {x: 10 c(x) >= i K} for each i of `tenths`: (B, levels), float64.
+
+    Args:
+        prediction: probabilities, floating (B, H, W) or (B, 1, H, W), compared with i/10 rounded to their own precision,
+            so that a stored 0.7 reaches level 7; or hypotheses, bool or integers (B, M, H, W), which vote in integers as
+            the annotators do.
+        masks, presence: see the module.
+        tenths: the levels i, integers from 1 to 9.
+        strict: `>` in place of `>=`, on both sides.
+
+    A case without annotators, or with probabilities that are NaN or outside [0, 1], is NaN.
+
+    Raises:
+        ValueError: shapes or types do not fit, or a level is not an integer from 1 to 9.
+    """
+    if not tenths or any(i not in QUBIQ_TENTHS for i in tenths):
+        raise ValueError(f"tenths={tuple(tenths)} must be integers from 1 to 9.")
+    votes, voters = rater_votes(masks, presence=presence)
+    votes, voters = votes.flatten(1), voters[:, None]
+    if prediction.is_floating_point():
+        shares, valid = probability_map(prediction, masks)
+        levels = torch.tensor([i / 10 for i in tenths], dtype=shares.dtype, device=shares.device)
+        predicted = [shares > level if strict else shares >= level for level in levels]
+    else:
+        ours, samples = rater_votes(checked_masks("hypotheses", prediction, like=masks))
+        ours, valid = ours.flatten(1), torch.ones_like(samples, dtype=torch.bool)
+        predicted = [votes_reach(ours, samples[:, None], tenths=i, strict=strict) for i in tenths]
+    scores = []
+    for i, ours_at_level in zip(tenths, predicted):
+        truth = votes_reach(votes, voters, tenths=i, strict=strict)
+        scores.append(dice_of_counts((ours_at_level & truth).sum(1), ours_at_level.sum(1) + truth.sum(1)))
+    return torch.stack(scores, dim=1).masked_fill(~valid[:, None] | (voters == 0), torch.nan)
+
+
+def dice_of_counts(both: Tensor, total: Tensor) -> Tensor:
+    """Dice 2 |A and B| / (|A| + |B|) from the two counts, float64; 1 where both masks are empty."""
+    return torch.where(total > 0, 2 * both.double() / total.clamp(min=1), 1.0)
+
+
+def qubiq_score(
+    prediction: Tensor,
+    masks: Tensor,
+    *,
+    presence: Tensor | None = None,
+    tenths: Sequence[int] = QUBIQ_TENTHS,
+    strict: bool = False,
+) -> Tensor:
+    """Score of the QUBIQ challenge (Li et al. 2024): mean of `dice_at_levels` over the levels 0.1, 0.2 ... 0.9, (B,).
+
+    >>> masks = torch.tensor([[[[1, 1, 0, 0]], [[1, 0, 0, 0]]]])    # shares 1, 0.5, 0, 0
+    >>> qubiq_score(torch.tensor([[[1.0, 0.0, 0.0, 0.0]]]), masks)  # five levels at Dice 2/3, four at 1
+    tensor([0.8148], dtype=torch.float64)
+    """
+    return dice_at_levels(prediction, masks, presence=presence, tenths=tenths, strict=strict).mean(1)
+
+
+def dice_soft(prediction: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
+    """Soft Dice of the multi-annotator literature (Ji et al. 2021): levels 0.1 0.3 0.5 0.7 0.9, `>` on both sides, (B,)."""
+    return dice_at_levels(prediction, masks, presence=presence, tenths=DICE_SOFT_TENTHS, strict=True).mean(1)
+
+
+def dice_per_rater(prediction: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
+    """Hard Dice against each annotator: (B, R), float64, NaN where the annotator is missing.
+
+    Args:
+        prediction: bool or integers; one mask per annotator (B, R, H, W), or one against all of them (B, 1, H, W).
+        masks, presence: see the module.
+
+    Raises:
+        ValueError: shapes or types do not fit.
+    """
+    present = present_raters(checked_masks("masks", masks), presence)
+    predicted = checked_masks("prediction", prediction, like=masks)
+    if predicted.shape[1] not in (1, masks.shape[1]):
+        raise ValueError(f"prediction has {predicted.shape[1]} masks for {masks.shape[1]} annotators: give as many, or 1.")
+    ours, truth = (predicted != 0).flatten(2), (masks != 0).flatten(2)
+    dice = dice_of_counts((ours & truth).sum(-1), ours.sum(-1) + truth.sum(-1))
+    return dice.masked_fill(~present, torch.nan)
+
+
+def leave_one_out_dice(masks: Tensor, *, presence: Tensor | None = None, strict: bool = False) -> Tensor:
+    """Dice of each annotator against the majority of the others: (B, R), float64.
+
+    NaN where the annotator is missing or alone. A pixel on which the others are split evenly belongs to their majority
+    unless `strict`. The mean over annotators is a human ceiling for any method that predicts a consensus.
+    """
+    votes, voters = rater_votes(masks, presence=presence)
+    present = present_raters(masks, presence)
+    votes, others = votes.flatten(1), voters[:, None] - 1
+    scores = []
+    for r in range(masks.shape[1]):  # one annotator at a time: B x pixels in memory, not B x R x pixels
+        own = (masks[:, r] != 0).flatten(1)
+        majority = votes_reach(votes - own.int(), others, tenths=5, strict=strict)
+        scores.append(dice_of_counts((own & majority).sum(1), own.sum(1) + majority.sum(1)))
+    return torch.stack(scores, dim=1).masked_fill(~present | (others < 1), torch.nan)
+
+
+class RaterScore(CumulativeIterationMetric):
+    """The mean over cases of a score against several annotators, as a MONAI metric; nothing is read from the device
+    before `aggregate`.
+
+    Called as metric(y_pred, y, presence=None) with tensors (B, ...), or with lists of cases of any size. MONAI's Ignite
+    handler passes two things only: there `y` may be {"masks": ..., "presence": ...}, or a list of such.
+
+    Args:
+        function: function(prediction, masks, presence=..., **options) -> (B,), (B, R) or a dictionary of these.
+        threshold: floating predictions become masks by `prediction > threshold`; None leaves them as they are.
+        reduction: for scores (B, R): "mean" over the annotators of each case, then over cases; "mean_batch" over cases,
+            one number per annotator.
+        options: passed on to `function`.
+
+    Floating `y` is foreground above 0.5, as MONAI's pipelines turn labels into floats.
+
+    Raises:
+        ValueError: `reduction` is neither of the two.
+    """
+
+    def __init__(self, function: Callable, *, threshold: float | None = None, reduction: str = "mean", **options: Any):
+        if reduction not in ("mean", "mean_batch"):
+            raise ValueError(f"reduction={reduction!r} must be 'mean' or 'mean_batch'.")
+        super().__init__()
+        self.function = function
+        self.threshold = threshold
+        self.reduction = reduction
+        self.options = options
+        self._names: tuple[str, ...] | None = None
+
+    def __str__(self) -> str:
+        return self.function.__name__ if type(self) is RaterScore else type(self).__name__
+
+    def __call__(self, y_pred: Any, y: Any = None, presence: Any = None) -> Any:
+        if isinstance(y, Mapping):
+            y, presence = y["masks"], y["presence"]
+        elif isinstance(y, (list, tuple)) and y and isinstance(y[0], Mapping):
+            y, presence = [case["masks"] for case in y], [case["presence"] for case in y]
+        return super().__call__(y_pred, y, presence=presence)
+
+    def _compute_list(self, y_pred: Any, y: Any = None, presence: Any = None, **kwargs: Any) -> Any:
+        presence = [None] * len(y_pred) if presence is None else presence
+        if y is None or not len(y_pred) == len(y) == len(presence):
+            raise ValueError(f"{self}: {len(y_pred)} predictions need as many cases in y and in presence.")
+        cases = [
+            self._compute_tensor(p.detach()[None], t.detach()[None], presence=None if here is None else here[None])
+            for p, t, here in zip(y_pred, y, presence)
+        ]
+        if isinstance(cases[0], Tensor):
+            return torch.cat(cases)
+        return [torch.cat(values) for values in zip(*cases)]
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, presence: Tensor | None = None, **kwargs: Any):
+        if y is None:
+            raise ValueError(f"{self} compares a prediction with annotators: y is None.")
+        prediction, masks = y_pred.as_subclass(Tensor), y.as_subclass(Tensor).to(y_pred.device)
+        if masks.is_floating_point():
+            masks = masks > 0.5
+        if self.threshold is not None and prediction.is_floating_point():
+            prediction = prediction > self.threshold
+        scores = self.function(prediction, masks, presence=presence, **self.options)
+        if isinstance(scores, Tensor):
+            return scores
+        self._names = tuple(scores)
+        return list(scores.values())
+
+    def per_case(self) -> Tensor | dict[str, Tensor]:
+        """Scores (N,) or (N, R) of the N cases seen since `reset`, over all ranks, by name if the function names them.
+
+        Raises:
+            ValueError: no case has been seen.
+        """
+        buffer = self.get_buffer()
+        if buffer is None:
+            raise ValueError(f"{self}: no case has been scored, the validation set is empty.")
+        if self._names is None:
+            return buffer
+        return dict(zip(self._names, [buffer] if isinstance(buffer, Tensor) else buffer))
+
+    def aggregate(self) -> Tensor | dict[str, Tensor]:  # type: ignore[override]
+        """Means over the cases that have a value, with a warning that counts the others; NaN if none has one."""
+        scores = self.per_case()
+        if isinstance(scores, Tensor):
+            return self._mean(str(self), scores)
+        return {name: self._mean(name, values) for name, values in scores.items()}
+
+    def _mean(self, name: str, values: Tensor) -> Tensor:
+        undefined = int(values.flatten(1).isnan().all(1).sum()) if values.ndim > 1 else int(values.isnan().sum())
+        if undefined:
+            warnings.warn(
+                f"{name}: {undefined} of {len(values)} cases have no value (annotators missing, a constant map, or "
+                "probabilities that are NaN or outside [0, 1]) and do not enter the mean.",
+                stacklevel=3,
+            )
+        if values.ndim > 1 and self.reduction == "mean":
+            values = values.nanmean(1)
+        return values.nanmean(0)
+
+
+class QubiqScore(RaterScore):
+    """Mean of `qubiq_score` over cases; y_pred: probabilities (B, 1, H, W), or hypotheses as bool or integers."""
+
+    def __init__(self, *, strict: bool = False):
+        super().__init__(qubiq_score, strict=strict)
+
+
+class DicePerRater(RaterScore):
+    """Mean of `dice_per_rater` over cases; y_pred: one map per annotator (B, R, H, W), foreground above `threshold`.
+
+    The annotators must be the same people in the same order in every case; reduction="mean_batch" keeps them apart.
+    """
+
+    def __init__(self, *, threshold: float = 0.5, reduction: str = "mean"):
+        super().__init__(dice_per_rater, threshold=threshold, reduction=reduction)

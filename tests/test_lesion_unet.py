@@ -1,0 +1,321 @@
+"""The lesion bundle run as users run it, on a few small phantoms."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from monai.bundle import ConfigWorkflow
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from monai_ext.data import write_lesion_phantoms
+from monai_ext.errors import explain
+from monai_ext.metrics import SEGMENTATION_SCORES
+
+BUNDLE = Path(__file__).parents[1] / "bundles" / "lesion_unet"
+TINY = {
+    "spatial_size": [32, 64],
+    "batch_size": 4,
+    "max_epochs": 2,
+    "log_interval": 2,
+    "folds": 3,
+    "network_def#width": 0.25,
+    "network_def#decoder_channels": [16, 16, 16, 16, 16],
+}
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("phantoms")
+    write_lesion_phantoms(folder, count=18, size=(48, 64))
+    return folder
+
+
+def workflow(files: list[str], **options) -> ConfigWorkflow:
+    paths = [str(BUNDLE / "configs" / name) for name in files]
+    kind = "infer" if files[0].startswith("inference") else "train"
+    built = ConfigWorkflow(config_file=paths, workflow_type=kind, bundle_root=str(BUNDLE), **options)
+    built.initialize()
+    return built
+
+
+def train(folder: Path, data: Path, files: tuple[str, ...] = ("train.json",), **options) -> ConfigWorkflow:
+    run = workflow(list(files), dataset_dir=str(data), output_dir=str(folder), **(TINY | options))
+    run.run()
+    run.finalize()
+    return run
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def trained(phantoms, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    train(folder, phantoms)
+    return folder
+
+
+def test_training_leaves_weights_state_table_record_and_curves(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert names == {"model.pt", "final.pt", "last.pt", "epochs.csv", "run.json", "tensorboard"}
+    table = rows(trained / "epochs.csv")
+    assert [row["epoch"] for row in table] == ["1", "2"]
+    assert {"train_loss", "learning_rate", "val_mean_dice", "val_mean_jaccard"} <= set(table[0])
+    record = json.loads((trained / "run.json").read_text())
+    assert record["status"] == "finished" and record["settings"]["loss_name"] == "dice_bce"
+    assert record["settings"]["training_images"] == 12 and record["settings"]["validation_images"] == 6
+
+
+def test_tensorboard_has_losses_learning_rate_metrics_pictures_and_settings(trained):
+    events = EventAccumulator(str(trained / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    tags = events.Tags()
+    assert {"train_loss", "learning_rate", "val_mean_dice", "val_mean_jaccard"} <= set(tags["scalars"])
+    assert len(events.Images(tags["images"][0])) == 2  # one picture an epoch
+    assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(events.summary_metadata)
+
+
+def test_evaluation_scores_every_validation_case_at_its_own_size(trained, phantoms):
+    run = workflow(
+        ["train.json", "evaluate.json"], dataset_dir=str(phantoms), output_dir=str(trained), flips=[[3]], **TINY
+    )
+    run.run()
+    table = rows(trained / "evaluation" / "cases.csv")
+    assert len(table) == 6
+    assert {"id", "image_path", "label_path", "group", *SEGMENTATION_SCORES} == set(table[0])
+    for row in table:
+        probability = np.asarray(Image.open(trained / "evaluation" / "probabilities" / f"{row['id']}.png"))
+        truth = np.asarray(Image.open(row["label_path"])) > 128
+        assert probability.shape == truth.shape == (48, 64)
+        predicted = probability > 127
+        dice = 2 * (predicted & truth).sum() / max((predicted.sum() + truth.sum()), 1)
+        # the map is rounded to 8 bits, so pixels at the threshold may fall on either side
+        assert float(row["dice"]) == pytest.approx(dice, abs=0.05)
+
+
+def test_inference_keeps_names_and_sizes_of_any_picture(trained, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (70, 41), (200, 150, 130)).save(pictures / "colour.png")
+    Image.new("L", (33, 90), 90).save(pictures / "grey photo.jpg")
+    Image.new("P", (20, 20)).save(pictures / "palette.gif")
+    options = {key: TINY[key] for key in ("spatial_size", "network_def#width", "network_def#decoder_channels")}
+    run = workflow(
+        ["inference.json"],
+        dataset_dir=str(pictures),
+        output_dir=str(tmp_path / "out"),
+        ckpt_path=str(trained / "model.pt"),
+        overlays="true",
+        **options,
+    )
+    run.run()
+    sizes = {"colour": (70, 41), "grey photo": (33, 90), "palette": (20, 20)}
+    for kind in ("masks", "probabilities", "overlays"):
+        written = {path.stem: Image.open(path) for path in (tmp_path / "out" / kind).iterdir()}
+        assert {name: image.size for name, image in written.items()} == sizes
+    mask = np.asarray(Image.open(tmp_path / "out" / "masks" / "colour.png"))
+    probability = np.asarray(Image.open(tmp_path / "out" / "probabilities" / "colour.png"))
+    assert set(np.unique(mask)) <= {0, 255}
+    assert ((mask == 255) == (probability >= 128)).mean() > 0.99
+
+
+def test_every_loss_of_a_fold_starts_from_the_same_weights_and_sees_the_same_batches(phantoms, tmp_path):
+    seen = []
+    for loss in ("bce", "dice", "tversky", "jaccard", "dice_bce"):
+        options = {"dataset_dir": str(phantoms), "output_dir": str(tmp_path / loss), "loss_name": loss}
+        run = workflow(["train.json"], **options, **TINY)
+        run.parser.get_parsed_content("run#1")  # seeds
+        batch = next(iter(run.parser.get_parsed_content("train#dataloader")))
+        weights = run.parser.get_parsed_content("network").state_dict()
+        loss_value = run.parser.get_parsed_content("loss")(torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4))
+        assert 0 < loss_value.item() < 2
+        seen.append((batch["id"], batch["image"], weights))
+    for ids, images, weights in seen[1:]:
+        assert ids == seen[0][0] and torch.equal(images, seen[0][1])
+        assert all(torch.equal(value, seen[0][2][name]) for name, value in weights.items())
+
+
+def test_tversky_weighs_false_negatives_with_0_7(phantoms, tmp_path):
+    run = workflow(["train.json"], dataset_dir=str(phantoms), output_dir=str(tmp_path), loss_name="tversky", **TINY)
+    loss = run.parser.get_parsed_content("loss")
+    logits = torch.full((1, 1, 10, 10), -50.0)
+    truth = torch.zeros(1, 1, 10, 10)
+    truth[..., :5, :] = 1
+    logits[..., :4, :] = 50  # 40 TP, 10 FN
+    assert loss(logits, truth).item() == pytest.approx(1 - 40 / (40 + 0.7 * 10), abs=1e-4)
+    logits[..., :6, :] = 50  # 50 TP, 10 FP
+    assert loss(logits, truth).item() == pytest.approx(1 - 50 / (50 + 0.3 * 10), abs=1e-4)
+
+
+def test_the_first_stage_trains_at_half_size_and_the_last_at_full_size(phantoms, tmp_path):
+    sizes = []
+    run = workflow(["train.json"], dataset_dir=str(phantoms), output_dir=str(tmp_path), **(TINY | {"max_epochs": 5}))
+    trainer = run.trainer
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: sizes.append((*e.state.output["pred"].shape[-2:],)))
+    run.run()
+    assert sizes == [(16, 32)] * 12 + [(32, 64)] * 3
+
+
+def test_the_reports_schedule_is_an_overlay(phantoms, tmp_path):
+    run = workflow(["train.json", "report.json"], dataset_dir=str(phantoms), output_dir=str(tmp_path))
+    schedule = run.parser.get_parsed_content("lr_scheduler")
+    assert run.max_epochs == 500
+    assert schedule.get_last_lr() == [1e-5]
+    schedule.optimizer.step(), schedule.step()
+    assert schedule.get_last_lr() == [1e-5]
+
+
+def command(folder: Path, data: Path, **options) -> list[str]:
+    chosen = TINY | {"max_epochs": 4, "size_stages": [[0, 1]], "resume": "true"} | options
+    pairs = [part for key, value in chosen.items() for part in (f"--{key}", str(value))]
+    return [
+        *(sys.executable, "-W", "ignore", "-m", "monai.bundle", "run"),
+        *("--config_file", str(BUNDLE / "configs" / "train.json"), "--bundle_root", str(BUNDLE)),
+        *("--dataset_dir", str(data), "--output_dir", str(folder), *pairs),
+    ]
+
+
+def test_a_run_killed_in_mid_epoch_ends_after_resuming_with_the_weights_of_an_uninterrupted_one(phantoms, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    subprocess.run(command(whole, phantoms), check=True, capture_output=True)
+    with subprocess.Popen(command(broken, phantoms), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (broken / "last.pt").exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    assert (broken / "last.pt").exists() and not (broken / "final.pt").exists()
+    subprocess.run(command(broken, phantoms), check=True, capture_output=True)
+    for name in ("final.pt", "model.pt"):
+        expected, given = (torch.load(folder / name, weights_only=True) for folder in (whole, broken))
+        assert all(torch.equal(value, given[key]) for key, value in expected.items()), name
+    assert [r["epoch"] for r in rows(broken / "epochs.csv")] == ["1", "2", "3", "4"]
+    kept = ("epoch", "train_loss", "learning_rate", "val_mean_dice")
+    assert [[r[k] for k in kept] for r in rows(broken / "epochs.csv")] == [
+        [r[k] for k in kept] for r in rows(whole / "epochs.csv")
+    ]
+
+
+def test_a_mistake_on_the_command_line_ends_with_one_sentence_and_status_1(phantoms, tmp_path):
+    (tmp_path / "empty").mkdir()
+    started = command(tmp_path / "run", tmp_path / "empty")
+    done = subprocess.run(started, capture_output=True, text=True, check=False, env=_plain_environment())
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.stderr.rstrip().splitlines()[-1].startswith("error: ")
+    assert "empty" in done.stderr and not (tmp_path / "run" / "last.pt").exists()
+
+
+def _plain_environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key != "MONAI_EXT_TRACEBACK"}
+
+
+def sentence_of(action) -> str:
+    """The sentence with which a bundle run would end."""
+    logging.disable(logging.CRITICAL)
+    try:
+        action()
+    except Exception as error:
+        sentence = explain(error)
+        assert sentence is not None, f"not explained: {error!r}"
+        return sentence
+    finally:
+        logging.disable(logging.NOTSET)
+    raise AssertionError("nothing was raised")
+
+
+@pytest.fixture
+def copied(phantoms, tmp_path) -> Path:
+    return Path(shutil.copytree(phantoms, tmp_path / "data"))
+
+
+def test_one_truncated_photograph_among_good_ones_is_named(copied, tmp_path):
+    victim = sorted((copied / "images").iterdir())[3]
+    victim.write_bytes(victim.read_bytes()[:700])
+    sentence = sentence_of(lambda: train(tmp_path / "run", copied))
+    assert victim.name in sentence
+
+
+def test_a_mask_of_another_size_is_named_with_both_sizes(copied, tmp_path):
+    victim = sorted((copied / "masks").iterdir())[5]
+    Image.new("L", (10, 12), 255).save(victim)
+    sentence = sentence_of(lambda: train(tmp_path / "run", copied))
+    assert victim.name in sentence and "12" in sentence and "48" in sentence
+
+
+def test_a_folder_of_another_layout_is_told_which_layouts_are_known(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "pictures" / "a.jpg")
+    sentence = sentence_of(lambda: train(tmp_path / "run", tmp_path / "pictures"))
+    assert "images" in sentence and "masks" in sentence
+
+
+def test_a_missing_mask_is_named(copied, tmp_path):
+    victim = sorted((copied / "masks").iterdir())[0]
+    victim.unlink()
+    assert victim.stem.split("_seg")[0] in sentence_of(lambda: train(tmp_path / "run", copied))
+
+
+def test_a_nan_in_the_loss_stops_the_run_without_a_checkpoint(phantoms, tmp_path):
+    loss = "$lambda prediction, truth: prediction.mean() * float('nan')"
+    sentence = sentence_of(lambda: train(tmp_path / "run", phantoms, loss=loss))
+    assert "NaN" in sentence and "epoch 1" in sentence
+    assert not list((tmp_path / "run").glob("*.pt"))
+
+
+def test_a_fold_that_does_not_exist_is_refused(phantoms, tmp_path):
+    assert "fold" in sentence_of(lambda: train(tmp_path / "run", phantoms, fold=3))
+
+
+def test_a_finished_run_is_not_overwritten_without_being_told_to(trained, phantoms):
+    before = (trained / "last.pt").read_bytes()
+    assert "--resume true" in sentence_of(lambda: train(trained, phantoms))
+    assert (trained / "last.pt").read_bytes() == before
+
+
+def test_inference_without_weights_names_the_missing_file(phantoms, tmp_path):
+    run = workflow(["inference.json"], dataset_dir=str(phantoms / "images"), ckpt_path=str(tmp_path / "none.pt"))
+    assert "none.pt" in sentence_of(run.run)
+
+
+def test_inference_on_an_empty_folder_says_so(trained, tmp_path):
+    (tmp_path / "empty").mkdir()
+    options = {key: TINY[key] for key in ("network_def#width", "network_def#decoder_channels")}
+    run = workflow(
+        ["inference.json"], dataset_dir=str(tmp_path / "empty"), ckpt_path=str(trained / "model.pt"), **options
+    )
+    assert "empty" in sentence_of(run.run)
+
+
+def test_two_processes_train_one_network_and_score_every_case(phantoms, tmp_path):
+    files = str([str(BUNDLE / "configs" / name) for name in ("train.json", "multi_gpu.json")])
+    options = TINY | {"bundle_root": BUNDLE, "dataset_dir": phantoms, "output_dir": tmp_path / "run", "batch_size": 2}
+    torchrun = (sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    pairs = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    subprocess.run(
+        [*torchrun, "-m", "monai.bundle", "run", "--config_file", files, *pairs], check=True, capture_output=True
+    )
+    assert [row["epoch"] for row in rows(tmp_path / "run" / "epochs.csv")] == ["1", "2"]
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
+    # the weights that rank 0 saved score the same when one process sees all cases
+    run = workflow(["train.json"], dataset_dir=str(phantoms), output_dir=str(tmp_path / "again"), **TINY)
+    evaluator = run.evaluator
+    evaluator.network.load_state_dict(torch.load(tmp_path / "run" / "final.pt", weights_only=True))
+    evaluator.run()
+    last = float(rows(tmp_path / "run" / "epochs.csv")[-1]["val_mean_dice"])
+    assert evaluator.state.metrics["val_mean_dice"] == pytest.approx(last, abs=0.02)
