@@ -68,7 +68,12 @@ def _run(bench: Bench) -> Result:
     costs = in_turn(trainers(bench.device, iterations=iterations), rounds=bench.rounds)
     added = {name: 1000 * excess(costs[name], costs[BARE], clock) for name in costs}
     rows = [
-        [name, f"{1000 * middle(costs[name], clock):.3f}", f"{added[name]:.3f}", f"{added[name] / added[LEAN_BUNDLE]:.1f}"]
+        [
+            name,
+            f"{1000 * middle(costs[name], clock):.3f}",
+            f"{added[name]:.3f}",
+            f"{added[name] / added[LEAN_BUNDLE]:.1f}",
+        ]
         for name in costs
     ]
     table = Table(

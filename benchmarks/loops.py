@@ -5,6 +5,8 @@ All make the same steps: Adam (fused), binary cross-entropy on logits, a learnin
 
 from __future__ import annotations
 
+import io
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -71,7 +73,9 @@ def bare_training(
         parts.schedule.step()
 
 
-def lean_trainer(parts: Parts, batches: Iterable, *, epochs: int, folder: Path | None = None, **settings) -> LeanTrainer:
+def lean_trainer(
+    parts: Parts, batches: Iterable, *, epochs: int, folder: Path | None = None, **settings
+) -> LeanTrainer:
     """Our trainer, with the handlers of the lesion bundle writing to `folder`; without a folder, with none.
 
     What a handler does for the model (averaged weights, sizes that grow) is left out: it is no overhead.
@@ -119,7 +123,7 @@ def usual_trainer(parts: Parts, batches: Iterable, *, epochs: int, folder: Path 
     loss_of_first = from_engine(["loss"], first=True)
     handlers = [
         schedule,
-        StatsHandler(tag_name="train_loss", output_transform=loss_of_first),
+        StatsHandler(name=_log_to_memory(), tag_name="train_loss", output_transform=loss_of_first),
         TensorBoardStatsHandler(writer, tag_name="train_loss", output_transform=loss_of_first),
         CheckpointSaver(str(folder), {"network": parts.network, "optimizer": parts.optimizer}, save_interval=1),
         _Closing(writer),
@@ -168,6 +172,15 @@ def cost_of_last_epoch(trainer: Trainer) -> Cost:
 
 def _to_masks() -> Callable:
     return Compose([Activationsd("pred", sigmoid=True), AsDiscreted("pred", threshold=0.5)])
+
+
+def _log_to_memory() -> str:
+    """Name of a logger that formats and writes its lines where nobody sees them."""
+    logger = logging.getLogger("benchmarks.usual_trainer")
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    logger.handlers = [logging.StreamHandler(io.StringIO())]
+    return logger.name
 
 
 class _Closing:

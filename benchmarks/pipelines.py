@@ -118,9 +118,7 @@ def monai_augmentation(rotate: Transform | None = None) -> list[Transform]:
 
 def affine_rotation() -> Transform:
     """`RandAffined` as a rotation: cheaper than `RandRotated`."""
-    return RandAffined(
-        KEYS, rotate_range=math.pi, prob=1.0, mode=("bilinear", "nearest"), padding_mode="reflection"
-    )
+    return RandAffined(KEYS, rotate_range=math.pi, prob=1.0, mode=("bilinear", "nearest"), padding_mode="reflection")
 
 
 def in_this_thread(dataset: MonaiDataset) -> DataLoader:

@@ -33,9 +33,7 @@ def run(bench: Bench) -> Result:
         work = partial(loops.bare_training, parts, batches, dtype=dtype, channels_last=channels_last)
         return timed(work, bench.device) / (count * BATCH_SIZE)
 
-    networks = {
-        key: loops.Parts(MobileNetV2UNet(), bench.device, channels_last=key[1]) for key in formats.values()
-    }
+    networks = {key: loops.Parts(MobileNetV2UNet(), bench.device, channels_last=key[1]) for key in formats.values()}
     costs = in_turn({name: partial(step_of, *key) for name, key in formats.items()}, rounds=bench.rounds)
     rows = [
         [

@@ -63,7 +63,7 @@ class Bench:
 
     def photographs(self) -> Pictures:
         """JPEG photographs (drawn, 600 x 450) with PNG masks, wanted at 256 x 256."""
-        count, size = self.pick(self.images, 8), self.pick((256, 256), (64, 64))
+        count, size = self.pick(self.images, BATCH_SIZE), self.pick((256, 256), (64, 64))
         folder = self.folder / f"photographs-{self.pick('full', 'quick')}"
         write_lesion_phantoms(folder, count=count, size=PHOTO_SIZE)
         decode = [

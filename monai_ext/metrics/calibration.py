@@ -4,8 +4,8 @@ Shapes and presence of annotators as in `raters`. A calibration error needs a tr
 "raters" scores the probability against each annotator present and takes the mean; "consensus" scores it once against
 the share c/K of annotators. The first is never smaller. All probabilities are of foreground, all pixels count.
 
-MONAI's `CalibrationErrorMetric` bins per channel what is here binned once for all annotators, knows no missing ones, and
-sums in float32; for one annotator both agree.
+MONAI's `CalibrationErrorMetric` bins again for each channel what is here binned once for all annotators, knows no
+missing ones, and sums in float32; for one annotator both agree.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def calibration_bins(
         masks, presence: see `raters`.
         bins: number of intervals; edges are rounded to the precision of `probability`.
 
-    The probability sums of a case that holds NaN or values outside [0, 1] are NaN. Memory beyond the arguments is about
-    50 MiB at any image size.
+    The probability sums of a case that holds NaN or values outside [0, 1] are NaN. Memory beyond the arguments stays
+    below 50 MiB at any image size.
 
     Raises:
         ValueError: shapes or types do not fit, or `bins` < 1.
@@ -194,7 +194,7 @@ def calibration_scores(
     table = calibration_bins(probability, masks, presence=presence, bins=bins)
     reductions = {"ece": _expected, "ace": _average, "mce": _maximum}
     scores = {}
-    for against, suffix in zip(AGAINST, ("", "_consensus")):
+    for against, suffix in zip(AGAINST, ("", "_consensus"), strict=True):
         scores |= {f"{name}{suffix}": _error(table, against, reduce) for name, reduce in reductions.items()}
         scores[f"brier{suffix}"] = brier_score(probability, masks, presence=presence, against=against)
     return scores
@@ -258,14 +258,14 @@ def risk_coverage_curve(confidence: Tensor, risk: Tensor) -> Tensor:
     """
     if confidence.ndim != 1 or confidence.shape != risk.shape or len(risk) == 0:
         raise ValueError(f"confidence {tuple(confidence.shape)} and risk {tuple(risk.shape)} must be (N,) with N >= 1.")
-    _, group, sizes = torch.unique(-confidence, return_inverse=True, return_counts=True)
+    _, group, sizes = torch.unique(-confidence.double(), return_inverse=True, return_counts=True)
     sums = torch.zeros(len(sizes), dtype=torch.float64, device=risk.device).index_add_(0, group, risk.double())
     ordered = (sums / sizes).repeat_interleave(sizes)
     return ordered.cumsum(0) / torch.arange(1, len(risk) + 1, device=risk.device)
 
 
 def area_under_risk_coverage(confidence: Tensor, risk: Tensor) -> Tensor:
-    """AURC: mean of `risk_coverage_curve` (Geifman et al. 2019), a scalar; lower is better, never below the best order's.
+    """AURC: mean of `risk_coverage_curve` (Geifman et al. 2019), a scalar; lower is better.
 
     NaN in either argument gives NaN.
 

@@ -1,7 +1,7 @@
-"""Sets of masks compared as sets: generalised energy distance and Hungarian IoU (Kohl et al. 2018), best and matched Dice.
+"""Sets of masks compared as sets: generalised energy distance and Hungarian IoU (Kohl et al. 2018), best Dice.
 
-`hypotheses` (B, M, H, W) are compared with `masks` of annotators (B, R, H, W) as far as they are present; shapes, types
-and presence as in `raters`. Only the foreground counts; two empty masks have IoU and Dice 1. All scores are float64.
+`hypotheses` (B, M, H, W) are compared with `masks` of annotators (B, R, H, W) as far as they are present; shapes,
+types and presence as in `raters`. Only the foreground counts; two empty masks have IoU and Dice 1. All scores are float64.
 
 All overlaps of a case come from one matrix product of its flattened masks with themselves. Memory beyond the arguments:
 13 MiB for one block of pixels (8 in float32, the rest bool and products) and B (M + R)^2 float64, at any image size.
@@ -49,8 +49,8 @@ def overlap_counts(*sets: Tensor) -> Tensor:
     batch, pixels = rows[0].shape[0], rows[0].shape[2]
     masks_per_case = sum(row.shape[1] for row in rows)
     counts = torch.zeros(batch, masks_per_case, masks_per_case, dtype=torch.float64, device=rows[0].device)
-    # Zeros and ones are exact in any format and a block is far below 2^24 pixels, so float32 sums of products are exact,
-    # with TF32 as well; autocast would round the sums themselves.
+    # Zeros and ones are exact in any format and a block is far below 2^24 pixels, so float32 sums of products are
+    # exact, with TF32 as well; autocast would round the sums themselves.
     with torch.autocast(rows[0].device.type, enabled=False):
         for block in pixel_blocks(pixels, rows=batch * masks_per_case):
             part = torch.cat([row[..., block] != 0 for row in rows], dim=1).float()
@@ -136,7 +136,7 @@ def _energy(sets: _Sets, estimator: str) -> EnergyTerms:
 
 
 def _mean_within(distance: Tensor, weight: Tensor, estimator: str) -> Tensor:
-    """Mean distance within a set from its matrix (B, N, N), whose diagonal is 0, over the members of weight 1 (B, N)."""
+    """Mean distance within a set from its matrix (B, N, N), of diagonal 0, over the members of weight 1 (B, N)."""
     count = weight.sum(1)
     pairs = count * count if estimator == "V" else count * (count - 1)
     return torch.einsum("bij,bi,bj->b", distance, weight, weight) / pairs
@@ -147,7 +147,7 @@ def _check_estimator(estimator: str, **counts: int) -> None:
         raise ValueError(f"estimator={estimator!r} must be 'V' (self pairs in) or 'U' (self pairs out).")
     for name, count in counts.items():
         if estimator == "U" and count < 2:
-            raise ValueError(f"the U-statistic needs two {name} at least, got {count}: draw more, or use estimator='V'.")
+            raise ValueError(f"the U-statistic needs two {name}, got {count}: take more, or estimator='V'.")
 
 
 def generalized_energy_distance(
@@ -184,9 +184,10 @@ def sample_diversity(masks: Tensor, *, presence: Tensor | None = None, estimator
 
 
 def hungarian_iou(hypotheses: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
-    """Mean IoU after optimal one-to-one assignment of both sets, repeated to the least common multiple of M and K: (B,).
+    """Mean IoU of the best assignment of both sets, each repeated to the least common multiple of M and K: (B,).
 
-    Kohl et al. 2019 (hierarchical probabilistic U-Net). The IoU matrices are moved to the host once. NaN for a case without annotators.
+    Kohl et al. 2019 (hierarchical probabilistic U-Net). The IoU matrices are moved to the host once. NaN for a case
+    without annotators.
     """
     sets = _compare(hypotheses, masks, presence)
     return _on_host(sets.across(_iou), sets.present, _repeated_match)

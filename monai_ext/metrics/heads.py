@@ -7,7 +7,8 @@ while its probability map is useless. Background probability and the gap of soft
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ HEAD_HEALTH = ("foreground_ratio", "background_probability", "soft_dice", "hard_
 def head_sums(probability: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
     """What `head_health` is made of, (B, R, 6) float64: sums over pixels of y, p, py, h, hy and 1, with h = [p > 0.5].
 
-    All six are 0 where the annotator is missing.
+    All six are 0 where the annotator is missing; sums of p are NaN where p is NaN or outside [0, 1].
 
     Args:
         probability: of foreground, floating (B, R, H, W), one head per annotator.
@@ -39,13 +40,12 @@ def head_sums(probability: Tensor, masks: Tensor, *, presence: Tensor | None = N
         )
     p, y = probability.flatten(2), (masks != 0).flatten(2)
     hard = p > 0.5  # a head stuck at exactly one half predicts background, as rounding would
+    lowest, highest = p.aminmax(dim=-1)
+    broken = ~((lowest >= 0) & (highest <= 1))
+    of_p, of_py = (values.sum(-1, dtype=torch.float64).masked_fill(broken, torch.nan) for values in (p, p * y))
     pixels = torch.full(present.shape, p.shape[-1], device=p.device)
-    sums = [y.sum(-1), _sum(p), _sum(p * y), hard.sum(-1), (hard & y).sum(-1), pixels]
+    sums = [y.sum(-1), of_p, of_py, hard.sum(-1), (hard & y).sum(-1), pixels]
     return torch.stack([value.double() for value in sums], dim=-1).masked_fill(~present[..., None], 0)
-
-
-def _sum(values: Tensor) -> Tensor:
-    return values.sum(-1, dtype=torch.float64)
 
 
 def _health(sums: Tensor) -> dict[str, Tensor]:
@@ -63,19 +63,20 @@ def _health(sums: Tensor) -> dict[str, Tensor]:
 
 
 def _dice(both: Tensor, total: Tensor) -> Tensor:
-    return torch.where(total > 0, 2 * both / torch.where(total > 0, total, 1.0), 1.0)
+    return (2 * both / total).masked_fill(total == 0, 1.0)
 
 
 def head_health(probability: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> dict[str, Tensor]:
     """The values of `HEAD_HEALTH`, each (R,), pooled over the batch; arguments as for `head_sums`.
 
-    * foreground_ratio: pixels predicted (p > 0.5) over pixels marked by the annotator; 1 is right, 0 a dead head; NaN or
-      infinite where the annotator marked nothing.
-    * background_probability: mean p on the pixels that the annotator left out; near 0 is right, 0.5 a stuck background.
-    * soft_dice: 2 sum(p y) / (sum p + sum y); hard_dice: the same with p > 0.5; dice_gap: soft - hard, near 0 or a little
-      below for a healthy head, far below for a stuck background.
+    * foreground_ratio: pixels predicted (p > 0.5) over pixels marked by the annotator; 1 is right, 0 a dead head; NaN
+      or infinite where the annotator marked nothing.
+    * background_probability: mean p on the pixels that the annotator left out; near 0 is right, 0.5 is stuck.
+    * soft_dice: 2 sum(p y) / (sum p + sum y); hard_dice: the same with p > 0.5; 1 where both are empty.
+    * dice_gap: soft - hard, near 0 or a little below for a healthy head, far below for a stuck background.
 
-    All are NaN for an annotator who is missing from every case.
+    All are NaN for an annotator who is missing from every case; what depends on p is NaN where p is NaN or outside
+    [0, 1] anywhere.
     """
     return _health(head_sums(probability, masks, presence=presence).sum(0))
 
@@ -95,11 +96,11 @@ def head_warnings(
         background: background probabilities above it are reported.
         gap: Dice gaps below it are reported.
     """
-    values = {name: health[name].tolist() for name in HEAD_HEALTH}
+    columns = [health[name].tolist() for name in HEAD_HEALTH]
     sentences = []
-    for head, (found, p, difference) in enumerate(
-        zip(values["foreground_ratio"], values["background_probability"], values["dice_gap"])
-    ):
+    for head, (found, p, soft, hard, difference) in enumerate(zip(*columns, strict=True)):
+        if math.isnan(soft) and not math.isnan(hard):
+            sentences.append(f"head {head} has probabilities that are NaN or outside [0, 1].")
         if found < ratio[0]:
             sentences.append(f"head {head} predicts {found:.2f} of its annotator's foreground: it is nearly dead.")
         if found > ratio[1]:
@@ -107,7 +108,7 @@ def head_warnings(
         if p > background:
             sentences.append(f"head {head} has mean probability {p:.2f} on background: its background is stuck.")
         if difference < gap:
-            sentences.append(f"head {head} has soft Dice {-difference:.2f} below hard Dice: do not use its probabilities.")
+            sentences.append(f"head {head} has its soft Dice {-difference:.2f} below its hard Dice: do not use its p.")
     return sentences
 
 
@@ -122,5 +123,4 @@ class HeadHealth(RaterScore):
 
     def aggregate(self) -> dict[str, Tensor]:
         """The values of `HEAD_HEALTH`, each (R,)."""
-        sums: Any = self.per_case()
-        return _health(sums.sum(0))
+        return _health(cast(Tensor, self.per_case()).sum(0))

@@ -1,10 +1,11 @@
 """Several annotators of one image: votes, the QUBIQ score, Dice against each of them, and the human ceiling.
 
-Shapes: `masks` of the annotators (B, R, H, W), bool or integers, non-zero is foreground; `presence` (B, R), False where
-an annotator is missing from a case (None: nobody is). A missing annotator enters no vote, no mean and no count, whatever
-its mask holds. K is the number of annotators present in a case, c(x) of those who marked pixel x. Further spatial axes
-may follow W. Two empty masks have Dice 1. A case for which a quantity is not defined scores NaN, as each function says.
-Nothing here waits for the device: a probability that is NaN or outside [0, 1] makes its case NaN instead of an error.
+Shapes: `masks` of the annotators (B, R, H, W), bool or integers, non-zero is foreground; `presence` (B, R), False
+where an annotator is missing from a case (None: nobody is). A missing annotator enters no vote, no mean and no count,
+whatever its mask holds. K is the number of annotators present in a case, c(x) of those who marked pixel x. Further
+spatial axes may follow W. Two empty masks have Dice 1. A case for which a quantity is not defined scores NaN, as each
+function says. Nothing here waits for the device: probabilities that are NaN or outside [0, 1] make their case NaN
+instead of an error.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ BLOCK_ELEMENTS = 2**21  # elements of one float block of a product over pixels: 
 
 
 def checked_masks(name: str, masks: Tensor, *, like: Tensor | None = None) -> Tensor:
-    """`masks` if they are bool or integers (B, N, *spatial) and fit the batch and the pixels of `like`, or ValueError."""
+    """`masks` if they are bool or integers (B, N, *spatial) with the batch and the pixels of `like`, or ValueError."""
     if masks.ndim < 3 or masks.shape[1] == 0:
         raise ValueError(f"{name} {tuple(masks.shape)} must be (B, N, H, W) with N >= 1 masks for each image.")
     if masks.is_floating_point():
@@ -54,7 +55,9 @@ def present_raters(masks: Tensor, presence: Tensor | None) -> Tensor:
     if presence is None:
         return masks.new_ones(masks.shape[:2], dtype=torch.bool)
     if presence.shape != masks.shape[:2]:
-        raise ValueError(f"presence {tuple(presence.shape)} must be (B, R) = {tuple(masks.shape[:2])} as the masks are.")
+        raise ValueError(
+            f"presence {tuple(presence.shape)} must be (B, R) = {tuple(masks.shape[:2])}, as of the masks."
+        )
     return presence.to(masks.device) != 0
 
 
@@ -132,9 +135,9 @@ def dice_at_levels(
     """Dice of {x: p(x) >= i/10} and {x: 10 c(x) >= i K} for each i of `tenths`: (B, levels), float64.
 
     Args:
-        prediction: probabilities, floating (B, H, W) or (B, 1, H, W), compared with i/10 rounded to their own precision,
-            so that a stored 0.7 reaches level 7; or hypotheses, bool or integers (B, M, H, W), which vote in integers as
-            the annotators do.
+        prediction: probabilities, floating (B, H, W) or (B, 1, H, W), compared with i/10 rounded to their own
+            precision, so that a stored 0.7 reaches level 7; or hypotheses, bool or integers (B, M, H, W), which vote
+            in integers as the annotators do.
         masks, presence: see the module.
         tenths: the levels i, integers from 1 to 9.
         strict: `>` in place of `>=`, on both sides.
@@ -157,7 +160,7 @@ def dice_at_levels(
         ours, valid = ours.flatten(1), torch.ones_like(samples, dtype=torch.bool)
         predicted = [votes_reach(ours, samples[:, None], tenths=i, strict=strict) for i in tenths]
     scores = []
-    for i, ours_at_level in zip(tenths, predicted):
+    for i, ours_at_level in zip(tenths, predicted, strict=True):
         truth = votes_reach(votes, voters, tenths=i, strict=strict)
         scores.append(dice_of_counts((ours_at_level & truth).sum(1), ours_at_level.sum(1) + truth.sum(1)))
     return torch.stack(scores, dim=1).masked_fill(~valid[:, None] | (voters == 0), torch.nan)
@@ -186,7 +189,7 @@ def qubiq_score(
 
 
 def dice_soft(prediction: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
-    """Soft Dice of the multi-annotator literature (Ji et al. 2021): levels 0.1 0.3 0.5 0.7 0.9, `>` on both sides, (B,)."""
+    """Soft Dice over the levels 0.1 0.3 0.5 0.7 0.9, `>` on both sides (Ji et al. 2021): (B,), see `dice_at_levels`."""
     return dice_at_levels(prediction, masks, presence=presence, tenths=DICE_SOFT_TENTHS, strict=True).mean(1)
 
 
@@ -203,7 +206,9 @@ def dice_per_rater(prediction: Tensor, masks: Tensor, *, presence: Tensor | None
     present = present_raters(checked_masks("masks", masks), presence)
     predicted = checked_masks("prediction", prediction, like=masks)
     if predicted.shape[1] not in (1, masks.shape[1]):
-        raise ValueError(f"prediction has {predicted.shape[1]} masks for {masks.shape[1]} annotators: give as many, or 1.")
+        raise ValueError(
+            f"prediction has {predicted.shape[1]} masks for {masks.shape[1]} annotators: give {masks.shape[1]} or 1."
+        )
     ours, truth = (predicted != 0).flatten(2), (masks != 0).flatten(2)
     dice = dice_of_counts((ours & truth).sum(-1), ours.sum(-1) + truth.sum(-1))
     return dice.masked_fill(~present, torch.nan)
@@ -235,7 +240,8 @@ class RaterScore(CumulativeIterationMetric):
 
     Args:
         function: function(prediction, masks, presence=..., **options) -> (B,), (B, R) or a dictionary of these.
-        threshold: floating predictions become masks by `prediction > threshold`; None leaves them as they are.
+        threshold: floating predictions become masks by `prediction > threshold`, a case with NaN in them scores NaN;
+            None leaves predictions as they are.
         reduction: for scores (B, R): "mean" over the annotators of each case, then over cases; "mean_batch" over cases,
             one number per annotator.
         options: passed on to `function`.
@@ -256,6 +262,10 @@ class RaterScore(CumulativeIterationMetric):
         self.options = options
         self._names: tuple[str, ...] | None = None
 
+    def reset(self) -> None:
+        super().reset()
+        self._raters: int | None = None
+
     def __str__(self) -> str:
         return self.function.__name__ if type(self) is RaterScore else type(self).__name__
 
@@ -272,11 +282,11 @@ class RaterScore(CumulativeIterationMetric):
             raise ValueError(f"{self}: {len(y_pred)} predictions need as many cases in y and in presence.")
         cases = [
             self._compute_tensor(p.detach()[None], t.detach()[None], presence=None if here is None else here[None])
-            for p, t, here in zip(y_pred, y, presence)
+            for p, t, here in zip(y_pred, y, presence, strict=True)
         ]
         if isinstance(cases[0], Tensor):
             return torch.cat(cases)
-        return [torch.cat(values) for values in zip(*cases)]
+        return [torch.cat(values) for values in zip(*cases, strict=True)]
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, presence: Tensor | None = None, **kwargs: Any):
         if y is None:
@@ -284,13 +294,25 @@ class RaterScore(CumulativeIterationMetric):
         prediction, masks = y_pred.as_subclass(Tensor), y.as_subclass(Tensor).to(y_pred.device)
         if masks.is_floating_point():
             masks = masks > 0.5
+        broken = torch.zeros(len(prediction), dtype=torch.bool, device=prediction.device)
         if self.threshold is not None and prediction.is_floating_point():
+            broken = prediction.flatten(1).isnan().any(1)
             prediction = prediction > self.threshold
         scores = self.function(prediction, masks, presence=presence, **self.options)
         if isinstance(scores, Tensor):
-            return scores
+            return self._checked(scores, broken)
         self._names = tuple(scores)
-        return list(scores.values())
+        return [self._checked(values, broken) for values in scores.values()]
+
+    def _checked(self, scores: Tensor, broken: Tensor) -> Tensor:
+        if scores.ndim > 1:
+            if self._raters not in (None, scores.shape[1]):
+                raise ValueError(
+                    f"{self}: a case of {scores.shape[1]} annotators after cases of {self._raters}: give every case a "
+                    "mask for each annotator of the data set, and say in presence who is missing."
+                )
+            self._raters = scores.shape[1]
+        return scores.masked_fill(broken[(..., *[None] * (scores.ndim - 1))], torch.nan)
 
     def per_case(self) -> Tensor | dict[str, Tensor]:
         """Scores (N,) or (N, R) of the N cases seen since `reset`, over all ranks, by name if the function names them.
@@ -303,7 +325,7 @@ class RaterScore(CumulativeIterationMetric):
             raise ValueError(f"{self}: no case has been scored, the validation set is empty.")
         if self._names is None:
             return buffer
-        return dict(zip(self._names, [buffer] if isinstance(buffer, Tensor) else buffer))
+        return dict(zip(self._names, [buffer] if isinstance(buffer, Tensor) else buffer, strict=True))
 
     def aggregate(self) -> Tensor | dict[str, Tensor]:  # type: ignore[override]
         """Means over the cases that have a value, with a warning that counts the others; NaN if none has one."""

@@ -1,0 +1,104 @@
+"""The goals that the package sets itself, and whether a run met them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from benchmarks.report import Table
+
+SIGNS = {">=": operator.ge, "<=": operator.le}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A number that a run measures, and where it should lie.
+
+    Attributes:
+        name: G1 ... as in the list of goals; empty where there is no such number.
+        what: in words.
+        value: its name among the values of the results.
+        sign, target: the value is to be `>=` or `<=` this.
+        form: how to print value and target.
+        where: "", "cuda" or "bfloat16": the only place where the goal counts.
+    """
+
+    name: str
+    what: str
+    value: str
+    sign: str
+    target: float
+    form: str = "{:.1f}x"
+    where: str = ""
+
+
+GOALS = (
+    Goal("G1", "host time of a cached batch against MONAI's fast recipe", "host.fast", ">=", 50),
+    Goal("G1", "the same against CacheDataset with its defaults", "host.default", ">=", 250),
+    Goal("G1", "with colour, against the fast recipe", "host.colour_fast", ">=", 20),
+    Goal("G2", "operations a batch, flips and rotation", "host.operations", "<=", 45, "{:.0f}"),
+    Goal("G2", "operations a batch with colour", "host.operations_colour", "<=", 120, "{:.0f}"),
+    Goal("G2", "waits for the device a batch", "host.waits", "<=", 0, "{:.0f}"),
+    Goal("G3", "images/s against PyTorch's Dataset and DataLoader", "data.plain", ">=", 4),
+    Goal("G3", "images/s against MONAI's Dataset", "data.monai", ">=", 8),
+    Goal("G3", "images/s against CacheDataset and DataLoader", "data.cached", ">=", 4),
+    Goal("G3", "images/s against MONAI's fast recipe", "data.fast", ">=", 4),
+    Goal("G4", "data path as a share of the train step", "step.data_share", "<=", 0.03, "{:.1%}", "cuda"),
+    Goal("G5", "epoch against PyTorch's DataLoader", "epoch.plain", ">=", 1.5, where="cuda"),
+    Goal("G5", "epoch against MONAI's fast recipe", "epoch.fast", ">=", 1.5, where="cuda"),
+    Goal("G5", "epoch against the typical MONAI bundle", "epoch.default", ">=", 3, where="cuda"),
+    Goal("G6", "epoch against PyTorch's DataLoader, float32 both", "epoch.same_precision", ">=", 1.1, "{:.2f}x"),
+    Goal("G6", "epoch against PyTorch's DataLoader in float32", "epoch.plain", ">=", 3, where="bfloat16"),
+    Goal("G7", "trainer and handlers over a bare loop", "engine.overhead_ms", "<=", 0.25, "{:.3f} ms"),
+    Goal("G7", "the same as a share of a real step", "engine.step_share", "<=", 0.03, "{:.2%}"),
+    Goal("G7", "the same against the typical MONAI bundle", "engine.typical_ratio", ">=", 30),
+    Goal("G8", "validation overhead against MONAI's evaluator", "validation.ratio", ">=", 10),
+    Goal("G8", "difference in mean Dice", "validation.dice_gap", "<=", 1e-6, "{:.0e}"),
+    Goal("G11", "bytes of the cache against CacheDataset", "cache.bytes", ">=", 4),
+    Goal("G11", "build of the cache against CacheDataset, a core", "cache.build", ">=", 1.6),
+    Goal("G11", "reading the cache against building it", "cache.reload", ">=", 20),
+    Goal("", "time per image, worst against best number of images", "scaling.linear", "<=", 1.25, "{:.2f}x"),
+    Goal("", "memory grown over the epochs", "scaling.memory_grown_mib", "<=", 8, "{:.1f} MiB"),
+)
+
+
+def with_shares(values: Mapping[str, float], batch_size: int) -> dict[str, float]:
+    """`values` with those that two questions give together: shares of the train step."""
+    together = dict(values)
+    step = values.get("step.ms_per_image")
+    if step and "data.ms_per_image" in values:
+        together["step.data_share"] = values["data.ms_per_image"] / step
+    if step and "engine.overhead_ms" in values:
+        together["engine.step_share"] = values["engine.overhead_ms"] / (step * batch_size)
+    return together
+
+
+def judge(values: Mapping[str, float], device: str) -> list[dict[str, str]]:
+    """One row for each goal: goal, what, target, measured, and "met", "missed", or why there is neither."""
+    rows = []
+    for goal in GOALS:
+        value = values.get(goal.value)
+        if goal.where == "cuda" and device != "cuda":
+            verdict = "needs a GPU"
+        elif value is None:
+            verdict = "not measured"
+        elif goal.where == "bfloat16" and (device != "cpu" or not values.get("epoch.bfloat16")):
+            verdict = "needs a CPU with bfloat16"
+        else:
+            verdict = "met" if SIGNS[goal.sign](value, goal.target) else "missed"
+        rows.append(
+            {
+                "goal": goal.name,
+                "what": goal.what,
+                "target": f"{goal.sign} {goal.form.format(goal.target)}",
+                "measured": "" if value is None or verdict.startswith("needs") else goal.form.format(value),
+                "verdict": verdict,
+            }
+        )
+    return rows
+
+
+def table(rows: list[dict[str, str]]) -> Table:
+    """The rows of `judge` for people."""
+    return Table("", ["goal", "what", "target", "measured", "verdict"], [list(row.values()) for row in rows])
