@@ -1,4 +1,4 @@
-# make demo · make test · make check · make clean.   Needs Python >= 3.10 and make; everything else goes into .venv.
+# make demo · make test · make check · make bench · make clean.   Needs Python >= 3.10 and make; everything else goes into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BUNDLE ?= lesion_unet
@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 TEST_THREADS ?= 1
 TEST_WORKERS ?= 2
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python -m monai_ext demo --bundle bundles/$(BUNDLE) --output_dir demo/$(BUNDLE)
@@ -28,6 +28,9 @@ $(VENV)/.runtime: setup.cfg constraints.txt
 $(VENV)/.test: $(VENV)/.runtime
 	$(PIP) -e ".[test]"
 	@touch $@
+
+bench: $(VENV)/.runtime
+	$(BIN)/python -m benchmarks --output benchmarks/results.json --fill benchmarks/README.md
 
 clean:
 	rm -rf $(VENV) demo

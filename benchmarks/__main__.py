@@ -6,8 +6,8 @@ import argparse
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +24,7 @@ from benchmarks import (
     validation_overhead,
     whole_epoch,
 )
-from benchmarks.report import Result, machine, write_record
+from benchmarks.report import Result, fill, machine, write_record
 from benchmarks.workbench import BATCH_SIZE, Bench
 
 QUESTIONS: dict[str, Callable[[Bench], Result]] = {
@@ -41,11 +41,10 @@ QUESTIONS: dict[str, Callable[[Bench], Result]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
-    _be_quiet()
     if options.threads:
         torch.set_num_threads(options.threads)
     where = nullcontext(options.folder) if options.folder else TemporaryDirectory()
-    with where as folder:
+    with _quiet(), where as folder:
         bench = Bench(
             torch.device(options.device),
             Path(folder),
@@ -55,9 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             quick=options.quick,
         )
         described = machine(bench.device)
-        print(
-            "# Benchmarks\n\n" + ", ".join(f"{name} {value}" for name, value in described.items() if value is not None)
-        )
+        heading = ", ".join(f"{name} {value}" for name, value in described.items() if value is not None)
+        print(f"# Benchmarks\n\n{heading}")
         if options.quick:
             print("\n*Quick run: shows that everything runs; its numbers mean little.*")
         results = {}
@@ -66,24 +64,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"\n{results[name]}", flush=True)
     values = {key: value for result in results.values() for key, value in result.values.items()}
     rows = goals.judge(goals.with_shares(values, BATCH_SIZE), bench.device.type)
-    print(f"\n## Goals\n{goals.table(rows)}")
+    verdicts = f"## Goals\n\n{goals.table(rows)}"
+    print(f"\n{verdicts}")
     if options.output:
         settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
         write_record(options.output, described, settings, results, rows)
+    if options.fill:
+        sections = [heading, *(f"#{part}" for part in (verdicts, *map(str, results.values())))]
+        fill(options.fill, bench.device.type, "\n\n".join(sections))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", type=_names, default=list(QUESTIONS), help=f"questions, of {','.join(QUESTIONS)}")
-    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; the numbers mean little")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default: cpu)")
+    parser.add_argument("--quick", action="store_true", help="a minute instead of many; the numbers mean little")
+    parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda or cuda:1 (default: cpu)")
     parser.add_argument("--threads", type=int, help="torch's threads (default: torch's own choice)")
     parser.add_argument("--workers", type=int, default=2, help="processes of each DataLoader (default: 2)")
     parser.add_argument("--rounds", type=int, help="times that each variant is measured (default: 7)")
-    parser.add_argument("--images", type=int, default=192, help="photographs, a multiple of 16 (default: 192)")
+    parser.add_argument("--images", type=_photographs, default=192, help="photographs (default: 192)")
     parser.add_argument("--folder", type=Path, help="keep the drawn photographs there (default: a temporary folder)")
     parser.add_argument("--output", type=Path, help="JSON file for numbers, machine and versions")
-    return parser.parse_args(arguments)
+    parser.add_argument("--fill", type=Path, help="Markdown file that has a place for the tables, benchmarks/README.md")
+    options = parser.parse_args(arguments)
+    if options.fill and (options.quick or options.only != list(QUESTIONS)):
+        parser.error("--fill takes a whole run: leave out --quick and --only")
+    return options
+
+
+def _device(text: str) -> str:
+    device = torch.device(text)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError(f"torch sees no {text} here: choose cpu")
+    return text
 
 
 def _names(text: str) -> list[str]:
@@ -94,11 +107,27 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _be_quiet() -> None:
-    """What libraries say on the way would stand between the tables."""
-    warnings.filterwarnings("ignore")
-    for name in ("monai", "monai_ext", "ignite"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+def _photographs(text: str) -> int:
+    count = int(text)
+    if count < BATCH_SIZE or count % BATCH_SIZE:
+        raise argparse.ArgumentTypeError(f"{count} photographs do not fill batches: choose a multiple of {BATCH_SIZE}")
+    return count
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps back what libraries say on the way: it would stand between the tables."""
+    loggers = [logging.getLogger(name) for name in ("monai", "monai_ext", "ignite")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 from monai.data import CacheDataset
 from monai.transforms import Compose
 
-from benchmarks.measure import in_turn, middle, timed, times_cheaper
+from benchmarks.measure import in_turn, middle, one_thread, timed, times_cheaper
 from benchmarks.report import Result, Table
 from benchmarks.workbench import KEYS, Bench, Pictures
 from monai_ext.data import DecodeImaged, DeviceDataset
@@ -22,6 +22,7 @@ RELOAD = "DeviceDataset, from its file, every byte read"
 MONAI = "CacheDataset"
 
 
+@one_thread()
 def run(bench: Bench) -> Result:
     pictures = bench.photographs()
     count = len(pictures.items)

@@ -11,7 +11,7 @@ import torch
 from monai.data import MetaTensor
 
 from benchmarks import loops
-from benchmarks.measure import Cost, excess, in_turn, middle, timed
+from benchmarks.measure import Cost, excess, in_turn, middle, one_thread, timed
 from benchmarks.report import Result, Table
 from benchmarks.workbench import BATCH_SIZE, Bench, batches_on_device, small_network
 
@@ -53,16 +53,8 @@ def trainers(device: torch.device, *, iterations: int) -> dict[str, Callable[[],
     }
 
 
+@one_thread()
 def run(bench: Bench) -> Result:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _run(bench)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _run(bench: Bench) -> Result:
     iterations = bench.pick(125, 10)
     clock = "cpu" if bench.device.type == "cpu" else "wall"
     costs = in_turn(trainers(bench.device, iterations=iterations), rounds=bench.rounds)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
-
 from benchmarks import pipelines as ways
-from benchmarks.measure import CountOperations, in_turn, middle, operations_of_second, timed, times_cheaper
+from benchmarks.measure import CountOperations, in_turn, middle, one_thread, operations_of_second, timed, times_cheaper
 from benchmarks.report import Result, Table
 from benchmarks.workbench import BATCH_SIZE, Bench, probes
 
@@ -35,16 +33,8 @@ def counts(bench: Bench) -> dict[str, CountOperations]:
     return {name: operations_of_second(epoch()) for name, epoch in epochs.items()}
 
 
+@one_thread()
 def run(bench: Bench) -> Result:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # nothing here is large enough for two
-    try:
-        return _run(bench)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _run(bench: Bench) -> Result:
     images = bench.pick(32, 2) * BATCH_SIZE
     clock = "cpu" if bench.device.type == "cpu" else "wall"
     epochs = host_pipelines(bench, images=images)

@@ -1,7 +1,7 @@
 """Cost of a piece of work: wall clock and CPU time of the process tree, variants in turn, and operations counted.
 
-The machine is never as quiet as one would like, so every variant runs once in each round, in rotating order, and a ratio
-is the median over rounds of the ratios within a round.
+The machine is never as quiet as one would like, so every variant runs once in each round, in rotating order, and a
+ratio is the median over rounds of the ratios within a round.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import multiprocessing
 import os
 import resource
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -86,6 +87,17 @@ def times_cheaper(costs: Sequence[Cost], than: Sequence[Cost], clock: str) -> fl
 def excess(costs: Sequence[Cost], over: Sequence[Cost], clock: str) -> float:
     """Median over rounds of `costs` - `over`, in seconds."""
     return median(getattr(a, clock) - getattr(b, clock) for a, b in zip(costs, over, strict=True))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch, for pictures so small that a second one only adds noise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def synchronise(device: torch.device) -> None:

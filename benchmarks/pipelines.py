@@ -1,7 +1,8 @@
 """The field's ways from pictures to augmented batches on the device, and ours: same pictures, same augmentation.
 
 Augmentation: each axis mirrored in every second picture, each picture rotated by -180 ... 180 degrees (PIL fills the
-corners with black, the others reflect). A batch is a dict of image (B, 3, H, W) in [0, 1] and label (B, 1, H, W), float32.
+corners with black, the others reflect). A batch is a dict of image (B, 3, H, W) in [0, 1] and label (B, 1, H, W) in
+{0, 1}, both float32.
 """
 
 from __future__ import annotations

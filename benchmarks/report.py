@@ -27,7 +27,8 @@ class Table:
 
     def __str__(self) -> str:
         lines = [self.headers, ["---"] + ["---:"] * (len(self.headers) - 1), *self.rows]
-        return f"{self.caption}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        cells = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"{self.caption}\n\n{cells}" if self.caption else cells
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,20 @@ def write_record(path: Path, machine: dict, settings: dict, results: dict[str, R
         "results": {name: asdict(result) for name, result in results.items()},
     }
     write_text(path, json.dumps(record, indent=1) + "\n")
+
+
+def fill(path: Path, name: str, text: str) -> None:
+    """Put `text` between the lines `<!-- begin name -->` and `<!-- end name -->` of a Markdown file.
+
+    Raises:
+        ValueError: the file has no such lines.
+    """
+    begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
+    page = path.read_text(encoding="utf-8")
+    if begin not in page or end not in page:
+        raise ValueError(f"{path} has no place for the tables: add the lines '{begin.strip()}' and '{end}'.")
+    before, rest = page.split(begin, 1)
+    write_text(path, f"{before}{begin}{text}\n{end}{rest.split(end, 1)[1]}")
 
 
 def _processor() -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import loops
-from benchmarks.measure import excess, in_turn, middle, timed
+from benchmarks.measure import excess, in_turn, middle, one_thread, timed
 from benchmarks.report import Result, Table
 from benchmarks.workbench import BATCH_SIZE, Bench, batches_on_device, small_network
 
@@ -27,16 +27,8 @@ def centred(network: nn.Sequential, batches: list[dict[str, Tensor]]) -> nn.Sequ
     return network
 
 
+@one_thread()
 def run(bench: Bench) -> Result:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _run(bench)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _run(bench: Bench) -> Result:
     clock = "cpu" if bench.device.type == "cpu" else "wall"
     tables, values, gaps = [], {}, []
     for key, size, count in (("", (8, 8), bench.pick(32, 4)), ("_full", (256, 256), bench.pick(4, 1))):

@@ -20,6 +20,7 @@ from monai_ext.engines import autocast_dtype
 from monai_ext.networks import MobileNetV2UNet
 
 PLAIN = f"{ways.PLAIN}, bare loop, float32"
+PLAIN_AUTO = f"{ways.PLAIN}, bare loop, precision auto"
 SMP = f"{ways.PLAIN}, bare loop, float32, smp.Unet"
 MONAI = f"{ways.CACHED}, typical MONAI bundle, float32"
 FAST = f"{ways.FAST}, bare loop"
@@ -47,6 +48,7 @@ def run(bench: Bench) -> Result:
     dtype = autocast_dtype(bench.device)
     variants = {
         PLAIN: _bare(bench, ways.plain(bench, pictures), MobileNetV2UNet(), dtype=None, channels_last=False),
+        PLAIN_AUTO: _bare(bench, ways.plain(bench, pictures), MobileNetV2UNet(), dtype=dtype),
         MONAI: _engine(bench, Epochs(ways.cached(bench, pictures), iterations), loops.usual_trainer, False),
         FAST: _bare(bench, ways.fast_recipe(bench, pictures), MobileNetV2UNet(), dtype=dtype),
         OURS_FLOAT: _engine(bench, ways.ours(bench, pictures), _in_float32, False),
@@ -81,8 +83,9 @@ def run(bench: Bench) -> Result:
     values = {
         "epoch.same_precision": times_cheaper(costs[OURS_FLOAT], costs[baseline], "wall"),
         "epoch.plain": times_cheaper(costs[OURS], costs[baseline], "wall"),
+        "epoch.plain_same": times_cheaper(costs[OURS], costs[PLAIN_AUTO], "wall"),
         "epoch.fast": times_cheaper(costs[OURS], costs[FAST], "wall"),
-        "epoch.default": times_cheaper(costs[OURS], costs[MONAI], "wall"),
+        "epoch.default": times_cheaper(costs[OURS_FLOAT], costs[MONAI], "wall"),
         "epoch.share_of_step": times_cheaper(costs[LIMIT], costs[OURS], "wall") - 1,
         "epoch.bfloat16": float(dtype is not None),
     }

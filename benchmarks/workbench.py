@@ -66,13 +66,17 @@ class Bench:
         count, size = self.pick(self.images, BATCH_SIZE), self.pick((256, 256), (64, 64))
         folder = self.folder / f"photographs-{self.pick('full', 'quick')}"
         write_lesion_phantoms(folder, count=count, size=PHOTO_SIZE)
-        decode = [
-            LoadImaged(KEYS, image_only=True),
-            EnsureChannelFirstd(KEYS),
-            Resized(KEYS, size, mode=("bilinear", "nearest")),
-            ScaleIntensityRanged(KEYS, 0, 255, 0, 1),
-        ]
-        return Pictures(lesion_items(folder)[:count], size, DecodeImaged(size), decode)
+        return Pictures(lesion_items(folder)[:count], size, DecodeImaged(size), monai_decode(size))
+
+
+def monai_decode(size: tuple[int, int]) -> list[Transform]:
+    """MONAI's transforms from the paths of a photograph and its mask to float32 in [0, 1] at `size`."""
+    return [
+        LoadImaged(KEYS, image_only=True),
+        EnsureChannelFirstd(KEYS),
+        Resized(KEYS, size, mode=("bilinear", "nearest")),
+        ScaleIntensityRanged(KEYS, 0, 255, 0, 1),
+    ]
 
 
 def probes(count: int, *, side: int = 8) -> Pictures:

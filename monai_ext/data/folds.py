@@ -143,7 +143,7 @@ def assign_folds(
     for start in range(0, len(by_area), folds):
         deal = sorted(by_area[start : start + folds], key=lambda g: -len(members[g]))
         ready = sorted(range(folds), key=lambda fold, start=start: (sizes[fold], _chance(seed, f"{start}/{fold}")))
-        for group, fold in zip(deal, ready, strict=True):
+        for group, fold in zip(deal, ready, strict=False):
             sizes[fold] += len(members[group])
             for index in members[group]:
                 result[order[index]] = fold
@@ -220,7 +220,7 @@ def _sorted_contents(items: Sequence[Mapping], cache_dir: str | os.PathLike | No
         raise ValueError("there are no items to divide into folds.")
     order = sorted(range(len(items)), key=lambda i: str(items[i]["id"]))
     ordered = [items[i] for i in order]
-    for one, other in zip(ordered, ordered[1:], strict=True):
+    for one, other in zip(ordered, ordered[1:], strict=False):
         if str(one["id"]) == str(other["id"]):
             raise ValueError(f"two items have the id {one['id']}: {one['image']} and {other['image']}.")
     folder = Path(cache_dir or os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "monai_ext")

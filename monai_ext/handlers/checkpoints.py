@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import pickle
 import random
 from collections.abc import Mapping
@@ -43,8 +44,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 class NonFiniteLossGuard:
     """Stops training with a `NonFiniteLossError` when the loss is NaN or infinite, before anything is saved.
 
-    The check is accumulated on the device and read every `interval` iterations and at the end of each epoch. List it
-    before the handlers that validate and save.
+    Losses are added up on the device (a NaN or infinity never leaves a sum), and the sum is read every `interval`
+    iterations and at the end of each epoch. List it before the handlers that validate and save.
 
     Args:
         interval: iterations between two readings; each one makes the host wait for the device.
@@ -52,7 +53,7 @@ class NonFiniteLossGuard:
 
     def __init__(self, interval: int = 10):
         self.interval = interval
-        self._finite: torch.Tensor | None = None
+        self._sum: torch.Tensor | None = None
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._accumulate)
@@ -60,17 +61,17 @@ class NonFiniteLossGuard:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._check)
 
     def _accumulate(self, engine: Engine) -> None:
-        finite = torch.isfinite(engine.state.output["loss"].detach())
-        self._finite = finite if self._finite is None else self._finite & finite
+        loss = engine.state.output["loss"].detach()
+        self._sum = loss if self._sum is None else self._sum + loss
 
     def _check(self, engine: Engine) -> None:
-        if self._finite is not None and not bool(self._finite):
+        if self._sum is not None and not math.isfinite(self._sum.item()):
             raise NonFiniteLossError(
                 f"the training loss became NaN or infinite in epoch {engine.state.epoch}, at or shortly before "
                 f"iteration {engine.state.iteration}: lower --learning_rate or set --max_grad_norm 1; checkpoints "
                 "written so far are of earlier epochs and intact."
             )
-        self._finite = None
+        self._sum = None
 
 
 class BestCheckpoint:

@@ -34,7 +34,7 @@ ISIC_JACCARD_THRESHOLD = 0.65
 
 
 def confusion_counts(prediction: Tensor, truth: Tensor) -> Tensor:
-    """Pixels counted as TP, FP, FN, TN: int64 (B, C, 4).
+    """Pixels counted as TP, FP, FN, TN: int32 (B, C, 4).
 
     Args:
         prediction: binary masks (B, C, *spatial); any dtype, non-zero is foreground.
@@ -45,11 +45,15 @@ def confusion_counts(prediction: Tensor, truth: Tensor) -> Tensor:
     """
     if prediction.shape != truth.shape:
         raise ValueError(f"prediction {tuple(prediction.shape)} and truth {tuple(truth.shape)} differ in shape.")
-    predicted, true = (prediction != 0).flatten(2), (truth != 0).flatten(2)
-    both = (predicted & true).sum(-1)
-    predicted_sum, true_sum = predicted.sum(-1), true.sum(-1)
+    predicted, true = _zero_one(prediction), _zero_one(truth)
+    both, predicted_sum, true_sum = (mask.sum(-1, dtype=torch.int32) for mask in (predicted & true, predicted, true))
     neither = predicted.shape[-1] - predicted_sum - true_sum + both
     return torch.stack([both, predicted_sum - both, true_sum - both, neither], dim=-1)
+
+
+def _zero_one(mask: Tensor) -> Tensor:
+    """(B, C, *spatial) -> (B, C, N) of bytes 0 and 1, which add up several times faster than truth values do."""
+    return (mask if mask.dtype == torch.bool else mask != 0).flatten(2).view(torch.uint8)
 
 
 def segmentation_scores(counts: Tensor) -> dict[str, Tensor]:
