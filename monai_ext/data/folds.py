@@ -137,12 +137,12 @@ def assign_folds(
             f"choose folds <= {len(members)}."
         )
     areas = [float(np.nan_to_num(contents.areas[group], nan=-1).mean()) for group in members]
-    by_area = sorted(range(len(members)), key=lambda g: (areas[g], _chance(seed, ids[members[g][0]])))
+    by_area = sorted(range(len(members)), key=lambda g: (areas[g], seeded_key(seed, ids[members[g][0]])))
     sizes = [0] * folds
     result = [0] * len(items)
     for start in range(0, len(by_area), folds):
         deal = sorted(by_area[start : start + folds], key=lambda g: -len(members[g]))
-        ready = sorted(range(folds), key=lambda fold, start=start: (sizes[fold], _chance(seed, f"{start}/{fold}")))
+        ready = sorted(range(folds), key=lambda fold, start=start: (sizes[fold], seeded_key(seed, f"{start}/{fold}")))
         for group, fold in zip(deal, ready, strict=False):
             sizes[fold] += len(members[group])
             for index in members[group]:
@@ -172,8 +172,8 @@ def fold_items(
     return [item for item, own in zip(items, assigned, strict=True) if (own == fold) == (part == "validation")]
 
 
-def _chance(seed: int, name: str) -> bytes:
-    # A digest, not a random generator: it is the same for ever, on every platform and in every version of numpy.
+def seeded_key(seed: int, name: str) -> bytes:
+    """A random order's key for `name`: a digest is the same for ever, on every platform and in every numpy."""
     return hashlib.sha256(f"{seed}:{name}".encode()).digest()
 
 

@@ -74,8 +74,9 @@ def read_mask(path: str | os.PathLike, *, spatial_size: Sequence[int] | None = N
     not empty but has nothing above that, such as labels 0 ... 5, is an error, not an empty mask.
 
     Args:
-        spatial_size: (H, W) to resize to by nearest neighbour: output row i takes source row
-            floor((i + 0.5) * H_source / H), as Pillow and torch's "nearest-exact" do.
+        spatial_size: (H, W) to resize to: antialiased bilinear like the photograph, then foreground where the share is
+            at least half. (Nearest neighbour would shift a mask halved in size by a quarter of a pixel, which alone
+            costs a small lesion a percent of Dice.)
 
     Raises:
         ImageFileError: the file cannot be read, or its values are no mask.
@@ -260,8 +261,8 @@ def _decode_mask(path: str | os.PathLike, spatial_size: tuple[int, int] | None) 
     if orientation in TURNS:
         mask = np.asarray(Image.fromarray(mask).transpose(TURNS[orientation]))
     if spatial_size is not None and spatial_size != size:
-        rows, columns = ((2 * np.arange(n) + 1) * full // (2 * n) for n, full in zip(spatial_size, size, strict=True))
-        mask = mask[rows[:, None], columns]
+        resized = Image.fromarray(mask * 255).resize(spatial_size[::-1], Image.Resampling.BILINEAR)
+        mask = (np.asarray(resized) > 127).astype(np.uint8)
     return torch.tensor(mask)[None], size
 
 

@@ -101,8 +101,8 @@ def _blocks(output_dir: Path, steps: Mapping[str, Sequence[str]], seconds: Mappi
         Text(
             f"Phantoms of dermoscopy images were drawn, {settings['training_images']} to train on and "
             f"{settings['validation_images']} to validate on; the network started from random weights and was trained "
-            f"for {settings['max_epochs']} epochs in {seconds['training']:.0f} s (start-up included). On the "
-            f"validation phantoms it reaches a mean Dice of {100 * dice.mean():.1f} %. Phantoms are easier than patients: the "
+            f"for {settings['max_epochs']} epochs in {seconds['training']:.0f} s, start-up included. On the "
+            f"validation phantoms it reaches a mean Dice of {100 * dice.mean():.1f} %. Phantoms are not patients: the "
             "scores on real images are in the bundle's docs/README.md."
         ),
         _score_table(cases),

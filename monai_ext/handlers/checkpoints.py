@@ -74,7 +74,16 @@ class NonFiniteLossGuard:
         self._sum = None
 
 
-class BestCheckpoint:
+class _WeightsCheckpoint:
+    def __init__(self, network: nn.Module, path: str | Path):
+        self.network = network
+        self.path = Path(path)
+
+    def save(self) -> None:
+        _save({name: value.cpu() for name, value in self.network.state_dict().items()}, self.path)
+
+
+class BestCheckpoint(_WeightsCheckpoint):
     """Saves the network's weights when the evaluator finds a new best key metric; for the evaluator's handlers.
 
     Unlike MONAI's `CheckpointSaver` it goes by `engine.state.best_metric`, which `ResumeHandler` restores, so a resumed
@@ -85,38 +94,26 @@ class BestCheckpoint:
         path: the file, replaced at once or not at all.
     """
 
-    def __init__(self, network: nn.Module, path: str | Path):
-        self.network = network
-        self.path = Path(path)
-
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save_if_best)
 
     def _save_if_best(self, engine: Engine) -> None:
         if engine.state.best_metric_epoch == engine.state.epoch:
-            _save(_on_cpu(self.network), self.path)
+            self.save()
 
 
-class FinalCheckpoint:
+class FinalCheckpoint(_WeightsCheckpoint):
     """Saves the network's weights when training ends: weights that the validation data had no part in choosing.
 
-    A run interrupted before its last epoch writes none.
-
-    Args:
-        network: whose state dict is saved.
-        path: the file, replaced at once or not at all.
+    A run interrupted before its last epoch writes none. Arguments as of `BestCheckpoint`.
     """
-
-    def __init__(self, network: nn.Module, path: str | Path):
-        self.network = network
-        self.path = Path(path)
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.COMPLETED, self._save_if_done)
 
     def _save_if_done(self, engine: Engine) -> None:
         if engine.state.epoch == engine.state.max_epochs:
-            _save(_on_cpu(self.network), self.path)
+            self.save()
 
 
 class ResumeHandler:
@@ -205,10 +202,6 @@ def _save(state: Mapping[str, Any], path: Path) -> None:
         return
     with atomic_path(path) as temporary:
         torch.save(dict(state), temporary)
-
-
-def _on_cpu(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.cpu() for name, value in network.state_dict().items()}
 
 
 def _random_state() -> dict[str, Any]:

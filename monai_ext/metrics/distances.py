@@ -1,7 +1,7 @@
 """Sets of masks compared as sets: generalised energy distance and Hungarian IoU (Kohl et al. 2018), best Dice.
 
 `hypotheses` (B, M, H, W) are compared with `masks` of annotators (B, R, H, W) as far as they are present; shapes,
-types and presence as in `raters`. Only the foreground counts; two empty masks have IoU and Dice 1. All scores are float64.
+types and presence as in `raters`. Only the foreground counts; two empty masks have IoU and Dice 1. Scores are float64.
 
 All overlaps of a case come from one matrix product of its flattened masks with themselves. Memory beyond the arguments:
 13 MiB for one block of pixels (8 in float32, the rest bool and products) and B (M + R)^2 float64, at any image size.

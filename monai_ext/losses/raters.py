@@ -1,0 +1,162 @@
+"""Losses against several annotators: one term for each annotator present, or one against their consensus.
+
+`target` is the annotators' masks (B, R, H, W), 0 and 1 in any type, all of them present, or
+{"masks": masks, "presence": (B, R)} with 0 or False where an annotator is missing from a case. A missing annotator adds
+nothing to loss and gradient, whatever the mask holds. Nothing here waits for the device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ConsensusLoss", "PerRaterLoss", "majority_label", "soft_label"]
+
+Target = Tensor | Mapping[str, Tensor]
+PairLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+def soft_label(masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
+    """Share of the annotators present who mark a pixel, (B, 1, H, W), float32; 0 in a case without annotators.
+
+    >>> soft_label(torch.tensor([[[[1, 1, 0]], [[1, 0, 0]]]]))
+    tensor([[[[1.0000, 0.5000, 0.0000]]]])
+    """
+    votes, voters = _votes(masks, presence)
+    return (votes / voters.clamp(min=1)).float()
+
+
+def majority_label(masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
+    """1 where at least half of the annotators present mark a pixel, else 0: (B, 1, H, W), float32."""
+    votes, voters = _votes(masks, presence)
+    return ((2 * votes >= voters) & (voters > 0)).float()
+
+
+class PerRaterLoss(nn.Module):
+    """Loss of each head against its own annotator, averaged over the annotators present in the batch.
+
+    Weighted mean over all (case, annotator) pairs that exist; 0, with zero gradients, if there is none.
+
+    Args:
+        losses: one loss or several that are added, each called with logits and masks (pairs, 1, H, W) and built with
+            `reduction="none"`, so that it returns at least one value for each pair, for instance
+            `monai.losses.TverskyLoss(sigmoid=True, reduction="none")`. Further values of a pair (pixels) are averaged.
+        weights: of the annotators, R numbers >= 0, not all 0; None for equal ones.
+
+    Called as loss(logits, target), logits (B, R, H, W), `target` as the module says.
+
+    Raises:
+        ValueError: no loss, bad weights, shapes that do not fit, or a loss that mixes pairs.
+    """
+
+    def __init__(self, losses: PairLoss | Sequence[PairLoss], *, weights: Sequence[float] | None = None):
+        super().__init__()
+        self.losses = _as_list(losses)
+        if weights is not None and (not all(math.isfinite(w) and w >= 0 for w in weights) or not any(weights)):
+            raise ValueError(f"weights={list(weights)} must be finite, at least 0, and not all 0.")
+        self.register_buffer("weights", None if weights is None else torch.tensor(weights, dtype=torch.float32))
+
+    def terms(self, logits: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+        """Loss of every pair (B, R), 0 where the annotator is missing, and who is present, (B, R), bool."""
+        masks, present = _masks_and_presence(target)
+        if logits.shape != masks.shape:
+            raise ValueError(f"logits {tuple(logits.shape)} and masks {tuple(masks.shape)} must be (B, R, H, W) alike.")
+        if self.weights is not None and len(self.weights) != masks.shape[1]:
+            raise ValueError(f"{len(self.weights)} weights for {masks.shape[1]} annotators: give one for each.")
+        return _loss_per_pair(self.losses, logits, masks.to(logits.dtype), present), present
+
+    def forward(self, logits: Tensor, target: Target) -> Tensor:
+        values, present = self.terms(logits, target)
+        if self.weights is None:
+            return _mean_where(values, present)
+        self.weights = self.weights.to(values.device)  # once: afterwards it is there
+        return _mean_where(values, present * self.weights)
+
+    @torch.no_grad()
+    def per_rater(self, logits: Tensor, target: Target) -> Tensor:
+        """Mean loss of each annotator over the cases in which he or she is present, (R,), NaN where there is none."""
+        values, present = self.terms(logits, target)
+        return values.sum(0) / present.sum(0)
+
+
+class ConsensusLoss(nn.Module):
+    """Loss of a network with one answer against the consensus of the annotators, over the cases that have any.
+
+    With several heads (the members of a deep ensemble) each one learns the same consensus and the mean is taken.
+
+    Args:
+        losses: as for `PerRaterLoss`. Dice-like losses against `soft_label` need their soft form, for instance
+            `monai.losses.DiceLoss(sigmoid=True, soft_label=True, reduction="none")`.
+        consensus: consensus(masks, presence=...) -> (B, 1, H, W), `soft_label` or `majority_label`.
+
+    Called as loss(logits, target), logits (B, heads, H, W), `target` as the module says.
+
+    Raises:
+        ValueError: no loss, shapes that do not fit, or a loss that mixes pairs.
+    """
+
+    def __init__(self, losses: PairLoss | Sequence[PairLoss], *, consensus: Callable[..., Tensor] = soft_label):
+        super().__init__()
+        self.losses = _as_list(losses)
+        self.consensus = consensus
+
+    def forward(self, logits: Tensor, target: Target) -> Tensor:
+        masks, present = _masks_and_presence(target)
+        if logits.shape[0] != masks.shape[0] or logits.shape[2:] != masks.shape[2:]:
+            raise ValueError(f"logits {tuple(logits.shape)} and masks {tuple(masks.shape)} differ in batch or pixels.")
+        label = self.consensus(masks, presence=present).to(logits.dtype).expand_as(logits)
+        known = present.any(dim=1, keepdim=True).expand(logits.shape[:2])
+        return _mean_where(_loss_per_pair(self.losses, logits, label, known), known)
+
+
+def _loss_per_pair(losses: Sequence[PairLoss], logits: Tensor, truth: Tensor, present: Tensor) -> Tensor:
+    """Sum of the losses for each head of each case, (B, heads), 0 where not `present`."""
+    rows = logits.flatten(0, 1)[:, None]  # (B * heads, 1, H, W)
+    # Not only the loss is cut off but its cause: zero times an infinite derivative would be NaN.
+    truths = truth.masked_fill(~present[:, :, None, None], 0).flatten(0, 1)[:, None]
+    total = rows.new_zeros(rows.shape[0])
+    for loss in losses:
+        value = loss(rows, truths)
+        if value.ndim == 0 or value.shape[0] != rows.shape[0]:
+            raise ValueError(
+                f"{type(loss).__name__} returned shape {tuple(value.shape)} for {rows.shape[0]} pairs of head and "
+                "mask: build it with reduction='none' (and batch=False)."
+            )
+        total = total + value.reshape(rows.shape[0], -1).mean(1)
+    return total.view(present.shape).masked_fill(~present, 0)
+
+
+def _mean_where(values: Tensor, weights: Tensor) -> Tensor:
+    weights = weights.to(values.dtype)
+    total = weights.sum()
+    return (values * weights).sum() / torch.where(total > 0, total, 1.0)
+
+
+def _masks_and_presence(target: Target) -> tuple[Tensor, Tensor]:
+    masks, presence = (target["masks"], target["presence"]) if isinstance(target, Mapping) else (target, None)
+    if masks.ndim != 4:
+        raise ValueError(f"masks {tuple(masks.shape)} must be (B, R, H, W).")
+    if presence is None:
+        return masks, masks.new_ones(masks.shape[:2], dtype=torch.bool)
+    if presence.shape != masks.shape[:2]:
+        raise ValueError(
+            f"presence {tuple(presence.shape)} must be (B, R) = {tuple(masks.shape[:2])} as the masks are."
+        )
+    return masks, presence.to(masks.device) != 0
+
+
+def _votes(masks: Tensor, presence: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Votes (B, 1, H, W) and voters (B, 1, 1, 1), int32."""
+    present = masks.new_ones(masks.shape[:2], dtype=torch.bool) if presence is None else presence.to(masks.device) != 0
+    votes = ((masks != 0) & present[:, :, None, None]).sum(1, keepdim=True, dtype=torch.int32)
+    return votes, present.sum(1, dtype=torch.int32)[:, None, None, None]
+
+
+def _as_list(losses: PairLoss | Sequence[PairLoss]) -> list[PairLoss]:
+    found = [losses] if callable(losses) else list(losses)
+    if not found:
+        raise ValueError("no loss given: hand in one, or several to be added.")
+    return found

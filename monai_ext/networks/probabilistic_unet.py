@@ -1,0 +1,180 @@
+"""Probabilistic U-Net (Kohl et al. 2018, arXiv:1806.05034): a U-Net whose last layers hear a latent variable.
+
+A prior net reads the image, a posterior net image and one annotator's mask; each gives an axis-aligned Gaussian over a
+latent of six numbers. One draw of it turns the U-Net's features into one whole, coherent hypothesis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from monai.networks.nets import BasicUNet
+from monai.networks.nets.basic_unet import Down, TwoConv
+from torch import Tensor, nn
+
+from monai_ext.networks.multi_rater import evaluation_mode, normal_noise, pad_to_multiple
+
+__all__ = ["ProbabilisticUNet"]
+
+LOG_SIGMA_LIMIT = 8.0  # |log sigma| stays below: sigma between 3e-4 and 3e3 keeps the divergence finite
+
+
+class _LatentGaussian(nn.Module):
+    """The way down of a U-Net, mean over pixels, a linear layer: (B, C, H, W) -> (B, 2, latent), mean and log sigma."""
+
+    def __init__(self, in_channels: int, features: Sequence[int], *, latent: int, norm: str | tuple):
+        super().__init__()
+        stages: list[nn.Module] = [TwoConv(2, in_channels, features[0], "RELU", norm, bias=True)]
+        for before, after in pairwise(features):
+            stages.append(Down(2, before, after, "RELU", norm, bias=True))
+        self.stages = nn.Sequential(*stages)
+        self.linear = nn.Linear(features[-1], 2 * latent)
+        self.limit = LOG_SIGMA_LIMIT  # an attribute, because TorchScript sees no globals
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, log_sigma = self.linear(self.stages(x).mean(dim=(2, 3))).float().chunk(2, dim=1)
+        return torch.stack([mean, log_sigma.clamp(-self.limit, self.limit)], dim=1)
+
+
+class _Combination(nn.Module):
+    """1x1 convolutions on the features with the latent beside them in every pixel: (B, F, H, W), (B, latent) -> logits.
+
+    The first convolution is split into its two sums: that of the features is the same for all draws, that of the latent
+    the same for all pixels, and nothing has to be tiled.
+    """
+
+    def __init__(self, features: int, *, latent: int, layers: int):
+        super().__init__()
+        self.of_features = nn.Conv2d(features, features, 1)
+        self.of_latent = nn.Linear(latent, features, bias=False)
+        further: list[nn.Module] = [nn.ReLU()]
+        for _ in range(layers - 1):
+            further += [nn.Conv2d(features, features, 1), nn.ReLU()]
+        self.further = nn.Sequential(*further, nn.Conv2d(features, 1, 1))
+
+    def forward(self, features: Tensor, latent: Tensor) -> Tensor:
+        return self.combine(self.of_features(features), latent)
+
+    def combine(self, projected: Tensor, latent: Tensor) -> Tensor:
+        """Logits (B, 1, H, W) from what `of_features` made of the features."""
+        return self.further(projected + self.of_latent(latent)[:, :, None, None])
+
+
+class ProbabilisticUNet(nn.Module):
+    """Image (B, C, H, W) -> logits (B, 1, H, W) of one hypothesis drawn from the prior; any H and W >= 1.
+
+    U-Net, prior and posterior are MONAI's `BasicUNet` and its way down: five levels and two convolutions in each, where
+    the paper has seven and three. No InstanceNorm in the latter two: it removes the means over pixels, which are all
+    that the Gaussian is made of. Sizes that are not multiples of 16 are padded with the border's values and cropped.
+
+    Args:
+        in_channels: image channels C.
+        features: widths of the five levels; the paper's first five are the default.
+        latent: numbers in the latent variable.
+        combination_layers: hidden 1x1 convolutions after the latent is joined, of width `features[0]`.
+        norm: MONAI's name of the normalisation.
+
+    Raises:
+        ValueError: another number of widths than five, or a count below 1.
+    """
+
+    per_rater = False
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        features: Sequence[int] = (32, 64, 128, 192, 192),
+        *,
+        latent: int = 6,
+        combination_layers: int = 3,
+        norm: str | tuple = "batch",
+    ):
+        super().__init__()
+        features = tuple(features)
+        if len(features) != 5 or min(in_channels, latent, combination_layers, *features) < 1:
+            raise ValueError(
+                f"features={features}, in_channels={in_channels}, latent={latent}, "
+                f"combination_layers={combination_layers}: five widths, and all counts at least 1."
+            )
+        self.stride = 16  # four halvings
+        self.unet = BasicUNet(2, in_channels, 1, features=(*features, features[0]), act="RELU", norm=norm)
+        self.unet.final_conv = nn.Identity()  # the combination takes its last features instead of its logits
+        self.prior = _LatentGaussian(in_channels, features, latent=latent, norm=norm)
+        self.posterior = _LatentGaussian(in_channels + 1, features, latent=latent, norm=norm)
+        self.combination = _Combination(features[0], latent=latent, layers=combination_layers)
+
+    def forward(self, image: Tensor, mask: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+        """Logits of a hypothesis, or with a mask what the evidence lower bound is made of.
+
+        Args:
+            image: (B, C, H, W).
+            mask: of one annotator, (B, 1, H, W) of 0 and 1, for training: the latent is drawn from the posterior and
+                the result is {"logits": (B, 1, H, W), "prior": (B, 2, latent), "posterior": (B, 2, latent)}, the
+                Gaussians as means [:, 0] and log sigmas [:, 1], float32; see `monai_ext.losses.ELBOLoss`. Not in
+                TorchScript, where a function has one type of result.
+            noise: (B, latent), standard normal numbers in place of the global generator's; zeros give the hypothesis
+                at the mean of the Gaussian.
+
+        Raises:
+            ValueError: the mask is not (B, 1, H, W) as the image is.
+        """
+        height, width = image.shape[-2], image.shape[-1]
+        padded = pad_to_multiple(image, self.stride)
+        features = self.unet(padded)
+        prior = self.prior(padded)
+        if mask is not None:
+            if torch.jit.is_scripting():
+                raise ValueError("a scripted network draws from its prior only: call it without mask.")
+            else:
+                return self._training_output(image, features, prior, mask, noise)
+        logits = self.combination(features, _latent_at(prior, noise))
+        return logits[..., :height, :width]
+
+    @torch.jit.unused
+    def _training_output(
+        self, image: Tensor, features: Tensor, prior: Tensor, mask: Tensor, noise: Tensor | None
+    ) -> dict[str, Tensor]:
+        height, width = image.shape[-2:]
+        if mask.shape != (image.shape[0], 1, height, width):
+            raise ValueError(
+                f"mask {tuple(mask.shape)} must be {(image.shape[0], 1, height, width)}: the mask of one annotator for "
+                "each image."
+            )
+        centred = mask.to(image.dtype) - 0.5
+        posterior = self.posterior(pad_to_multiple(torch.cat([image, centred], dim=1), self.stride))
+        logits = self.combination(features, _latent_at(posterior, noise))
+        return {"logits": logits[..., :height, :width], "prior": prior, "posterior": posterior}
+
+    def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """n hypotheses from the prior as probabilities (B, n, H, W), float32; see `RaterSampler`.
+
+        The U-Net, the prior and the first half of the combination run once; each draw costs the 1x1 convolutions after
+        it. Memory beyond the result: the features of one draw.
+
+        Raises:
+            ValueError: n < 1.
+        """
+        if n < 1:
+            raise ValueError(f"n={n} hypotheses: ask for at least one.")
+        height, width = image.shape[-2:]
+        with evaluation_mode(self):
+            padded = pad_to_multiple(image, self.stride)
+            prior = self.prior(padded)
+            projected = self.combination.of_features(self.unet(padded))[..., :height, :width]
+            latent = prior.shape[2]
+            noise = normal_noise((n, image.shape[0], latent), device=image.device, generator=generator)
+            draws = image.new_empty((image.shape[0], n, height, width), dtype=torch.float32)
+            for i in range(n):
+                logits = self.combination.combine(projected, _latent_at(prior, noise[i]))
+                draws[:, i] = logits[:, 0].float().sigmoid()
+        return draws
+
+
+def _latent_at(gaussian: Tensor, noise: Tensor | None) -> Tensor:
+    """mean + sigma * noise, (B, latent), from (B, 2, latent); noise None: from the global generator."""
+    mean, log_sigma = gaussian[:, 0], gaussian[:, 1]
+    if noise is None:
+        noise = torch.randn_like(mean)
+    return mean + log_sigma.exp() * noise

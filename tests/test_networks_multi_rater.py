@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.networks.nets import BasicUNet
+from torch import Tensor, nn
+
+from monai_ext.networks.multi_rater import (
+    ConsensusNet,
+    DeepEnsemble,
+    LevelSetNet,
+    MonteCarloDropout,
+    RaterEnsemble,
+    RaterSampler,
+    draw_heads,
+    evaluation_mode,
+    normal_noise,
+    pad_to_multiple,
+)
+
+
+class Logits(nn.Module):
+    """A network whose answer to any image is the image scaled by a number of its own: easy to follow."""
+
+    def __init__(self, scale: float = 1.0, out_channels: int = 1):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale))
+        self.out_channels = out_channels
+
+    def forward(self, image: Tensor) -> Tensor:
+        return (self.scale * image).expand(-1, self.out_channels, -1, -1)
+
+
+class Noisy(nn.Module):
+    """Dropout and BatchNorm, the layers that know training from evaluation."""
+
+    def __init__(self, p: float = 0.5):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(p), nn.Conv2d(8, 1, 1)
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.layers(image)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def every_sampler() -> list[nn.Module]:
+    torch.manual_seed(0)
+    return [
+        ConsensusNet(Noisy()),
+        LevelSetNet(Noisy()),
+        RaterEnsemble([Noisy(), Noisy(), Noisy()]),
+        DeepEnsemble([Noisy(), Noisy()]),
+        MonteCarloDropout(Noisy()),
+    ]
+
+
+@pytest.mark.parametrize("network", every_sampler(), ids=lambda network: type(network).__name__)
+def test_every_baseline_keeps_the_promises_of_a_sampler(network):
+    image = torch.randn(2, 1, 5, 7)
+    network.train()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()  # frozen by the user: must stay so
+    modes = [layer.training for layer in network.modules()]
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    draws = network.sample(image, 4, generator=generator(3))
+    assert isinstance(network, RaterSampler)
+    assert draws.shape == (2, 4, 5, 7) and draws.dtype == torch.float32 and not draws.requires_grad
+    assert 0 <= draws.min() and draws.max() <= 1
+    assert [layer.training for layer in network.modules()] == modes
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert torch.equal(draws, network.sample(image, 4, generator=generator(3)))
+    with pytest.raises(ValueError, match="n=0 hypotheses: ask for at least one"):
+        network.sample(image, 0)
+
+
+def test_whole_rounds_show_every_head_equally_often_in_order_without_chance():
+    probability = torch.rand(2, 3, 1, 2)
+    state = torch.get_rng_state()
+    assert torch.equal(draw_heads(probability, 6), torch.cat([probability, probability], dim=1))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_remaining_draws_are_different_heads_drawn_for_each_case():
+    heads = torch.arange(5.0)[None, :, None, None].expand(40, 5, 1, 1)
+    draws = draw_heads(heads, 7, generator=generator())[..., 0, 0]
+    assert torch.equal(draws[:, :5], torch.arange(5.0).expand(40, 5))
+    assert (draws[:, 5] != draws[:, 6]).all()
+    assert len(torch.unique(draws[:, 5:], dim=0)) > 10  # of 20 ordered pairs
+
+
+def test_fewer_draws_than_heads_are_all_different_and_each_head_has_its_turn():
+    heads = torch.arange(4.0)[None, :, None, None].expand(400, 4, 1, 1)
+    draws = draw_heads(heads, 1, generator=generator())[:, 0, 0, 0]
+    assert draws.long().bincount().min() > 60  # 100 expected
+
+
+def test_a_consensus_is_the_same_probability_n_times():
+    image = torch.tensor([[[[0.0, 2.0]]]])
+    draws = ConsensusNet(Logits()).sample(image, 3)
+    torch.testing.assert_close(draws, torch.tensor([0.5, 0.880797])[None, None, None].expand(1, 3, 1, 2))
+
+
+def test_level_sets_are_nested_masks_whose_mean_is_the_probability():
+    probability = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.8, 1.0])
+    draws = LevelSetNet(Logits()).sample(probability.logit(eps=1e-7)[None, None, None], 4)[0, :, 0]
+    # levels 1/8, 3/8, 5/8, 7/8
+    expected = [[0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1]]
+    assert draws.tolist() == expected
+    assert (draws.mean(0) - probability).abs().max() <= 1 / 8 + 1e-6
+
+
+def test_rater_ensemble_puts_the_map_of_network_r_in_channel_r():
+    image = torch.randn(2, 1, 3, 4)
+    ensemble = RaterEnsemble([Logits(1.0), Logits(-2.0)])
+    torch.testing.assert_close(ensemble(image), torch.cat([image, -2 * image], dim=1))
+    torch.testing.assert_close(ensemble.sample(image, 2), torch.cat([image, -2 * image], dim=1).sigmoid())
+    assert ensemble.per_rater and not DeepEnsemble([Logits()]).per_rater
+
+
+def test_one_annotators_loss_leaves_the_other_networks_alone():
+    ensemble = RaterEnsemble([Logits(1.0), Logits(-2.0)])
+    ensemble(torch.ones(1, 1, 2, 2))[:, 1].sum().backward()
+    assert ensemble.networks[0].scale.grad == 0 and ensemble.networks[1].scale.grad == 4
+
+
+def test_an_ensemble_of_one_object_twice_or_of_nothing_is_refused():
+    network = Logits()
+    for networks in ([network, network], []):
+        with pytest.raises(ValueError, match="RaterEnsemble got .* build each one by itself"):
+            RaterEnsemble(networks)
+
+
+def test_networks_with_several_maps_are_refused():
+    image = torch.randn(1, 1, 2, 2)
+    for network in (ConsensusNet(Logits(out_channels=2)), RaterEnsemble([Logits(out_channels=2)])):
+        with pytest.raises(ValueError, match="one logit map per network, got 2"):
+            network.sample(image, 1)
+
+
+def test_dropout_draws_differ_and_their_mean_comes_near_the_prediction_of_a_linear_network():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(16, 1, 1))
+    draws = MonteCarloDropout(network).sample(torch.ones(1, 16, 1, 1), 400, generator=generator())
+    logits = draws.logit().flatten()
+    expected = network.eval()(torch.ones(1, 16, 1, 1)).item()
+    spread = network[1].weight.square().sum().sqrt().item()  # sd of the sum: each term is 0 or 2w, so its sd is |w|
+    assert abs(logits.mean().item() - expected) < 4 * spread / 20
+    assert logits.std().item() == pytest.approx(spread, rel=0.15)
+
+
+def test_dropout_draws_use_the_running_statistics_of_batch_norm():
+    torch.manual_seed(0)
+    network = MonteCarloDropout(Noisy(p=1e-9))  # a dropout that drops nothing: what remains is evaluation mode
+    image = torch.randn(2, 1, 4, 4) + 3
+    torch.testing.assert_close(network.train().sample(image, 1), network.eval()(image).sigmoid().detach())
+
+
+def test_a_generator_for_dropout_leaves_the_global_one_alone():
+    network = MonteCarloDropout(Noisy())
+    state = torch.get_rng_state()
+    network.sample(torch.randn(1, 1, 4, 4, generator=generator()), 2, generator=generator(1))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_network_without_dropout_is_refused():
+    for network in (Logits(), Noisy(p=0.0)):
+        with pytest.raises(ValueError, match="no dropout layer with p > 0"):
+            MonteCarloDropout(network)
+
+
+def test_modes_come_back_after_an_error():
+    network = MonteCarloDropout(Noisy()).train()
+    with pytest.raises(RuntimeError):
+        network.sample(torch.randn(1, 3, 4, 4), 2)
+    assert all(layer.training for layer in network.modules())
+
+
+def test_evaluation_mode_is_without_gradients():
+    network = Noisy().train()
+    with evaluation_mode(network):
+        assert not network.layers[3].training and not network(torch.randn(1, 1, 4, 4)).requires_grad
+    assert network.layers[3].training and torch.is_grad_enabled()
+
+
+def test_padding_repeats_the_border_at_the_bottom_and_the_right():
+    padded = pad_to_multiple(torch.tensor([[[[1.0, 2.0, 3.0]]]]), 2)
+    assert padded.tolist() == [[[[1, 2, 3, 3], [1, 2, 3, 3]]]]
+    image = torch.randn(1, 1, 4, 6)
+    assert torch.equal(pad_to_multiple(image, 2), image)
+
+
+def test_noise_is_replayed_by_its_generator():
+    first = normal_noise((3, 2), device="cpu", generator=generator(7))
+    assert torch.equal(first, torch.randn(3, 2, generator=generator(7)))
+
+
+def test_monais_networks_serve_as_parts():
+    networks = [BasicUNet(2, 1, 1, features=(4, 4, 4, 4, 4, 4), dropout=0.2) for _ in range(2)]
+    image = torch.randn(1, 1, 32, 32)
+    assert RaterEnsemble(networks).sample(image, 4).shape == (1, 4, 32, 32)
+    draws = MonteCarloDropout(networks[0]).sample(image, 2)
+    assert not torch.equal(draws[:, 0], draws[:, 1])
