@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from monai_ext.handlers.drawing import PREDICTION_COLOUR, TRUTH_COLOUR, Picture,
 from monai_ext.settings import as_bool
 
 __all__ = ["PredictionWriter", "SegmentationPictures"]
+
+_logger = logging.getLogger(__name__)
 
 
 class SegmentationPictures:
@@ -106,14 +109,20 @@ class PredictionWriter:
         self.overlays = as_bool(overlays, "overlays")
         self.threshold = threshold
         self.only = None if only is None else set(only)
+        self._written = 0
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
+        engine.add_event_handler(Events.COMPLETED, self._tell)
+
+    def _tell(self, engine: Engine) -> None:
+        _logger.info(f"wrote the predictions of {self._written} images to '{self.folder}'")
 
     def _write(self, engine: Engine) -> None:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             if self.only is not None and item["id"] not in self.only:
                 continue
+            self._written += 1
             probability = output["pred"][0].float().cpu().numpy()
             mask = probability > self.threshold
             if self.masks:
