@@ -1,4 +1,4 @@
-"""Small images first: most of a training run at a fraction of the size, the last epochs at full size."""
+"""Small images first: the early epochs of a training run at a fraction of the size, the later ones at full size."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ __all__ = ["ProgressiveSize"]
 class ProgressiveSize:
     """Sets the output size of batch transforms by the epoch (progressive resizing; Howard 2018, fast.ai on DAWNBench).
 
-    An epoch at half the size costs a quarter; a network that has learned there needs few epochs at full size. The size
-    depends on the epoch alone, so a resumed run sees the same ones. List it before `ValidationHandler`.
+    An epoch at half the size costs a quarter. Change size while the learning rate is still high: features and BatchNorm
+    statistics must adapt, and a long moving average mixes weights for both sizes. Scores of epochs at different sizes
+    are not comparable: validation images and labels are resized as well, labels to the nearest pixel, which at half the
+    size shifts them by a quarter of a pixel. The size depends on the epoch alone, so a resumed run sees the same ones.
+    List it before `ValidationHandler`.
 
     Args:
         transforms: the transforms of training and validation batches.
