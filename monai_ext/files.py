@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = ["atomic_path", "write_text"]
+
+_umask_lock = threading.Lock()
 
 
 @contextmanager
@@ -45,6 +48,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
+    with _umask_lock:  # it can only be read by setting it: two threads at once could leave it at 0
+        current = os.umask(0o077)
+        os.umask(current)
     return current

@@ -48,14 +48,14 @@ def test_bundle_runs_name_existing_configs_and_settings(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.parent.parent.name if p.parent.name == "docs" else p.name)
 def test_our_own_commands_take_the_options_given(page, monkeypatch):
     parsed: dict = {}
-    for name in ("compare", "demo", "report"):
+    for name in ("compare", "demo", "fetch_tiles", "report", "score", "upscale"):
         monkeypatch.setattr(f"monai_ext.experiments.{name}.run", lambda args, *_: parsed.update(vars(args)) or 0)
     for words in commands(page):
         if words[:3] == ["python", "-m", "monai_ext"]:
             assert main(words[3:]) == 0 and parsed["command"] == words[3]
 
 
-@pytest.mark.parametrize("command", ["demo", "compare", "report"])
+@pytest.mark.parametrize("command", ["demo", "compare", "report", "score", "fetch-tiles", "upscale"])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

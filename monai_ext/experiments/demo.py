@@ -16,9 +16,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from monai.bundle import ConfigParser
 
+from monai_ext.experiments.demo_aerial import aerial_blocks, is_aerial_run
 from monai_ext.experiments.figures import CaseRow, case_figure, curve_figure, loss_colours, save_figure
 from monai_ext.experiments.html import Block, Heading, Picture, Table, Text, html_page
+from monai_ext.experiments.rater_demo import is_rater_run, rater_blocks
 from monai_ext.files import write_text
 from monai_ext.metrics import SEGMENTATION_SCORES
 
@@ -55,16 +58,30 @@ def demo(bundle: str | Path, output_dir: str | Path) -> Path:
             ["inference.json", "demo_inference.json"],
             {
                 "bundle_root": bundle,
-                "dataset_dir": phantoms / "images",
+                "dataset_dir": _pictures_of(configs, phantoms),
                 "output_dir": inference,
                 "ckpt_path": training / "model.pt",
             },
         ),
     }
     seconds = {name: _timed(name, command) for name, command in steps.items()}
+    commands = {name: _typed(command) for name, command in steps.items()}
+    if is_aerial_run(training):
+        blocks = aerial_blocks(output_dir, commands, seconds)
+    elif is_rater_run(training):
+        blocks = rater_blocks(output_dir, commands, seconds)
+    else:
+        blocks = _blocks(output_dir, steps, seconds)
     page = output_dir / "index.html"
-    write_text(page, html_page(_blocks(output_dir, steps, seconds), title=f"Demo of {bundle.name}"))
+    write_text(page, html_page(blocks, title=f"Demo of {bundle.name}"))
     return page
+
+
+def _pictures_of(configs: Path, phantoms: Path) -> str:
+    """The folder that inference reads, as demo.json names it by `phantom_images`."""
+    parser = ConfigParser(json.loads((configs / "demo.json").read_text(encoding="utf-8")))
+    parser["dataset_dir"] = str(phantoms)
+    return parser.get_parsed_content("phantom_images")
 
 
 def _command(configs: Path, files: Sequence[str], choices: Mapping[str, object]) -> list[str]:

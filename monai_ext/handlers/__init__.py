@@ -1,3 +1,4 @@
+from monai_ext.handlers.adversarial_health import AdversarialAlarm, NonFiniteTermGuard, TermCurves
 from monai_ext.handlers.checkpoints import (
     BestCheckpoint,
     FinalCheckpoint,
@@ -5,27 +6,40 @@ from monai_ext.handlers.checkpoints import (
     ResumeHandler,
     load_checkpoint,
 )
+from monai_ext.handlers.enlarged_files import EnlargedWriter
 from monai_ext.handlers.normalisation import BatchNormUnfolder
 from monai_ext.handlers.pictures import PredictionWriter, SegmentationPictures
 from monai_ext.handlers.records import EpochTable, RunRecord, TrainingProgress
 from monai_ext.handlers.scores import CaseTable, MeanSegmentationScores
 from monai_ext.handlers.sizes import ProgressiveSize
+from monai_ext.handlers.stages import StageCheckpoints, StagedLearningRate
+from monai_ext.handlers.super_resolution import MeanSuperResolutionScores, SuperResolutionTable
 from monai_ext.handlers.tensorboard import MainProcessWriter
+from monai_ext.handlers.triplets import TripletPictures
 
 __all__ = [
+    "AdversarialAlarm",
     "BatchNormUnfolder",
     "BestCheckpoint",
     "CaseTable",
+    "EnlargedWriter",
     "EpochTable",
     "FinalCheckpoint",
     "MainProcessWriter",
     "MeanSegmentationScores",
+    "MeanSuperResolutionScores",
     "NonFiniteLossGuard",
+    "NonFiniteTermGuard",
     "PredictionWriter",
     "ProgressiveSize",
     "ResumeHandler",
     "RunRecord",
     "SegmentationPictures",
+    "StageCheckpoints",
+    "StagedLearningRate",
+    "SuperResolutionTable",
+    "TermCurves",
     "TrainingProgress",
+    "TripletPictures",
     "load_checkpoint",
 ]

@@ -30,13 +30,7 @@ from monai_ext.metrics.distances import (
     sample_diversity,
     set_scores,
 )
-from monai_ext.metrics.heads import (
-    HEAD_HEALTH,
-    HeadHealth,
-    head_health,
-    head_sums,
-    head_warnings,
-)
+from monai_ext.metrics.heads import HEAD_HEALTH, HeadHealth, head_health, head_sums, head_warnings
 from monai_ext.metrics.raters import (
     DICE_SOFT_TENTHS,
     QUBIQ_TENTHS,
@@ -58,6 +52,14 @@ from monai_ext.metrics.segmentation import (
     confusion_counts,
     segmentation_scores,
 )
+from monai_ext.metrics.super_resolution import (
+    SUPER_RESOLUTION_SCORES,
+    SuperResolutionScores,
+    luma,
+    peak_signal_to_noise,
+    shave,
+    structural_similarity,
+)
 
 __all__ = [
     "CalibrationBins",
@@ -73,8 +75,10 @@ __all__ = [
     "RaterAgreement",
     "RaterScore",
     "SEGMENTATION_SCORES",
+    "SUPER_RESOLUTION_SCORES",
     "SegmentationScores",
     "SetScores",
+    "SuperResolutionScores",
     "area_under_risk_coverage",
     "average_calibration_error",
     "brier_score",
@@ -95,10 +99,12 @@ __all__ = [
     "head_warnings",
     "hungarian_iou",
     "leave_one_out_dice",
+    "luma",
     "maximum_calibration_error",
     "overlap_counts",
     "pairwise_dice",
     "pairwise_iou",
+    "peak_signal_to_noise",
     "qubiq_score",
     "rater_agreement",
     "rater_entropy",
@@ -108,6 +114,8 @@ __all__ = [
     "sample_diversity",
     "segmentation_scores",
     "set_scores",
+    "shave",
+    "structural_similarity",
     "uncertainty_ncc",
     "votes_reach",
 ]

@@ -1,5 +1,18 @@
 from monai_ext.transforms.batch import BatchAugment
+from monai_ext.transforms.components import KeepCentralComponentd
+from monai_ext.transforms.degradation import Degradation
 from monai_ext.transforms.draws import AugmentDraw
+from monai_ext.transforms.enlarge import enlarge
+from monai_ext.transforms.pairs import PairedCrops, ToUnitRanged
 from monai_ext.transforms.restore import RestoreSized
 
-__all__ = ["AugmentDraw", "BatchAugment", "RestoreSized"]
+__all__ = [
+    "AugmentDraw",
+    "BatchAugment",
+    "Degradation",
+    "KeepCentralComponentd",
+    "PairedCrops",
+    "RestoreSized",
+    "ToUnitRanged",
+    "enlarge",
+]

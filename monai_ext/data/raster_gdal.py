@@ -1,0 +1,315 @@
+"""GeoTIFF and whatever else GDAL reads, by rows, through rasterio; see `monai_ext.data.raster`.
+
+rasterio is imported where it is needed: the package works without it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from monai_ext.data.images import ImageFileError
+from monai_ext.data.raster_info import GeoTags, RasterInfo
+from monai_ext.data.raster_pillow import FINGERPRINT, chosen_planes
+
+__all__ = ["GdalRaster", "available", "require", "write"]
+
+CACHE_MEGABYTES = 192
+TYPES = {
+    "uint8": "Byte",
+    "int8": "Int8",
+    "uint16": "UInt16",
+    "int16": "Int16",
+    "uint32": "UInt32",
+    "int32": "Int32",
+    "float32": "Float32",
+    "float64": "Float64",
+}
+COLOURS = {"gray": "Gray", "grey": "Gray", "red": "Red", "green": "Green", "blue": "Blue", "alpha": "Alpha"}
+COLOURS |= {"cyan": "Cyan", "magenta": "Magenta", "yellow": "Yellow", "black": "Black"}
+PALETTE_COLOURS = ("red", "green", "blue", "alpha")
+STRUCTURE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS")  # domains that describe the file, not the image
+
+
+def available() -> bool:
+    """Whether rasterio is installed."""
+    return importlib.util.find_spec("rasterio") is not None
+
+
+def require(path: Path) -> ModuleType:
+    """rasterio.
+
+    Raises:
+        ImageFileError: it is not installed; names `path`, which needs it.
+    """
+    try:
+        import rasterio
+        import rasterio.shutil
+        import rasterio.windows
+    except ImportError as error:
+        raise ImageFileError(f"{path} needs rasterio: pip install 'monai_ext[geo]'.") from error
+    return rasterio
+
+
+@contextmanager
+def _gdal(path: Path, doing: str) -> Iterator[ModuleType]:
+    """rasterio with a bounded cache and no files written aside; its errors become `ImageFileError`."""
+    rasterio = require(path)
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, GDAL_PAM_ENABLED="NO", GDAL_TIFF_INTERNAL_MASK="YES"):
+        try:
+            yield rasterio
+        except ImageFileError:
+            raise
+        except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:
+            reason = str(error.__cause__ or error).rstrip(".")
+            raise ImageFileError(f"cannot {doing} image {path}: {reason}.") from error
+
+
+class GdalRaster:
+    """A raster that stays on disk; see `Raster` and `open_raster`.
+
+    Raises:
+        ImageFileError: it cannot be opened, its bands have different or complex types, or it has no such band.
+    """
+
+    def __init__(self, path: Path, *, bands: Sequence[int] | None = None):
+        with _gdal(path, "read") as rasterio, warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            self._dataset = dataset = rasterio.open(path)
+        if dataset.count == 0:
+            raise ImageFileError(f"image {path} has no bands: it holds several data sets, extract one of them first.")
+        types = sorted(set(dataset.dtypes))
+        if len(types) > 1 or types[0] not in TYPES:
+            raise ImageFileError(
+                f"image {path} has bands of type {', '.join(types)}: choose one real type for all bands."
+            )
+        self._palette = _palette(dataset)
+        paletted = self._palette is not None
+        names = (
+            list(PALETTE_COLOURS[: self._palette.shape[1]])
+            if paletted
+            else [colour.name for colour in dataset.colorinterp]
+        )
+        alpha = names.index("alpha") if "alpha" in names else None
+        own = [place for place in range(len(names)) if place != alpha]
+        numbers = range(1, len(own) + 1) if bands is None else bands
+        self._planes = [own[place] for place in chosen_planes(path, numbers, len(own), alpha=None)]
+        count = len(self._planes)
+        nodata = (None,) * count if paletted else tuple(dataset.nodatavals[place] for place in self._planes)
+        kind = None
+        if alpha is not None:
+            kind = "hard"
+            self._planes.append(alpha)
+        elif not paletted and _has_mask(dataset, rasterio):
+            kind = "mask"
+        self.info = RasterInfo(
+            path=path,
+            size=(dataset.height, dataset.width),
+            bands=count,
+            dtype=np.dtype(types[0]),
+            nodata=nodata,
+            alpha=kind,
+            geo=_geo_tags(dataset, self._planes, paletted=paletted, chosen=bands is not None),
+        )
+
+    def rows(self, top: int, bottom: int) -> np.ndarray:
+        path, dataset = self.info.path, self._dataset
+        with _gdal(path, "read") as rasterio:
+            window = rasterio.windows.Window(0, top, dataset.width, bottom - top)
+            if self._palette is not None:
+                index = dataset.read(1, window=window)
+                return np.ascontiguousarray(np.moveaxis(self._palette[index], -1, 0)[self._planes])
+            pixels = dataset.read([place + 1 for place in self._planes], window=window)
+            if self.info.alpha == "mask":
+                mask = dataset.dataset_mask(window=window)[None].astype(pixels.dtype)
+                pixels = np.concatenate([pixels, mask])
+        return pixels
+
+    def close(self) -> None:
+        self._dataset.close()
+
+
+def _palette(dataset: Any) -> np.ndarray | None:
+    """Colours by index, (256, 3) or with transparency (256, 4); None where the pixels are no indices."""
+    if dataset.count != 1 or dataset.dtypes[0] != "uint8" or dataset.colorinterp[0].name != "palette":
+        return None
+    table = np.zeros((256, 4), np.uint8)
+    for index, colour in dataset.colormap(1).items():
+        table[index] = colour
+    if dataset.nodatavals[0] is not None and 0 <= dataset.nodatavals[0] < 256:
+        table[int(dataset.nodatavals[0]), 3] = 0  # missing stays missing: a colour cannot mark it any more
+    used = list(dataset.colormap(1))
+    return table if (table[used, 3] < 255).any() else table[:, :3]
+
+
+def _has_mask(dataset: Any, rasterio: ModuleType) -> bool:
+    flags = rasterio.enums.MaskFlags
+    return flags.per_dataset in dataset.mask_flag_enums[0] and flags.alpha not in dataset.mask_flag_enums[0]
+
+
+def _geo_tags(dataset: Any, planes: Sequence[int], *, paletted: bool, chosen: bool) -> GeoTags:
+    gcps, gcp_crs = dataset.gcps
+    domains = [d for d in dataset.tag_namespaces() if d not in STRUCTURE and not d.startswith("xml:")]
+    tags = {domain: dataset.tags(ns=domain) for domain in domains} | {"": dataset.tags()}
+    shared = {
+        "crs": dataset.crs.to_wkt() if dataset.crs else None,
+        "transform": None if dataset.transform.is_identity else tuple(dataset.transform)[:6],
+        "gcps": tuple((g.row, g.col, g.x, g.y, g.z or 0.0) for g in gcps),
+        "gcp_crs": gcp_crs.to_wkt() if gcp_crs else None,
+        "tags": tags,
+    }
+    count = len(planes)
+    if paletted:
+        return GeoTags(
+            **shared,
+            band_tags=({},) * count,
+            descriptions=(None,) * count,
+            units=(None,) * count,
+            scales=(1.0,) * count,
+            offsets=(0.0,) * count,
+            colours=tuple(PALETTE_COLOURS[place] for place in planes),
+            order=tuple(range(count)),
+        )
+    places = list(planes) if chosen else sorted(planes)  # alpha need not be the last band of the file
+
+    def of_bands(values: Sequence) -> tuple:
+        return tuple(values[place] for place in places)
+
+    return GeoTags(
+        **shared,
+        band_tags=tuple(
+            {key: text for key, text in dataset.tags(place + 1).items() if not key.startswith("STATISTICS_")}
+            for place in places
+        ),
+        descriptions=of_bands(dataset.descriptions),
+        units=of_bands(dataset.units),
+        scales=of_bands(dataset.scales),
+        offsets=of_bands(dataset.offsets),
+        colours=tuple(colour.name for colour in of_bands(dataset.colorinterp)),
+        order=tuple(list(planes).index(place) for place in places),
+    )
+
+
+def write(path: Path, rows: Path, info: RasterInfo, *, scale: int, fingerprint: str, cog: bool) -> None:
+    """Write raw rows as GeoTIFF, Cloud-Optimised GeoTIFF or PNG (by the suffix of `path`); see `write_raster`.
+
+    Lossless (deflate), tiled, BigTIFF where it must be; GDAL copies piece by piece from the raw rows, which a virtual
+    raster beside them describes. A Cloud-Optimised GeoTIFF keeps either metadata domains or tags of bands; where there
+    are both, the bands' are kept.
+    """
+    virtual = rows.with_name(rows.name + ".vrt")
+    geo = info.geo or _tags_of_picture(info)
+    options = {"COMPRESS": "DEFLATE", "BIGTIFF": "IF_SAFER", "NUM_THREADS": "ALL_CPUS"}
+    if path.suffix.lower() == ".png":
+        driver, options = "PNG", {}
+    elif cog:
+        driver, options = "COG", options | {"PREDICTOR": "YES"}
+    else:
+        driver, options = "GTiff", options | {"PREDICTOR": "2" if info.dtype.kind in "iu" else "3", "TILED": "YES"}
+    domains = {domain: tags for domain, tags in geo.tags.items() if domain not in ("", "RPC")}
+    # GDAL copies either the domains or the tags of the bands.
+    if domains and driver != "PNG" and not any(geo.band_tags):
+        options["COPY_SRC_MDD"] = "YES"
+    try:
+        virtual.write_bytes(_virtual_raster(rows.name, info, geo, scale=scale, fingerprint=fingerprint))
+        with _gdal(path, "write") as rasterio, warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            rasterio.shutil.copy(virtual, path, driver=driver, **options)
+            if domains and driver == "GTiff" and "COPY_SRC_MDD" not in options:
+                with rasterio.open(path, "r+") as dataset:
+                    for domain, tags in domains.items():
+                        dataset.update_tags(ns=domain, **tags)
+    finally:
+        virtual.unlink(missing_ok=True)
+
+
+def _virtual_raster(rows: str, info: RasterInfo, geo: GeoTags, *, scale: int, fingerprint: str) -> bytes:
+    """GDAL's XML description (VRT) of the raw rows with all that `info` says."""
+    height, width = scale * info.size[0], scale * info.size[1]
+    root = ElementTree.Element("VRTDataset", rasterXSize=str(width), rasterYSize=str(height))
+    if geo.crs:
+        _add(root, "SRS", geo.crs, dataAxisToSRSAxisMapping="1,2")
+    if geo.transform:
+        a, b, c, d, e, f = geo.transform
+        finer = (c, a / scale, b / scale, f, d / scale, e / scale)
+        _add(root, "GeoTransform", ", ".join(map(repr, finer)))
+    if geo.gcps:
+        points = _add(root, "GCPList", Projection=geo.gcp_crs or "", dataAxisToSRSAxisMapping="1,2")
+        for number, (row, column, x, y, z) in enumerate(geo.gcps, 1):
+            place = {"Pixel": column * scale, "Line": row * scale, "X": x, "Y": y, "Z": z}
+            _add(points, "GCP", Id=str(number), **{key: repr(float(value)) for key, value in place.items()})
+    for domain, tags in (geo.tags | {"": geo.tags.get("", {}) | {FINGERPRINT: fingerprint}}).items():
+        _add_metadata(root, _finer_rpc(tags, scale) if domain == "RPC" else tags, domain)
+    for number, place in enumerate(geo.order):
+        band = _raw_band(root, rows, info, place, width, band=str(number + 1))
+        if geo.descriptions[number]:
+            _add(band, "Description", geo.descriptions[number])
+        if place < info.bands and info.nodata[place] is not None:
+            _add(band, "NoDataValue", repr(info.nodata[place]))
+        if geo.units[number]:
+            _add(band, "UnitType", geo.units[number])
+        if (geo.offsets[number], geo.scales[number]) != (0.0, 1.0):
+            _add(band, "Offset", repr(geo.offsets[number]))
+            _add(band, "Scale", repr(geo.scales[number]))
+        _add(band, "ColorInterp", COLOURS.get(geo.colours[number], "Undefined"))
+        _add_metadata(band, geo.band_tags[number])
+    if info.alpha == "mask":
+        _raw_band(_add(root, "MaskBand"), rows, info, info.bands, width)
+    return ElementTree.tostring(root)
+
+
+def _raw_band(parent: ElementTree.Element, rows: str, info: RasterInfo, place: int, width: int, **attributes: str):
+    item = info.dtype.itemsize
+    band = _add(parent, "VRTRasterBand", dataType=TYPES[info.dtype.name], subClass="VRTRawRasterBand", **attributes)
+    _add(band, "SourceFilename", rows, relativetoVRT="1")
+    _add(band, "ByteOrder", "LSB" if sys.byteorder == "little" else "MSB")
+    _add(band, "ImageOffset", str(place * width * item))
+    _add(band, "PixelOffset", str(item))
+    _add(band, "LineOffset", str(info.planes * width * item))
+    return band
+
+
+def _add(parent: ElementTree.Element, name: str, text: str | None = None, **attributes: str) -> ElementTree.Element:
+    element = ElementTree.SubElement(parent, name, attributes)
+    element.text = text
+    return element
+
+
+def _add_metadata(parent: ElementTree.Element, tags: dict[str, str], domain: str = "") -> None:
+    if tags:
+        metadata = _add(parent, "Metadata", **({"domain": domain} if domain else {}))
+        for key, text in tags.items():
+            _add(metadata, "MDI", text, key=key)
+
+
+def _finer_rpc(tags: dict[str, str], scale: int) -> dict[str, str]:
+    """Rational polynomial coefficients count pixels from the centre of the first one."""
+    finer = dict(tags)
+    for axis in ("LINE", "SAMP"):
+        if f"{axis}_OFF" in tags and f"{axis}_SCALE" in tags:
+            finer[f"{axis}_OFF"] = repr((float(tags[f"{axis}_OFF"]) + 0.5) * scale - 0.5)
+            finer[f"{axis}_SCALE"] = repr(float(tags[f"{axis}_SCALE"]) * scale)
+    return finer
+
+
+def _tags_of_picture(info: RasterInfo) -> GeoTags:
+    colours = ["gray"] if info.bands == 1 else ["red", "green", "blue"]
+    count = info.planes
+    return GeoTags(
+        band_tags=({},) * count,
+        descriptions=(None,) * count,
+        units=(None,) * count,
+        scales=(1.0,) * count,
+        offsets=(0.0,) * count,
+        colours=tuple([*colours, "alpha"][:count] if info.alpha else colours),
+        order=tuple(range(count)),
+    )

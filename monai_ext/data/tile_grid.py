@@ -1,0 +1,173 @@
+"""Boxes of longitude and latitude as tiles of the Web Mercator grid, and the addresses at which servers keep them.
+
+Tiles are counted as XYZ: x from 180 degrees west, y from the north, both below 2**zoom.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import mercantile
+
+__all__ = ["NATIONAL_MAP", "TileArea", "TileSource", "without_secrets"]
+
+DEEPEST_ZOOM = 30
+NORTHERN_END = 85.051129  # degrees; Web Mercator is a square
+EQUATOR_M = 2 * math.pi * 6378137.0
+TILE_PIXELS = 256
+FIELDS = frozenset({"z", "x", "y", "-y", "q", "s"})
+SECRET = re.compile(r"([?&][^=&]*(?:key|token|secret|signature|password|appid)[^=&]*=)[^&]+", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TileArea:
+    """The tiles of one zoom level that share ground with a box; iterating gives `mercantile.Tile(x, y, z)`.
+
+    A box whose west is east of its east, such as 179 to -179, crosses the antimeridian (as in GeoJSON, RFC 7946).
+    Latitudes beyond 85.0511 degrees, where the grid ends, are cut off.
+
+    Args:
+        west, south, east, north: degrees.
+        zoom: level, 0 (one tile for the world) to 30.
+
+    Raises:
+        ValueError: the box is empty, lies outside the world or beyond the grid, or there is no such zoom.
+
+    >>> len(TileArea(-180, -85, 180, 85, zoom=2)), list(TileArea(88.3, 22.5, 88.4, 22.6, zoom=8))
+    (16, [Tile(x=190, y=111, z=8)])
+    """
+
+    west: float
+    south: float
+    east: float
+    north: float
+    zoom: int
+
+    def __post_init__(self) -> None:
+        box = f"bbox {self.west:g} {self.south:g} {self.east:g} {self.north:g}"
+        if not all(map(math.isfinite, self.bbox)):
+            raise ValueError(f"{box} holds a number that is not finite: give W S E N in degrees.")
+        if max(abs(self.west), abs(self.east)) > 180 or max(abs(self.south), abs(self.north)) > 90:
+            raise ValueError(f"{box} leaves the world: give W S E N in degrees, within -180 ... 180 and -90 ... 90.")
+        if self.south >= self.north or self.west == self.east:
+            raise ValueError(f"{box} is empty: the order is W S E N, with S below N and W other than E.")
+        if self.south >= NORTHERN_END or self.north <= -NORTHERN_END:
+            raise ValueError(f"{box} lies beyond {NORTHERN_END:.4f} degrees, where tiles end: the order is W S E N.")
+        if not isinstance(self.zoom, int) or not 0 <= self.zoom <= DEEPEST_ZOOM:
+            raise ValueError(f"zoom is {self.zoom!r}: choose a whole number, 0 ... {DEEPEST_ZOOM}.")
+
+    @property
+    def bbox(self) -> tuple[float, float, float, float]:
+        """West, south, east, north in degrees."""
+        return self.west, self.south, self.east, self.north
+
+    @property
+    def pixel_size_m(self) -> float:
+        """Ground size of a pixel of 256 x 256 tiles in the middle of the box, in metres."""
+        latitude = (max(self.south, -NORTHERN_END) + min(self.north, NORTHERN_END)) / 2
+        return EQUATOR_M * math.cos(math.radians(latitude)) / TILE_PIXELS / 2**self.zoom
+
+    def __len__(self) -> int:
+        return sum(map(len, self._columns())) * len(self._rows())
+
+    def __iter__(self) -> Iterator[mercantile.Tile]:
+        rows = self._rows()
+        for columns in self._columns():
+            for x in columns:
+                for y in rows:
+                    yield mercantile.Tile(x, y, self.zoom)
+
+    def _rows(self) -> range:
+        first = mercantile.tile(0, min(self.north, NORTHERN_END), self.zoom)
+        # As mercantile.tiles does: a box that ends at a tile's edge leaves out the next tile.
+        last = mercantile.tile(0, max(self.south, -NORTHERN_END) + mercantile.LL_EPSILON, self.zoom)
+        return range(first.y, last.y + 1)
+
+    def _columns(self) -> list[range]:
+        first = mercantile.tile(self.west, 0, self.zoom).x
+        last = mercantile.tile(self.east - mercantile.LL_EPSILON, 0, self.zoom).x
+        if self.west < self.east:
+            return [range(first, last + 1)]
+        if first <= last:  # from 1 east round the world to 1 west: at low zooms both ends lie in one tile
+            return [range(2**self.zoom)]
+        return [range(first, 2**self.zoom), range(last + 1)]
+
+
+@dataclass(frozen=True)
+class TileSource:
+    """Where tiles come from, and whom to credit for them.
+
+    Args:
+        template: http or https address with {z}, {x} and {y}; {-y} instead of {y} where rows are counted from the
+            south (TMS); or {q}, the quadkey, instead of all three. {s} is replaced by one of the subdomains.
+        attribution: text that the provider asks for, or says the licence by.
+        subdomains: one character for each.
+
+    Raises:
+        ValueError: the template has no scheme, lacks a coordinate or has an unknown field.
+
+    >>> TileSource("https://{s}.tiles.org/{z}/{x}/{-y}.png").url(mercantile.Tile(3, 1, 2))
+    'https://b.tiles.org/2/3/2.png'
+    """
+
+    template: str
+    attribution: str | None = None
+    subdomains: str = "abc"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"https?://[!-~]+", self.template):
+            raise ValueError(
+                f"tile address {self.template!r} must begin with http:// or https:// and be ASCII without spaces."
+            )
+        try:
+            fields = {field for _, field, _, _ in string.Formatter().parse(self.template) if field is not None}
+        except ValueError as error:
+            raise ValueError(f"tile address {self.template!r} cannot be understood: {error}.") from error
+        if unknown := sorted(fields - FIELDS):
+            raise ValueError(
+                f"tile address {self.template!r} has the unknown field {{{unknown[0]}}}: known are "
+                "{z} {x} {y}, {-y} for rows from the south, {q} for quadkeys, {s} for subdomains."
+            )
+        if "q" not in fields and not ({"z", "x"} <= fields and fields & {"y", "-y"}):
+            raise ValueError(f"tile address {self.template!r} must have {{z}}, {{x}} and {{y}} or {{-y}}, or {{q}}.")
+        if "s" in fields and not self.subdomains:
+            raise ValueError(f"tile address {self.template!r} has {{s}}, but subdomains is empty.")
+
+    @property
+    def public_template(self) -> str:
+        """The template without keys and tokens, to be shown and recorded."""
+        return without_secrets(self.template)
+
+    def url(self, tile: mercantile.Tile) -> str:
+        """The address of `tile`; a tile has the same subdomain each time.
+
+        Raises:
+            ValueError: the template has {q} and the zoom is 0, which has no quadkey.
+        """
+        values = {"z": tile.z, "x": tile.x, "y": tile.y, "-y": 2**tile.z - 1 - tile.y}
+        if "{q}" in self.template:
+            if tile.z == 0:
+                raise ValueError(f"zoom 0 has no quadkey, which {self.public_template!r} asks for: choose 1 or more.")
+            values["q"] = mercantile.quadkey(tile)
+        if self.subdomains:
+            values["s"] = self.subdomains[(tile.x + tile.y) % len(self.subdomains)]
+        return self.template.format(**values)
+
+
+def without_secrets(url: str) -> str:
+    """`url` with the values of query parameters that look like keys, tokens or passwords struck out.
+
+    >>> without_secrets("https://tiles.org/1/0/0.png?v=2&access_token=abc")
+    'https://tiles.org/1/0/0.png?v=2&access_token=***'
+    """
+    return SECRET.sub(r"\1***", url)
+
+
+NATIONAL_MAP = TileSource(
+    "https://basemap.nationalmap.gov/arcgis/rest/services/USGSImageryOnly/MapServer/tile/{z}/{y}/{x}",
+    attribution="Tiles courtesy of the U.S. Geological Survey, The National Map (public domain; United States only)",
+)

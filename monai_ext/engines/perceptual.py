@@ -1,0 +1,68 @@
+"""The networks that images are compared by in training and validation, where their weights are at hand."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from monai_ext.losses.perceptual import ContentLoss, PerceptualDistance
+from monai_ext.networks.features import MobileNetV2Features, VGG19Features
+
+__all__ = ["content_loss", "perceptual_score"]
+
+_logger = logging.getLogger(__name__)
+
+
+def content_loss(
+    *,
+    feature_weights: str | Path | None,
+    vgg19_weights: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    bands: Sequence[int] = (0, 1, 2),
+) -> nn.Module | None:
+    """The content loss of the adversarial stage: loss(prediction, target), images (B, C, H, W) in [0, 1].
+
+    SRGAN's, on VGG19's relu5_4, if there are weights of VGG19; else the distance of unit-length MobileNetV2 features;
+    without any weights None, with a warning, since features of a random network compare nothing that people see.
+
+    Args:
+        feature_weights: of MobileNetV2, see `MobileNetV2Features`.
+        vgg19_weights: of VGG19, see `VGG19Features`.
+        bands: channels taken for red, green and blue.
+
+    Raises:
+        FileNotFoundError: no such file of weights.
+        ValueError: a file of other weights.
+    """
+    if vgg19_weights is not None:
+        return ContentLoss(_ready(VGG19Features(vgg19_weights, bands=bands), device))
+    if feature_weights is not None:
+        return PerceptualDistance(_ready(MobileNetV2Features(feature_weights, bands=bands), device))
+    _logger.warning(
+        "no content loss and no perceptual score: give --feature_weights (a file of torchvision's MobileNetV2, or "
+        "imagenet to fetch it) or --vgg19_weights"
+    )
+    return None
+
+
+def perceptual_score(
+    *,
+    feature_weights: str | Path | None,
+    device: torch.device | str = "cpu",
+    bands: Sequence[int] = (0, 1, 2),
+) -> nn.Module | None:
+    """The perceptual distance on MobileNetV2 features, score(prediction, target) -> (B,); None without weights.
+
+    Arguments and errors as of `content_loss`.
+    """
+    if feature_weights is None:
+        return None
+    return PerceptualDistance(_ready(MobileNetV2Features(feature_weights, bands=bands), device), reduction="none")
+
+
+def _ready(features: nn.Module, device: torch.device | str) -> nn.Module:
+    return features.to(device, memory_format=torch.channels_last)

@@ -1,0 +1,181 @@
+"""The methods for several annotators by name: which network, which loss, and which data each of them may see.
+
+All of them are `RaterSampler`s trained on the same batches and scored by the same evaluator, so that a comparison
+differs in the method alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+
+from monai.networks.nets import BasicUNet
+from torch import nn
+
+from monai_ext.data import DatasetLayoutError, identified_raters, qubiq_items
+from monai_ext.losses import ConsensusLoss, PerRaterLoss, majority_label, soft_label
+from monai_ext.networks import (
+    ConsensusNet,
+    DeepEnsemble,
+    HolisticNet,
+    LevelSetNet,
+    MonteCarloDropout,
+    RaterEnsemble,
+)
+from monai_ext.settings import as_bool
+
+__all__ = ["PER_RATER_METHODS", "RATER_METHODS", "rater_cases", "rater_loss", "rater_network"]
+
+PER_RATER_METHODS = ("holistic", "holistic_shared", "holistic_faithful", "combined")
+RATER_METHODS = (*PER_RATER_METHODS, "majority", "soft_label", "deep_ensemble", "mc_dropout")
+WITHOUT_RATERS = (*RATER_METHODS[len(PER_RATER_METHODS) :], "prob_unet")  # these learn from all annotators alike
+
+_logger = logging.getLogger(__name__)
+
+
+def rater_network(
+    method: str,
+    *,
+    raters: int,
+    in_channels: int = 1,
+    features: int = 16,
+    dropout: float = 0.5,
+    members: int = 5,
+    unit_dropout: float = 0.1,
+) -> nn.Module:
+    """The network of a method, image (B, C, H, W) -> logits (B, heads, H, W), with `per_rater` and `sample`.
+
+    * holistic: `HolisticNet`; holistic_shared: with one encoder and one decoder for all heads; holistic_faithful: as
+      published.
+    * combined: one U-Net for each annotator ("U-Net combined").
+    * majority, soft_label: one U-Net, of which the second draws level sets as hypotheses.
+    * deep_ensemble: `members` U-Nets; mc_dropout: a U-Net whose dropout stays on. Both learn the soft label, which is
+      what members trained on annotators drawn at random learn on average.
+
+    The U-Nets are MONAI's `BasicUNet` of the widths F, 2F, 4F, 8F, 16F (F = `features`) with the normalisation of the
+    holistic network, F groups of channels.
+
+    Args:
+        method: one of `RATER_METHODS`.
+        raters: annotators R; heads of the methods that answer for each of them.
+        features: width F of the first stage.
+        dropout: of the holistic networks, see `HolisticNet`.
+        members: of the deep ensemble.
+        unit_dropout: after each convolution of mc_dropout.
+
+    Raises:
+        ValueError: no such method, or counts that a network refuses.
+    """
+    if method not in RATER_METHODS:
+        raise ValueError(f"method={method!r} is not known: choose one of {', '.join(RATER_METHODS)}.")
+    if method in ("holistic", "holistic_shared", "holistic_faithful"):
+        return HolisticNet(
+            raters,
+            in_channels,
+            features=features,
+            dropout=dropout,
+            branches=1 if method == "holistic_shared" else None,
+            faithful=method == "holistic_faithful",
+        )
+
+    def unet(dropout: float = 0.0) -> nn.Module:
+        widths = (features, 2 * features, 4 * features, 8 * features, 16 * features, features)
+        norm = ("group", {"num_groups": features})
+        return BasicUNet(2, in_channels, 1, features=widths, act="RELU", norm=norm, dropout=dropout)
+
+    if method == "combined":
+        return RaterEnsemble([unet() for _ in range(raters)])
+    if method == "deep_ensemble":
+        return DeepEnsemble([unet() for _ in range(members)])
+    if method == "mc_dropout":
+        return MonteCarloDropout(unet(unit_dropout))
+    return ConsensusNet(unet()) if method == "majority" else LevelSetNet(unet())
+
+
+def rater_loss(method: str, losses: Callable | Sequence[Callable]) -> nn.Module:
+    """The loss of a method: `losses`, added, of each head against its annotator, or against the consensus.
+
+    Args:
+        method: one of `RATER_METHODS`; majority learns the majority vote, the others without heads of annotators the
+            share of annotators.
+        losses: as `PerRaterLoss` takes them; they must bear soft labels (MONAI's Dice and Tversky: soft_label=True).
+
+    Raises:
+        ValueError: no such method, or no loss.
+    """
+    if method not in RATER_METHODS:
+        raise ValueError(f"method={method!r} is not known: choose one of {', '.join(RATER_METHODS)}.")
+    if method in PER_RATER_METHODS:
+        return PerRaterLoss(losses)
+    return ConsensusLoss(losses, consensus=majority_label if method == "majority" else soft_label)
+
+
+def rater_cases(
+    dataset_dir: str | os.PathLike,
+    *,
+    method: str,
+    raters: Sequence[int] | None = None,
+    region: str | None = None,
+    part: str = "Training",
+    task: int = 1,
+    anonymous: bool | str = False,
+    slices: bool | str = False,
+) -> list[dict]:
+    """`qubiq_items` of the annotators `raters`, if `method` may learn from them.
+
+    A method that answers for each annotator needs annotators who are the same people in all cases, and of each at least
+    one mask. Annotators of the data set who are left out are named in a warning. The other methods take all annotators,
+    or those of `raters` that there are.
+
+    Args:
+        method: one of `RATER_METHODS`, or "prob_unet".
+        raters: numbers of the annotators, in the order of the heads; None or [], for the other methods: all there are.
+        region, part, task, anonymous, slices: see `qubiq_items`.
+
+    Raises:
+        ValueError: no such method; anonymous or no annotators for a method that answers for each.
+        DatasetLayoutError: `raters` are not in the data set, or as `qubiq_items`.
+    """
+    if method not in (*PER_RATER_METHODS, *WITHOUT_RATERS):
+        raise ValueError(f"method={method!r} is not known: choose one of {', '.join(RATER_METHODS)}, or prob_unet.")
+    options = {"region": region, "part": part, "task": task, "anonymous": as_bool(anonymous, "anonymous")}
+    items = qubiq_items(dataset_dir, **options, slices=as_bool(slices, "slices"))
+    columns = items[0]["raters"]
+    marking = [number for r, number in enumerate(columns) if any(item["label"][r] is not None for item in items)]
+    wanted = [int(number) for number in raters or marking]
+    unknown = [number for number in wanted if number not in marking]
+    if method in PER_RATER_METHODS:
+        identified_raters(items)
+        if not raters:
+            raise ValueError(f"method={method!r} has a head for each annotator: set --raters '{marking}'.")
+        if unknown:
+            raise DatasetLayoutError(
+                f"no case of {dataset_dir} has a mask by annotator {_listed(unknown)}, who should have a head: the "
+                f"annotators there are {_listed(marking)}, so set --raters '{marking}'."
+            )
+    elif raters:
+        wanted = [number for number in wanted if number in marking]
+        if not wanted:
+            raise DatasetLayoutError(
+                f"annotators {_listed(unknown)} marked nothing in {dataset_dir}, only {_listed(marking)} did: set "
+                f"--raters '{marking}'."
+            )
+    left_out = [number for number in marking if number not in wanted]
+    if left_out:
+        _logger.warning(
+            f"annotators {_listed(left_out)} of {dataset_dir} are left out: --raters '{marking}' takes all of them"
+        )
+    places = [columns.index(number) for number in wanted]
+    chosen = [item | {"raters": list(wanted), "label": [item["label"][place] for place in places]} for item in items]
+    unmarked = [item["id"] for item in chosen if not any(item["label"])]
+    if unmarked:
+        raise DatasetLayoutError(
+            f"case {unmarked[0]} of {dataset_dir} has no mask by any of the annotators {_listed(wanted)} "
+            f"({len(unmarked)} such cases): add annotators to --raters, or take the cases out."
+        )
+    return chosen
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

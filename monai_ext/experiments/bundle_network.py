@@ -1,0 +1,52 @@
+"""The trained network of a bundle, from its folder."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from monai.bundle import ConfigParser
+from torch import nn
+
+from monai_ext.handlers import load_checkpoint
+
+__all__ = ["load_bundle_network"]
+
+
+def load_bundle_network(bundle: str | Path, weights: str | Path | None = None) -> tuple[nn.Module, str]:
+    """`network_def` of configs/inference.json with the weights of models/model.pt, on the CPU in eval mode.
+
+    Args:
+        bundle: the bundle's folder.
+        weights: another file of weights.
+
+    Returns:
+        The network, and a digest (hexadecimal) of what it is made of.
+
+    Raises:
+        FileNotFoundError: the config or the weights are missing.
+        ValueError: the config has no `network_def`, or the weights are damaged or belong to another network.
+    """
+    bundle = Path(bundle)
+    config = bundle / "configs" / "inference.json"
+    path = bundle / "models" / "model.pt" if weights is None else Path(weights)
+    if not config.is_file():
+        raise FileNotFoundError(f"no configs/inference.json in the bundle '{bundle}': give --bundle a bundle's folder.")
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at '{path}': train the bundle first, or name a file with --weights.")
+    parser = ConfigParser()
+    parser.read_config(str(config))
+    if parser.get("network_def") is None:
+        raise ValueError(f"'{config}' has no network_def: it is not a config of a network.")
+    parser["bundle_root"] = str(bundle)
+    network = parser.get_parsed_content("network_def")
+    state = load_checkpoint(path)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(f"the weights '{path}' do not fit the network_def of '{config}': {error}") from error
+    digest = hashlib.sha256(config.read_bytes())
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return network.eval(), digest.hexdigest()

@@ -1,0 +1,33 @@
+"""Weights of a finished run put into a network, with a sentence where they belong to another one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import nn
+
+from monai_ext.handlers.checkpoints import load_checkpoint
+
+__all__ = ["load_weights"]
+
+
+def load_weights(network: nn.Module, path: str | Path) -> None:
+    """Give `network` the weights that `BestCheckpoint` or `FinalCheckpoint` saved.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: it is damaged, or it holds another network.
+    """
+    state = load_checkpoint(path)
+    there, wanted = _shapes(state), _shapes(network.state_dict())
+    if there != wanted:
+        raise ValueError(
+            f"checkpoint '{path}' holds another network, {len(there.items() & wanted.items())} of the {len(wanted)} "
+            "tensors fit: set method, raters, in_channels and features as in its training (see the run.json beside it)."
+        )
+    network.load_state_dict(state)
+
+
+def _shapes(state: Mapping) -> dict[str, tuple]:
+    return {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}

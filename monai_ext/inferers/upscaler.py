@@ -1,0 +1,209 @@
+"""A super-resolution network for rasters of any size, band count and type: enlarged rows from top to bottom."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from monai_ext.data.raster_info import Raster
+from monai_ext.engines.precision import autocast, autocast_dtype
+from monai_ext.inferers.pixel_coding import BandNetwork, PixelCoding, default_range
+from monai_ext.inferers.tiled import TiledInferer
+
+__all__ = ["Upscaler", "value_range"]
+
+_logger = logging.getLogger(__name__)
+
+SCANNED_ROWS = 512
+DARK = 0.25  # of the range of a 16-bit type: images that stay below were stored with fewer bits
+
+
+class Upscaler:
+    """A network with all that is needed to enlarge rasters with it.
+
+    Args:
+        network: (B, C, h, w) -> (B, C, s*h, s*w), values in [0, 1] on both sides; moved to `device`, in eval mode.
+        tile, overlap, mode, batch_size: see `TiledInferer`.
+        precision: "fp32", "bf16", or "auto": bfloat16 where the hardware is fast at it and the pixels have 8 bits
+            (bfloat16 steps by 1/256 just below 1, too coarse for more).
+        device: where to compute.
+
+    Attributes:
+        channels: bands that the network takes and gives.
+        scale: s.
+
+    Raises:
+        ValueError: the network does not keep the number of bands, or does not enlarge by a whole number.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        tile: int = 256,
+        overlap: int = 32,
+        mode: Literal["halo", "feather"] = "halo",
+        batch_size: int = 4,
+        precision: str = "auto",
+        device: torch.device | str = "cpu",
+    ):
+        self.device = torch.device(device)
+        self.precision = precision
+        autocast_dtype(self.device, precision)  # refuses an unknown word now, not at the first file
+        self.network = network.to(self.device, memory_format=torch.channels_last).eval()
+        self.inferer = TiledInferer(tile, overlap, mode=mode, batch_size=batch_size, device=self.device)
+        self.channels = _channels(network)
+        self.scale = self._probe(tile)
+
+    def coding(self, raster: Raster, limits: tuple[float, float] | Literal["data"] | None = None) -> PixelCoding:
+        """How the pixels of `raster` are handed to the network, see `PixelCoding`.
+
+        Args:
+            limits: pixel values that stand for 0 and 1; "data": the lowest and highest of this file; None: 0 and the
+                highest value of 8- and 16-bit types, 0 and 1 for floats that stay within.
+
+        Raises:
+            ValueError: the range is empty, or floats or 32-bit integers leave it open; the network does not take the
+                bands of the raster.
+        """
+        info = raster.info
+        # NaN may be anywhere in a float raster.
+        marked = info.dtype.kind == "f" or any(value is not None for value in info.nodata)
+        validity = info.bands if marked else int(info.alpha is not None)
+        low, high = self._limits(raster, limits)
+        if not (np.isfinite([low, high]).all() and low < high):
+            raise ValueError(
+                f"range {low:g} ... {high:g} is empty: give the value of black, then a higher one of white."
+            )
+        coding = PixelCoding(info.dtype, info.bands, low, high, info.nodata, info.alpha, validity)
+        self._fit(coding)
+        return coding
+
+    def _limits(self, raster: Raster, limits: tuple[float, float] | Literal["data"] | None) -> tuple[float, float]:
+        info, usual = raster.info, default_range(raster.info.dtype)
+        if isinstance(limits, tuple):
+            return limits
+        if limits is None and usual is not None:
+            return usual
+        low, high = value_range(raster)
+        if limits == "data":
+            return low, high if low < high else low + 1.0
+        if info.dtype.kind == "f" and 0 <= low <= high <= 1:
+            return 0.0, 1.0
+        raise ValueError(
+            f"image {info.path} holds {info.dtype} from {low:g} to {high:g}: say which values are black and white with "
+            f"--range {low:g} {high:g}, or --range data for each file's own lowest and highest."
+        )
+
+    def strip_count(self, raster: Raster) -> int:
+        """Number of strips that `strips` yields."""
+        return len(self.inferer.strip_edges(raster.info.size[0])) - 1
+
+    def strips(self, raster: Raster, coding: PixelCoding, *, first: int = 0) -> Iterator[np.ndarray]:
+        """The enlarged raster from top to bottom: (planes, rows, s*W) of its own type, memory that is used again.
+
+        Args:
+            first: number of the strip to begin with.
+        """
+        height, width = raster.info.size
+        wide = self._wide_enough(coding)
+        inferer = TiledInferer(
+            self.inferer.tile,
+            self.inferer.overlap,
+            mode=self.inferer.mode,
+            batch_size=self.inferer.batch_size,
+            device=self.device,
+            finish=coding.encode,
+        )
+        brightest = torch.zeros(())
+
+        def read(top: int, bottom: int) -> Tensor:
+            above, below = (min(wide, top), min(wide, height - bottom))
+            planes = raster.rows(top - above, bottom + below)
+            channels = coding.decode(planes, top=above, rows=bottom - top)
+            torch.maximum(brightest, channels[:, : coding.bands].amax(), out=brightest)
+            return channels
+
+        forward = self._forward(coding)
+        for strip in inferer.strips(read, (height, width), forward, first=first):
+            yield strip.pixels[0].cpu().numpy()
+        if coding.dtype == np.uint16 and coding.high == np.iinfo(np.uint16).max and brightest < DARK:
+            used = round(float(brightest) * coding.high)
+            _logger.warning(
+                f"{raster.info.path}: no pixel is above {used} of 65535, so the network saw a dark image; "
+                f"--range 0 {used} shows it the full contrast."
+            )
+
+    def _fit(self, coding: PixelCoding) -> BandNetwork:
+        return BandNetwork(self.network, coding, channels=self.channels, scale=self.scale)
+
+    def _wide_enough(self, coding: PixelCoding) -> int:
+        """Rows to read beyond the context, so that fills of missing pixels do not depend on where a strip ends."""
+        return 2 * self.inferer.overlap if coding.validity else 0
+
+    def _forward(self, coding: PixelCoding) -> Callable[[Tensor], Tensor]:
+        network = self._fit(coding)
+        exact = self.precision == "auto" and coding.dtype != np.uint8
+        dtype = None if exact else autocast_dtype(self.device, self.precision)
+
+        def forward(windows: Tensor) -> Tensor:
+            with autocast(self.device, dtype):
+                return network(windows)
+
+        return forward
+
+    @torch.no_grad()
+    def _probe(self, tile: int) -> int:
+        """The scale, from a small window."""
+        side = min(tile, 64)
+        windows = torch.zeros(1, self.channels, side, side, device=self.device)
+        answer = self.network(windows)
+        scale = answer.shape[-1] // side if isinstance(answer, Tensor) and answer.ndim == 4 else 0
+        if scale < 1 or answer.shape != (1, self.channels, scale * side, scale * side):
+            what = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"type {type(answer).__name__}"
+            raise ValueError(
+                f"the network answers a window of shape {tuple(windows.shape)} with {what}: a network for upscaling "
+                "keeps the number of bands and multiplies height and width by the same whole number."
+            )
+        return scale
+
+
+def value_range(raster: Raster) -> tuple[float, float]:
+    """Lowest and highest known pixel of all bands; (0, 0) if all are missing. Reads the raster once."""
+    info = raster.info
+    low, high = np.inf, -np.inf
+    markers = np.array([np.nan if value is None else value for value in info.nodata])
+    for top in range(0, info.size[0], SCANNED_ROWS):
+        planes = raster.rows(top, min(top + SCANNED_ROWS, info.size[0]))
+        colours = planes[: info.bands]
+        with np.errstate(over="ignore"):
+            known = np.isfinite(colours) & (
+                colours != markers.astype(np.result_type(info.dtype, np.float32))[:, None, None]
+            )
+        if info.alpha is not None:
+            known &= planes[info.bands] > 0
+        if known.any():
+            seen = colours[known]
+            low, high = min(low, float(seen.min())), max(high, float(seen.max()))
+    return (low, high) if low <= high else (0.0, 0.0)
+
+
+def _channels(network: nn.Module) -> int:
+    """Bands that the network takes: what it says of itself, or what its first convolution takes.
+
+    Raises:
+        ValueError: neither is there.
+    """
+    for part in network.modules():
+        count = getattr(part, "in_channels", None)
+        if isinstance(count, int):
+            return count
+    raise ValueError(
+        f"{type(network).__name__} has neither an attribute in_channels nor a convolution: how many bands it takes is "
+        "unknown."
+    )

@@ -1,0 +1,39 @@
+"""How far an enlarged image is from reducing to its low-resolution input."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+__all__ = ["ConsistencyLoss"]
+
+
+class Reducer(Protocol):
+    """The linear part of a degradation, such as `monai_ext.transforms.Degradation`."""
+
+    def reduce(self, high_res: Tensor) -> Tensor: ...
+
+
+class ConsistencyLoss(nn.Module):
+    """Mean squared difference of the reduced images, A x and A y: 10 ** (-LR-PSNR / 10) before rounding.
+
+    It takes from an adversarial generator the freedom to invent what the input contradicts, and leaves it all other.
+
+    Called as loss(prediction, target) with images (B, C, s h, s w) in [0, 1]; returns a float32 scalar.
+
+    Args:
+        degradation: with the method `reduce`, (B, C, s h, s w) -> (B, C, h, w), linear and differentiable.
+
+    Raises:
+        ValueError: images of different shapes.
+    """
+
+    def __init__(self, degradation: Reducer):
+        super().__init__()
+        self.degradation = degradation
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        if prediction.shape != target.shape:
+            raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape.")
+        return self.degradation.reduce(prediction.float() - target.float()).square().mean()

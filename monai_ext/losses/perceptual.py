@@ -1,0 +1,133 @@
+"""Images compared by the features of a frozen network: SRGAN's content loss, and a distance of unit-length features.
+
+`features` is any callable from images (B, C, H, W) to a list of maps (B, F, h, w): `VGG19Features`,
+`MobileNetV2Features` of this package's networks, or another. Gradients reach the prediction only. A target that comes
+back unchanged need not be looked at twice: `loss.between(loss.features(prediction), kept_features)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ContentLoss", "PerceptualDistance", "content_distance", "unit_feature_distance"]
+
+Features = Callable[[Tensor], Sequence[Tensor]]
+
+
+def content_distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    """Mean squared difference of the maps (Ledig et al. 2017, eq. 5), summed over the layers: (B,), float32.
+
+    >>> content_distance([torch.zeros(1, 2, 1, 1)], [torch.tensor([[[[1.0]], [[3.0]]]])])  # (1 + 9) / 2
+    tensor([5.])
+
+    Args:
+        first, second: lists of maps (B, F, h, w), layer by layer.
+
+    Raises:
+        ValueError: different numbers of layers, none, or maps of different shapes.
+    """
+    _check_layers(first, second)
+    layers = [(a.float() - b.float()).square().flatten(1).mean(1) for a, b in zip(first, second, strict=True)]
+    return torch.stack(layers).sum(0)
+
+
+def unit_feature_distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    """Squared distance of feature vectors scaled to length one, mean over places, then over layers: (B,), float32.
+
+    From 0 for equal directions over 2 for orthogonal ones to 4 for opposite ones. This is LPIPS's form (Zhang et al.
+    2018, eq. 1) with all weights equal: without its learned weights and network it is not LPIPS.
+
+    >>> unit_feature_distance([torch.tensor([[[[2.0]], [[0.0]]]])], [torch.tensor([[[[0.0]], [[5.0]]]])])
+    tensor([2.])
+
+    Args:
+        first, second: lists of maps (B, F, h, w), layer by layer.
+
+    Raises:
+        ValueError: different numbers of layers, none, or maps of different shapes.
+    """
+    _check_layers(first, second)
+    layers = []
+    for a, b in zip(first, second, strict=True):
+        difference = _unit_length(a.float()) - _unit_length(b.float())
+        layers.append(difference.square().sum(1).flatten(1).mean(1))
+    return torch.stack(layers).mean(0)
+
+
+def _unit_length(maps: Tensor) -> Tensor:
+    # The square root of a sum that includes epsilon: its gradient is finite where all features are zero.
+    return maps * (maps.square().sum(1, keepdim=True) + 1e-10).rsqrt()
+
+
+def _check_layers(first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
+    shapes = [[tuple(maps.shape) for maps in maps_of_layers] for maps_of_layers in (first, second)]
+    if shapes[0] != shapes[1] or not shapes[0]:
+        raise ValueError(f"features {shapes[0]} and {shapes[1]} must be the same layers of images of the same size.")
+
+
+class _FeatureLoss(nn.Module):
+    """Both images through `features`, then `between`; see `ContentLoss`."""
+
+    def __init__(self, features: Features, *, reduction: str = "mean"):
+        super().__init__()
+        if reduction not in ("mean", "none"):
+            raise ValueError(f"reduction={reduction!r} must be 'mean' (over the batch) or 'none'.")
+        self.features = features
+        self.reduction = reduction
+
+    def between(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+        """The loss from features that are at hand."""
+        distance = self.distance(first, second)  # (B,)
+        return distance if self.reduction == "none" else distance.mean()
+
+    def distance(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        if prediction.shape != target.shape:
+            raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape.")
+        with torch.no_grad():
+            wanted = self.features(target)
+        return self.between(self.features(prediction), wanted)
+
+
+class ContentLoss(_FeatureLoss):
+    """SRGAN's content loss: `content_distance` of the features times `rescale` (Ledig et al. 2017, sec. 2.2.1, 3.2).
+
+    Called as loss(prediction, target) with images (B, C, H, W) as `features` takes them. The paper's generator loss is
+    this plus 1e-3 times the adversarial term.
+
+    Args:
+        features: the network, `VGG19Features` with "relu5_4" in the paper.
+        rescale: factor of the distance. The default is the paper's: VGG features are divided by 12.75 "to obtain losses
+            of a scale that is comparable to the MSE".
+        reduction: "mean" over the batch, or "none" for (B,).
+
+    Raises:
+        ValueError: another reduction; images of different shapes.
+    """
+
+    def __init__(self, features: Features, *, rescale: float = 1 / 12.75**2, reduction: str = "mean"):
+        super().__init__(features, reduction=reduction)
+        self.rescale = rescale
+
+    def distance(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+        return self.rescale * content_distance(first, second)
+
+
+class PerceptualDistance(_FeatureLoss):
+    """`unit_feature_distance` of images (B, C, H, W) as `features` takes them: a loss, and with "none" a score.
+
+    Args:
+        features: the network; `MobileNetV2Features` for the distance that this project reports.
+        reduction: "mean" over the batch, or "none" for (B,).
+
+    Raises:
+        ValueError: another reduction; images of different shapes.
+    """
+
+    def distance(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+        return unit_feature_distance(first, second)

@@ -1,0 +1,257 @@
+"""Scores of enlarged images against the originals, image by image, with every convention fixed.
+
+    psnr, ssim              over all channels of the whole image
+    psnr_luma, ssim_luma    on the luma of RGB images (ITU-R BT.601, studio range), a border of `scale` pixels cut off
+    lr_psnr                 PSNR of the reduced prediction against the low-resolution input
+    perceptual              a distance of network features
+
+PSNR is 10 log10(range^2 / MSE) with the MSE over all pixels and channels of one image; SSIM as in Wang et al. 2004:
+Gaussian window of 11 pixels, sigma 1.5, K1 = 0.01, K2 = 0.03, biased variances, mean over the places where the window
+fits and over channels: skimage's `structural_similarity` with `gaussian_weights=True, use_sample_covariance=False`.
+Means are over images, each counting once. All is computed in float64 (float32 where a device has none).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Protocol
+
+import torch
+from monai.metrics import CumulativeIterationMetric
+from torch import Tensor
+
+__all__ = [
+    "SUPER_RESOLUTION_SCORES",
+    "SuperResolutionScores",
+    "luma",
+    "peak_signal_to_noise",
+    "shave",
+    "structural_similarity",
+]
+
+SUPER_RESOLUTION_SCORES = ("psnr", "ssim", "psnr_luma", "ssim_luma", "lr_psnr", "perceptual")
+PSNR_CEILING = 100.0  # dB, in means: one tile without error would make them infinite
+WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03
+BLOCK = 64  # pixels of a line smoothed by one product
+
+
+def luma(image: Tensor) -> Tensor:
+    """Y of RGB (B, 3, H, W) in [0, 1]: (B, 1, H, W) in [16/255, 235/255], float64, as MATLAB's `rgb2ycbcr`.
+
+    Y = (16 + 65.481 R + 128.553 G + 24.966 B) / 255, not rounded to levels.
+
+    >>> (luma(torch.ones(1, 3, 1, 1)) * 255).item()
+    235.0
+
+    Raises:
+        ValueError: not three channels.
+    """
+    if image.ndim != 4 or image.shape[1] != 3:
+        raise ValueError(f"image {tuple(image.shape)} has no luma: it must be RGB, (B, 3, H, W).")
+    red, green, blue = _wide(image).unbind(1)
+    return ((16 + 65.481 * red + 128.553 * green + 24.966 * blue) / 255)[:, None]
+
+
+def shave(image: Tensor, border: int) -> Tensor:
+    """(..., H, W) without `border` pixels on each side.
+
+    Raises:
+        ValueError: a negative border, or nothing is left.
+    """
+    height, width = image.shape[-2:]
+    if not 0 <= 2 * border < min(height, width):
+        raise ValueError(f"border={border} must be at least 0 and leave something of {height} x {width} pixels.")
+    return image[..., border : height - border, border : width - border]
+
+
+def peak_signal_to_noise(prediction: Tensor, target: Tensor, *, data_range: float = 1.0) -> Tensor:
+    """PSNR of each image in dB, (B,); infinite for equal images, NaN where there is a NaN.
+
+    >>> round(peak_signal_to_noise(torch.full((1, 1, 2, 2), 0.1), torch.zeros(1, 1, 2, 2)).item(), 4)
+    20.0
+
+    Args:
+        prediction, target: (B, C, H, W), any real type.
+        data_range: the largest possible value less the smallest one: 1, or 255 for images of 8 bits.
+
+    Raises:
+        ValueError: shapes differ or are not (B, C, H, W).
+    """
+    _check_pair(prediction, target)
+    error = (_wide(prediction) - _wide(target)).square().flatten(1).mean(1)
+    return 20 * math.log10(data_range) - 10 * error.log10()
+
+
+def structural_similarity(prediction: Tensor, target: Tensor, *, data_range: float = 1.0) -> Tensor:
+    """SSIM of each image, (B,), at most 1; NaN where there is a NaN.
+
+    Args:
+        prediction, target: (B, C, H, W), any real type, H and W >= 11.
+        data_range: the largest possible value less the smallest one: 1, or 255 for images of 8 bits.
+
+    Raises:
+        ValueError: shapes differ or are not (B, C, H, W), or an image smaller than the window.
+    """
+    _check_pair(prediction, target)
+    if min(prediction.shape[-2:]) < WINDOW:
+        raise ValueError(
+            f"SSIM needs {WINDOW} x {WINDOW} pixels, the image has {prediction.shape[-2]} x {prediction.shape[-1]} "
+            "(after cutting its border): score larger images."
+        )
+    x, y = _wide(prediction), _wide(target)
+    c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
+    mean_x, mean_y = _smooth(x), _smooth(y)
+    product = mean_x * mean_y
+    squares = mean_x.square() + mean_y.square()
+    variances = _smooth(x.square() + y.square()) - squares  # of both together: SSIM asks for their sum only
+    covariance = _smooth(x * y) - product
+    similarity = (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
+    return similarity.flatten(1).mean(1)
+
+
+def _smooth(image: Tensor) -> Tensor:
+    """Gaussian mean at the places where the window fits, (..., H - 10, W - 10).
+
+    As products with a banded matrix, block after block: several times faster than convolutions of one channel in
+    float64, and exact where convolutions would run in TF32.
+    """
+    band = _gaussian_band(image.device, image.dtype)
+    step = len(band)
+
+    def blocks(size: int) -> list[tuple[slice, Tensor]]:
+        counts = [(start, min(step, size - start)) for start in range(0, size, step)]
+        return [
+            (slice(start, start + count + WINDOW - 1), band[:count, : count + WINDOW - 1]) for start, count in counts
+        ]
+
+    height, width = (size - WINDOW + 1 for size in image.shape[-2:])
+    lines = torch.cat([image[..., window] @ rows.mT for window, rows in blocks(width)], dim=-1)
+    return torch.cat([rows @ lines[..., window, :] for window, rows in blocks(height)], dim=-2)
+
+
+@lru_cache(maxsize=8)
+def _gaussian_band(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Normalised window weights, one place to the right in each row: (54, 64)."""
+    with torch.inference_mode(False):  # or the matrix could never take part in training
+        offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
+        weights = torch.exp(-0.5 * (offsets / SIGMA) ** 2)
+        rows = [torch.nn.functional.pad(weights, (i, BLOCK - WINDOW - i)) for i in range(BLOCK - WINDOW + 1)]
+        return (torch.stack(rows) / weights.sum()).to(device, dtype)
+
+
+def _wide(image: Tensor) -> Tensor:
+    return image.as_subclass(Tensor).to(torch.float32 if image.device.type == "mps" else torch.float64)
+
+
+def _check_pair(prediction: Tensor, target: Tensor) -> None:
+    if prediction.shape != target.shape or prediction.ndim != 4:
+        raise ValueError(
+            f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} must be of one shape, (B, C, H, W)."
+        )
+
+
+class Reduction(Protocol):
+    """What the scores need of a degradation, for instance of `monai_ext.transforms.Degradation`."""
+
+    def reduce(self, high_res: Tensor) -> Tensor: ...
+
+
+class SuperResolutionScores(CumulativeIterationMetric):
+    """The scores of `SUPER_RESOLUTION_SCORES` as a MONAI metric; they stay on the device until they are read.
+
+    Called as metric(y_pred, y, low_res=None) with images in [0, 1], tensors (B, C, H, W), or lists of (C, H, W) of
+    differing sizes. Scores that cannot be had are left out: luma for other than three channels, `lr_psnr` and
+    `perceptual` without their argument. `aggregate` returns means by name, `per_image` the values behind them.
+
+    Args:
+        scale: pixels cut off each side before the scores on luma.
+        degradation: with the method `reduce`; without `low_res` the reduced target stands for the input.
+        perceptual: function of prediction and target (B, C, H, W) -> (B,), such as
+            `monai_ext.losses.PerceptualDistance(features, reduction="none")`.
+        levels: predictions are clipped to [0, 1] and rounded to multiples of 1 / levels before they are scored, as a
+            file of 8 bits (255) or 16 bits (65535) holds them; None scores them as they are.
+
+    In means a PSNR counts as at most 100 dB, since one tile without error would make them infinite. An image with a NaN
+    scores NaN, and so does the mean.
+
+    Raises:
+        ValueError: `scale` below 1 or `levels` below 1; images that no score is defined for; batches of which only some
+            are RGB.
+    """
+
+    def __init__(
+        self,
+        scale: int = 4,
+        *,
+        degradation: Reduction | None = None,
+        perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
+        levels: int | None = 255,
+    ):
+        super().__init__()
+        if scale < 1 or (levels is not None and levels < 1):
+            raise ValueError(f"scale={scale} and levels={levels} must be at least 1 (or levels None).")
+        self.scale, self.degradation, self.perceptual, self.levels = scale, degradation, perceptual, levels
+
+    def reset(self) -> None:
+        super().reset()
+        self.names: tuple[str, ...] | None = None
+
+    def _compute_list(self, y_pred: Any, y: Any = None, low_res: Any = None, **kwargs: Any) -> Tensor:
+        low_res = [None] * len(y_pred) if low_res is None else low_res
+        if y is None or not len(y_pred) == len(y) == len(low_res):
+            raise ValueError(f"SuperResolutionScores: {len(y_pred)} predictions need as many images in y and low_res.")
+        scores = [
+            self._compute_tensor(p.detach()[None], t.detach()[None], low_res=None if low is None else low[None])
+            for p, t, low in zip(y_pred, y, low_res, strict=True)
+        ]
+        return torch.cat(scores)
+
+    def _compute_tensor(
+        self, y_pred: Tensor, y: Tensor | None = None, low_res: Tensor | None = None, **kwargs: Any
+    ) -> Tensor:
+        if y is None:
+            raise ValueError("SuperResolutionScores compares a prediction with a target: y is None.")
+        prediction, target = y_pred.as_subclass(Tensor), y.as_subclass(Tensor).to(y_pred.device)
+        with torch.no_grad(), torch.autocast(prediction.device.type, enabled=False):
+            scores = self._scores(prediction, target, low_res)
+        names = tuple(scores)
+        if self.names not in (None, names):
+            raise ValueError(f"scores {names} after images with {self.names}: score RGB and other images apart.")
+        self.names = names
+        return torch.stack([score.to(scores["psnr"].dtype) for score in scores.values()], dim=1)  # (B, scores)
+
+    def _scores(self, prediction: Tensor, target: Tensor, low_res: Tensor | None) -> dict[str, Tensor]:
+        _check_pair(prediction, target)
+        if self.levels is not None:
+            prediction = (_wide(prediction).clamp(0, 1) * self.levels).round() / self.levels
+        scores = {
+            "psnr": peak_signal_to_noise(prediction, target),
+            "ssim": structural_similarity(prediction, target),
+        }
+        if prediction.shape[1] == 3:
+            pair = [shave(luma(image), self.scale) for image in (prediction, target)]
+            scores["psnr_luma"], scores["ssim_luma"] = peak_signal_to_noise(*pair), structural_similarity(*pair)
+        if self.degradation is not None:
+            given = self.degradation.reduce(_wide(target)) if low_res is None else low_res.to(target.device)
+            scores["lr_psnr"] = peak_signal_to_noise(self.degradation.reduce(_wide(prediction)), given)
+        if self.perceptual is not None:
+            scores["perceptual"] = self.perceptual(prediction.to(torch.float32), target.to(torch.float32))
+        return scores
+
+    def per_image(self) -> dict[str, Tensor]:
+        """Scores by name, each (N,), of the N images seen since `reset`, over all ranks; PSNR of equal images is inf.
+
+        Raises:
+            ValueError: no image has been seen.
+        """
+        scores = self.get_buffer()
+        if not isinstance(scores, Tensor) or scores.numel() == 0 or self.names is None:
+            raise ValueError("no image has been scored: the validation set is empty.")
+        return dict(zip(self.names, scores.unbind(1), strict=True))
+
+    def aggregate(self) -> dict[str, float]:  # type: ignore[override]
+        scores = {k: v.clamp(max=PSNR_CEILING) if "psnr" in k else v for k, v in self.per_image().items()}
+        means = torch.stack([value.mean() for value in scores.values()]).tolist()
+        return dict(zip(scores, means, strict=True))

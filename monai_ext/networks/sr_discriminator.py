@@ -1,0 +1,78 @@
+"""The discriminator of SRGAN (Ledig et al. 2017, arXiv:1609.04802, Fig. 4) for images of any size; logits out."""
+
+from __future__ import annotations
+
+from monai.networks.layers.utils import get_norm_layer
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
+
+__all__ = ["SRDiscriminator"]
+
+# Multiples of `features` and stride of each 3x3 convolution: k3n64s1, k3n64s2, k3n128s1 ... k3n512s2.
+LAYERS = ((1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2))
+
+
+class SRDiscriminator(nn.Module):
+    """Image (B, C, H, W) in [0, 1] -> logits, positive for "real": (B, 1), or (B, 1, H/16, W/16) for the patch head.
+
+    The paper's network has a sigmoid behind it: that belongs to the loss. Any H and W >= 1; halves round up.
+
+    Args:
+        in_channels: bands C.
+        features: maps of the first convolution, of which all others are multiples.
+        norm: MONAI's name of the normalisation after every convolution but the first, "batch" in the paper; None for
+            none, the usual choice with spectral normalisation or a gradient penalty (a batch norm ties the gradients of
+            a batch's images together).
+        spectral_norm: divide every weight by its largest singular value (Miyato et al. 2018). It is a parametrization,
+            so such a network can be traced but not scripted.
+        head: "dense", the paper's 1024 units and one logit for the image; "patch", one convolution and a logit for
+            each patch (PatchGAN, Isola et al. 2017), which judges texture wherever it lies.
+        pool: side of the map that the dense head sees, by adaptive average pooling. 6 is the paper's 96-pixel crop
+            unchanged; 1 is a global average with 18.4 million parameters fewer. Unused by the patch head.
+
+    Raises:
+        ValueError: a count below 1 or another head.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        *,
+        features: int = 64,
+        norm: str | tuple | None = "batch",
+        spectral_norm: bool = False,
+        head: str = "dense",
+        pool: int = 6,
+    ):
+        super().__init__()
+        if min(in_channels, features, pool) < 1:
+            raise ValueError(f"in_channels={in_channels}, features={features}, pool={pool}: all are at least 1.")
+        if head not in ("dense", "patch"):
+            raise ValueError(f"head={head!r} must be 'dense' or 'patch'.")
+        layers: list[nn.Module] = []
+        channels = in_channels
+        for i, (multiple, stride) in enumerate(LAYERS):
+            normalised = i > 0 and norm is not None
+            layers.append(nn.Conv2d(channels, multiple * features, 3, stride, 1, bias=not normalised))
+            channels = multiple * features
+            if normalised:
+                layers.append(get_norm_layer(norm, spatial_dims=2, channels=channels))
+            layers.append(nn.LeakyReLU(0.2))
+        self.features = nn.Sequential(*layers)
+        if head == "patch":
+            self.head = nn.Sequential(nn.Conv2d(channels, 1, 3, padding=1))
+        else:
+            self.head = nn.Sequential(
+                nn.AdaptiveAvgPool2d(pool),
+                nn.Flatten(),
+                nn.Linear(channels * pool**2, 16 * features),
+                nn.LeakyReLU(0.2),
+                nn.Linear(16 * features, 1),
+            )
+        if spectral_norm:
+            for layer in (*self.features, *self.head):
+                if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                    with_spectral_norm(layer)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.features(image))

@@ -1,0 +1,106 @@
+"""Pairs for super-resolution made on the device: crops of whole tiles, and what a degradation leaves of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from torch import Tensor
+
+from monai_ext.transforms.batch import FULL_SCALE, BatchAugment
+from monai_ext.transforms.draws import AugmentDraw
+
+__all__ = ["PairedCrops", "ToUnitRanged", "take_crops"]
+
+
+def take_crops(tiles: Tensor, corner: Tensor, size: int) -> Tensor:
+    """A square of `size` pixels from each tile, (B, C, size, size), by index: exact, on any type, without waiting.
+
+    Args:
+        tiles: (B, C, H, W).
+        corner: (B, 2) in [0, 1): where the upper left corner lies between the first place and the last, (H, W) order.
+
+    Raises:
+        ValueError: a tile is smaller than the crop.
+    """
+    height, width = tiles.shape[-2:]
+    if min(height, width) < size:
+        raise ValueError(f"tiles of {height} x {width} pixels are smaller than crop_size={size}: choose a smaller one.")
+    top = (corner[:, 0] * (height - size + 1)).long().clamp(max=height - size)
+    left = (corner[:, 1] * (width - size + 1)).long().clamp(max=width - size)
+    steps = torch.arange(size, device=tiles.device)
+    rows, columns = (top[:, None] + steps)[:, None, :, None], (left[:, None] + steps)[:, None, None, :]
+    batch = torch.arange(len(tiles), device=tiles.device)[:, None, None, None]
+    channel = torch.arange(tiles.shape[1], device=tiles.device)[None, :, None, None]
+    # indexing does not know uint16 everywhere; its bits may be moved as int16
+    source = tiles.view(torch.int16) if tiles.dtype == torch.uint16 else tiles
+    return source[batch, channel, rows, columns].view(tiles.dtype)
+
+
+class PairedCrops(BatchAugment):
+    """Batch of tiles -> image: low resolution (B, C, h, w), label: high resolution (B, C, s h, s w), both in [0, 1].
+
+    One batch of high-resolution crops makes the pair: cropped at random, flipped and turned (or more, see
+    `BatchAugment`), then degraded. Without a crop size whole tiles are paired, as validation wants them. Crops, turns
+    and the degradation's noise are drawn with the epoch's other random numbers (see `DeviceLoader`), so that a resumed
+    run sees the pairs of an uninterrupted one; the noise of whole tiles depends on their place in the epoch alone.
+
+    Args:
+        degradation: the operator, called as degradation(high_res, generator=...); has `scale`.
+        crop_size: side of the high-resolution crop in pixels, a multiple of the scale; None keeps whole tiles.
+        kwargs: as for `BatchAugment`, for the high-resolution image.
+
+    Raises:
+        ValueError: a crop that is no multiple of the scale, or larger than a tile.
+    """
+
+    def __init__(self, degradation: Callable[..., Tensor], *, crop_size: int | None = None, **kwargs: Any):
+        if crop_size is not None and (crop_size < degradation.scale or crop_size % degradation.scale):
+            raise ValueError(f"crop_size={crop_size} must be a multiple of the scale, {degradation.scale}.")
+        super().__init__(label_key=None, **kwargs)
+        self.degradation = degradation
+        self.crop_size = crop_size
+
+    def draw(self, count: int, generator: torch.Generator | None = None) -> AugmentDraw:
+        draw = super().draw(count, generator)
+        if self.crop_size is None:
+            draw.values["low_res_seed"] = torch.arange(count)
+        else:
+            draw.tensors["corner"] = torch.rand(count, 2, generator=generator)
+            draw.values["low_res_seed"] = torch.randint(2**31, (count,), generator=generator)
+        return draw
+
+    @torch.no_grad()
+    def apply(self, batch: Mapping, draw: AugmentDraw) -> dict:
+        tiles = batch[self.image_key].as_subclass(Tensor)
+        if self.crop_size is not None:
+            if len(draw) != len(tiles):
+                raise ValueError(f"{len(tiles)} tiles, but numbers for {len(draw)} were drawn.")
+            tiles = take_crops(tiles, draw.tensors["corner"].to(tiles.device), self.crop_size)
+        result = super().apply({**batch, self.image_key: tiles}, draw)
+        high_res = result.pop(self.image_key)
+        generator = torch.Generator().manual_seed(int(draw.values["low_res_seed"][0]))  # on the host: nothing waits
+        return result | {"image": self.degradation(high_res, generator=generator), "label": high_res}
+
+
+class ToUnitRanged(MapTransform):
+    """Unsigned integers -> float32 in [0, 1]; "levels", the largest value of their type, joins the item.
+
+    Raises (when called):
+        ValueError: another type than uint8 and uint16.
+    """
+
+    def __init__(self, keys: KeysCollection = "image"):
+        super().__init__(keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.keys:
+            if item[key].dtype not in (torch.uint8, torch.uint16):
+                raise ValueError(f"{key} is of {item[key].dtype}: expected uint8 or uint16.")
+            item["levels"] = int(FULL_SCALE[item[key].dtype])
+            item[key] = item[key].to(torch.float32) / item["levels"]
+        return item

@@ -1,0 +1,254 @@
+"""The bundles for several annotators run as users run them, on a few small phantoms."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from monai_ext.data import DeviceLoader, write_rater_phantoms
+from monai_ext.errors import explain
+
+BUNDLES = Path(__file__).parents[1] / "bundles"
+TINY = {"spatial_size": [32, 32], "batch_size": 4, "max_epochs": 2, "log_interval": 2, "folds": 3, "samples": 4}
+NARROW = {"qubiq_holistic": {"features": 2}, "prob_unet": {"features": [2, 2, 2, 2, 2]}}
+both = pytest.mark.parametrize("bundle", list(NARROW))
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("phantoms")
+    write_rater_phantoms(folder, count=12, size=(32, 36))
+    return folder
+
+
+@pytest.fixture
+def copied(phantoms, tmp_path) -> Path:
+    return Path(shutil.copytree(phantoms, tmp_path / "data"))
+
+
+def workflow(bundle: str, files: list[str], **options) -> ConfigWorkflow:
+    root = BUNDLES / bundle
+    kind = "infer" if files[0].startswith("inference") else "train"
+    paths = [str(root / "configs" / name) for name in files]
+    built = ConfigWorkflow(config_file=paths, workflow_type=kind, bundle_root=str(root), **options)
+    built.initialize()
+    return built
+
+
+def run(bundle: str, files: list[str], data: Path, folder: Path, **options) -> None:
+    started = workflow(
+        bundle, files, dataset_dir=str(data), output_dir=str(folder), **(TINY | NARROW[bundle] | options)
+    )
+    started.run()
+    started.finalize()
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module", params=list(NARROW))
+def trained(request, phantoms, tmp_path_factory) -> tuple[str, Path]:
+    folder = tmp_path_factory.mktemp(request.param)
+    run(request.param, ["train.json"], phantoms, folder)
+    run(request.param, ["train.json", "evaluate.json"], phantoms, folder)
+    return request.param, folder
+
+
+def test_training_leaves_weights_curves_and_a_record(trained):
+    bundle, folder = trained
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"model.pt", "final.pt", "last.pt", "epochs.csv", "run.json", "tensorboard", "evaluation"}
+    record = json.loads((folder / "run.json").read_text())
+    assert record["status"] == "finished" and record["settings"]["training_cases"] == 8
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    scalars = set(events.Tags()["scalars"])
+    curves = {f"val_dice_rater{number:02d}" for number in range(1, 6)}
+    assert curves | {"val_qubiq_score", "val_generalized_energy_distance", "val_hungarian_iou", "train_loss"} <= scalars
+    assert len(events.Images(events.Tags()["images"][0])) == 2  # one picture an epoch
+    if bundle == "qubiq_holistic":
+        assert {f"val_head{number:02d}_dice_gap" for number in range(1, 6)} <= scalars
+    else:
+        assert {"train_kl", "train_reconstruction", "train_beta", "val_samples_alike"} <= scalars
+
+
+def test_evaluation_writes_the_same_table_for_both_bundles_at_the_cases_own_size(trained, phantoms):
+    bundle, folder = trained
+    table = rows(folder / "evaluation" / "cases.csv")
+    assert len(table) == 4
+    wanted = ("id qubiq_score dice dice_rater01 dice_rater05 generalized_energy_distance hungarian_iou ece "
+              "rater_agreement leave_one_out_dice sample_diversity uncertainty_ncc").split()  # fmt: skip
+    assert set(wanted) <= set(table[0]) and "heads_by_raters" not in table[0]
+    summary = json.loads((folder / "evaluation" / "summary.json").read_text())
+    assert summary["cases"] == 4 and summary["samples"] == 4 and summary["raters"] == [1, 2, 3, 4, 5]
+    assert summary["settings"]["method"] == {"qubiq_holistic": "holistic"}.get(bundle, bundle)
+    assert (summary["heads_by_raters"] is not None) == (bundle == "qubiq_holistic")
+    case = folder / "evaluation" / "predictions" / table[0]["id"]
+    kind = "seg" if bundle == "qubiq_holistic" else "sample"
+    files = sorted(path.name for path in case.iterdir())
+    assert files == ["task01.nii.gz", *(f"task01_{kind}{i:02d}.nii.gz" for i in range(1, 6 if kind == "seg" else 5))]
+    assert nib.load(case / "task01.nii.gz").shape == (32, 36)
+    if kind == "seg":  # the table can be recomputed from the files
+        own = np.asarray(nib.load(case / "task01_seg02.nii.gz").dataobj) > 0
+        truth = np.asarray(nib.load(phantoms / "Training" / table[0]["id"] / "task01_seg02.nii.gz").dataobj) > 0
+        dice = 2 * (own & truth).sum() / (own.sum() + truth.sum())
+        assert float(table[0]["dice_rater02"]) == pytest.approx(dice, abs=1e-6)
+
+
+def test_inference_answers_for_photographs_and_nifti_at_their_own_size(trained, tmp_path):
+    bundle, folder = trained
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (40, 21), (200, 150, 130)).save(pictures / "colour.png")
+    affine = np.diag([0.5, 0.7, 2.0, 1.0])
+    scan = np.random.default_rng(0).random((25, 30, 1), dtype=np.float32)
+    nib.save(nib.Nifti1Image(scan, affine), pictures / "scan.nii.gz")
+    options = {"spatial_size": [32, 32], "samples": 3, "ckpt_path": str(folder / "model.pt")} | NARROW[bundle]
+    workflow(bundle, ["inference.json"], dataset_dir=str(pictures), output_dir=str(tmp_path / "out"), **options).run()
+    kind, count = ("seg", 5) if bundle == "qubiq_holistic" else ("sample", 3)
+    masks = {f"task01_{kind}{i:02d}.nii.gz" for i in range(1, count + 1)}
+    assert {path.name for path in (tmp_path / "out" / "scan").iterdir()} == masks | {"task01.nii.gz"}
+    assert {path.name for path in (tmp_path / "out" / "colour").iterdir()} == masks | {"task01.nii.gz", "image.nii.gz"}
+    written = nib.load(tmp_path / "out" / "scan" / "task01.nii.gz")
+    assert written.shape == (25, 30, 1) and np.allclose(written.affine, affine)
+    assert nib.load(tmp_path / "out" / "colour" / f"task01_{kind}01.nii.gz").shape == (21, 40)
+
+
+class Stop(Exception):
+    """What a run is stopped by."""
+
+
+@both
+def test_a_stopped_run_ends_after_resuming_with_the_weights_of_an_uninterrupted_one(
+    bundle, phantoms, tmp_path, monkeypatch
+):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(bundle, ["train.json"], phantoms, whole, max_epochs=3)
+    set_epoch = DeviceLoader.set_epoch
+
+    def stop_before_the_third(loader: DeviceLoader, epoch: int) -> None:
+        if epoch == 2:
+            raise Stop
+        set_epoch(loader, epoch)
+
+    with monkeypatch.context() as patched, pytest.raises(Exception) as error:
+        patched.setattr(DeviceLoader, "set_epoch", stop_before_the_third)
+        run(bundle, ["train.json"], phantoms, broken, max_epochs=3)
+    assert "Stop" in {type(link).__name__ for link in (error.value, error.value.__cause__, error.value.__context__)}
+    assert (broken / "last.pt").exists() and not (broken / "final.pt").exists()
+    run(bundle, ["train.json"], phantoms, broken, max_epochs=3, resume=True)
+    expected, given = (torch.load(folder / "final.pt", weights_only=True) for folder in (whole, broken))
+    assert all(torch.equal(value, given[name]) for name, value in expected.items())
+    columns = ("epoch", "train_loss", "val_qubiq_score", "val_generalized_energy_distance")
+    tables = [[[line[name] for name in columns] for line in rows(folder / "epochs.csv")] for folder in (whole, broken)]
+    assert tables[0] == tables[1] and len(tables[0]) == 3
+
+
+def test_each_head_draws_like_its_own_annotator(tmp_path):
+    """The demo's claim, much smaller: three styles, 48 pixels, some seconds."""
+    options = {
+        "dataset_dir": str(tmp_path / "phantoms"), "output_dir": str(tmp_path / "run"), "phantom_count": 60,
+        "phantoms#size": [48, 48], "spatial_size": [48, 48], "raters": [1, 2, 4], "features": 4, "max_epochs": 10,
+        "val_interval": 10, "folds": 5, "learning_rate": 0.01, "batch_size": 4,
+    }  # fmt: skip
+    workflow("qubiq_holistic", ["train.json", "demo.json"], **options).run()
+    workflow("qubiq_holistic", ["train.json", "demo.json", "evaluate.json"], **options).run()
+    summary = json.loads((tmp_path / "run" / "evaluation" / "summary.json").read_text())
+    table = np.array(summary["heads_by_raters"])
+    assert table.argmax(axis=1).tolist() == [0, 1, 2]  # the best annotator of each head
+    assert table.argmax(axis=0).tolist() == [0, 1, 2]  # and the best head for each annotator
+    scores = summary["scores"]
+    assert scores["dice"]["mean"] > scores["rater_agreement"]["mean"]  # closer than people are to one another
+    assert scores["uncertainty_ncc"]["mean"] > 0.4
+
+
+def sentence_of(action) -> str:
+    """The sentence with which a bundle run would end."""
+    logging.disable(logging.CRITICAL)
+    try:
+        action()
+    except Exception as error:
+        sentence = explain(error)
+        assert sentence is not None, f"not explained: {error!r}"
+        return sentence
+    finally:
+        logging.disable(logging.NOTSET)
+    raise AssertionError("nothing was raised")
+
+
+def test_anonymous_annotators_train_a_consensus_or_a_probabilistic_unet_but_no_heads(phantoms, tmp_path):
+    options = {"anonymous": "true", "max_epochs": 1}
+    sentence = sentence_of(lambda: run("qubiq_holistic", ["train.json"], phantoms, tmp_path / "a", **options))
+    assert "anonymous" in sentence and "another person" in sentence
+    run("qubiq_holistic", ["train.json"], phantoms, tmp_path / "b", method="soft_label", **options)
+    assert not [name for name in rows(tmp_path / "b" / "epochs.csv")[0] if "rater0" in name]
+    run("prob_unet", ["train.json"], phantoms, tmp_path / "c", **options)
+    assert float(rows(tmp_path / "c" / "epochs.csv")[0]["val_hungarian_iou"]) >= 0
+
+
+def test_missing_annotators_and_empty_masks_are_borne(copied, tmp_path):
+    (copied / "Training" / "case03" / "task01_seg04.nii.gz").unlink()
+    image = nib.load(copied / "Training" / "case05" / "task01_seg02.nii.gz")
+    empty = nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine)
+    nib.save(empty, copied / "Training" / "case05" / "task01_seg02.nii.gz")
+    for bundle in NARROW:
+        run(bundle, ["train.json"], copied, tmp_path / bundle)
+        assert all(float(line["train_loss"]) > 0 for line in rows(tmp_path / bundle / "epochs.csv"))
+
+
+def test_bad_data_end_the_run_with_a_sentence_that_names_the_file(copied, tmp_path):
+    case = copied / "Training" / "case04"
+    good = nib.load(case / "task01_seg02.nii.gz")
+
+    def sentence(bundle: str = "qubiq_holistic", **options) -> str:
+        return sentence_of(lambda: run(bundle, ["train.json"], copied, tmp_path / "run", **options))
+
+    nib.save(nib.Nifti1Image(np.ones((32, 30), np.uint8), good.affine), case / "task01_seg02.nii.gz")
+    assert all(part in sentence() for part in ("case04", "task01_seg02.nii.gz", "32 x 36", "32 x 30"))
+    nib.save(nib.Nifti1Image(np.full((32, 36), 3, np.uint8), good.affine), case / "task01_seg02.nii.gz")
+    assert "task01_seg02.nii.gz holds the value 3" in sentence("prob_unet")
+    nib.save(good, case / "task01_seg02.nii.gz")
+    (case / "image.nii.gz").unlink()
+    assert "case04" in sentence() and "no image" in sentence("prob_unet")
+    assert "in_channels" not in sentence()
+    shutil.rmtree(case)
+    assert "set in_channels=1" in sentence(in_channels=4)
+    assert "annotator 6" in sentence(raters=[1, 6])
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
+def test_weights_of_another_method_are_refused(trained, phantoms, tmp_path):
+    bundle, folder = trained
+    other = {"qubiq_holistic": {"method": "combined"}, "prob_unet": {"latent": 3}}[bundle]
+    options = {"ckpt_path": str(folder / "model.pt")} | NARROW[bundle] | other
+    started = workflow(bundle, ["inference.json"], dataset_dir=str(phantoms), output_dir=str(tmp_path), **options)
+    assert "holds another network" in sentence_of(started.run)
+
+
+def test_the_reports_values_are_an_overlay(phantoms, tmp_path):
+    options = {"dataset_dir": str(phantoms), "output_dir": str(tmp_path), "features": 2, "spatial_size": [32, 32]}
+    started = workflow("qubiq_holistic", ["train.json", "report.json"], **options)
+    parser = started.parser
+    schedule = parser.get_parsed_content("lr_scheduler")
+    assert isinstance(schedule.optimizer, torch.optim.NAdam) and schedule.get_last_lr() == [1e-5]
+    assert started.max_epochs == 100 and parser["batch_size"] == 2
+    network, loss = parser.get_parsed_content("network"), parser.get_parsed_content("loss")
+    assert sum("group" in type(layer).__name__.lower() for layer in network.modules()) == 0  # as published
+    masks = torch.zeros(1, 5, 10, 10)
+    masks[:, :, :5] = 1
+    logits = torch.full((1, 5, 10, 10), -50.0)
+    logits[:, :, :4] = 50  # 40 TP, 10 FN
+    assert loss(logits, masks).item() == pytest.approx(1 - 40 / (40 + 0.7 * 10), abs=1e-4)
