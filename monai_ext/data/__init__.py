@@ -12,6 +12,7 @@ from monai_ext.data.raster import open_raster
 from monai_ext.data.raster_info import RasterInfo
 from monai_ext.data.rater_cases import RaterCase, read_rater_case
 from monai_ext.data.rater_decoding import DecodeRaters, read_rater_mask
+from monai_ext.data.rater_images import DecodeRaterImages, rater_image_items
 from monai_ext.data.rater_phantoms import RATER_STYLES, RaterStyle, draw_rater_case, write_rater_phantoms
 from monai_ext.data.rater_predictions import PredictionKinds, RaterPredictions, rater_predictions, rater_truth
 from monai_ext.data.resident import DeviceDataset, DeviceLoader
@@ -24,6 +25,7 @@ __all__ = [
     "DatasetLayoutError",
     "DecodeError",
     "DecodeImaged",
+    "DecodeRaterImages",
     "DecodeRaters",
     "DecodeTiled",
     "DeviceDataset",
@@ -62,6 +64,7 @@ __all__ = [
     "open_raster",
     "qubiq_items",
     "rater_fold_items",
+    "rater_image_items",
     "rater_predictions",
     "rater_truth",
     "read_image",

@@ -9,6 +9,9 @@ from monai_ext.handlers.checkpoints import (
 from monai_ext.handlers.enlarged_files import EnlargedWriter
 from monai_ext.handlers.normalisation import BatchNormUnfolder
 from monai_ext.handlers.pictures import PredictionWriter, SegmentationPictures
+from monai_ext.handlers.rater_health import BetaWarmUp, CollapseAlarm, HeadHealthMonitor, SamplesAlikeAlarm
+from monai_ext.handlers.rater_pictures import RaterPictures, RaterPredictionWriter
+from monai_ext.handlers.rater_scores import MeanRaterScores, RaterReport
 from monai_ext.handlers.records import EpochTable, RunRecord, TrainingProgress
 from monai_ext.handlers.scores import CaseTable, MeanSegmentationScores
 from monai_ext.handlers.sizes import ProgressiveSize
@@ -16,24 +19,33 @@ from monai_ext.handlers.stages import StageCheckpoints, StagedLearningRate
 from monai_ext.handlers.super_resolution import MeanSuperResolutionScores, SuperResolutionTable
 from monai_ext.handlers.tensorboard import MainProcessWriter
 from monai_ext.handlers.triplets import TripletPictures
+from monai_ext.handlers.weights import load_weights
 
 __all__ = [
     "AdversarialAlarm",
     "BatchNormUnfolder",
     "BestCheckpoint",
+    "BetaWarmUp",
     "CaseTable",
+    "CollapseAlarm",
     "EnlargedWriter",
     "EpochTable",
     "FinalCheckpoint",
+    "HeadHealthMonitor",
     "MainProcessWriter",
+    "MeanRaterScores",
     "MeanSegmentationScores",
     "MeanSuperResolutionScores",
     "NonFiniteLossGuard",
     "NonFiniteTermGuard",
     "PredictionWriter",
     "ProgressiveSize",
+    "RaterPictures",
+    "RaterPredictionWriter",
+    "RaterReport",
     "ResumeHandler",
     "RunRecord",
+    "SamplesAlikeAlarm",
     "SegmentationPictures",
     "StageCheckpoints",
     "StagedLearningRate",
@@ -42,4 +54,5 @@ __all__ = [
     "TrainingProgress",
     "TripletPictures",
     "load_checkpoint",
+    "load_weights",
 ]
