@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from torch import nn
 
-from monai_ext.data import raster_gdal
+from monai_ext.data import raster_gdal, raster_pillow
 from monai_ext.data.images import ImageFileError
 from monai_ext.data.partial_rows import PartialRows
 from monai_ext.data.raster import open_raster, written_by
@@ -606,3 +607,20 @@ def test_bundles_that_are_not_complete_are_told(tmp_path, bundle):
     with pytest.raises(ValueError, match="the weights .*five.pt' do not fit the network_def"):
         load_bundle_network(bundle, tmp_path / "five.pt")
     assert load_bundle_network(bundle)[1] != load_bundle_network(bundle, bundle / "models" / "model.pt")[0]
+
+
+@pytest.mark.parametrize(
+    ("channels", "photometric", "extra", "plain"),
+    [
+        (1, "minisblack", [], True),
+        (3, "rgb", [], True),
+        (4, "rgb", ["unassalpha"], True),
+        (4, "rgb", ["unspecified"], False),  # red, green, blue, near infrared
+        (2, "minisblack", ["unspecified"], False),
+    ],
+)
+def test_tiffs_whose_further_bands_pillow_would_drop_are_not_plain(tmp_path, channels, photometric, extra, plain):
+    pixels = np.zeros((8, 9, channels), np.uint8)
+    options = {"extrasamples": extra} if extra else {}
+    tifffile.imwrite(tmp_path / "a.tif", pixels.squeeze(), photometric=photometric, planarconfig="contig", **options)
+    assert raster_pillow.is_plain_tiff(tmp_path / "a.tif") is plain

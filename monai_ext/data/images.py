@@ -91,8 +91,8 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     Raises:
         ImageFileError: the header cannot be read.
     """
-    with _reading(path) as picture:
-        return _upright_size(picture, _orientation(picture))
+    with reading(path) as picture:
+        return _upright_size(picture, orientation_of(picture))
 
 
 class DecodeImaged(Transform):
@@ -163,7 +163,8 @@ def _checked_size(spatial_size: Sequence[int] | None, *, draft: bool = False) ->
 
 
 @contextmanager
-def _reading(path: str | os.PathLike) -> Iterator[Image.Image]:
+def reading(path: str | os.PathLike) -> Iterator[Image.Image]:
+    """The picture in a file, open; whatever goes wrong with it inside the block becomes an `ImageFileError`."""
     try:
         # An open file, not its name: from a name Pillow 13 maps uncompressed TIFFs into memory and mixes up the pixels
         # of those that are to be turned.
@@ -183,7 +184,7 @@ def _reading(path: str | os.PathLike) -> Iterator[Image.Image]:
         raise ImageFileError(f"cannot read image {path}: {error or type(error).__name__}.") from error
 
 
-def _orientation(picture: Image.Image) -> int:
+def orientation_of(picture: Image.Image) -> int:
     """EXIF orientation 1 ... 8 that is still to be applied; asks for it before the pixels are decoded."""
     if picture.format == "TIFF":
         return 1  # Pillow turns these itself, both size and pixels
@@ -201,8 +202,8 @@ def _decode_image(
     path: str | os.PathLike, spatial_size: tuple[int, int] | None, *, draft: bool
 ) -> tuple[Tensor, tuple[int, int]]:
     """The image, uint8 (3, H, W), and its upright (H, W) in the file."""
-    with _reading(path) as picture:
-        orientation = _orientation(picture)
+    with reading(path) as picture:
+        orientation = orientation_of(picture)
         size = _upright_size(picture, orientation)
         target = None  # (width, height) before turning, as Pillow has it
         if spatial_size is not None and spatial_size != size:
@@ -250,8 +251,8 @@ def _float_range(values: np.ndarray, path: str | os.PathLike) -> int:
 
 def _decode_mask(path: str | os.PathLike, spatial_size: tuple[int, int] | None) -> tuple[Tensor, tuple[int, int]]:
     """The mask, uint8 (1, H, W) of 0 and 1, and its upright (H, W) in the file."""
-    with _reading(path) as picture:
-        orientation = _orientation(picture)
+    with reading(path) as picture:
+        orientation = orientation_of(picture)
         size = _upright_size(picture, orientation)
         if picture.mode in ("P", "PA", "RGBA", "RGBa", "CMYK"):
             picture = picture.convert("RGB")  # a palette's index means nothing, its colour does

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
-from monai_ext.data.images import TURNS, ImageFileError, _orientation, _reading
+from monai_ext.data.images import TURNS, ImageFileError, orientation_of, reading
 from monai_ext.data.raster_info import RasterInfo
 
 __all__ = ["PillowRaster", "check_picture", "fingerprint_of", "is_deep_png", "is_plain_tiff", "write"]
@@ -18,6 +18,7 @@ __all__ = ["PillowRaster", "check_picture", "fingerprint_of", "is_deep_png", "is
 FINGERPRINT = "monai_ext_upscale"
 GEO_TAGS = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, geo keys
 BITS_PER_SAMPLE = 258
+SAMPLES_PER_PIXEL = 277
 SOFTWARE = 305
 JPEG_QUALITY = 95
 LONGEST = {".jpg": 65500, ".jpeg": 65500}  # pixels per side
@@ -31,8 +32,8 @@ class PillowRaster:
     """
 
     def __init__(self, path: Path, *, bands: Sequence[int] | None = None):
-        with _reading(path) as picture:
-            orientation = _orientation(picture)
+        with reading(path) as picture:
+            orientation = orientation_of(picture)
             keep = _kept_beside_the_pixels(picture)
             picture = _plain(picture, path)
             if orientation in TURNS:
@@ -113,13 +114,16 @@ def is_deep_png(path: Path) -> bool:
 
 
 def is_plain_tiff(path: Path) -> bool:
-    """Whether the file is a TIFF whose pixels and meaning Pillow keeps: no georeference, no 16-bit colour."""
+    """Whether the file is a TIFF whose pixels and meaning Pillow keeps: no georeference, 16-bit colour or more bands."""
     try:
-        with _reading(path) as picture:
+        with reading(path) as picture:
             if not isinstance(picture, TiffImagePlugin.TiffImageFile):
                 return False
+            if any(tag in picture.tag_v2 for tag in GEO_TAGS):
+                return False
             bits = picture.tag_v2.get(BITS_PER_SAMPLE, (1,))
-            return not any(tag in picture.tag_v2 for tag in GEO_TAGS) and (len(bits) == 1 or max(bits) <= 8)
+            all_bands = picture.tag_v2.get(SAMPLES_PER_PIXEL, 1) == len(picture.getbands()) and picture.mode != "RGBX"
+            return all_bands and (len(bits) == 1 or max(bits) <= 8)
     except ImageFileError:
         return False
 
@@ -174,7 +178,7 @@ def write(path: Path, rows: Path, info: RasterInfo, *, scale: int, fingerprint: 
 def fingerprint_of(path: Path) -> str | None:
     """What `write` here or in `raster_gdal` left in the file as its fingerprint, or None."""
     try:
-        with _reading(path) as picture:
+        with reading(path) as picture:
             if FINGERPRINT in picture.info:
                 return picture.info[FINGERPRINT]
             text = picture.info.get("comment", b"")
