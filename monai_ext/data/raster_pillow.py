@@ -114,7 +114,7 @@ def is_deep_png(path: Path) -> bool:
 
 
 def is_plain_tiff(path: Path) -> bool:
-    """Whether the file is a TIFF whose pixels and meaning Pillow keeps: no georeference, 16-bit colour or more bands."""
+    """Whether a file is a TIFF whose pixels and meaning Pillow keeps: no georeference, 16-bit colour or more bands."""
     try:
         with reading(path) as picture:
             if not isinstance(picture, TiffImagePlugin.TiffImageFile):
