@@ -1,4 +1,4 @@
-# make demo · make test · make check · make bench · make clean.   Needs Python >= 3.10 and make; everything else goes into .venv.
+# make demo · test · check · bench · bundles · docs · clean.   Needs Python >= 3.10 and make; everything else goes into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BUNDLE ?= lesion_unet
@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 TEST_THREADS ?= 1
 TEST_WORKERS ?= 2
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bundles docs clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python -m monai_ext demo --bundle bundles/$(BUNDLE) --output_dir demo/$(BUNDLE)
@@ -30,7 +30,19 @@ $(VENV)/.test: $(VENV)/.runtime
 	@touch $@
 
 bench: $(VENV)/.runtime
-	$(BIN)/python -m benchmarks --output benchmarks/results.json --fill benchmarks/README.md
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) --output benchmarks/results.json --fill benchmarks/README.md
+
+# Every bundle as a zip with card, licence and weights: dist/NAME.zip, dist/SHA256SUMS.
+bundles: $(VENV)/.runtime
+	$(BIN)/python -m monai_ext pack $(wildcard bundles/*) --output dist
+
+# The pages of README, cards and docstrings: site/index.html.
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --quiet
+
+$(VENV)/.docs: $(VENV)/.runtime
+	$(PIP) -e ".[docs]"
+	@touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo dist site

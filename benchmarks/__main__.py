@@ -5,26 +5,31 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
 from benchmarks import (
+    adversarial_step,
     cache_file,
     data_path,
     engine_overhead,
     goals,
     host_cost,
+    rater_metrics,
     scaling,
+    tiling,
     train_step,
     validation_overhead,
     whole_epoch,
 )
-from benchmarks.report import Result, fill, machine, write_record
+from benchmarks.report import Result, fill, joined, load, machine, sections_of, write_record
 from benchmarks.workbench import BATCH_SIZE, Bench
 
 QUESTIONS: dict[str, Callable[[Bench], Result]] = {
@@ -36,6 +41,9 @@ QUESTIONS: dict[str, Callable[[Bench], Result]] = {
     "epoch": whole_epoch.run,
     "cache": cache_file.run,
     "scaling": scaling.run,
+    "raters": rater_metrics.run,
+    "adversarial": adversarial_step.run,
+    "tiling": tiling.run,
 }
 
 
@@ -43,35 +51,63 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
+    described = machine(torch.device(options.device))
+    heading = ", ".join(f"{name} {value}" for name, value in described.items() if value is not None)
+    earlier = _earlier(options, heading)
     where = nullcontext(options.folder) if options.folder else TemporaryDirectory()
     with _quiet(), where as folder:
         bench = Bench(
             torch.device(options.device),
             Path(folder),
             images=options.images,
-            rounds=options.rounds or (2 if options.quick else 7),
+            rounds=options.rounds or (2 if options.quick else 5),
             workers=options.workers,
             quick=options.quick,
         )
-        described = machine(bench.device)
-        heading = ", ".join(f"{name} {value}" for name, value in described.items() if value is not None)
         print(f"# Benchmarks\n\n{heading}")
         if options.quick:
             print("\n*Quick run: shows that everything runs; its numbers mean little.*")
-        results = {}
+        results, began = {}, time.perf_counter()
         for name in options.only:
-            results[name] = QUESTIONS[name](bench)
+            results[name] = _timed(QUESTIONS[name], bench)
             print(f"\n{results[name]}", flush=True)
+        print(f"\n*All of it: {(time.perf_counter() - began) / 60:.1f} minutes.*")
     values = {key: value for result in results.values() for key, value in result.values.items()}
     rows = goals.judge(goals.with_shares(values, BATCH_SIZE), bench.device.type)
+    rows = goals.with_earlier(rows, earlier.get("goals", ""))
     verdicts = f"## Goals\n\n{goals.table(rows)}"
     print(f"\n{verdicts}")
     if options.output:
         settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
         write_record(options.output, described, settings, results, rows)
     if options.fill:
-        sections = [heading, *(f"#{part}" for part in (verdicts, *map(str, results.values())))]
-        fill(options.fill, bench.device.type, "\n\n".join(sections))
+        sections = {"machine": heading, "goals": f"#{verdicts}"}
+        sections |= {name: f"#{results[name]}" if name in results else earlier.get(name, "") for name in QUESTIONS}
+        fill(options.fill, bench.device.type, joined({name: text for name, text in sections.items() if text}))
+
+
+def _timed(question: Callable[[Bench], Result], bench: Bench) -> Result:
+    """The answer, with a note of how long it took and how busy the machine was."""
+    before, began = load(), time.perf_counter()
+    result = question(bench)
+    return replace(result, notes=[*result.notes, f"{time.perf_counter() - began:.0f} s, begun at {before}."])
+
+
+def _earlier(options: argparse.Namespace, heading: str) -> dict[str, str]:
+    """The sections of the page that stay, since some questions only are asked again.
+
+    Raises:
+        SystemExit: they are of another machine or of other versions.
+    """
+    if not options.fill or set(options.only) == set(QUESTIONS):
+        return {}
+    sections = sections_of(options.fill, torch.device(options.device).type)
+    if sections and sections.get("machine") != heading:
+        sys.exit(
+            f"The tables in {options.fill} are of another machine, of other versions or of another number of threads: "
+            "leave out --only, or --fill."
+        )
+    return sections
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -81,14 +117,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda or cuda:1 (default: cpu)")
     parser.add_argument("--threads", type=int, help="torch's threads (default: torch's own choice)")
     parser.add_argument("--workers", type=int, default=2, help="processes of each DataLoader (default: 2)")
-    parser.add_argument("--rounds", type=int, help="times that each variant is measured (default: 7)")
+    parser.add_argument("--rounds", type=int, help="times that each variant is measured (default: 5)")
     parser.add_argument("--images", type=_photographs, default=192, help="photographs (default: 192)")
     parser.add_argument("--folder", type=Path, help="keep the drawn photographs there (default: a temporary folder)")
     parser.add_argument("--output", type=Path, help="JSON file for numbers, machine and versions")
     parser.add_argument("--fill", type=Path, help="Markdown file that has a place for the tables, benchmarks/README.md")
     options = parser.parse_args(arguments)
-    if options.fill and (options.quick or options.only != list(QUESTIONS)):
-        parser.error("--fill takes a whole run: leave out --quick and --only")
+    if options.fill and options.quick:
+        parser.error("--fill takes numbers that mean something: leave out --quick")
     return options
 
 

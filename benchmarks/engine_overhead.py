@@ -55,7 +55,7 @@ def trainers(device: torch.device, *, iterations: int) -> dict[str, Callable[[],
 
 @one_thread()
 def run(bench: Bench) -> Result:
-    iterations = bench.pick(125, 10)
+    iterations = bench.pick(100, 10)
     clock = "cpu" if bench.device.type == "cpu" else "wall"
     costs = in_turn(trainers(bench.device, iterations=iterations), rounds=bench.rounds)
     added = {name: 1000 * excess(costs[name], costs[BARE], clock) for name in costs}

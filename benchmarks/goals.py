@@ -55,10 +55,15 @@ GOALS = (
     Goal("G7", "the same against the typical MONAI bundle", "engine.typical_ratio", ">=", 30),
     Goal("G8", "validation overhead against MONAI's evaluator", "validation.ratio", ">=", 10),
     Goal("G8", "difference in mean Dice", "validation.dice_gap", "<=", 1e-6, "{:.0e}"),
+    Goal("G9", "step against GanTrainer, float32 both", "adversarial.same", ">=", 1.2, "{:.2f}x"),
+    Goal("G9", "step against GanTrainer in float32", "adversarial.fast", ">=", 2.2, "{:.2f}x", "bfloat16"),
+    Goal("G10", "tiling against sliding_window_inference", "tiling.time", ">=", 2),
+    Goal("G10", "peak memory of tiling, as a share of its", "tiling.memory", "<=", 0.25, "{:.2f}"),
     Goal("G11", "bytes of the cache against CacheDataset", "cache.bytes", ">=", 4),
     Goal("G11", "build of the cache against CacheDataset, a core", "cache.build", ">=", 1.6),
     Goal("G11", "reading the cache against building it", "cache.reload", ">=", 20),
     Goal("", "time per image, worst against best number of images", "scaling.linear", "<=", 1.25, "{:.2f}x"),
+    Goal("", "energy distance, 16 v 4 masks, against a forward pass", "raters.ged_share", "<=", 1, "{:.4f}"),
     Goal("", "memory grown over the epochs", "scaling.memory_grown_mib", "<=", 8, "{:.1f} MiB"),
 )
 
@@ -83,7 +88,7 @@ def judge(values: Mapping[str, float], device: str) -> list[dict[str, str]]:
             verdict = "needs a GPU"
         elif value is None:
             verdict = "not measured"
-        elif goal.where == "bfloat16" and (device != "cpu" or not values.get("epoch.bfloat16")):
+        elif goal.where == "bfloat16" and (device != "cpu" or not values.get(f"{goal.value.split('.')[0]}.bfloat16")):
             verdict = "needs a CPU with bfloat16"
         else:
             verdict = "met" if SIGNS[goal.sign](value, goal.target) else "missed"
@@ -97,6 +102,20 @@ def judge(values: Mapping[str, float], device: str) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def with_earlier(rows: list[dict[str, str]], earlier: str) -> list[dict[str, str]]:
+    """`rows`, and for what was not measured now the row of `earlier`, a table as `table` makes it."""
+    known = {}
+    for line in earlier.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        known[tuple(cells[:3])] = cells
+    result = []
+    for row in rows:
+        cells = known.get((row["goal"], row["what"], row["target"]), [])
+        use = row["verdict"] == "not measured" and len(cells) == len(row)
+        result.append(dict(zip(row, cells, strict=True)) if use else row)
+    return result
 
 
 def table(rows: list[dict[str, str]]) -> Table:

@@ -30,6 +30,7 @@ from monai_ext.engines import LeanEvaluator, LeanTrainer
 from monai_ext.engines.precision import autocast
 from monai_ext.handlers import (
     EpochTable,
+    MainProcessWriter,
     MeanSegmentationScores,
     NonFiniteLossGuard,
     ResumeHandler,
@@ -89,7 +90,7 @@ def lean_trainer(
 
 def _lean_handlers(parts: Parts, folder: Path) -> list:
     objects = {"network": parts.network, "optimizer": parts.optimizer, "lr_scheduler": parts.schedule}
-    writer = SummaryWriter(str(folder / "tensorboard"))
+    writer = MainProcessWriter(str(folder / "tensorboard"))
 
     def scalars(output: dict) -> dict[str, float]:
         return {"train_loss": output["loss"].item(), "learning_rate": parts.optimizer.param_groups[0]["lr"]}

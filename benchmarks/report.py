@@ -6,7 +6,8 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -60,11 +61,15 @@ def machine(device: torch.device) -> dict[str, str | int | None]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if cuda else device.type,
         "cuda": torch.version.cuda if cuda else None,
-        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
     }
+
+
+def load() -> str:
+    """What else kept the machine busy in the last minute, in words."""
+    return f"a load of {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "an unknown load"
 
 
 def write_record(path: Path, machine: dict, settings: dict, results: dict[str, Result], goals: Sequence[dict]) -> None:
@@ -84,12 +89,30 @@ def fill(path: Path, name: str, text: str) -> None:
     Raises:
         ValueError: the file has no such lines.
     """
+    before, _, after = _place(path, name)
+    write_text(path, f"{before}{text}\n{after}")
+
+
+def sections_of(path: Path, name: str) -> dict[str, str]:
+    """The sections in the place `name` of a Markdown file; each begins with a line `<!-- section SECTION -->`."""
+    parts = re.split(r"^<!-- section (\S+) -->$", _place(path, name)[1], flags=re.MULTILINE)
+    return {section: text.strip() for section, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def joined(sections: Mapping[str, str]) -> str:
+    """What `sections_of` takes apart."""
+    return "\n\n".join(f"<!-- section {section} -->\n{text}" for section, text in sections.items())
+
+
+def _place(path: Path, name: str) -> tuple[str, str, str]:
+    """A page up to the place `name`, the place, and the rest."""
     begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
     page = path.read_text(encoding="utf-8")
     if begin not in page or end not in page:
         raise ValueError(f"{path} has no place for the tables: add the lines '{begin.strip()}' and '{end}'.")
     before, rest = page.split(begin, 1)
-    write_text(path, f"{before}{begin}{text}\n{end}{rest.split(end, 1)[1]}")
+    between, after = rest.split(end, 1)
+    return before + begin, between, end + after
 
 
 def _processor() -> str:

@@ -18,7 +18,7 @@ LAID_OUT = "float32, channels_last"
 
 
 def run(bench: Bench) -> Result:
-    size, count = bench.pick((256, 256), (64, 64)), bench.pick(2, 1) * (10 if bench.device.type == "cuda" else 1)
+    size, count = bench.pick((256, 256), (64, 64)), 20 if bench.device.type == "cuda" else 1
     batches = batches_on_device(bench.device, 1, size) * count
     formats: dict[str, tuple[torch.dtype | None, bool]] = {PLAIN: (None, False), LAID_OUT: (None, True)}
     best, notes = LAID_OUT, []

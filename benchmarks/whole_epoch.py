@@ -26,6 +26,7 @@ MONAI = f"{ways.CACHED}, typical MONAI bundle, float32"
 FAST = f"{ways.FAST}, bare loop"
 OURS_FLOAT = f"{ways.OURS}, LeanTrainer with handlers, float32"
 OURS = f"{ways.OURS}, LeanTrainer with handlers, precision auto"
+GRAPH = f"{OURS}, CUDA graph"
 LIMIT = "batches on the device, bare loop, precision auto"
 
 
@@ -55,6 +56,10 @@ def run(bench: Bench) -> Result:
         OURS: _engine(bench, ways.ours(bench, pictures), loops.lean_trainer, True),
         LIMIT: _bare(bench, _resident(bench, pictures, iterations), MobileNetV2UNet(), dtype=dtype),
     }
+    if bench.device.type == "cuda":
+        variants[GRAPH] = _engine(
+            bench, ways.ours(bench, pictures), partial(loops.lean_trainer, cuda_graph=True), True, epochs=2
+        )
     smp = _smp_network()
     if isinstance(smp, nn.Module):
         variants[SMP] = _bare(bench, ways.plain(bench, pictures), smp, dtype=None, channels_last=False)
@@ -95,7 +100,7 @@ def run(bench: Bench) -> Result:
 def _some(bench: Bench) -> Pictures:
     """Fewer photographs on a CPU, where the step takes long and the data path is measured elsewhere."""
     pictures = bench.photographs()
-    count = len(pictures.items) if bench.device.type == "cuda" else min(len(pictures.items), 4 * BATCH_SIZE)
+    count = len(pictures.items) if bench.device.type == "cuda" else min(len(pictures.items), 3 * BATCH_SIZE)
     return Pictures(pictures.items[:count], pictures.size, pictures.decode, pictures.monai_decode)
 
 
@@ -108,12 +113,13 @@ def _bare(bench: Bench, epoch: ways.Pipeline, network: nn.Module, **how: Any) ->
     return partial(timed, work, bench.device)
 
 
-def _engine(bench: Bench, loader: Any, build: Callable, channels_last: bool) -> Callable[[], Cost]:
+def _engine(bench: Bench, loader: Any, build: Callable, channels_last: bool, *, epochs: int = 1) -> Callable[[], Cost]:
+    """Cost of the last of `epochs` epochs of a new trainer."""
     parts = loops.Parts(MobileNetV2UNet(), bench.device, channels_last=channels_last)
 
     def epoch() -> Cost:
         with TemporaryDirectory() as folder:
-            return loops.cost_of_last_epoch(build(parts, loader, epochs=1, folder=Path(folder)))
+            return loops.cost_of_last_epoch(build(parts, loader, epochs=epochs, folder=Path(folder)))
 
     return epoch
 

@@ -53,7 +53,7 @@ class Bench:
     device: torch.device
     folder: Path
     images: int = 192
-    rounds: int = 7
+    rounds: int = 5
     workers: int = 2
     quick: bool = False
 

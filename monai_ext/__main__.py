@@ -3,49 +3,127 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from monai_ext import __version__
 from monai_ext.errors import report_errors_in_one_sentence
-from monai_ext.experiments import compare, demo, fetch_tiles, report, score, upscale
 
-EPILOGUE = """examples:
-  python -m monai_ext demo --bundle bundles/lesion_unet --output_dir demo/lesion_unet
-  python -m monai_ext compare --bundle bundles/lesion_unet --dataset_dir ISIC2017 --output_dir runs/comparison \\
-      --losses bce,dice,tversky,jaccard,dice_bce --folds 5 --seeds 0 --encoder_weights imagenet
-  python -m monai_ext report runs/comparison
-  python -m monai_ext fetch-tiles --bbox -76.62 39.28 -76.58 39.30 --zoom 16 --output tiles/baltimore
-  python -m monai_ext upscale orthophoto.tif orthophoto_x4.tif --bundle bundles/srgan_aerial --resume
-  python -m monai_ext score --predictions predicted --truth QUBIQ --region kidney --part Validation
 
-Training, evaluation and inference are bundle runs: python -m monai.bundle run --config_file BUNDLE/configs/train.json
-"""
+class Command(NamedTuple):
+    """A module of `monai_ext.experiments` with `add_arguments` and `run`, imported only when it is asked for."""
+
+    module: str
+    summary: str
+    examples: str
+    further: bool = False  # whether `run` takes the options that it does not know itself
+
+
+COMMANDS = {
+    "demo": Command(
+        "demo",
+        "train, evaluate and apply a bundle on phantoms, and write a page of what came out",
+        "demo --bundle bundles/lesion_unet --output_dir demo/lesion_unet",
+    ),
+    "compare": Command(
+        "compare",
+        "compare losses over folds and seeds, one bundle run each; resumable",
+        "compare --bundle bundles/lesion_unet --dataset_dir ISIC2017 --output_dir runs/comparison \\\n"
+        "      --losses bce,dice,tversky,jaccard,dice_bce --folds 5 --seeds 0 --encoder_weights imagenet",
+        further=True,
+    ),
+    "report": Command("report", "tables, tests and figures of a comparison", "report runs/comparison"),
+    "reproduce": Command(
+        "reproduce",
+        "repeat a training from its run.json into a new folder, and say what differs",
+        "reproduce runs/lesion --output_dir runs/lesion_again\nreproduce runs/lesion --dry_run",
+    ),
+    "fetch-tiles": Command(
+        "fetch_tiles",
+        "map tiles of a box of longitude and latitude, from any tile server; resumable",
+        "fetch-tiles --bbox -76.62 39.28 -76.58 39.30 --zoom 16 --output tiles/baltimore",
+    ),
+    "many-hr": Command(
+        "many_hr",
+        "build, check and show a data set of low-resolution images with many high-resolution answers each; resumable",
+        "many-hr build --tiles tiles/baltimore --output many_hr --records 1000 --hr 8\nmany-hr check many_hr",
+    ),
+    "upscale": Command(
+        "upscale",
+        "enlarge pictures and GeoTIFFs of any size without seams, georeference kept; resumable",
+        "upscale orthophoto.tif orthophoto_x4.tif --bundle bundles/srgan_aerial --resume\n"
+        "upscale orthophoto.tif layers.tif --bundle bundles/bayesian_srgan_aerial --samples 4 --bounds --uncertainty",
+    ),
+    "viewer": Command(
+        "viewer",
+        "a page of samples, maps of uncertainty and the interval of a clicked pixel, for a part of an image",
+        "viewer tile.png tile.html --bundle bundles/bayesian_srgan_aerial --samples 8",
+    ),
+    "score": Command(
+        "score",
+        "score predictions against several annotators, with the human ceiling beside them",
+        "score --predictions predicted --truth QUBIQ --region kidney --part Validation",
+    ),
+    "rater-table": Command(
+        "rater_table",
+        "one table of methods for several annotators, from the evaluations of their runs",
+        "rater-table runs/cells --output_dir runs/cells/table",
+    ),
+    "uncertainty-report": Command(
+        "uncertainty_report",
+        "does each kind of uncertainty do its job: a figure for each, from calibrated runs",
+        "uncertainty-report runs/bayesian runs/bayesian_noisy --output runs/kinds",
+    ),
+    "pack": Command(
+        "pack",
+        "pack bundles into zips with card, licence and weights, the same bytes each time",
+        "pack bundles/lesion_unet bundles/srgan_aerial --output dist\n"
+        "pack bundles/lesion_unet --output dist --url https://example.org/weights",
+    ),
+    "inspect": Command(
+        "inspect_bundle",
+        "show what a bundle would execute, without executing it",
+        "inspect downloaded_bundle.zip\ninspect bundles/lesion_unet --strict",
+    ),
+}
+ENDING = (
+    "Training, evaluation and inference are bundle runs: python -m monai.bundle run --config_file BUNDLE/configs/..."
+)
+
+
+def examples(name: str) -> str:
+    """The examples of a command as they are typed, one or more lines."""
+    return "".join(
+        f"  {line}\n" if line.startswith("   ") else f"  python -m monai_ext {line}\n"
+        for line in COMMANDS[name].examples.splitlines()
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    every = "".join(map(examples, COMMANDS))
     parser = argparse.ArgumentParser(
-        prog="python -m monai_ext", epilog=EPILOGUE, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m monai_ext",
+        epilog=f"examples:\n{every}\n{ENDING}\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"monai_ext {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module, summary in (
-        ("demo", demo, "train, evaluate and apply a bundle on phantoms, and write a page of what came out"),
-        ("compare", compare, "compare losses over folds and seeds, one bundle run each; resumable"),
-        ("report", report, "tables, tests and figures of a comparison"),
-        ("fetch-tiles", fetch_tiles, "map tiles of a box of longitude and latitude, from any tile server; resumable"),
-        ("score", score, "score predictions against several annotators, with the human ceiling beside them"),
-        ("upscale", upscale, "enlarge pictures and GeoTIFFs of any size without seams, georeference kept; resumable"),
-    ):
-        module.add_arguments(commands.add_parser(name, help=summary, description=module.__doc__))
+    module = None
+    for name, command in COMMANDS.items():
+        ours = commands.add_parser(name, help=command.summary)
+        if name in arguments[:1]:
+            module = importlib.import_module(f"monai_ext.experiments.{command.module}")
+            ours.description, ours.epilog = module.__doc__, f"examples:\n{examples(name)}"
+            ours.formatter_class = argparse.RawDescriptionHelpFormatter
+            module.add_arguments(ours)
     known, further = parser.parse_known_args(arguments)
-    if further and known.command != "compare":
+    if further and not COMMANDS[known.command].further:
         parser.error(f"unknown arguments: {' '.join(further)}")
     report_errors_in_one_sentence()
-    if known.command == "compare":
-        return compare.run(known, further)
-    modules = {"demo": demo, "report": report, "score": score, "fetch-tiles": fetch_tiles, "upscale": upscale}
-    return modules[known.command].run(known)
+    return module.run(known, further) if COMMANDS[known.command].further else module.run(known)
 
 
 if __name__ == "__main__":

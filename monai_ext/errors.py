@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["NonFiniteLossError", "TRACEBACK_VARIABLE", "explain", "report_errors_in_one_sentence"]
+__all__ = ["NonFiniteLossError", "TRACEBACK_VARIABLE", "explain", "one_line", "report_errors_in_one_sentence"]
 
 TRACEBACK_VARIABLE = "MONAI_EXT_TRACEBACK"
+LONGEST_REASON = 200  # characters of a library's message inside a sentence of ours
+# What a disk or its owner is to blame for, wherever it shows: in a curve's writer, a log, a library.
+OF_THE_DISK = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
+)
 _PACKAGE = Path(__file__).parent
 
 
@@ -23,17 +29,32 @@ def explain(error: BaseException) -> str | None:
 
     MONAI and Ignite wrap what happens inside a config several times, so the chain of causes is searched for a
     `ValueError`, `OSError` or `NonFiniteLossError` raised by a line of this package; the innermost one speaks.
-    Anything else (a `KeyError`, an error from deep inside a library) is a defect whose stack trace is needed.
+    Where there is none, what the operating system refuses us, and a full disk or a missing right whoever ran into it,
+    is told. Anything else (a `KeyError`, an error from deep inside a library) is a defect whose stack trace is needed.
     """
-    sentence = None
+    sentence = refusal = None
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         seen.add(id(link))
-        if isinstance(link, (ValueError, OSError, NonFiniteLossError)) and _raised_here(link):
+        of_system = isinstance(link, OSError) and link.errno is not None
+        if of_system and (link.errno in OF_THE_DISK or _raised_here(link)):
+            place = "the disk" if link.filename is None else f"'{link.filename}'"
+            refusal = f"cannot use {place} ({link.strerror}): see that it is there, has room, and may be written to."
+        elif isinstance(link, (ValueError, OSError, NonFiniteLossError)) and _raised_here(link):
             sentence = str(link)
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-    return sentence
+    return sentence or refusal
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of a library says, on one line of at most 200 characters; its type where it says nothing.
+
+    >>> one_line(ValueError("bad\\n  news"))
+    'bad news'
+    """
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 3]}..."
 
 
 def _raised_here(error: BaseException) -> bool:

@@ -139,6 +139,31 @@ def test_a_resumed_epoch_repeats_the_augmentation_whatever_the_batch_size(write_
     torch.testing.assert_close(torch.cat([batch["image"] for batch in resumed]), second, atol=1e-5, rtol=0)
 
 
+def test_batches_are_their_plans_made(write_items) -> None:
+    data = dataset(write_items(10))
+    for transform in (BatchAugment(flip_prob=0.5, rotate=90), None, lambda batch: {"n": len(batch["id"])}):
+        planned, made = (DeviceLoader(data, 4, shuffle=True, seed=1, transform=transform) for _ in range(2))
+        for _ in range(2):  # both count epochs
+            plans = list(planned.plans())
+            for plan, batch in zip(plans, made, strict=True):
+                assert plan["index"].tolist() == plan["host_index"]
+                for key, value in planned.make(plan).items():
+                    same = torch.equal(value, batch[key]) if isinstance(value, torch.Tensor) else value == batch[key]
+                    assert same, key
+
+
+def test_batches_are_made_on_the_device_where_nothing_but_tensors_decides(write_items) -> None:
+    items, augment = write_items(4), BatchAugment(flip_prob=0.5)
+    assert DeviceLoader(dataset(items), 2, transform=augment).makes_on_device
+    assert DeviceLoader(dataset(items), 2).makes_on_device
+    assert not DeviceLoader(dataset(items), 2, transform=dict).makes_on_device
+    ragged = dataset(write_items(4, [(6, 8), (4, 4)]))
+    assert not DeviceLoader(ragged, 2, transform=augment).makes_on_device
+    spilled = dataset(write_items(4))
+    spilled.spilled = True
+    assert not DeviceLoader(spilled, 2, transform=augment).makes_on_device
+
+
 def test_a_function_is_a_transform_too(write_items) -> None:
     loader = DeviceLoader(dataset(write_items(3)), 2, transform=lambda batch: {"n": len(batch["id"])})
     assert list(loader) == [{"n": 2}, {"n": 1}]

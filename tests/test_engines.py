@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.handlers import MeanDice, from_engine
@@ -167,6 +167,67 @@ def test_average_with_zero_decay_is_the_network_itself():
         torch.testing.assert_close(value, net.state_dict()[name])
 
 
+def test_average_counts_and_weighs_its_updates_on_the_host():
+    average = ModelEMA(nn.Linear(1, 1), decay=0.5)
+    assert [average.advance() for _ in range(7)] == pytest.approx([1, 9 / 11, 9 / 12, 9 / 13, 9 / 14, 9 / 15, 9 / 16])
+    assert int(average.n_averaged) == 7 and average.advance() == pytest.approx(9 / 17)
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_average_takes_its_weight_as_a_number_or_from_a_tensor(share):
+    net, moved = network(0), network(1)
+    net[1].num_batches_tracked.fill_(7)
+    by_number, by_tensor = ModelEMA(moved), ModelEMA(moved)
+    by_number.blend(net, share)
+    by_tensor.blend(net, torch.tensor(share))
+    expected = {k: v.lerp(net.state_dict()[k], share) for k, v in moved.state_dict().items() if v.is_floating_point()}
+    for average in (by_number, by_tensor):
+        state = average.module.state_dict()
+        assert state.pop("1.num_batches_tracked") == 7
+        torch.testing.assert_close(dict(state), expected)
+
+
+def test_average_sees_tensors_that_the_network_replaced():
+    net = network()
+    average = ModelEMA(net, decay=0.0)
+    average.update_parameters(net)
+    net.double().float()  # parameters keep their place and change their data, buffers are new tensors
+    net[1].running_mean.fill_(3)
+    with torch.no_grad():
+        net[0].weight.fill_(2)
+    average.update_parameters(net)
+    assert average.module[0].weight.unique().item() == 2 and average.module[1].running_mean.unique().item() == 3
+
+
+def test_a_copy_of_the_average_is_on_its_own():
+    net = network()
+    average = ModelEMA(net, decay=0.0)
+    average.update_parameters(net)
+    twin = copy.deepcopy(average)
+    with torch.no_grad():
+        net[0].weight.fill_(5)
+    twin.update_parameters(net)
+    assert twin.module[0].weight.unique().item() == 5 and (average.module[0].weight != 5).all()
+    assert set(twin.state_dict()) == {"n_averaged", *(f"module.{name}" for name in net.state_dict())}
+
+
+def test_weights_that_layers_share_are_averaged_once():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    net[1].weight = net[0].weight
+    average = ModelEMA(net)
+    before = average.module[0].weight.detach().clone()
+    with torch.no_grad():
+        net[0].weight.zero_()
+    average.blend(net, 0.5)
+    torch.testing.assert_close(average.module[1].weight.detach(), before / 2)
+
+
+def test_average_refuses_another_network():
+    average = ModelEMA(network())
+    with pytest.raises(ValueError, match="not the one that was averaged so far"):
+        average.update_parameters(nn.Linear(1, 1))
+
+
 def test_average_refuses_a_decay_of_one():
     with pytest.raises(ValueError, match=r"decay=1 must be in \[0, 1\)"):
         ModelEMA(nn.Linear(1, 1), decay=1)
@@ -182,3 +243,64 @@ def test_trainer_fires_monais_iteration_events_in_order():
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: engine.terminate())
     trainer.run()
     assert tuple(fired[:4]) == names
+
+
+def test_gradient_accumulation_is_refused_rather_than_ignored():
+    with pytest.raises(ValueError, match="accumulation_steps=4: each batch is a step here"):
+        trained(LeanTrainer, accumulation_steps=4)
+
+
+def test_network_goes_back_to_training_after_each_validation():
+    modes = []
+    net = network()
+    trainer = LeanTrainer(CPU, 2, Batches(), net, torch.optim.SGD(net.parameters(), 0.1), nn.BCEWithLogitsLoss())
+    net[1].register_forward_hook(lambda module, inputs, output: modes.append(module.training))
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: net.eval())
+    net.eval()
+    trainer.run()
+    assert modes == [True] * 6
+
+
+def test_loss_with_a_value_for_each_sample_is_averaged():
+    losses = {}
+    for reduction in ("mean", "none"):
+        net = network()
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        loss = nn.BCEWithLogitsLoss(reduction=reduction)
+        trainer = LeanTrainer(CPU, 1, Batches(), net, optimizer, loss, precision="fp32")
+        trainer.run()
+        losses[reduction] = trainer.state.output["loss"]
+    torch.testing.assert_close(losses["none"], losses["mean"])
+    assert losses["none"].ndim == 0
+
+
+def test_events_that_no_handler_waits_for_cost_nothing(monkeypatch):
+    fired = []
+    fire = Engine._fire_event
+
+    def spy(engine, event_name, *args, **kwargs):
+        fired.append(event_name)
+        return fire(engine, event_name, *args, **kwargs)
+
+    net = network()
+    trainer = LeanTrainer(CPU, 3, Batches(), net, torch.optim.SGD(net.parameters(), 0.1), nn.BCEWithLogitsLoss())
+    monkeypatch.setattr(Engine, "_fire_event", spy)
+    monkeypatch.setattr(Engine, "_assert_allowed_event", lambda engine, event: pytest.fail(f"{event} was looked up"))
+    trainer.run()
+    assert set(fired) == {Events.EPOCH_STARTED}  # tells the loader
+    assert trainer.last_event_name == Events.COMPLETED
+
+
+def test_handlers_of_every_event_are_called():
+    events = [*Events, *IterationEvents]
+    called = {}
+    for trainer_class in (LeanTrainer, SupervisedTrainer):
+        net, names = network(), []
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        kwargs = {"decollate": False} if trainer_class is SupervisedTrainer else {}
+        trainer = trainer_class(CPU, 2, Batches(), net, optimizer, nn.BCEWithLogitsLoss(), **kwargs)
+        for event in events:
+            trainer.add_event_handler(event, lambda *args, names=names, event=event: names.append(event))
+        trainer.run()
+        called[trainer_class] = names
+    assert called[LeanTrainer] == called[SupervisedTrainer] and len(called[LeanTrainer]) > 6 * 8

@@ -22,7 +22,7 @@ from monai_ext.handlers import (
     TrainingProgress,
 )
 from monai_ext.handlers.drawing import PREDICTION_COLOUR, contour, heat_map, picture_grid
-from monai_ext.inferers import FlipInferer
+from monai_ext.inferers import MultiViewInferer
 from monai_ext.transforms import BatchAugment, RestoreSized
 
 
@@ -217,14 +217,37 @@ def test_flips_are_undone_before_averaging():
         return x * torch.linspace(1, 0, x.shape[-1])
 
     image = torch.rand(1, 1, 4, 6)
-    given = FlipInferer([[3]])(image, brightest_left)
+    given = MultiViewInferer([[3]])(image, brightest_left)
     torch.testing.assert_close(given, image * 0.5)
+
+
+def test_outputs_of_another_size_are_mirrored_as_well():
+    image = torch.rand(1, 1, 4, 6)
+    doubled = image.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    given = MultiViewInferer()(image, lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    torch.testing.assert_close(given, doubled)
 
 
 def test_no_flips_is_one_plain_pass():
     calls = []
-    FlipInferer([])(torch.rand(1, 1, 2, 2), lambda x: calls.append(1) or x)
+    MultiViewInferer([])(torch.rand(1, 1, 2, 2), lambda x: calls.append(1) or x)
     assert len(calls) == 1
+
+
+def test_every_size_is_seen_and_logits_come_back_at_the_size_of_the_batch():
+    seen = []
+    image = torch.linspace(0, 1, 16).expand(1, 1, 12, 16)
+    inferer = MultiViewInferer([[3]], scales=[0.5, 1, 1.25], spatial_size=[8, 12])
+    given = inferer(image, lambda x: seen.append(tuple(x.shape[-2:])) or x)
+    assert seen == [(4, 6)] * 2 + [(8, 12)] * 2 + [(10, 15)] * 2
+    assert given.shape == image.shape
+    torch.testing.assert_close(given, image, atol=0.06, rtol=0)  # a ramp survives resizing but near its ends
+
+
+@pytest.mark.parametrize("scales", [[], [1, 0]])
+def test_impossible_scales_are_refused(scales):
+    with pytest.raises(ValueError, match="at least one factor"):
+        MultiViewInferer(scales=scales)
 
 
 def test_restoring_gives_the_original_size_and_keeps_probabilities_in_range():

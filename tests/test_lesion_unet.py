@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+import bundle_runs
 import numpy as np
 import pytest
 import torch
+from bundle_runs import BUNDLES, rows, run_bundle, sentence_of
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from monai_ext.data import write_lesion_phantoms
-from monai_ext.errors import explain
 from monai_ext.metrics import SEGMENTATION_SCORES
 
-BUNDLE = Path(__file__).parents[1] / "bundles" / "lesion_unet"
+BUNDLE = BUNDLES / "lesion_unet"
 TINY = {
     "spatial_size": [32, 64],
     "batch_size": 4,
@@ -44,24 +44,11 @@ def phantoms(tmp_path_factory) -> Path:
     return folder
 
 
-def workflow(files: list[str], **options) -> ConfigWorkflow:
-    paths = [str(BUNDLE / "configs" / name) for name in files]
-    kind = "infer" if files[0].startswith("inference") else "train"
-    built = ConfigWorkflow(config_file=paths, workflow_type=kind, bundle_root=str(BUNDLE), **options)
-    built.initialize()
-    return built
+workflow = partial(bundle_runs.workflow, BUNDLE.name)
 
 
 def train(folder: Path, data: Path, files: tuple[str, ...] = ("train.json",), **options) -> ConfigWorkflow:
-    run = workflow(list(files), dataset_dir=str(data), output_dir=str(folder), **(TINY | options))
-    run.run()
-    run.finalize()
-    return run
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return run_bundle(BUNDLE.name, files, dataset_dir=str(data), output_dir=str(folder), **(TINY | options))
 
 
 @pytest.fixture(scope="module")
@@ -224,20 +211,6 @@ def test_a_mistake_on_the_command_line_ends_with_one_sentence_and_status_1(phant
 
 def _plain_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key != "MONAI_EXT_TRACEBACK"}
-
-
-def sentence_of(action) -> str:
-    """The sentence with which a bundle run would end."""
-    logging.disable(logging.CRITICAL)
-    try:
-        action()
-    except Exception as error:
-        sentence = explain(error)
-        assert sentence is not None, f"not explained: {error!r}"
-        return sentence
-    finally:
-        logging.disable(logging.NOTSET)
-    raise AssertionError("nothing was raised")
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -12,14 +10,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from bundle_runs import rows, run_bundle, sentence_of, workflow
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from monai_ext.data import DeviceLoader, write_rater_phantoms
-from monai_ext.errors import explain
 
-BUNDLES = Path(__file__).parents[1] / "bundles"
 TINY = {"spatial_size": [32, 32], "batch_size": 4, "max_epochs": 2, "log_interval": 2, "folds": 3, "samples": 4}
 NARROW = {"qubiq_holistic": {"features": 2}, "prob_unet": {"features": [2, 2, 2, 2, 2]}}
 both = pytest.mark.parametrize("bundle", list(NARROW))
@@ -37,26 +33,9 @@ def copied(phantoms, tmp_path) -> Path:
     return Path(shutil.copytree(phantoms, tmp_path / "data"))
 
 
-def workflow(bundle: str, files: list[str], **options) -> ConfigWorkflow:
-    root = BUNDLES / bundle
-    kind = "infer" if files[0].startswith("inference") else "train"
-    paths = [str(root / "configs" / name) for name in files]
-    built = ConfigWorkflow(config_file=paths, workflow_type=kind, bundle_root=str(root), **options)
-    built.initialize()
-    return built
-
-
 def run(bundle: str, files: list[str], data: Path, folder: Path, **options) -> None:
-    started = workflow(
-        bundle, files, dataset_dir=str(data), output_dir=str(folder), **(TINY | NARROW[bundle] | options)
-    )
-    started.run()
-    started.finalize()
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    settings = TINY | NARROW[bundle] | options
+    run_bundle(bundle, files, dataset_dir=str(data), output_dir=str(folder), **settings)
 
 
 @pytest.fixture(scope="module", params=list(NARROW))
@@ -173,20 +152,6 @@ def test_each_head_draws_like_its_own_annotator(tmp_path):
     scores = summary["scores"]
     assert scores["dice"]["mean"] > scores["rater_agreement"]["mean"]  # closer than people are to one another
     assert scores["uncertainty_ncc"]["mean"] > 0.4
-
-
-def sentence_of(action) -> str:
-    """The sentence with which a bundle run would end."""
-    logging.disable(logging.CRITICAL)
-    try:
-        action()
-    except Exception as error:
-        sentence = explain(error)
-        assert sentence is not None, f"not explained: {error!r}"
-        return sentence
-    finally:
-        logging.disable(logging.NOTSET)
-    raise AssertionError("nothing was raised")
 
 
 def test_anonymous_annotators_train_a_consensus_or_a_probabilistic_unet_but_no_heads(phantoms, tmp_path):

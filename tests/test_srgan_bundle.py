@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-import logging
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import bundle_runs
 import numpy as np
 import pytest
 import torch
+from bundle_runs import BUNDLES, rows, run_bundle, sentence_of
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from monai.utils import set_determinism
@@ -20,13 +21,13 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from monai_ext.data.aerial_phantoms import write_aerial_phantoms
-from monai_ext.errors import explain
 from monai_ext.experiments.demo_aerial import aerial_blocks, is_aerial_run
 from monai_ext.experiments.html import html_page
+from monai_ext.handlers.super_resolution import SuperResolutionTable
 from monai_ext.metrics.super_resolution import peak_signal_to_noise
 from monai_ext.networks import MobileNetV2Encoder
 
-BUNDLE = Path(__file__).parents[1] / "bundles" / "srgan_aerial"
+BUNDLE = BUNDLES / "srgan_aerial"
 SMALL = {"generator_features": 8, "blocks": 1}
 TINY = SMALL | {
     "discriminator_features": 4,
@@ -49,24 +50,11 @@ def phantoms(tmp_path_factory) -> Path:
     return folder
 
 
-def workflow(files: list[str], **options) -> ConfigWorkflow:
-    paths = [str(BUNDLE / "configs" / name) for name in files]
-    kind = "infer" if files[0].startswith("inference") else "train"
-    built = ConfigWorkflow(config_file=paths, workflow_type=kind, bundle_root=str(BUNDLE), **options)
-    built.initialize()
-    return built
+workflow = partial(bundle_runs.workflow, BUNDLE.name)
 
 
 def train(folder: Path, data: Path, files: tuple[str, ...] = ("train.json",), **options) -> ConfigWorkflow:
-    run = workflow(list(files), dataset_dir=str(data), output_dir=str(folder), **(TINY | options))
-    run.run()
-    run.finalize()
-    return run
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return run_bundle(BUNDLE.name, files, dataset_dir=str(data), output_dir=str(folder), **(TINY | options))
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +177,22 @@ def test_the_summary_is_the_table_in_short_and_the_figure_is_there(evaluated):
         assert figure.width > figure.height / 4 * 3
 
 
+def test_evaluation_tabulates_further_weights_beside_the_first(trained, phantoms, tmp_path):
+    others = {"stage one": str(trained / "pretrained.pt"), "the same": str(trained / "model.pt")}
+    options = TINY | {"evaluation_dir": str(tmp_path), "others": others, "precision": "fp32"}
+    run = workflow(["train.json", "evaluate.json"], dataset_dir=str(phantoms), output_dir=str(trained), **options)
+    run.run()
+    table = rows(tmp_path / "tiles.csv")
+    values = {name: [row["psnr"] for row in table if row["method"] == name] for name in (*others, "network")}
+    assert values["the same"] == values["network"] != values["stage one"]
+    alone = TINY | {"evaluation_dir": str(tmp_path / "alone"), "ckpt_path": others["stage one"], "precision": "fp32"}
+    workflow(["train.json", "evaluate.json"], dataset_dir=str(phantoms), output_dir=str(trained), **alone).run()
+    expected = [row["psnr"] for row in rows(tmp_path / "alone" / "tiles.csv") if row["method"] == "network"]
+    assert values["stage one"] == expected
+    with pytest.raises(ValueError, match="each needs a name of its own"):
+        SuperResolutionTable(tmp_path, {"scale": 4}, others={"bicubic": torch.nn.Identity()})
+
+
 def inference(folder: Path, output: Path, weights: Path, **options) -> None:
     run = workflow(
         ["inference.json"],
@@ -255,20 +259,6 @@ def test_the_demos_page_shows_scores_triplets_and_commands(trained, evaluated, t
     assert f"{summary['gain_over_bicubic']['psnr']['mean']:+.2f} dB" in page
     assert all(f'<th scope="row">{method}</th>' in page for method in summary["scores"])
     assert "training (12 s): python -m monai.bundle run" in page
-
-
-def sentence_of(action) -> str:
-    """The sentence with which a bundle run would end."""
-    logging.disable(logging.CRITICAL)
-    try:
-        action()
-    except Exception as error:
-        sentence = explain(error)
-        assert sentence is not None, f"not explained: {error!r}"
-        return sentence
-    finally:
-        logging.disable(logging.NOTSET)
-    raise AssertionError("nothing was raised")
 
 
 def test_mistakes_end_with_one_sentence(trained, phantoms, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -10,7 +12,12 @@ from monai.inferers import sliding_window_inference
 from torch import nn
 from torch.nn import functional
 
+from monai_ext.data import draw_aerial
+from monai_ext.experiments.bundle_network import load_bundle_network
+from monai_ext.inferers.context import needed_context
 from monai_ext.inferers.tiled import AxisWindows, TiledInferer
+from monai_ext.inferers.upscaler import Upscaler
+from monai_ext.networks.srresnet import SRResNet
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +76,37 @@ def test_halo_is_within_one_level_of_the_plain_untiled_answer_inside(network):
         untiled = network(image)
     difference = (TiledInferer(16, 8)(image, network) - untiled)[..., 6:-6, 6:-6]
     assert difference.abs().max() < 1 / 255
+
+
+SHIPPED = Path(__file__).parents[1] / "bundles" / "srgan_aerial"
+
+
+def generators() -> dict[str, nn.Module]:
+    """The shipped generator with its weights, and the paper's as it begins."""
+    torch.manual_seed(0)
+    return {"shipped": load_bundle_network(SHIPPED)[0], "paper": SRResNet(features=16).eval()}
+
+
+@pytest.mark.parametrize("name", ["shipped", "paper"])
+def test_srresnet_with_the_default_overlap_is_within_one_level_of_the_untiled_answer(name):
+    network = generators()[name]
+    image = draw_aerial((176, 160), layout_seed=1)[None].float() / 255
+    margin = 4 * 32  # at the border of the image one pads with zeros, the other with its mirror image
+    tiled = TiledInferer(96)(image, network)  # 3 x 3 windows
+    with torch.no_grad():
+        untiled = network(image)
+    inside = (..., slice(margin, -margin), slice(margin, -margin))
+    assert (tiled - untiled)[inside].abs().max() < 1 / 255
+    assert needed_context(network, channels=3) == TiledInferer().overlap // 2
+
+
+def test_a_network_that_sees_far_asks_for_more_context_and_one_that_sees_everything_is_told(caplog):
+    far = nn.Conv2d(1, 1, 41, padding=20)  # radius 20
+    nn.init.constant_(far.weight, 1 / 41**2)
+    assert needed_context(far, channels=1) == 24
+    assert needed_context(lambda image: image - image.mean(), channels=1) == 64
+    assert "the network sees further than 64 pixels" in caplog.text
+    assert Upscaler(far).inferer.overlap == 48 and Upscaler(far, tile=60).inferer.overlap == 30
 
 
 @pytest.mark.parametrize("mode", ["halo", "feather"])

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 import torch
+from enlarging import HAS_RASTERIO, Broken, needs_rasterio, noise, read, repeated, save_picture, save_raster, typed
 from PIL import Image
 from torch import nn
 
@@ -18,15 +24,12 @@ from monai_ext.data import raster_gdal, raster_pillow
 from monai_ext.data.images import ImageFileError
 from monai_ext.data.partial_rows import PartialRows
 from monai_ext.data.raster import open_raster, written_by
+from monai_ext.experiments import enlarge_file, image_options
 from monai_ext.experiments import upscale as command
 from monai_ext.experiments.bundle_network import load_bundle_network
 from monai_ext.experiments.upscale import Choices, UpscaleError, plan_outputs, upscale, upscale_file
 from monai_ext.inferers.pixel_coding import PixelCoding
 from monai_ext.inferers.upscaler import Upscaler
-
-HAS_RASTERIO = raster_gdal.available()
-needs_rasterio = pytest.mark.skipif(not HAS_RASTERIO, reason="needs rasterio: pip install 'monai_ext[geo]'")
-UTM = "EPSG:32618"
 
 
 def repeating(channels: int = 3, scale: int = 2) -> nn.Sequential:
@@ -58,44 +61,6 @@ def upscaler(network: nn.Module | None = None, **choices: object) -> Upscaler:
     return Upscaler(network or repeating(), **({"tile": 24, "overlap": 8, "precision": "fp32"} | choices))
 
 
-def repeated(pixels: np.ndarray, scale: int = 2) -> np.ndarray:
-    """(C, H, W) with each pixel repeated."""
-    return pixels.repeat(scale, axis=-1).repeat(scale, axis=-2)
-
-
-def noise(*shape: int, dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
-    generator = np.random.default_rng(seed)
-    if np.dtype(dtype).kind == "f":
-        return generator.random(shape).astype(dtype)
-    limits = np.iinfo(dtype)
-    return generator.integers(limits.min, limits.max + 1, shape).astype(dtype)
-
-
-def save_picture(path: Path, pixels: np.ndarray, **options: object) -> Path:
-    Image.fromarray(np.moveaxis(pixels, 0, -1) if len(pixels) > 1 else pixels[0]).save(path, **options)
-    return path
-
-
-def save_raster(path: Path, pixels: np.ndarray, *, driver: str = "GTiff", **profile: object) -> Path:
-    import rasterio
-
-    count, height, width = pixels.shape
-    place = {"crs": UTM, "transform": rasterio.Affine(0.5, 0, 400000, 0, -0.5, 4300000)} | profile
-    with rasterio.open(
-        path, "w", driver=driver, count=count, height=height, width=width, dtype=pixels.dtype, **place
-    ) as dataset:
-        dataset.write(pixels)
-    return path
-
-
-def read(path: Path) -> np.ndarray:
-    """(planes, H, W)."""
-    raster = open_raster(path)
-    pixels = raster.rows(0, raster.info.size[0])
-    raster.close()
-    return pixels
-
-
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     folder = tmp_path / "bundle"
@@ -106,12 +71,6 @@ def bundle(tmp_path: Path) -> Path:
     (folder / "configs" / "inference.json").write_text(json.dumps(config))
     torch.save(repeating().state_dict(), folder / "models" / "model.pt")
     return folder
-
-
-def typed(*words: object) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return parser.parse_args([str(word) for word in words])
 
 
 # Pictures
@@ -200,6 +159,14 @@ def test_a_geotiff_keeps_place_bands_tags_and_colours(tmp_path):
         assert old.tags().items() <= new.tags().items()
         assert new.tags(ns="OWN") == {"KEY": "value"}
         assert new.tags(2) == {"WAVELENGTH": "560"}  # the statistics no longer hold
+
+
+@needs_rasterio
+def test_a_finished_raster_of_many_bands_is_known_again(tmp_path):
+    source = save_raster(tmp_path / "a.tif", noise(5, 8, 9, dtype=np.uint16))
+    upscale_file(source, tmp_path / "b.tif", upscaler=upscaler(repeating(5)))
+    choices = Choices(resume=True)
+    assert not upscale_file(source, tmp_path / "b.tif", upscaler=upscaler(repeating(5)), choices=choices)
 
 
 @needs_rasterio
@@ -361,6 +328,38 @@ def test_a_dark_16_bit_image_gets_advice(tmp_path, caplog):
     assert not caplog.records
 
 
+@needs_rasterio
+def test_threads_that_open_rasters_leave_the_warnings_as_they_were(tmp_path, monkeypatch):
+    """Each waits inside until another one has had the chance to enter: without a lock their filters would be mixed."""
+    import rasterio
+
+    source = save_raster(tmp_path / "a.tif", noise(1, 8, 8), crs=None, transform=None)
+    opened, inside, most = rasterio.open, [], []
+
+    def slow(*arguments: object, **options: object) -> object:
+        inside.append(threading.get_ident())
+        most.append(len(inside))
+        time.sleep(0.02)
+        try:
+            return opened(*arguments, **options)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(rasterio, "open", slow)
+    before = list(warnings.filters)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        threads = [threading.Thread(target=lambda: open_raster(source).close()) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert max(most) == 1 and len(most) == 4
+        upscale_file(source, tmp_path / "b.tif", upscaler=upscaler(repeating(1)))
+    assert not [each for each in caught if "georeferenc" in str(each.message)]
+    assert warnings.filters == before
+
+
 # What does not go together
 
 
@@ -455,10 +454,6 @@ def test_a_truncated_file_is_one_sentence_and_leaves_the_old_output(tmp_path, na
     assert len(list(tmp_path.iterdir())) == 2
 
 
-class Broken(Exception):
-    """Stands for a kill."""
-
-
 @pytest.mark.parametrize("mode", ["halo", "feather"])
 @pytest.mark.parametrize("suffix", [".png", pytest.param(".tif", marks=needs_rasterio)])
 def test_a_run_that_broke_off_goes_on_with_its_finished_strips(tmp_path, mode, suffix):
@@ -486,6 +481,44 @@ def test_a_run_that_broke_off_goes_on_with_its_finished_strips(tmp_path, mode, s
     assert not upscale_file(source, target, upscaler=upscaler(network, mode=mode), choices=resume)  # there already
 
 
+def test_a_killed_process_leaves_what_a_second_one_needs_for_the_same_file(tmp_path, bundle):
+    """Really killed, by a signal that nobody can catch."""
+    config = json.loads((bundle / "configs" / "inference.json").read_text())
+    slow = "type('Slow', (torch.nn.Identity,), {'forward': lambda self, image: (time.sleep(0.02), image)[1]})()"
+    config["imports"].append("$import time")
+    config["network_def"] = config["network_def"][:-1] + f", {slow})"
+    (bundle / "configs" / "inference.json").write_text(json.dumps(config))
+    source = save_picture(tmp_path / "a.png", noise(3, 1600, 12))
+    words = (source, tmp_path / "b.png", "--bundle", bundle, "--tile", 24, "--overlap", 8, "--device", "cpu")
+    (tmp_path / "b.png").write_bytes(b"precious")
+    child = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "monai_ext", "upscale", *map(str, words)], stderr=subprocess.DEVNULL
+    )
+    record = tmp_path / ".b.png.partial.json"
+    try:
+        while not (record.is_file() and json.loads(record.read_text())["strips"] >= 10):  # of 100
+            assert child.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+    finally:
+        child.kill()
+        child.wait()
+    assert child.returncode == -signal.SIGKILL
+    assert (tmp_path / "b.png").read_bytes() == b"precious"
+    done = json.loads(record.read_text())["strips"]
+    assert 10 <= done < 100
+    network, identity = load_bundle_network(bundle)
+    counted = []
+    network.register_forward_hook(lambda module, inputs, output: counted.append(len(inputs[0])))
+    choices = Choices(resume=True, identity=identity)
+    resumed = Upscaler(network, tile=24, overlap=8)
+    assert upscale_file(source, tmp_path / "b.png", upscaler=resumed, choices=choices)
+    assert sum(counted) == 1 + 100 - done  # one for the scale
+    assert command.run(typed(source, tmp_path / "whole.png", *words[2:])) == 0
+    np.testing.assert_array_equal(read(tmp_path / "b.png"), read(tmp_path / "whole.png"))
+    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "whole.png").read_bytes()
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_strips_outlive_an_output_that_could_not_be_written(tmp_path, monkeypatch):
     source = save_picture(tmp_path / "a.png", noise(1, 100, 12))
 
@@ -493,7 +526,7 @@ def test_strips_outlive_an_output_that_could_not_be_written(tmp_path, monkeypatc
         raise ImageFileError("cannot write image: the disk is full.")
 
     with monkeypatch.context() as patch, pytest.raises(ImageFileError, match="the disk is full"):
-        patch.setattr(command, "write_raster", full)
+        patch.setattr(enlarge_file, "write_raster", full)
         upscale_file(source, tmp_path / "b.png", upscaler=upscaler(Blurring()))
     network = Blurring()
     upscale_file(source, tmp_path / "b.png", upscaler=upscaler(network), choices=Choices(resume=True))
@@ -528,7 +561,7 @@ def test_two_runs_do_not_write_one_image_at_a_time(tmp_path):
 def test_a_full_disk_is_told_before_the_work(tmp_path, monkeypatch):
     source = save_picture(tmp_path / "a.png", noise(3, 20, 20))
     usage = type("Usage", (), {"free": 10})
-    monkeypatch.setattr(command.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(enlarge_file.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(OSError, match="needs 0.0 GB for its rows before compression"):
         upscale_file(source, tmp_path / "b.png", upscaler=upscaler())
 
@@ -593,9 +626,9 @@ def test_devices_and_ranges_are_checked():
     for name, sentence in (("gpu", "device 'gpu' is unknown"), ("cuda:99", "device 'cuda:99' is not here")):
         with pytest.raises(ValueError, match=sentence):
             command.devices(name)
-    assert command._limits(["0", "4095"]) == (0.0, 4095.0)
+    assert image_options.pixel_limits(["0", "4095"]) == (0.0, 4095.0)
     with pytest.raises(ValueError, match="--range 1: give two numbers, or 'data'"):
-        command._limits(["1"])
+        image_options.pixel_limits(["1"])
 
 
 def test_bundles_that_are_not_complete_are_told(tmp_path, bundle):

@@ -3,7 +3,14 @@ from monai_ext.data.decoding import DecodeError
 from monai_ext.data.folds import assign_folds, duplicate_groups, fold_items
 from monai_ext.data.images import DecodeImaged, ImageFileError, image_size, read_image, read_mask
 from monai_ext.data.isic import DatasetLayoutError, image_items, lesion_items, warn_if_overlapping
+from monai_ext.data.many_hr import DecodeManyHighResd, ManyHighResDataset, many_hr_items, many_hr_pairs
+from monai_ext.data.many_hr_build import build_many_hr
+from monai_ext.data.many_hr_captures import add_captures
+from monai_ext.data.many_hr_check import ManyHrReport, check_many_hr
+from monai_ext.data.many_hr_format import ManyHrError
+from monai_ext.data.many_hr_plan import ManyHrSettings
 from monai_ext.data.memory import DeviceMemoryError
+from monai_ext.data.mode_phantoms import draw_fields, field_modes
 from monai_ext.data.nifti import RaterWriter, open_nifti, read_nifti, save_nifti
 from monai_ext.data.phantoms import draw_lesion, write_lesion_phantoms
 from monai_ext.data.polite_client import PoliteClient, TileFetchError, TileMissingError, TileRefusedError
@@ -25,6 +32,7 @@ __all__ = [
     "DatasetLayoutError",
     "DecodeError",
     "DecodeImaged",
+    "DecodeManyHighResd",
     "DecodeRaterImages",
     "DecodeRaters",
     "DecodeTiled",
@@ -33,6 +41,10 @@ __all__ = [
     "DeviceMemoryError",
     "FetchSummary",
     "ImageFileError",
+    "ManyHighResDataset",
+    "ManyHrError",
+    "ManyHrReport",
+    "ManyHrSettings",
     "NATIONAL_MAP",
     "PoliteClient",
     "PredictionKinds",
@@ -47,19 +59,26 @@ __all__ = [
     "TileMissingError",
     "TileRefusedError",
     "TileSource",
+    "add_captures",
     "aerial_layers",
     "assign_folds",
     "assign_rater_folds",
+    "build_many_hr",
+    "check_many_hr",
     "draw_aerial",
+    "draw_fields",
     "draw_lesion",
     "draw_rater_case",
     "duplicate_groups",
     "fetch_tiles",
+    "field_modes",
     "fold_items",
     "identified_raters",
     "image_items",
     "image_size",
     "lesion_items",
+    "many_hr_items",
+    "many_hr_pairs",
     "open_nifti",
     "open_raster",
     "qubiq_items",

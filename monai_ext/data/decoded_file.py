@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
 import sys
@@ -21,11 +22,19 @@ from torch import Tensor
 
 from monai_ext.data.decoded_set import DecodedSet
 from monai_ext.data.settings_key import describe
-from monai_ext.files import atomic_path
+from monai_ext.errors import one_line
+from monai_ext.files import atomic_path, remove_leftovers
 
 MAGIC = b"DECODED1"
 PREFIX = struct.Struct("<8sQQ")
 ALIGNMENT = 64
+TYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32,
+        torch.uint64, torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128,
+    )
+}  # fmt: skip
 
 
 class DecodedFileError(ValueError):
@@ -93,6 +102,8 @@ def write_decoded(path: Path, fingerprint: str, decoded: DecodedSet) -> None:
         }
     ).encode()
     start = _aligned(PREFIX.size + len(header))
+    if path.parent.is_dir():
+        remove_leftovers(path.parent, path.stem)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(PREFIX.pack(MAGIC, len(header), zlib.crc32(header)))
         file.write(header)
@@ -120,20 +131,41 @@ def read_decoded(path: Path, fingerprint: str) -> DecodedSet:
         header = file.read(length) if magic == MAGIC and length < size else b""
     if not header or zlib.crc32(header) != checksum:
         raise DecodedFileError(f"{path} is damaged: its header does not check.")
-    content = json.loads(header)
     start = _aligned(PREFIX.size + length)
-    if size != start + content["nbytes"] or content["byteorder"] != sys.byteorder:
-        raise DecodedFileError(f"{path} is damaged: it has {size} bytes, not {start + content['nbytes']}.")
-    if content["fingerprint"] != fingerprint:
-        raise DecodedFileError(f"{path} is stale: its source files have changed.")
-    mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)[start:]
+    try:
+        content = json.loads(header)
+        if size != start + content["nbytes"] or content["byteorder"] != sys.byteorder:
+            raise DecodedFileError(f"{path} is damaged: it has {size} bytes, not {start + content['nbytes']}.")
+        if content["fingerprint"] != fingerprint:
+            raise DecodedFileError(f"{path} is stale: its source files have changed.")
+        mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)[start:]
+        return _decoded_set(content, mapped)
+    except DecodedFileError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        raise DecodedFileError(f"{path} is damaged: its header has no meaning ({one_line(error)}).") from None
+
+
+def _decoded_set(content: Mapping, mapped: Tensor) -> DecodedSet:
+    """The set that a header describes; what contradicts itself raises an error of any of the common kinds."""
+    ids, kept = content["ids"], content["kept"]
+    members = [group["members"] for group in content["groups"]]
+    if len(ids) != len(kept) or not all(isinstance(name, str) for name in ids):
+        raise ValueError("as many ids as positions are needed")
+    if sorted(index for group in members for index in group) != list(range(len(ids))) or min(kept) < 0:
+        raise ValueError("every item must be in one group")
     groups = [{key: _view(mapped, **e) for key, e in group["tensors"].items()} for group in content["groups"]]
-    return DecodedSet(content["ids"], content["kept"], groups, [group["members"] for group in content["groups"]])
+    for group, rows in zip(groups, members, strict=True):
+        if any(len(tensor) != len(rows) for tensor in group.values()) or not group:
+            raise ValueError("every tensor must have a row for each item")
+    return DecodedSet(ids, kept, groups, members)
 
 
 def _view(mapped: Tensor, dtype: str, shape: list[int], offset: int) -> Tensor:
-    kind = getattr(torch, dtype)
-    nbytes = torch.Size(shape).numel() * kind.itemsize
+    kind = TYPES[dtype]
+    nbytes = math.prod(shape) * kind.itemsize
+    if min(shape) < 0 or offset < 0 or offset % ALIGNMENT or offset + nbytes > len(mapped):
+        raise ValueError("a tensor lies outside the file")
     return mapped[offset : offset + nbytes].view(kind).view(shape)
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import struct
 import sys
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -28,6 +30,7 @@ from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from monai_ext.data.images import read_image, read_mask
+from monai_ext.errors import one_line
 from monai_ext.files import atomic_path
 
 __all__ = ["assign_folds", "duplicate_groups", "fold_items", "near_duplicate_groups", "perceptual_hash"]
@@ -43,6 +46,12 @@ MIN_CORRELATION = 0.925
 MIN_COARSE_CORRELATION = 0.7  # the 14 pairs have >= 0.86; spares nine tenths of the fine comparisons
 MAX_SHIFT = 4  # thumbnail pixels, 6 % of a side
 METHOD_VERSION = 1  # part of the cache's key: raise it when thumbnails, groups or areas are computed differently
+
+# What np.load lets out on damaged files.
+DAMAGES = (
+    OSError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, SyntaxError, RuntimeError, MemoryError,
+    zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError,
+)  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -253,10 +262,24 @@ def _load(file: Path, count: int) -> _Contents | None:
             contents = _Contents(stored["groups"], stored["areas"])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        _log.warning("%s is damaged (%s): reading the images again.", file, error)
+    except DAMAGES as error:
+        _log.warning("%s is damaged (%s): reading the images again.", file, one_line(error))
         return None
-    return contents if contents.groups.shape == contents.areas.shape == (count,) else None
+    if not _fit(contents, count):
+        _log.warning("%s is damaged (it describes other images): reading them again.", file)
+        return None
+    return contents
+
+
+def _fit(contents: _Contents, count: int) -> bool:
+    """Whether these can be groups and areas of `count` images."""
+    groups, areas = contents
+    if not (isinstance(groups, np.ndarray) and isinstance(areas, np.ndarray)):  # np.load hands on what is no array
+        return False
+    if not groups.shape == areas.shape == (count,) or groups.dtype.kind != "i" or areas.dtype.kind != "f":
+        return False
+    shares = np.isnan(areas) | ((areas >= 0) & (areas <= 1))
+    return bool(groups.min() >= 0 and groups.max() < count and shares.all())
 
 
 def _read_contents(items: Sequence[Mapping]) -> _Contents:

@@ -19,13 +19,17 @@ from monai.transforms import Transform
 from PIL import ExifTags, Image
 from torch import Tensor
 
+from monai_ext.errors import one_line
+
 __all__ = ["DecodeImaged", "ImageFileError", "image_size", "read_image", "read_mask"]
 
 # What Pillow's readers let out on damaged files; DecompressionBombError guards against more than 179 million pixels.
 DECODING_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, OverflowError, NotImplementedError,
-    struct.error, zlib.error, Image.DecompressionBombError,
+    OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError,
+    MemoryError, NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
+# Whatever the name of a file says, no other reader of Pillow's is asked: the one for EPS starts another program.
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -168,7 +172,7 @@ def reading(path: str | os.PathLike) -> Iterator[Image.Image]:
     try:
         # An open file, not its name: from a name Pillow 13 maps uncompressed TIFFs into memory and mixes up the pixels
         # of those that are to be turned.
-        with open(path, "rb") as file, Image.open(file) as picture:
+        with open(path, "rb") as file, Image.open(file, formats=FORMATS) as picture:
             if min(picture.size) < 1:
                 raise ImageFileError(f"image {path} has no pixels: its size is {picture.size}.")
             yield picture
@@ -181,7 +185,7 @@ def reading(path: str | os.PathLike) -> Iterator[Image.Image]:
         reason = "it is empty" if size == 0 else f"its {size} bytes are no image of a known format"
         raise ImageFileError(f"cannot read image {path}: {reason}.") from error
     except DECODING_ERRORS as error:
-        raise ImageFileError(f"cannot read image {path}: {error or type(error).__name__}.") from error
+        raise ImageFileError(f"cannot read image {path}: {one_line(error)}.") from error
 
 
 def orientation_of(picture: Image.Image) -> int:

@@ -105,6 +105,7 @@ def image_items(folder_or_file: str | os.PathLike) -> list[dict[str, str]]:
     """
     path = Path(folder_or_file)
     if path.is_file():
+        check_name(path)
         return [{"id": path.stem, "image": str(path)}]
     if not path.is_dir():
         raise DatasetLayoutError(f"{str(path)!r} is neither an image file nor a folder.")
@@ -112,6 +113,18 @@ def image_items(folder_or_file: str | os.PathLike) -> list[dict[str, str]]:
     if not images:
         raise DatasetLayoutError(f"no image file lies in {path}; known are {' '.join(sorted(IMAGE_SUFFIXES))}.")
     return [{"id": name, "image": str(file)} for name, file in sorted(images.items())]
+
+
+def check_name(path: Path) -> None:
+    """Refuse the name of a file or folder that is no Unicode, which no table could hold.
+
+    Raises:
+        DatasetLayoutError: shows the name with its bytes escaped.
+    """
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise DatasetLayoutError(f"the name of {str(path)!r} is not UTF-8 and cannot be an id: rename it.") from error
 
 
 def warn_if_overlapping(train_items: Iterable[Mapping], test_items: Iterable[Mapping]) -> list[str]:
@@ -176,6 +189,7 @@ def _by_id(folder: Path, *, masks: bool) -> dict[str, Path]:
         if hidden or path.suffix.lower() not in IMAGE_SUFFIXES or SUPERPIXELS.search(path.stem) or path.is_dir():
             continue
         name = MASK_ENDING.sub("", path.stem) if masks else path.stem
+        check_name(path)
         if name in files:
             kind = "masks" if masks else "images"
             raise DatasetLayoutError(f"two {kind} in {folder} have the id {name}: {files[name].name} and {path.name}.")

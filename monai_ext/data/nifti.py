@@ -7,6 +7,7 @@ the same way back, so a prediction lies voxel on voxel over its image whatever t
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import struct
 import zlib
@@ -23,11 +24,19 @@ from nibabel.spatialimages import HeaderDataError
 from torch import Tensor
 
 from monai_ext.data.images import ImageFileError
-from monai_ext.files import atomic_path
+from monai_ext.data.memory import free_memory, in_words
+from monai_ext.errors import one_line
+from monai_ext.files import atomic_path, inside
 
 __all__ = ["RaterWriter", "open_nifti", "plane_of", "read_nifti", "save_nifti"]
 
-READING_ERRORS = (OSError, EOFError, ValueError, zlib.error, struct.error, NibabelFileError, HeaderDataError)
+# What nibabel lets out on damaged files.
+READING_ERRORS = (
+    OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, MemoryError,
+    zlib.error, struct.error, NibabelFileError, HeaderDataError,
+)  # fmt: skip
+DEFLATED_AT_MOST = 1032  # times: no deflated file unpacks to more
+READ_UNASKED = 2**28  # bytes of voxels that are read without a look at the free memory
 SAME_PLACE = 1e-3  # affines whose entries differ by less are one geometry (header fields are single precision)
 
 
@@ -42,14 +51,22 @@ def open_nifti(path: str | os.PathLike) -> nib.Nifti1Image:
     """The file with its header read and its voxels not yet.
 
     Raises:
-        ImageFileError: it is missing, damaged or no NIfTI.
+        ImageFileError: it is missing, damaged or no NIfTI, or promises more voxels than it can hold.
     """
     try:
-        return nib.load(path)
+        stored = nib.load(path)
+        promised = stored.get_data_dtype().itemsize * math.prod(stored.shape)
+        size = os.path.getsize(path)
     except FileNotFoundError as error:
         raise ImageFileError(f"image file {path} does not exist.") from error
     except READING_ERRORS as error:
-        raise ImageFileError(f"cannot read {path} as NIfTI: {error or type(error).__name__}.") from error
+        raise ImageFileError(f"cannot read {path} as NIfTI: {one_line(error)}.") from error
+    if not 0 < promised <= size * (DEFLATED_AT_MOST if os.fspath(path).lower().endswith(".gz") else 1):
+        raise ImageFileError(
+            f"cannot read {path} as NIfTI: its header promises {in_words(promised)} of voxels, and the file has "
+            f"{in_words(size)}."
+        )
+    return stored
 
 
 def read_nifti(path: str | os.PathLike, *, slice_index: int | None = None) -> np.ndarray:
@@ -60,8 +77,8 @@ def read_nifti(path: str | os.PathLike, *, slice_index: int | None = None) -> np
             unpacked up to there.
 
     Raises:
-        ImageFileError: the file cannot be read, has fewer than two axes or no such slice, or holds colours or complex
-            numbers.
+        ImageFileError: the file cannot be read, has fewer than two axes or no such slice, holds colours or complex
+            numbers, or does not fit into the free memory.
     """
     stored = open_nifti(path)
     shape = stored.shape
@@ -70,11 +87,14 @@ def read_nifti(path: str | os.PathLike, *, slice_index: int | None = None) -> np
     depth = shape[2] if len(shape) > 2 else 1
     if slice_index is not None and not 0 <= slice_index < depth:
         raise ImageFileError(f"{path} has {depth} slice(s) along its third axis, so no slice {slice_index}.")
+    whole = slice_index is None or len(shape) == 2
+    needed = 8 * math.prod(shape if whole else shape[:2])  # as float64, which a scale factor makes of them
+    if needed > READ_UNASKED and needed > (free := free_memory(torch.device("cpu")) or needed):
+        raise ImageFileError(f"{path} takes {in_words(needed)} of memory, of which {in_words(free)} are free.")
     try:
-        whole = slice_index is None or len(shape) == 2
         voxels = np.asanyarray(stored.dataobj if whole else stored.dataobj[:, :, slice_index])
     except READING_ERRORS as error:
-        raise ImageFileError(f"cannot read {path} as NIfTI: {error or type(error).__name__}.") from error
+        raise ImageFileError(f"cannot read {path} as NIfTI: {one_line(error)}.") from error
     if voxels.dtype.kind not in "biuf":
         raise ImageFileError(f"{path} holds {voxels.dtype} voxels: save it with one real number a voxel.")
     voxels = voxels.reshape(without_singletons(voxels.shape))
@@ -208,8 +228,13 @@ class RaterWriter:
         header.set_data_dtype(dtype)
         header["cal_min"] = header["cal_max"] = 0
         header.extensions.clear()
-        folder = self.output_dir / str(item["id"] if "slice" in item else item["case"])
-        images = [type(source)(values.numpy().astype(dtype).reshape(shape), affine, header) for values in maps]
+        folder = inside(self.output_dir, str(item["id"] if "slice" in item else item["case"]))
+        try:
+            images = [type(source)(values.numpy().astype(dtype).reshape(shape), affine, header) for values in maps]
+        except READING_ERRORS as error:
+            raise ImageFileError(
+                f"{item['image']} has a geometry that no file can have ({one_line(error)})."
+            ) from error
         paths = [folder / name for name in names]
         for path in paths:
             _refuse_another_case(path, shape, affine)

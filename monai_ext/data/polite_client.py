@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from itertools import count
 from typing import TypeVar
 from urllib.error import HTTPError, URLError
@@ -25,6 +25,7 @@ ABSENT = frozenset({204, 404, 410})
 BUSY = frozenset({429, 503})  # the whole server, so every thread waits
 TRY_AGAIN = frozenset({408, 425}) | BUSY
 LONGEST_WAIT_S = 300.0  # that a server may ask for; beyond it the run ends
+LARGEST_ANSWER = 2**26  # bytes
 
 
 class TileFetchError(OSError):
@@ -93,7 +94,8 @@ class PoliteClient:
 
         Raises:
             TileMissingError: status 204, 404 or 410.
-            TileRefusedError: another 4xx, a Retry-After beyond 5 minutes, or the client was stopped.
+            TileRefusedError: another 4xx, a Retry-After beyond 5 minutes, an answer beyond 64 MiB, or the client was
+                stopped.
             TileFetchError: all attempts failed, or as `parse` raises it.
         """
         for attempt in count(1):
@@ -136,7 +138,11 @@ class PoliteClient:
     def _request(self, url: str) -> bytes:
         try:
             with self._opener.open(Request(url, headers=self._headers), timeout=self.timeout) as answer:
-                body, status = answer.read(), answer.status
+                body, status = answer.read(LARGEST_ANSWER + 1), answer.status
+                if len(body) > LARGEST_ANSWER:
+                    raise TileRefusedError(f"{without_secrets(url)} is no tile: its answer exceeds 64 MiB.")
+                if answer.length:  # what is still to come of a known length; `read` with a limit does not tell
+                    raise IncompleteRead(body, answer.length)
         except HTTPError as error:
             with error:
                 status, reason, delay = error.code, error.reason, error.headers.get("Retry-After")

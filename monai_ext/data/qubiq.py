@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from monai_ext.data.folds import seeded_key
-from monai_ext.data.isic import DatasetLayoutError
+from monai_ext.data.isic import DatasetLayoutError, check_name
 from monai_ext.data.nifti import open_nifti
 
 __all__ = ["assign_rater_folds", "identified_raters", "qubiq_items", "rater_fold_items"]
@@ -219,7 +219,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _natural(name: str) -> list[str | int]:
-    return [int(piece) if piece.isdigit() else piece.lower() for piece in re.split(r"([0-9]+)", name)]
+    return [int(piece) if place % 2 else piece.lower() for place, piece in enumerate(re.split(r"([0-9]+)", name))]
 
 
 def _holds_cases(folder: Path) -> bool:
@@ -235,6 +235,7 @@ def _read_cases(folder: Path) -> list[_Case]:
 
 
 def _read_case(folder: Path) -> _Case:
+    check_name(folder)
     image: Path | None = None
     masks: dict[tuple[int, int], Path] = {}
     for path in sorted(folder.iterdir()):

@@ -98,7 +98,10 @@ def write_raster(
 
 def written_by(path: str | os.PathLike) -> str | None:
     """The fingerprint that `write_raster` left in a file, None where there is none."""
-    return raster_pillow.fingerprint_of(Path(path))
+    path, found = Path(path), None
+    if path.suffix.lower() in (".tif", ".tiff") and raster_gdal.available():
+        found = raster_gdal.fingerprint_of(path)  # Pillow opens no TIFF of many bands
+    return found or raster_pillow.fingerprint_of(path)
 
 
 def _through_gdal(path: Path, info: RasterInfo, *, cog: bool) -> bool:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,12 +19,24 @@ from xml.etree import ElementTree
 import numpy as np
 
 from monai_ext.data.images import ImageFileError
-from monai_ext.data.raster_info import GeoTags, RasterInfo
+from monai_ext.data.raster_info import GeoTags, RasterInfo, picture_tags
 from monai_ext.data.raster_pillow import FINGERPRINT, chosen_planes
+from monai_ext.errors import one_line
 
-__all__ = ["GdalRaster", "available", "require", "write"]
+__all__ = ["GdalRaster", "available", "fingerprint_of", "require", "write"]
 
 CACHE_MEGABYTES = 192
+# What a file may be, by its name: a VRT reads whatever file it names, so that nothing but a .vrt may be one.
+DRIVERS = {
+    ".tif": ("GTiff",),
+    ".tiff": ("GTiff",),
+    ".vrt": ("VRT",),
+    ".jp2": ("JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JP2Lura"),
+    ".img": ("HFA", "ENVI", "EHdr"),
+}
+# What rasterio lets out on damaged files beside its own errors.
+DAMAGES = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, MemoryError)
+PIXEL_INTERLEAVED = 8  # bands beyond which each is stored by itself, so that few can be read without the others
 TYPES = {
     "uint8": "Byte",
     "int8": "Int8",
@@ -38,6 +51,8 @@ COLOURS = {"gray": "Gray", "grey": "Gray", "red": "Red", "green": "Green", "blue
 COLOURS |= {"cyan": "Cyan", "magenta": "Magenta", "yellow": "Yellow", "black": "Black"}
 PALETTE_COLOURS = ("red", "green", "blue", "alpha")
 STRUCTURE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS")  # domains that describe the file, not the image
+
+_warnings_lock = threading.Lock()
 
 
 def available() -> bool:
@@ -64,14 +79,37 @@ def require(path: Path) -> ModuleType:
 def _gdal(path: Path, doing: str) -> Iterator[ModuleType]:
     """rasterio with a bounded cache and no files written aside; its errors become `ImageFileError`."""
     rasterio = require(path)
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, GDAL_PAM_ENABLED="NO", GDAL_TIFF_INTERNAL_MASK="YES"):
+    settings = {
+        "GDAL_CACHEMAX": CACHE_MEGABYTES,
+        "GDAL_PAM_ENABLED": "NO",
+        "GDAL_TIFF_INTERNAL_MASK": "YES",
+        "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",  # no file makes it ask the network
+    }
+    with rasterio.Env(**settings):
         try:
             yield rasterio
         except ImageFileError:
             raise
-        except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:
-            reason = str(error.__cause__ or error).rstrip(".")
+        except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError, *DAMAGES) as error:
+            reason = one_line(error.__cause__ or error)
             raise ImageFileError(f"cannot {doing} image {path}: {reason}.") from error
+
+
+def _open(rasterio: ModuleType, path: Path, mode: str = "r", **options: Any) -> Any:
+    """A data set of rasterio's, without its warning that a picture has no georeference."""
+    # catch_warnings puts back what it found: two threads at once would leave the filter of one of them behind.
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        return rasterio.open(path, mode, **options)
+
+
+def _open_as(rasterio: ModuleType, path: Path, drivers: Sequence[str]) -> Any:
+    """A data set of the first of `drivers` that takes the file; `rasterio.open` knows one at a time."""
+    *others, last = drivers
+    for driver in others:
+        with suppress(rasterio.errors.RasterioIOError):
+            return _open(rasterio, path, driver=driver)
+    return _open(rasterio, path, driver=last)
 
 
 class GdalRaster:
@@ -82,9 +120,12 @@ class GdalRaster:
     """
 
     def __init__(self, path: Path, *, bands: Sequence[int] | None = None):
-        with _gdal(path, "read") as rasterio, warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            self._dataset = dataset = rasterio.open(path)
+        with _gdal(path, "read") as rasterio:
+            self._dataset = _open_as(rasterio, path, DRIVERS.get(path.suffix.lower(), ("PNG",)))
+            self._describe(rasterio, path, bands)
+
+    def _describe(self, rasterio: ModuleType, path: Path, bands: Sequence[int] | None) -> None:
+        dataset = self._dataset
         if dataset.count == 0:
             raise ImageFileError(f"image {path} has no bands: it holds several data sets, extract one of them first.")
         types = sorted(set(dataset.dtypes))
@@ -136,6 +177,15 @@ class GdalRaster:
 
     def close(self) -> None:
         self._dataset.close()
+
+
+def fingerprint_of(path: Path) -> str | None:
+    """What `write` left in a TIFF as its fingerprint, or None."""
+    try:
+        with _gdal(path, "read") as rasterio, _open_as(rasterio, path, DRIVERS[".tif"]) as dataset:
+            return dataset.tags().get(FINGERPRINT)
+    except ImageFileError:
+        return None
 
 
 def _palette(dataset: Any) -> np.ndarray | None:
@@ -207,7 +257,7 @@ def write(path: Path, rows: Path, info: RasterInfo, *, scale: int, fingerprint: 
     are both, the bands' are kept.
     """
     virtual = rows.with_name(rows.name + ".vrt")
-    geo = info.geo or _tags_of_picture(info)
+    geo = info.geo or picture_tags(info)
     options = {"COMPRESS": "DEFLATE", "BIGTIFF": "IF_SAFER", "NUM_THREADS": "ALL_CPUS"}
     if path.suffix.lower() == ".png":
         driver, options = "PNG", {}
@@ -215,17 +265,18 @@ def write(path: Path, rows: Path, info: RasterInfo, *, scale: int, fingerprint: 
         driver, options = "COG", options | {"PREDICTOR": "YES"}
     else:
         driver, options = "GTiff", options | {"PREDICTOR": "2" if info.dtype.kind in "iu" else "3", "TILED": "YES"}
+        if info.planes > PIXEL_INTERLEAVED:
+            options["INTERLEAVE"] = "BAND"
     domains = {domain: tags for domain, tags in geo.tags.items() if domain not in ("", "RPC")}
     # GDAL copies either the domains or the tags of the bands.
     if domains and driver != "PNG" and not any(geo.band_tags):
         options["COPY_SRC_MDD"] = "YES"
     try:
         virtual.write_bytes(_virtual_raster(rows.name, info, geo, scale=scale, fingerprint=fingerprint))
-        with _gdal(path, "write") as rasterio, warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with _gdal(path, "write") as rasterio:
             rasterio.shutil.copy(virtual, path, driver=driver, **options)
             if domains and driver == "GTiff" and "COPY_SRC_MDD" not in options:
-                with rasterio.open(path, "r+") as dataset:
+                with _open(rasterio, path, "r+") as dataset:
                     for domain, tags in domains.items():
                         dataset.update_tags(ns=domain, **tags)
     finally:
@@ -299,17 +350,3 @@ def _finer_rpc(tags: dict[str, str], scale: int) -> dict[str, str]:
             finer[f"{axis}_OFF"] = repr((float(tags[f"{axis}_OFF"]) + 0.5) * scale - 0.5)
             finer[f"{axis}_SCALE"] = repr(float(tags[f"{axis}_SCALE"]) * scale)
     return finer
-
-
-def _tags_of_picture(info: RasterInfo) -> GeoTags:
-    colours = ["gray"] if info.bands == 1 else ["red", "green", "blue"]
-    count = info.planes
-    return GeoTags(
-        band_tags=({},) * count,
-        descriptions=(None,) * count,
-        units=(None,) * count,
-        scales=(1.0,) * count,
-        offsets=(0.0,) * count,
-        colours=tuple([*colours, "alpha"][:count] if info.alpha else colours),
-        order=tuple(range(count)),
-    )

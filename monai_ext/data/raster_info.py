@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-__all__ = ["GeoTags", "Raster", "RasterInfo"]
+__all__ = ["GeoTags", "Raster", "RasterInfo", "picture_tags"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,21 @@ class RasterInfo:
     def planes(self) -> int:
         """Number of bands, alpha or mask included."""
         return self.bands + (self.alpha is not None)
+
+
+def picture_tags(info: RasterInfo) -> GeoTags:
+    """What a picture says in GDAL's words: its colours."""
+    colours = ["gray"] if info.bands == 1 else ["red", "green", "blue"]
+    count = info.planes
+    return GeoTags(
+        band_tags=({},) * count,
+        descriptions=(None,) * count,
+        units=(None,) * count,
+        scales=(1.0,) * count,
+        offsets=(0.0,) * count,
+        colours=tuple([*colours, "alpha"][:count] if info.alpha else colours),
+        order=tuple(range(count)),
+    )
 
 
 class Raster(Protocol):

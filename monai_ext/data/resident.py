@@ -263,19 +263,33 @@ class DeviceLoader:
         return len(self._sizes)
 
     def __iter__(self) -> Iterator[dict]:
+        return map(self.make, self.plans())
+
+    @property
+    def makes_on_device(self) -> bool:
+        """Whether `make` works on tensors of the device alone, alike for each batch, so that it can be recorded."""
+        drawn = hasattr(self.transform, "draw") and hasattr(self.transform, "apply")
+        single = not self.dataset.spilled and len(self.dataset.members) == 1
+        return single and (drawn or self.transform is None)
+
+    def plans(self) -> Iterator[dict]:
+        """An epoch of batches before they are made: "index" (B,) on the device, "host_index" a list, and the "draw"."""
         epoch, self.epoch = self.epoch, self.epoch + 1
         batches = self.order(epoch)
         sizes = [len(batch) for batch in batches]
         indices = torch.cat(batches).to(self.dataset.device).split(sizes)
-        draws, apply = [None] * len(batches), self.transform
-        if hasattr(apply, "draw") and hasattr(apply, "apply"):
-            draws = apply.draw(sum(sizes), self._generator(epoch, 1)).to(self.dataset.device).split(sizes)
+        draws, transform = [None] * len(batches), self.transform
+        if hasattr(transform, "draw") and hasattr(transform, "apply"):
+            draws = transform.draw(sum(sizes), self._generator(epoch, 1)).to(self.dataset.device).split(sizes)
         for host, index, draw in zip(batches, indices, draws, strict=True):
-            batch = self.dataset.batch(index, host_indices=host.tolist())
-            if draw is not None:
-                yield apply.apply(batch, draw)
-            else:
-                yield batch if apply is None else apply(batch)
+            yield {"index": index, "host_index": host.tolist(), "draw": draw}
+
+    def make(self, plan: Mapping) -> dict:
+        """The batch of a plan of `plans`."""
+        batch = self.dataset.batch(plan["index"], host_indices=plan["host_index"])
+        if plan["draw"] is not None:
+            return self.transform.apply(batch, plan["draw"])
+        return batch if self.transform is None else self.transform(batch)
 
     def set_epoch(self, epoch: int) -> None:
         """Number of the epoch that the next iteration is (the first is 0), for a run that is resumed."""

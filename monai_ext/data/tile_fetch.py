@@ -23,10 +23,11 @@ import mercantile
 from PIL import Image
 from tqdm import tqdm
 
-from monai_ext.data.images import DECODING_ERRORS
+from monai_ext.data.images import DECODING_ERRORS, FORMATS
 from monai_ext.data.polite_client import PoliteClient, TileFetchError, TileMissingError, TileRefusedError
 from monai_ext.data.tile_grid import NATIONAL_MAP, TileArea, TileSource, without_secrets
-from monai_ext.files import atomic_path, write_text
+from monai_ext.errors import one_line
+from monai_ext.files import atomic_path, read_json, write_text
 
 __all__ = ["ATTRIBUTION_FILE", "FetchSummary", "fetch_tiles"]
 
@@ -206,7 +207,7 @@ def image_suffix(body: bytes, url: str) -> str:
     if body[:4] in TIFF_MAGIC:  # Pillow does not read those of many bands
         return SUFFIXES["TIFF"]
     try:
-        with Image.open(BytesIO(body)) as picture:
+        with Image.open(BytesIO(body), formats=FORMATS) as picture:
             picture.load()
             kind = picture.format
     except Image.UnidentifiedImageError as error:
@@ -215,7 +216,7 @@ def image_suffix(body: bytes, url: str) -> str:
             f"{without_secrets(url)} is no image: its {len(body)} bytes begin with {beginning!r}."
         ) from error
     except DECODING_ERRORS as error:
-        raise ValueError(f"the image is damaged ({error or type(error).__name__})") from error
+        raise ValueError(f"the image is damaged ({one_line(error)})") from error
     if kind not in SUFFIXES:
         raise TileFetchError(f"{without_secrets(url)} is a {kind} image: only {', '.join(SUFFIXES)} are kept.")
     return SUFFIXES[kind]
@@ -240,17 +241,19 @@ def _records(folder: Path, source: TileSource, area: TileArea) -> list[dict]:
     file = folder / ATTRIBUTION_FILE
     if not file.exists() or not any(folder.glob("*/*/*.*")):
         return []
+    way_out = "mend or move it, or choose another folder"
+    records = read_json(file, expected=dict, way_out=way_out).get("areas")
     try:
-        records = json.loads(file.read_text(encoding="utf-8"))["areas"]
-        sources = [record["source"] for record in records]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is damaged ({error}): mend or move it, or choose another folder.") from error
-    for other in sources:
+        described = [(record["source"], record["bbox"], record["zoom"]) for record in records]
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({one_line(error)}): {way_out}.") from error
+    for other, _, _ in described:
         if other != source.public_template:
             raise ValueError(
                 f"{folder} holds tiles of {other}, not of {source.public_template}: choose another folder."
             )
-    return [record for record in records if (record["bbox"], record["zoom"]) != (list(area.bbox), area.zoom)]
+    this = (source.public_template, list(area.bbox), area.zoom)
+    return [record for record, about in zip(records, described, strict=True) if about != this]
 
 
 def _write_records(folder: Path, others: list[dict], source: TileSource, area: TileArea, state: dict) -> None:

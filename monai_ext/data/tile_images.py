@@ -13,9 +13,12 @@ from monai.transforms import Transform
 from torch import Tensor
 
 from monai_ext.data.images import ImageFileError
+from monai_ext.data.memory import in_words
 from monai_ext.data.raster import open_raster
 
 __all__ = ["DecodeTiled", "read_tile"]
+
+LARGEST = 2**30  # bytes of a tile in memory; larger images are for `monai_ext upscale`, which reads them by rows
 
 
 def read_tile(path: str | os.PathLike, *, bands: Sequence[int] | None = None) -> Tensor:
@@ -30,11 +33,16 @@ def read_tile(path: str | os.PathLike, *, bands: Sequence[int] | None = None) ->
             band asked for, since tile servers send grey JPEGs among coloured ones.
 
     Raises:
-        ImageFileError: the file cannot be read, lacks a band, holds other than 8- or 16-bit integers, or needs
-            rasterio, which is not installed.
+        ImageFileError: the file cannot be read, lacks a band, holds other than 8- or 16-bit integers, takes more than a
+            GiB, or needs rasterio, which is not installed.
     """
     with closing(open_raster(path)) as raster:
         info = raster.info
+        nbytes = info.planes * info.size[0] * info.size[1] * info.dtype.itemsize
+        if nbytes > LARGEST:
+            raise ImageFileError(
+                f"tile {path} takes {in_words(nbytes)} of memory: cut it, {in_words(LARGEST)} at most."
+            )
         planes = np.asarray(raster.rows(0, info.size[0]))
     if planes.dtype == np.int16 and planes.min() >= 0:
         planes = planes.astype(np.uint16)

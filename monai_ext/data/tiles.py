@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from monai_ext.data.folds import seeded_key
-from monai_ext.data.isic import DatasetLayoutError
+from monai_ext.data.isic import DatasetLayoutError, check_name
+from monai_ext.errors import one_line
 
 __all__ = ["split_by_place", "tile_items"]
 
@@ -70,6 +71,7 @@ def tile_items(
     places = _block_places(files, block) if listing is None else _manifest_places(files, root, Path(listing))
     items: dict[str, dict[str, str]] = {}
     for file, place in zip(files, places, strict=True):
+        check_name(file)
         name = file.relative_to(root).with_suffix("").as_posix().replace("/", "_")
         if name in items:
             raise DatasetLayoutError(f"two tiles have the id {name}: {items[name]['image']} and {file}.")
@@ -168,19 +170,30 @@ def _find_manifest(root: Path) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
+def _manifest_rows(manifest: Path) -> list[tuple[str, str]]:
+    """(file, place) of each line."""
+    try:
+        with manifest.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+            file_column = next((columns[name] for name in FILE_COLUMNS if name in columns), None)
+            if file_column is None or "place" not in columns:
+                there = " ".join(", ".join(columns).split())[:200] or "none"
+                raise DatasetLayoutError(
+                    f"the manifest {manifest} has the columns {there}: it needs 'place' and 'file' (or "
+                    f"{', '.join(FILE_COLUMNS[1:])}); manifest=None does without it."
+                )
+            return [(row[file_column] or "", (row[columns["place"]] or "").strip()) for row in reader]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DatasetLayoutError(
+            f"the manifest {manifest} is no CSV in UTF-8 ({one_line(error)}); manifest=None does without it."
+        ) from error
+
+
 def _manifest_places(files: Sequence[Path], root: Path, manifest: Path) -> list[str]:
     if not manifest.is_file():
         raise DatasetLayoutError(f"the manifest {manifest} of {root} does not exist.")
-    with manifest.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
-        file_column = next((columns[name] for name in FILE_COLUMNS if name in columns), None)
-        if file_column is None or "place" not in columns:
-            raise DatasetLayoutError(
-                f"the manifest {manifest} has the columns {', '.join(columns) or 'none'}: it needs 'place' and 'file' "
-                f"(or {', '.join(FILE_COLUMNS[1:])}); manifest=None does without it."
-            )
-        rows = [(row[file_column] or "", (row[columns["place"]] or "").strip()) for row in reader]
+    rows = _manifest_rows(manifest)
     listed = {}
     for name, place in rows:
         if not place:

@@ -1,11 +1,16 @@
 from monai_ext.engines.adversarial import PairedAdversarialTrainer
 from monai_ext.engines.averaging import ModelEMA
+from monai_ext.engines.bayesian import BayesianAdversarialTrainer, PrepareSuperResolution, SampledEvaluator
+from monai_ext.engines.graphs import GraphedTraining
 from monai_ext.engines.lean import LeanEvaluator, LeanTrainer
 from monai_ext.engines.precision import autocast_dtype
 from monai_ext.engines.rater_methods import PER_RATER_METHODS, RATER_METHODS, rater_cases, rater_loss, rater_network
 from monai_ext.engines.raters import OneRaterAugment, PrepareRaters, RaterEvaluator, RaterInferer, pick_rater
+from monai_ext.engines.uncertainty import UncertaintyEvaluator, UncertaintyInferer
 
 __all__ = [
+    "BayesianAdversarialTrainer",
+    "GraphedTraining",
     "LeanEvaluator",
     "LeanTrainer",
     "ModelEMA",
@@ -13,9 +18,13 @@ __all__ = [
     "PER_RATER_METHODS",
     "PairedAdversarialTrainer",
     "PrepareRaters",
+    "PrepareSuperResolution",
     "RATER_METHODS",
     "RaterEvaluator",
     "RaterInferer",
+    "SampledEvaluator",
+    "UncertaintyEvaluator",
+    "UncertaintyInferer",
     "autocast_dtype",
     "pick_rater",
     "rater_cases",

@@ -67,6 +67,8 @@ class PairedAdversarialTrainer(LeanTrainer):
         ValueError: epochs or interval out of range, or stage two has nothing that holds the image to its label.
     """
 
+    needs_image_losses = True
+
     def __init__(
         self,
         device: torch.device | str,
@@ -92,7 +94,7 @@ class PairedAdversarialTrainer(LeanTrainer):
                 f"pretrain_epochs={pretrain_epochs} and penalty_interval={penalty_interval} must be at least 0 and 1."
             )
         self.image_losses = {name: (weight, loss) for name, (weight, loss) in image_losses.items() if loss is not None}
-        if not self.image_losses and max_epochs > pretrain_epochs:
+        if self.needs_image_losses and not self.image_losses and max_epochs > pretrain_epochs:
             raise ValueError("image_losses is empty: without one the adversarial stage forgets what the image shows.")
         self.discriminator = discriminator
         self.discriminator_optimizer = discriminator_optimizer
@@ -135,33 +137,46 @@ class PairedAdversarialTrainer(LeanTrainer):
             output = super()._iteration(engine, batchdata)
             output[TERMS] = {"pixel": output[Keys.LOSS].detach()}
             return output
+        return self._play(engine, batchdata)
+
+    def _play(self, engine: PairedAdversarialTrainer, batchdata: dict[str, Tensor]) -> dict[str, Any]:
+        """A turn of the generator and, in stage two, one of the discriminator on the same fakes."""
         inputs, targets, args, kwargs = _unpack(engine, batchdata)
         inputs, targets = (_laid_out(images, self.memory_format) for images in (inputs, targets))
         self.network.train()
         self.discriminator.train()
         engine.state.output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
         with autocast(engine.state.device, self.dtype):
-            prediction = engine.inferer(inputs, self.network, *args, **kwargs)
-        prediction = _as_float32(prediction)
-        engine.state.output[Keys.PRED] = prediction.detach()
+            answer = _as_float32(engine.inferer(inputs, self.network, *args, **kwargs))
+        fake = self._judged(answer)
+        engine.state.output[Keys.PRED] = fake.detach()
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        engine.state.output[TERMS] = self._generator_turn(engine, prediction, targets)
-        engine.state.output[TERMS] |= self._discriminator_turn(engine, prediction.detach(), targets)
+        engine.state.output[TERMS] = self._generator_turn(engine, answer, targets)
+        if self.adversarial:
+            engine.state.output[TERMS] |= self._discriminator_turn(engine, fake.detach(), targets)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
-    def _generator_turn(
-        self, engine: PairedAdversarialTrainer, prediction: Tensor, targets: Tensor
-    ) -> dict[str, Tensor]:
+    def _judged(self, answer: Any) -> Tensor:
+        """The image in the network's answer that the discriminator judges."""
+        return answer
+
+    def _generator_terms(self, answer: Any, targets: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """Name -> (weight, value) of all terms of the generator's loss, in this order."""
+        return self._image_terms(answer, targets) | self._adversarial_term(self._judged(answer))
+
+    def _image_terms(self, prediction: Tensor, targets: Tensor) -> dict[str, tuple[float, Tensor]]:
+        return {name: (weight, loss(prediction, targets).mean()) for name, (weight, loss) in self.image_losses.items()}
+
+    def _adversarial_term(self, fake: Tensor) -> dict[str, tuple[float, Tensor]]:
+        term = self.adversarial_loss(self.discriminator(fake), target_is_real=True, for_discriminator=False)
+        return {"adversarial": (self.adversarial_weight, term)}
+
+    def _generator_turn(self, engine: PairedAdversarialTrainer, answer: Any, targets: Tensor) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
         with frozen(self.discriminator), autocast(engine.state.device, self.dtype):
-            terms = {name: loss(prediction, targets).mean() for name, (_, loss) in self.image_losses.items()}
-            terms["adversarial"] = self.adversarial_loss(
-                self.discriminator(prediction), target_is_real=True, for_discriminator=False
-            )
-        weights = {name: weight for name, (weight, _) in self.image_losses.items()}
-        weights["adversarial"] = self.adversarial_weight
-        loss = sum(weights[name] * term for name, term in terms.items())
+            terms = self._generator_terms(answer, targets)
+        loss = sum(weight * term for weight, term in terms.values())
         engine.state.output[Keys.LOSS] = loss.detach()
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         loss.backward()
@@ -169,7 +184,7 @@ class PairedAdversarialTrainer(LeanTrainer):
         self._step(self.network, self.optimizer)
         if self.average is not None:
             self.average.update_parameters(self.network)
-        return {name: term.detach() for name, term in terms.items()}
+        return {name: term.detach() for name, (_, term) in terms.items()}
 
     def _discriminator_turn(self, engine: PairedAdversarialTrainer, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
         self.discriminator_optimizer.zero_grad(set_to_none=True)

@@ -8,15 +8,18 @@ from torch.optim.swa_utils import AveragedModel
 
 __all__ = ["ModelEMA"]
 
+Slot = tuple[dict[str, Tensor | None], str]  # the dictionary of a module that keeps a tensor, and its name there
+
 
 class ModelEMA(AveragedModel):
     """`torch.optim.swa_utils.AveragedModel` as an exponential moving average; `.module` is the averaged network.
 
     After update t the average is `d * average + (1 - d) * weights` with `d = min(decay, (1 + t) / (10 + t))`: short at
-    first, so that the random start is soon forgotten. Buffers (BatchNorm statistics) are averaged as well.
+    first, so that the random start is soon forgotten; update 0 copies. Buffers (BatchNorm statistics) are averaged as
+    well, counters copied. The count of updates stays on the host, so that no update waits for the device.
 
     Args:
-        network: the network to follow; copied, never changed.
+        network: the network to follow, on the device where it is trained; copied, never changed.
         decay: in [0, 1); 0.99 remembers about 100 steps, 0.999 about 1,000.
 
     Raises:
@@ -27,13 +30,58 @@ class ModelEMA(AveragedModel):
         if not 0 <= decay < 1:
             raise ValueError(f"decay={decay} must be in [0, 1).")
         self.decay = decay
-        super().__init__(network, multi_avg_fn=self._update, use_buffers=True)
+        super().__init__(network, use_buffers=True)
+        self._followed: tuple[nn.Module, list[Slot], list[Slot]] | None = None
+
+    def update_parameters(self, network: nn.Module) -> None:
+        """One update: `advance`, then `blend`."""
+        self.blend(network, self.advance())
+
+    def advance(self) -> float:
+        """Count an update; its weight 1 - d, the share that `network` has in the average after it."""
+        step = int(self.n_averaged)
+        self.n_averaged += 1
+        return 1.0 if step == 0 else 1.0 - min(self.decay, (1 + step) / (10 + step))
 
     @torch.no_grad()
-    def _update(self, averaged: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
-        step = int(updates)
-        decay = min(self.decay, (1 + step) / (10 + step))
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - decay)
-        else:  # BatchNorm's counters
-            torch._foreach_copy_(averaged, current)
+    def blend(self, network: nn.Module, weight: float | Tensor) -> None:
+        """Move the average towards `network` by the share `weight`; a tensor () on the device is never read here.
+
+        Raises:
+            ValueError: `network` has other parameters or buffers than the one that was copied.
+        """
+        pairs: dict[bool, tuple[list[Tensor], list[Tensor]]] = {True: ([], []), False: ([], [])}
+        for (ours, name), (theirs, _) in self._slots(network):
+            tensor = ours[name]
+            averaged, current = pairs[tensor.is_floating_point()]
+            averaged.append(tensor)
+            current.append(theirs[name])
+        averaged, current = pairs[True]
+        if isinstance(weight, Tensor):
+            step = torch._foreach_sub(current, averaged)
+            torch._foreach_mul_(step, weight)
+            torch._foreach_add_(averaged, step)
+        else:
+            torch._foreach_lerp_(averaged, current, weight)
+        if pairs[False][0]:  # BatchNorm's counters
+            torch._foreach_copy_(*pairs[False])
+
+    def _slots(self, network: nn.Module) -> zip:
+        """Where average and network keep each tensor, looked up once: walking the modules costs more than the sums."""
+        if self._followed is None or self._followed[0] is not network:  # a tuple, lest it become a part of this module
+            ours, theirs = slots_of(self.module), slots_of(network)
+            if [group[name].shape for group, name in ours] != [group[name].shape for group, name in theirs]:
+                raise ValueError("the network is not the one that was averaged so far: parameters or buffers differ.")
+            self._followed = network, ours, theirs
+        return zip(*self._followed[1:], strict=True)
+
+
+def slots_of(network: nn.Module) -> list[Slot]:
+    """Where `network` keeps its parameters and buffers, each once, in the order of the modules."""
+    slots: dict[int, Slot] = {}
+    for module in network.modules():
+        for group in (module._parameters, module._buffers):
+            for name, tensor in group.items():
+                if tensor is not None:
+                    slots.setdefault(id(tensor), (group, name))
+    return list(slots.values())

@@ -18,12 +18,32 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
 from monai_ext.engines.averaging import ModelEMA
+from monai_ext.engines.graphs import GraphedTraining
 from monai_ext.engines.precision import autocast, autocast_dtype
+from monai_ext.settings import as_bool
 
 __all__ = ["LeanEvaluator", "LeanTrainer"]
 
 
-class LeanTrainer(SupervisedTrainer):
+class _FewWords:
+    """Ignite's engine without what it does for an event that no handler waits for: eight of them in each iteration.
+
+    Firing one formats a line for the log and, for MONAI's events within the step, compares it with all known events.
+    """
+
+    def _fire_event(self, event_name: Any, *event_args: Any, **event_kwargs: Any) -> None:
+        if self._event_handlers.get(event_name):
+            super()._fire_event(event_name, *event_args, **event_kwargs)
+        else:
+            self.last_event_name = event_name
+
+    def _tell(self, event_name: Any) -> None:
+        """`fire_event` for a known event."""
+        if self._event_handlers.get(event_name):
+            self.fire_event(event_name)
+
+
+class LeanTrainer(_FewWords, SupervisedTrainer):
     """`monai.engines.SupervisedTrainer` without per-sample work, with bfloat16 and channels_last where they pay.
 
     The engine's output holds image, label, prediction (logits, float32) and loss as whole batches on the device; a
@@ -38,7 +58,13 @@ class LeanTrainer(SupervisedTrainer):
         channels_last: keep network and images (B, C, H, W) in channels_last memory.
         average: weights averaged over the steps, updated after each of them.
         max_grad_norm: clip the gradient to this Euclidean norm; None does not clip.
+        cuda_graph: record the whole step as a CUDA graph and replay it, see `GraphedTraining` for what that asks of
+            network, loss and handlers; without a CUDA device, or where it cannot be done, one logged sentence says why
+            the steps are taken as ever.
         kwargs: handed on to `SupervisedTrainer`; `decollate` is False and `optim_set_to_none` True unless given.
+
+    Raises:
+        ValueError: `accumulation_steps` other than 1, or another `precision`.
     """
 
     def __init__(
@@ -54,43 +80,61 @@ class LeanTrainer(SupervisedTrainer):
         channels_last: bool = True,
         average: ModelEMA | None = None,
         max_grad_norm: float | None = None,
+        cuda_graph: bool | str = False,
         **kwargs: Any,
     ):
         kwargs = {"decollate": False, "optim_set_to_none": True} | kwargs
+        if kwargs.get("accumulation_steps", 1) != 1:
+            raise ValueError(
+                f"accumulation_steps={kwargs['accumulation_steps']}: each batch is a step here; choose 1 and a larger "
+                "batch_size."
+            )
         super().__init__(device, max_epochs, train_data_loader, network, optimizer, loss_function, **kwargs)
         self.dtype = autocast_dtype(device, precision)
+        self._in_precision = autocast(self.state.device, self.dtype)
         self.average = average
         self.max_grad_norm = max_grad_norm
         self.memory_format = _memory_format(network, channels_last)
         if hasattr(train_data_loader, "set_epoch"):
             self.add_event_handler(Events.EPOCH_STARTED, _tell_epoch)
+        self.graphed = GraphedTraining(self) if as_bool(cuda_graph, "cuda_graph") else None
 
     def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Tensor]) -> dict[str, Tensor]:
-        inputs, targets, args, kwargs = _unpack(engine, batchdata)
-        inputs = _laid_out(inputs, self.memory_format)
-        engine.state.output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
-
-        engine.network.train()
-        engine.optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
-        with autocast(engine.state.device, self.dtype):
-            prediction = engine.inferer(inputs, engine.network, *args, **kwargs)
-        engine.state.output[Keys.PRED] = _as_float32(prediction)
-        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        loss = engine.loss_function(engine.state.output[Keys.PRED], targets).mean()
-        engine.state.output[Keys.LOSS] = loss
-        engine.fire_event(IterationEvents.LOSS_COMPLETED)
-        loss.backward()
-        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        if self.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_grad_norm)
-        engine.optimizer.step()
-        if self.average is not None:
-            self.average.update_parameters(engine.network)
-        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        if self.graphed is not None and self.graphed.active:
+            self.graphed.step(batchdata)
+        else:
+            self.take_gradients(*self.prepared(batchdata))
+            engine.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(engine.network)
+        self._tell(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
+    def prepared(self, batchdata: dict[str, Tensor]) -> tuple[Tensor, Any, tuple, dict]:
+        """Images, targets, and further arguments of the network, on the device."""
+        return _unpack(self, batchdata)
 
-class LeanEvaluator(SupervisedEvaluator):
+    def take_gradients(self, inputs: Tensor, targets: Any, args: tuple = (), kwargs: dict | None = None) -> None:
+        """Forward and backward pass: the engine's output, and the weights' gradients, clipped."""
+        inputs = _laid_out(inputs, self.memory_format)
+        output = self.state.output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
+        if not self.network.training:  # walking all its modules takes long
+            self.network.train()
+        self.optimizer.zero_grad(set_to_none=self.optim_set_to_none)
+        with self._in_precision:
+            prediction = self.inferer(inputs, self.network, *args, **(kwargs or {}))
+        output[Keys.PRED] = _as_float32(prediction)
+        self._tell(IterationEvents.FORWARD_COMPLETED)
+        loss = self.loss_function(self.state.output[Keys.PRED], targets)
+        loss = self.state.output[Keys.LOSS] = loss.mean() if loss.ndim else loss
+        self._tell(IterationEvents.LOSS_COMPLETED)
+        loss.backward()
+        self._tell(IterationEvents.BACKWARD_COMPLETED)
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.max_grad_norm)
+
+
+class LeanEvaluator(_FewWords, SupervisedEvaluator):
     """`monai.engines.SupervisedEvaluator` with the precision and memory layout of `LeanTrainer`, on whole batches.
 
     `decollate` is False unless given; hand it True to post-process item by item, for instance at each image's own size.
@@ -108,17 +152,18 @@ class LeanEvaluator(SupervisedEvaluator):
     ):
         super().__init__(device, val_data_loader, network, **({"decollate": False} | kwargs))
         self.dtype = autocast_dtype(device, precision)
+        self._in_precision = autocast(self.state.device, self.dtype)
         self.memory_format = _memory_format(network, channels_last)
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Tensor]) -> dict[str, Tensor]:
         inputs, targets, args, kwargs = _unpack(engine, batchdata)
         inputs = _laid_out(inputs, self.memory_format)
         engine.state.output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
-        with engine.mode(engine.network), autocast(engine.state.device, self.dtype):
+        with engine.mode(engine.network), self._in_precision:
             prediction = engine.inferer(inputs, engine.network, *args, **kwargs)
         engine.state.output[Keys.PRED] = _as_float32(prediction)
-        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        self._tell(IterationEvents.FORWARD_COMPLETED)
+        self._tell(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
 

@@ -42,5 +42,8 @@ def autocast_dtype(device: torch.device | str, precision: str = "auto") -> torch
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
-    """A fresh autocast context: of `dtype`, or switched off for None."""
+    """An autocast context: of `dtype`, or switched off for None. It may be entered again and again, not within itself.
+
+    Making one asks the device what it can do, which takes longer than entering it: keep it for a loop.
+    """
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)

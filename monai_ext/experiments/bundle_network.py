@@ -8,6 +8,8 @@ from pathlib import Path
 from monai.bundle import ConfigParser
 from torch import nn
 
+from monai_ext.errors import one_line
+from monai_ext.files import read_json
 from monai_ext.handlers import load_checkpoint
 
 __all__ = ["load_bundle_network"]
@@ -34,6 +36,7 @@ def load_bundle_network(bundle: str | Path, weights: str | Path | None = None) -
         raise FileNotFoundError(f"no configs/inference.json in the bundle '{bundle}': give --bundle a bundle's folder.")
     if not path.is_file():
         raise FileNotFoundError(f"no weights at '{path}': train the bundle first, or name a file with --weights.")
+    read_json(config, expected=dict, way_out="take it from the bundle again")  # MONAI's parser names no file
     parser = ConfigParser()
     parser.read_config(str(config))
     if parser.get("network_def") is None:
@@ -44,7 +47,9 @@ def load_bundle_network(bundle: str | Path, weights: str | Path | None = None) -
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise ValueError(f"the weights '{path}' do not fit the network_def of '{config}': {error}") from error
+        raise ValueError(
+            f"the weights '{path}' do not fit the network_def of '{config}': {one_line(error)}."
+        ) from error
     digest = hashlib.sha256(config.read_bytes())
     with path.open("rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):

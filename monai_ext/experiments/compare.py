@@ -29,7 +29,7 @@ from tqdm import tqdm
 from monai_ext import __version__
 from monai_ext.experiments.report import report
 from monai_ext.experiments.runs import Backend, LocalBackend, Outcome, Run
-from monai_ext.files import write_text
+from monai_ext.files import make_folder, read_json, remove_leftovers, write_text, writing
 
 __all__ = ["ComparisonBusyError", "ComparisonError", "Plan", "add_arguments", "bundle_commands", "compare", "run"]
 
@@ -134,11 +134,8 @@ def _plan_settings(plan: Plan, ids: Sequence[str]) -> dict[str, object]:
     listing = "\n".join(sorted(ids)).encode()
     configs = {}
     for config in CONFIGS:
-        path = plan.bundle / "configs" / config
-        try:
-            configs[config] = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ComparisonError(f"{path} is not JSON: {error}.") from error
+        way_out = "take it from the bundle again"
+        configs[config] = read_json(plan.bundle / "configs" / config, error=ComparisonError, way_out=way_out)
     dataset = {"cases": len(ids), "ids_sha256": hashlib.sha256(listing).hexdigest()}
     arguments = {"arguments": dict(plan.arguments)} if plan.arguments else {}  # so that each is missed by its own name
     return {"folds": plan.folds, "dataset": dataset, "configs": configs, **arguments}
@@ -159,9 +156,9 @@ def _check_settings(output_dir: Path, settings: Mapping[str, object]) -> None:
     now = _flat(settings)
     for path in sorted(output_dir.glob("*/fold*_seed*/started.json")):
         try:
-            then = _flat(json.loads(path.read_text(encoding="utf-8"))["settings"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ComparisonError(f"{path} is damaged: remove the folder {path.parent} to repeat this run.") from error
+            then = _flat(_record(path)["settings"])
+        except RecursionError:
+            raise ComparisonError(f"{path} is damaged: remove the folder {path.parent} to repeat this run.") from None
         for key in sorted(now.keys() | then.keys()):
             if now.get(key, "not set") != then.get(key, "not set"):
                 old, new = (str(side.get(key, "not set"))[:80] for side in (then, now))
@@ -171,13 +168,24 @@ def _check_settings(output_dir: Path, settings: Mapping[str, object]) -> None:
                 )
 
 
+def _record(path: Path) -> dict:
+    """`started.json` of a run."""
+    way_out = f"remove the folder {path.parent} to repeat this run"
+    record = read_json(path, expected=dict, error=ComparisonError, way_out=way_out)
+    if "settings" not in record:
+        raise ComparisonError(f"{path} is damaged (it has no settings): {way_out}.")
+    return record
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[int]:
     """The folder's lock as a file descriptor. The kernel drops it with its last holder, so that none is ever stale."""
     import fcntl  # POSIX only, like process groups; reports must still be importable elsewhere
 
     path = folder / ".compare.lock"
-    with path.open("a+") as file:
+    with writing(path):
+        opened = path.open("a+")
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -242,8 +250,9 @@ def compare(
     spread = {ids[i * len(ids) // FIGURE_CASES] for i in range(FIGURE_CASES)} if len(ids) > FIGURE_CASES else set(ids)
     plan = replace(plan, figure_ids=plan.figure_ids or tuple(sorted(spread)))
     settings = _plan_settings(plan, ids)
-    plan.output_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(plan.output_dir)
     with _locked(plan.output_dir) as lock, _terminated_like_ctrl_c():
+        remove_leftovers(plan.output_dir)
         _check_settings(plan.output_dir, settings)
         _write_plan(plan)
         runs = plan.runs(make_commands)
@@ -266,6 +275,7 @@ def compare(
 
 def _marked_as_started(runs: Iterable[Run], settings: Mapping[str, object]) -> Iterator[Run]:
     for run in runs:
+        remove_leftovers(run.folder)
         write_text(run.folder / "started.json", json.dumps({"settings": settings, "versions": _versions()}, indent=1))
         yield run
 
@@ -277,7 +287,7 @@ def _finished(outcome: Outcome) -> Outcome:
         return outcome
     if not (run.folder / "evaluation" / "cases.csv").is_file():
         return replace(outcome, error="it ended without an error but left no evaluation/cases.csv")
-    started = json.loads((run.folder / "started.json").read_text(encoding="utf-8"))
+    started = _record(run.folder / "started.json")
     content = {"loss": run.loss, "fold": run.fold, "seed": run.seed, "seconds": round(outcome.seconds, 3), **started}
     write_text(run.folder / "finished.json", json.dumps(content, indent=1))
     return outcome

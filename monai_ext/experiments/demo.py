@@ -19,6 +19,7 @@ import numpy as np
 from monai.bundle import ConfigParser
 
 from monai_ext.experiments.demo_aerial import aerial_blocks, is_aerial_run
+from monai_ext.experiments.demo_bayesian import bayesian_blocks, is_bayesian_run, write_demo_viewer
 from monai_ext.experiments.figures import CaseRow, case_figure, curve_figure, loss_colours, save_figure
 from monai_ext.experiments.html import Block, Heading, Picture, Table, Text, html_page
 from monai_ext.experiments.rater_demo import is_rater_run, rater_blocks
@@ -64,10 +65,15 @@ def demo(bundle: str | Path, output_dir: str | Path) -> Path:
             },
         ),
     }
+    if (configs / "calibrate.json").is_file():
+        steps["calibration"] = _command(configs, ["train.json", "demo.json", "calibrate.json"], shared)
     seconds = {name: _timed(name, command) for name, command in steps.items()}
     commands = {name: _typed(command) for name, command in steps.items()}
     if is_aerial_run(training):
         blocks = aerial_blocks(output_dir, commands, seconds)
+    elif is_bayesian_run(training):
+        write_demo_viewer(configs, output_dir)
+        blocks = bayesian_blocks(output_dir, commands, seconds)
     elif is_rater_run(training):
         blocks = rater_blocks(output_dir, commands, seconds)
     else:

@@ -14,7 +14,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from monai_ext.experiments.statistics import mean_of_known
 from monai_ext.files import atomic_path
@@ -72,10 +71,17 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 
 def _picture(path: Path, mode: str) -> NDArray[np.uint8]:
-    with Image.open(path) as image:
+    from monai_ext.data.images import reading  # here, since it brings torch, which a comparison can spare
+
+    with reading(path) as image:
         shown = image.convert(mode)
         shown.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
         return np.asarray(shown)
+
+
+def _literal(text: str) -> str:
+    """`text` as matplotlib shows it unchanged: it takes what stands between dollars for a formula."""
+    return text.replace("$", r"\$")
 
 
 def case_figure(rows: Sequence[CaseRow], names: Mapping[str, str], colours: Mapping[str, str]) -> Figure:
@@ -96,7 +102,7 @@ def case_figure(rows: Sequence[CaseRow], names: Mapping[str, str], colours: Mapp
         truth = _picture(row.label, "L")
         foreground = truth > (FOREGROUND if truth.max() > 1 else 0)
         line[0].imshow(_picture(row.image, "RGB"))
-        line[0].set_ylabel(row.title, fontsize=8, rotation=0, ha="right", va="center")
+        line[0].set_ylabel(_literal(row.title), fontsize=8, rotation=0, ha="right", va="center")
         line[1].imshow(foreground, cmap="gray", vmin=0, vmax=1)
         for index, loss in enumerate(losses):
             probability = _picture(row.probabilities[loss], "L")
@@ -110,8 +116,9 @@ def case_figure(rows: Sequence[CaseRow], names: Mapping[str, str], colours: Mapp
                     spine.set(edgecolor=colours[loss], linewidth=2)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
-    titles = ["Image", "Truth", *(f"{name}\nbinary" for name in names.values())]
-    for axis, title in zip(axes[0], [*titles, *(f"{name}\nprobability" for name in names.values())], strict=True):
+    shown_names = [_literal(name) for name in names.values()]
+    titles = ["Image", "Truth", *(f"{name}\nbinary" for name in shown_names)]
+    for axis, title in zip(axes[0], [*titles, *(f"{name}\nprobability" for name in shown_names)], strict=True):
         axis.set_title(title, fontsize=9)
     if shown is not None:
         bar = figure.colorbar(shown, ax=axes[:, -1], shrink=min(1.0, 3 / len(rows)), aspect=25, pad=0.1)
@@ -148,7 +155,7 @@ def dice_figure(dice: Mapping[str, NDArray], names: Mapping[str, str], colours: 
         )  # fmt: skip
         median = np.median(values)
         axis.annotate(f"{median:.1f}", (place + 0.3, median), fontsize=8, va="center", ha="left")
-    ticks = [f"{name}\nn = {dice[loss].size}" for loss, name in names.items()]
+    ticks = [f"{_literal(name)}\nn = {dice[loss].size}" for loss, name in names.items()]
     axis.set_xticks(range(len(names)), ticks)
     axis.set(xlabel="Loss, number of cases", ylabel="Dice per case (%)", xlim=(-0.6, len(names) - 0.3))
     axis.grid(axis="y", color="#dddddd", linewidth=0.6)
@@ -170,7 +177,7 @@ def pair_figure(rows: Sequence[PairRow], *, cases: str) -> Figure:
             row.note, (1.01, place), xycoords=("axes fraction", "data"), va="center", ha="left", fontsize=8,
             annotation_clip=False,
         )  # fmt: skip
-    axis.set_yticks(range(len(rows)), [row.name for row in rows])
+    axis.set_yticks(range(len(rows)), [_literal(row.name) for row in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlabel(f"Difference in mean Dice, first minus second (percentage points), {cases}")
     axis.spines[["top", "right", "left"]].set_visible(False)
@@ -193,7 +200,7 @@ def curve_figure(
         axis.tick_params(labelleft=False)
     for column, (loss, name) in enumerate(names.items()):
         runs = curves.get(loss, {}).get("train_loss", np.empty((0, 0)))
-        axes[0, column].set_title(f"{name}\n{len(runs)} run{'s' * (len(runs) != 1)}", fontsize=10)
+        axes[0, column].set_title(f"{_literal(name)}\n{len(runs)} run{'s' * (len(runs) != 1)}", fontsize=10)
         for axis, key, factor in ((axes[0, column], "train_loss", 1.0), (axes[1, column], "val_mean_dice", 100.0)):
             _curve(axis, factor * curves.get(loss, {}).get(key, np.empty((0, 0))), colours[loss])
         axes[1, column].set_xlabel("Epoch")

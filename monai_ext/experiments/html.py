@@ -29,6 +29,8 @@ figcaption { color: #444; }
 
 @dataclass(frozen=True)
 class Heading:
+    """A heading; that of level 1 is the page's title."""
+
     text: str
     level: int = 2
 

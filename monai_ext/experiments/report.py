@@ -33,7 +33,7 @@ from monai_ext.experiments.summaries import (
     pair_summaries,
     write_tables,
 )
-from monai_ext.files import write_text
+from monai_ext.files import remove_leftovers, write_text
 
 __all__ = ["add_arguments", "report", "run"]
 
@@ -63,6 +63,7 @@ def report(output_dir: str | Path, output: str | Path | None = None) -> Path:
     output_dir = Path(output_dir)
     output = Path(output) if output is not None else output_dir / "report"
     results = read_results(output_dir)
+    remove_leftovers(output)
     losses = {metric: loss_summaries(results, metric) for metric in METRICS}
     pairs = {metric: pair_summaries(results, metric) for metric in MAIN}
     write_tables(output, results, losses, pairs)

@@ -7,7 +7,6 @@ that saw different cases) is an error; what is only missing (runs not finished, 
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from monai_ext.errors import one_line
+from monai_ext.files import read_json, table_rows
 
 __all__ = ["METRICS", "Results", "ResultsError", "read_results"]
 
@@ -28,6 +30,7 @@ METRICS = {
     "legacy_average_precision": "Legacy average precision",
 }
 CURVES = ("train_loss", "val_mean_dice")
+MOST_FOLDS, MOST_EPOCHS = 1000, 1_000_000  # a table of more is damaged; it would fill the memory
 
 
 class ResultsError(ValueError):
@@ -81,16 +84,18 @@ def read_results(output_dir: str | Path) -> Results:
     records = {}
     for path in sorted(output_dir.glob("*/fold*_seed*/finished.json")):
         record = _read_json(path)
-        try:
-            records[str(record["loss"]), int(record["fold"]), int(record["seed"])] = (path.parent, record)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ResultsError(f"{path} does not name its loss, fold and seed: remove it to repeat the run.") from error
+        loss, fold, seed = record.get("loss"), record.get("fold"), record.get("seed")
+        if path.parent != output_dir / str(loss) / f"fold{fold}_seed{seed}" or not _is_count(fold, MOST_FOLDS):
+            raise ResultsError(
+                f"{path} does not name its loss, fold and seed as its folder does: remove it to repeat the run."
+            )
+        records[loss, fold, seed] = (path.parent, record)
     if not records:
         raise ResultsError(f"no finished run in {output_dir}: run `compare` with this --output_dir first.")
-    plan = _read_json(output_dir / "plan.json") if (output_dir / "plan.json").exists() else {}
-    losses = _union(plan.get("losses", ()), [loss for loss, _, _ in records])
-    seeds = _union(plan.get("seeds", ()), sorted({seed for _, _, seed in records}))
-    folds = max([int(plan.get("folds", 0)), *(fold + 1 for _, fold, _ in records)])
+    plan = _read_plan(output_dir / "plan.json")
+    losses = _union(plan["losses"], [loss for loss, _, _ in records])
+    seeds = _union(plan["seeds"], sorted({seed for _, _, seed in records}))
+    folds = max([plan["folds"], *(fold + 1 for _, fold, _ in records)])
 
     tables = {key: _read_cases(folder / "evaluation" / "cases.csv") for key, (folder, _) in records.items()}
     _check_pairing(tables, records)
@@ -128,18 +133,26 @@ def read_results(output_dir: str | Path) -> Results:
         curves={loss: _curves([table for key, table in epochs.items() if key[0] == loss]) for loss in losses},
         seconds={key: _seconds(epochs[key], record) for key, (_, record) in records.items()},
         versions=tuple(sorted({json.dumps(record.get("versions", {})) for _, record in records.values()})),
-        command=str(plan.get("command", "")),
+        command=plan["command"],
     )
 
 
 def _read_json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ResultsError(f"{path} is damaged ({error}): remove it and run `compare` again.") from error
-    if not isinstance(content, dict):
-        raise ResultsError(f"{path} is damaged (no object): remove it and run `compare` again.")
-    return content
+    return read_json(path, expected=dict, error=ResultsError, way_out="remove it and run `compare` again")
+
+
+def _read_plan(path: Path) -> dict:
+    """losses, seeds, folds and command of `plan.json`; empty where there is none."""
+    plan = {"losses": [], "seeds": [], "folds": 0, "command": ""} | (_read_json(path) if path.exists() else {})
+    lists = isinstance(plan["losses"], list) and isinstance(plan["seeds"], list)
+    named = lists and all(isinstance(loss, str) for loss in plan["losses"])
+    if not named or not all(type(seed) is int for seed in plan["seeds"]) or not _is_count(plan["folds"], MOST_FOLDS):
+        raise ResultsError(f"{path} is damaged (losses, seeds or folds): remove it and run `compare` again.")
+    return plan | {"command": str(plan["command"])}
+
+
+def _is_count(value: object, most: int) -> bool:
+    return type(value) is int and 0 <= value <= most
 
 
 def _union(planned: Sequence, found: Sequence) -> tuple:
@@ -158,20 +171,18 @@ def _read_cases(path: Path) -> dict[str, dict]:
     if not path.is_file():
         raise ResultsError(f"no {path}: remove the finished.json of this run and run `compare` again.")
     table: dict[str, dict] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if absent := [name for name in ("id", *METRICS) if name not in (reader.fieldnames or ())]:
-            raise ResultsError(f"{path} has no column {absent[0]!r}: it needs id, {', '.join(METRICS)}.")
-        for row in reader:
-            if row["id"] in table:
-                raise ResultsError(f"{path}, line {reader.line_num}: case {row['id']!r} appears twice.")
-            table[row["id"]] = {**row, **{name: _share(row[name], name, path, reader.line_num) for name in METRICS}}
+    way_out = "remove the finished.json of this run and run `compare` again"
+    for line, row in table_rows(path, needed=("id", *METRICS), error=ResultsError, way_out=way_out):
+        if not row["id"] or row["id"] in table:
+            what = f"case {row['id']!r} appears twice" if row["id"] else "a case has no id"
+            raise ResultsError(f"{path}, line {line}: {what}.")
+        table[row["id"]] = {**row, **{name: _share(row[name], name, path, line) for name in METRICS}}
     if not table:
         raise ResultsError(f"{path} holds no case: remove the finished.json of this run and run `compare` again.")
     return table
 
 
-def _share(text: str | None, name: str, path: Path, line: int) -> float:
+def _share(text: str, name: str, path: Path, line: int) -> float:
     try:
         value = float(text) if text else float("nan")
     except ValueError:
@@ -205,17 +216,20 @@ def _read_epochs(path: Path) -> dict[str, NDArray[np.float64]]:
     """Columns of `epochs.csv` by epoch number; a repeated epoch (a resumed run) counts as its last row."""
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = [row for _, row in table_rows(path, error=ResultsError, way_out="remove it: the curves are left out")]
     try:
         last = {int(float(row["epoch"])): row for row in rows}
+        if not all(0 < epoch <= MOST_EPOCHS for epoch in last):
+            raise ValueError("an epoch out of range")
         numbers = {
             name: np.array([float(last[epoch].get(name) or "nan") if epoch in last else np.nan for epoch in epochs])
             for epochs in [range(1, max(last, default=0) + 1)]
             for name in (*CURVES, "seconds")
         }
-    except (KeyError, TypeError, ValueError) as error:
-        raise ResultsError(f"{path} is damaged ({error}): it needs the columns epoch, {', '.join(CURVES)}.") from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ResultsError(
+            f"{path} is damaged ({one_line(error)}): it needs the columns epoch, {', '.join(CURVES)}."
+        ) from None
     return numbers
 
 

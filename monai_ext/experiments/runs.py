@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from monai_ext.files import write_text
+from monai_ext.files import read_json, write_text
 
 __all__ = ["Backend", "LocalBackend", "Outcome", "Run"]
 
@@ -99,7 +99,7 @@ class _Execution:
         self.log, self.progress = run.folder / "run.log", run.folder / "completed.json"
         self.pid = run.folder / "run.pid"
         self.started = time.monotonic()
-        done = json.loads(self.progress.read_text()) if self.progress.exists() else 0
+        done = _completed(self.progress, len(run.commands))
         self.waiting = deque(enumerate(run.commands[done:], start=done + 1))
         self.process: subprocess.Popen | None = None
 
@@ -137,6 +137,15 @@ class _Execution:
         self.process = None
         self.pid.unlink(missing_ok=True)
         return Outcome(self.run, time.monotonic() - self.started, error, self.log)
+
+
+def _completed(progress: Path, count: int) -> int:
+    """Number of commands that a stopped run had completed, 0 where that cannot be told: they can be repeated."""
+    try:
+        done = read_json(progress, expected=int)
+    except (FileNotFoundError, ValueError):
+        return 0
+    return done if 0 <= done < count else 0
 
 
 def _stop(processes: Sequence[subprocess.Popen]) -> None:

@@ -7,38 +7,28 @@ missing values, band count, type, colours and tags are kept. A run that was kill
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
+import copy
 import logging
-import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
-from typing import Literal
 
 import torch
 from torch import nn
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from monai_ext import __version__
-from monai_ext.data.partial_rows import PartialRows
-from monai_ext.data.raster import (
-    GDAL_SUFFIXES,
-    PILLOW_SUFFIXES,
-    check_output,
-    open_raster,
-    output_suffix,
-    write_raster,
-    written_by,
-)
+from monai_ext.data.raster import GDAL_SUFFIXES, PILLOW_SUFFIXES, output_suffix
 from monai_ext.experiments.bundle_network import load_bundle_network
-from monai_ext.files import atomic_path
+from monai_ext.experiments.enlarge_file import Choices, upscale_file
+from monai_ext.experiments.image_options import add_draws, add_pixels, calibration_file, devices, draws, pixel_limits
+from monai_ext.inferers.layered_upscaler import LayeredUpscaler
+from monai_ext.inferers.layers import Layers
 from monai_ext.inferers.upscaler import Upscaler
+from monai_ext.metrics.conformal import read_calibration
 
 __all__ = ["Choices", "UpscaleError", "add_arguments", "plan_outputs", "run", "upscale", "upscale_file"]
 
@@ -53,107 +43,6 @@ class UpscaleError(ValueError):
 
 class _StoppedError(Exception):
     """An image was left unfinished because the run was broken off."""
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What is asked of one file, see the command's options.
-
-    Attributes:
-        limits: pixel values of black and white, "data" or None, see `Upscaler.coding`.
-        bands: numbers of the bands to take, from 1; None: all.
-        cog: write Cloud-Optimised GeoTIFFs.
-        resume: leave finished images as they are, and go on with strips of unfinished ones.
-        identity: names the network in fingerprints.
-    """
-
-    limits: tuple[float, float] | Literal["data"] | None = None
-    bands: tuple[int, ...] | None = None
-    cog: bool = False
-    resume: bool = False
-    identity: str = ""
-
-
-def upscale_file(
-    source: str | Path,
-    target: str | Path,
-    *,
-    upscaler: Upscaler,
-    choices: Choices | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> bool:
-    """Enlarge the image `source` into `target`; False if it was there already (`choices.resume`).
-
-    What lies at `target` is replaced only by a finished image. Finished strips wait in `.NAME.partial` beside it: a run
-    that is broken off, by a kill or a full disk, leaves them for the next one.
-
-    Args:
-        progress: called with (strips done, strips in all).
-
-    Raises:
-        ImageFileError: the source cannot be read, or the target not be written.
-        ValueError: network, image and choices do not go together; target and source are the same file.
-        OSError: no room on the disk.
-    """
-    source, target, choices = Path(source), Path(target), choices or Choices()
-    if target.exists() and source.exists() and target.samefile(source):
-        raise ValueError(f"output {target} is its own input: choose another name or folder.")
-    raster = open_raster(source, bands=choices.bands)
-    try:
-        info, scale = raster.info, upscaler.scale
-        check_output(target, info, scale=scale, cog=choices.cog)
-        fingerprint = _fingerprint(source, upscaler, choices)
-        if choices.resume and target.is_file() and written_by(target) == fingerprint:
-            return False
-        coding = upscaler.coding(raster, choices.limits)
-        count = upscaler.strip_count(raster)
-        shape = {"planes": info.planes, "width": scale * info.size[1], "dtype": info.dtype}
-        with PartialRows(target, **shape, fingerprint=fingerprint, resume=choices.resume) as partial:
-            left = scale * info.size[0] - partial.rows
-            _check_room(target, left * shape["planes"] * shape["width"] * info.dtype.itemsize)
-            if progress is not None:
-                progress(partial.strips, count)
-            try:
-                for strip in upscaler.strips(raster, coding, first=partial.strips):
-                    partial.append(strip, last=partial.strips == count - 1)
-                    if progress is not None:
-                        progress(partial.strips, count)
-            except ValueError:
-                partial.discard()  # going on would fail again
-                raise
-            with atomic_path(target) as temporary:
-                write_raster(
-                    temporary, target, partial.path, info, scale=scale, fingerprint=fingerprint, cog=choices.cog
-                )
-            partial.discard()
-    finally:
-        raster.close()
-    if info.geo is not None and info.geo.crs and target.suffix.lower() not in (".tif", ".tiff"):
-        _logger.warning(f"{target}: the georeference of {source} is lost, only .tif keeps it.")
-    return True
-
-
-def _fingerprint(source: Path, upscaler: Upscaler, choices: Choices) -> str:
-    """Names the work: the same for the same file, network and choices."""
-    status, inferer = source.stat(), upscaler.inferer
-    work = {
-        "version": __version__,
-        "source": [source.name, status.st_size, status.st_mtime_ns],
-        "network": choices.identity,
-        "windows": [inferer.tile, inferer.overlap, inferer.mode],
-        "precision": upscaler.precision,
-        "choices": [choices.limits, choices.bands, choices.cog],
-    }
-    return hashlib.sha256(json.dumps(work).encode()).hexdigest()[:32]
-
-
-def _check_room(target: Path, needed: int) -> None:
-    free = shutil.disk_usage(target.parent).free
-    if needed > free:
-        raise OSError(
-            f"{target} needs {needed / 1e9:.1f} GB for its rows before compression, but {target.parent} has only "
-            f"{free / 1e9:.1f} GB left: make room or choose another folder."
-        )
 
 
 def plan_outputs(inputs: Sequence[str | Path], output: str | Path) -> list[tuple[Path, Path]]:
@@ -272,29 +161,6 @@ def upscale(
     return written
 
 
-def devices(text: str) -> list[torch.device]:
-    """The devices that `text` names: "auto", "all" (CUDA devices), or a list such as "cuda:0,cuda:1".
-
-    Raises:
-        ValueError: one does not exist.
-    """
-    count = torch.cuda.device_count()
-    if text in ("auto", "all"):
-        names = [f"cuda:{number}" for number in range(count if text == "all" else min(count, 1))] or ["cpu"]
-    else:
-        names = text.split(",")
-    found = []
-    for name in names:
-        try:
-            device = torch.device(name)
-        except RuntimeError as error:
-            raise ValueError(f"device '{name}' is unknown: choose cpu, cuda, cuda:0,cuda:1, all or auto.") from error
-        if device.type == "cuda" and (device.index or 0) >= count:
-            raise ValueError(f"device '{name}' is not here: there are {count} CUDA devices.")
-        found.append(device)
-    return found
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m monai_ext upscale`."""
     parser.add_argument("input", nargs="+", type=Path, help="images, or folders of images (with subfolders)")
@@ -303,27 +169,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, help="weights to use (default: models/model.pt of the bundle)")
     parser.add_argument("--scale", type=int, help="refuse to work unless the network enlarges so many times")
     parser.add_argument("--tile", type=int, default=256, help="side of the windows the network sees, in pixels (256)")
-    parser.add_argument("--overlap", type=int, default=32, help="pixels that windows share, half of it per side (32)")
+    parser.add_argument(
+        "--overlap",
+        type=int,
+        help="pixels that windows share, half of it per side (what the network needs to leave no seams, from 32)",
+    )
     parser.add_argument(
         "--mode",
         choices=("halo", "feather"),
         default="halo",
         help="throw the shared pixels away (halo), or fade from one window to the next in them (feather)",
     )
-    parser.add_argument("--batch_size", type=int, default=4, help="windows per forward pass (4)")
+    parser.add_argument("--batch_size", type=int, help="windows per forward pass (4; 1 for layers)")
     parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="number format (auto)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, a list such as cuda:0,cuda:1, all, or auto")
     parser.add_argument("--jobs", type=int, default=1, help="images at a time on each device (1)")
-    parser.add_argument("--bands", type=_numbers, metavar="N,N", help="bands to enlarge, numbered from 1 (all)")
-    parser.add_argument(
-        "--range",
-        nargs="+",
-        metavar="V",
-        help="pixel values of black and white, or 'data' for each file's own lowest and highest "
-        "(default: 0 and the highest value of 8 and 16 bits, 0 and 1 for floats)",
-    )
+    add_pixels(parser)
     parser.add_argument("--cog", action="store_true", help="write Cloud-Optimised GeoTIFFs, with overviews")
     parser.add_argument("--resume", action="store_true", help="skip finished images, go on with unfinished ones")
+    layers = parser.add_argument_group(
+        "layers",
+        "of networks that know several answers, such as that of bundles/bayesian_srgan_aerial: named bands of a TIFF, "
+        "or files in a folder for other kinds of pictures",
+    )
+    layers.add_argument("--samples", type=int, default=0, metavar="N", help="images that could be the original (0)")
+    layers.add_argument(
+        "--bounds",
+        action="store_true",
+        help="lower and upper bound of each value, by the calibration beside the weights",
+    )
+    layers.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="standard deviations: aleatoric, ambiguity, epistemic, and total of all three; all bands become floats",
+    )
+    add_draws(layers)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -331,7 +211,7 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     if args.jobs < 1:
         raise ValueError(f"--jobs is {args.jobs}: choose at least 1.")
-    limits = _limits(args.range)
+    limits = pixel_limits(args.range)
     pairs = plan_outputs(args.input, args.output)
     places = devices(args.device)
     network, identity = load_bundle_network(args.bundle, args.weights)
@@ -342,6 +222,8 @@ def run(args: argparse.Namespace) -> int:
             f"the network of {args.bundle} enlarges {scale} times, not {args.scale}: leave --scale out, or choose "
             "another bundle."
         )
+    if isinstance(upscalers[0], LayeredUpscaler):
+        _check_folders(pairs)
     choices = Choices(limits=limits, bands=args.bands, cog=args.cog, resume=args.resume, identity=identity)
     written = upscale(pairs, upscalers=upscalers, choices=choices)
     skipped = len(pairs) - len(written)
@@ -350,35 +232,41 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_folders(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Layers of pictures go to folders: "a.png" and "a.jpg" to the same one."""
+    taken: dict[Path, Path] = {}
+    for source, target in pairs:
+        if target.suffix.lower() not in (".tif", ".tiff"):
+            other = taken.setdefault(target.with_suffix("").resolve(), source)
+            if other is not source:
+                folder = target.with_suffix("")
+                raise ValueError(f"layers of {other} and {source} would both be written to {folder}: do them apart.")
+
+
 def _upscalers(network: nn.Module, places: Sequence[torch.device], args: argparse.Namespace) -> list[Upscaler]:
     """`args.jobs` for each device, all of one device with the same copy of the network."""
+    layers = _layers(args)
+    windows = {"tile": args.tile, "overlap": args.overlap, "mode": args.mode}
     made = []
     for number, place in enumerate(places):
         own = network if number == 0 else load_bundle_network(args.bundle, args.weights)[0]
-        upscaler = Upscaler(
-            own,
-            tile=args.tile,
-            overlap=args.overlap,
-            mode=args.mode,
-            batch_size=args.batch_size,
-            precision=args.precision,
-            device=place,
-        )
-        made += [upscaler] * args.jobs
+        if layers is None:
+            upscaler = Upscaler(own, **windows, batch_size=args.batch_size or 4, precision=args.precision, device=place)
+            made += [upscaler] * args.jobs
+        else:  # draws of the weights need a copy for each thread
+            copies = [own, *(copy.deepcopy(own) for _ in range(args.jobs - 1))]
+            windows |= {"batch_size": args.batch_size or 1, "device": place}
+            for each in copies:
+                made.append(LayeredUpscaler(each, layers, **windows))
+                windows["overlap"] = made[0].inferer.overlap  # all networks are alike: one is asked
     return made
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
-
-
-def _limits(values: Sequence[str] | None) -> tuple[float, float] | Literal["data"] | None:
-    if values is None:
+def _layers(args: argparse.Namespace) -> Layers | None:
+    """The layers that are asked for beside the mean; None for none."""
+    if not (args.samples or args.bounds or args.uncertainty):
         return None
-    if list(values) == ["data"]:
-        return "data"
-    try:
-        low, high = map(float, values)
-    except ValueError:
-        raise ValueError(f"--range {' '.join(values)}: give two numbers, or 'data'.") from None
-    return low, high
+    if args.precision == "bf16":
+        raise ValueError("--precision bf16: samples, bounds and uncertainty are computed in float32, leave it out.")
+    bounds = read_calibration(calibration_file(args.bundle, args.weights)) if args.bounds else None
+    return Layers(samples=args.samples, bounds=bounds, uncertainty=args.uncertainty, **draws(args, bounds))

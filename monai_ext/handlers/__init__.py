@@ -1,4 +1,7 @@
 from monai_ext.handlers.adversarial_health import AdversarialAlarm, NonFiniteTermGuard, TermCurves
+from monai_ext.handlers.bayesian_health import LatentAlarm, SampleScores
+from monai_ext.handlers.bayesian_pictures import SamplePictures
+from monai_ext.handlers.bayesian_table import SampleTable
 from monai_ext.handlers.checkpoints import (
     BestCheckpoint,
     FinalCheckpoint,
@@ -19,6 +22,7 @@ from monai_ext.handlers.stages import StageCheckpoints, StagedLearningRate
 from monai_ext.handlers.super_resolution import MeanSuperResolutionScores, SuperResolutionTable
 from monai_ext.handlers.tensorboard import MainProcessWriter
 from monai_ext.handlers.triplets import TripletPictures
+from monai_ext.handlers.uncertainty import UncertaintyReport
 from monai_ext.handlers.weights import load_weights
 
 __all__ = [
@@ -32,6 +36,7 @@ __all__ = [
     "EpochTable",
     "FinalCheckpoint",
     "HeadHealthMonitor",
+    "LatentAlarm",
     "MainProcessWriter",
     "MeanRaterScores",
     "MeanSegmentationScores",
@@ -45,6 +50,9 @@ __all__ = [
     "RaterReport",
     "ResumeHandler",
     "RunRecord",
+    "SamplePictures",
+    "SampleScores",
+    "SampleTable",
     "SamplesAlikeAlarm",
     "SegmentationPictures",
     "StageCheckpoints",
@@ -53,6 +61,7 @@ __all__ = [
     "TermCurves",
     "TrainingProgress",
     "TripletPictures",
+    "UncertaintyReport",
     "load_checkpoint",
     "load_weights",
 ]

@@ -6,6 +6,9 @@ import logging
 import math
 import pickle
 import random
+import struct
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,30 +18,52 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from monai_ext.errors import NonFiniteLossError
-from monai_ext.files import atomic_path
+from monai_ext.errors import NonFiniteLossError, one_line
+from monai_ext.files import WriteError, atomic_path, remove_leftovers
+from monai_ext.locks import FolderLock
 from monai_ext.ranks import is_main_process
 from monai_ext.settings import as_bool
 
 __all__ = ["BestCheckpoint", "FinalCheckpoint", "NonFiniteLossGuard", "ResumeHandler", "load_checkpoint"]
 
+# What torch.load lets out on damaged and hostile files.
+DAMAGES = (
+    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, OSError, RuntimeError,
+    ValueError, TypeError, AttributeError, AssertionError, ArithmeticError, ImportError, MemoryError,
+)  # fmt: skip
+STATE_KEYS = frozenset({"objects", "epoch", "iteration", "best_metric", "best_metric_epoch", "random"})
+
 _logger = logging.getLogger(__name__)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What `torch.save` wrote to `path`, on the CPU, read with `weights_only=True`.
+    """What `torch.save` wrote to `path`, on the CPU, read with `weights_only=True` and compared with its check sums.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or holds more than tensors and plain values.
+        ValueError: the file is damaged, or holds more than tensors and plain values.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at '{path}': train first, or name another with --ckpt_path.")
     try:
+        _check_sums(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError) as error:
-        raise ValueError(f"checkpoint '{path}' is damaged and cannot be read ({error}).") from error
+    except DAMAGES as error:
+        raise ValueError(f"checkpoint '{path}' is damaged and cannot be read ({one_line(error)}).") from error
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the records with their check sums, which torch.load passes over."""
+    if not zipfile.is_zipfile(path):
+        return  # PyTorch's older format has none
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+        packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
+        if packed or sum(record.file_size for record in records) > path.stat().st_size:
+            raise zipfile.BadZipFile("it would unpack to more than it is, which torch.save does not write")
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"the check sum of {damaged} is wrong")
 
 
 class NonFiniteLossGuard:
@@ -123,6 +148,10 @@ class ResumeHandler:
     evaluator's best metric. Together with a loader that draws by (seed, epoch), as `LeanTrainer` tells it, a run that
     was killed at any moment ends with the weights of an uninterrupted one. List it after `ValidationHandler`.
 
+    Until the run is complete the checkpoint before the last one is kept as `<name>.previous.pt`: should the last one be
+    damaged, the run goes on from that, and says so. The folder of `path` is locked while the run works in it, see
+    `FolderLock`, and what a killed run left half-written there is removed.
+
     Args:
         path: the checkpoint, e.g. `<output_dir>/last.pt`; replaced at once or not at all.
         objects: name -> anything with `state_dict` and `load_state_dict`.
@@ -131,8 +160,11 @@ class ResumeHandler:
         interval: epochs between two saves; the last epoch is always saved.
 
     Raises:
+        FolderBusyError: (when the run starts) another run works in the folder of `path`.
         FileExistsError: (when the run starts) `path` exists and `resume` is False.
-        ValueError: (when the run starts) the checkpoint is damaged or belongs to other objects.
+        ValueError: (when the run starts) the checkpoint and the one before it are damaged, or it belongs to other
+            objects.
+        WriteError: (in the run) there is no room for a checkpoint; those before it stay.
     """
 
     def __init__(
@@ -145,63 +177,113 @@ class ResumeHandler:
         interval: int = 1,
     ):
         self.path = Path(path)
+        self.previous = self.path.with_name(f"{self.path.stem}.previous{self.path.suffix}")
         self.objects = dict(objects)
         self.evaluator = evaluator
         self.resume = as_bool(resume, "resume")
         self.interval = interval
+        self._lock = FolderLock(self.path.parent)
+        self._last_is_whole = True
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
 
     def _start(self, engine: Engine) -> None:
-        if not self.path.exists():
+        if is_main_process():
+            self._lock.acquire()
+            if not engine.has_event_handler(self._end):  # now, so that they come after everyone else's
+                engine.add_event_handler(Events.COMPLETED, self._end)
+                engine.add_event_handler(Events.EXCEPTION_RAISED, self._abandon)
+            remove_leftovers(self.path.parent)
+        if not (self.path.exists() or self.previous.exists()):
             return
         if not self.resume:
+            self._lock.release()
             raise FileExistsError(
                 f"'{self.path.parent}' already holds a run: continue it with --resume true, or choose another "
                 "--output_dir."
             )
-        state = load_checkpoint(self.path)
-        if set(state.get("objects", ())) != set(self.objects):
+        self._restore(self._read(), engine)
+        _logger.info(f"resumed from '{self.path}' after epoch {engine.state.epoch} of {engine.state.max_epochs}")
+
+    def _read(self) -> Mapping[str, Any]:
+        """The last checkpoint, or the one before it if that is damaged."""
+        try:
+            return _load_state(self.path)
+        except (ValueError, FileNotFoundError) as error:
+            problem = str(error)
+        if not self.previous.is_file():
+            raise ValueError(f"{problem} There is none before it: remove it to begin anew.")
+        try:
+            state = _load_state(self.previous)
+        except ValueError as error:
+            raise ValueError(f"{problem} So is the one before it: {error} Remove both to begin anew.") from None
+        self._last_is_whole = False
+        _logger.warning(f"{problem} The run goes on from the one before it, '{self.previous}'.")
+        return state
+
+    def _restore(self, state: Mapping[str, Any], engine: Engine) -> None:
+        if set(state["objects"]) != set(self.objects):
             raise ValueError(
-                f"checkpoint '{self.path}' holds {sorted(state.get('objects', ()))}, this run has "
-                f"{sorted(self.objects)}: it comes from another configuration."
+                f"checkpoint '{self.path}' holds {sorted(state['objects'])}, this run has {sorted(self.objects)}: it "
+                "comes from another configuration."
             )
         try:
             for name, part in self.objects.items():
                 part.load_state_dict(state["objects"][name])
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise ValueError(f"checkpoint '{self.path}' does not fit this configuration: {error}") from error
+            _set_random_state(state["random"])
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+            raise ValueError(f"checkpoint '{self.path}' does not fit this configuration: {one_line(error)}.") from error
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
         if self.evaluator is not None:
             self.evaluator.state.best_metric = state["best_metric"]
             self.evaluator.state.best_metric_epoch = state["best_metric_epoch"]
-        _set_random_state(state["random"])
-        _logger.info(f"resumed from '{self.path}' after epoch {engine.state.epoch} of {engine.state.max_epochs}")
+
+    def _end(self, engine: Engine) -> None:
+        if engine.state.epoch == engine.state.max_epochs:
+            self.previous.unlink(missing_ok=True)
+        self._lock.release()
+
+    def _abandon(self, engine: Engine, error: BaseException) -> None:
+        self._lock.release()
+        raise error
 
     def _epoch_completed(self, engine: Engine) -> None:
         if engine.state.epoch % self.interval and engine.state.epoch != engine.state.max_epochs:
             return
         evaluator_state = self.evaluator.state if self.evaluator is not None else None
-        _save(
-            {
-                "objects": {name: part.state_dict() for name, part in self.objects.items()},
-                "epoch": engine.state.epoch,
-                "iteration": engine.state.iteration,
-                "best_metric": getattr(evaluator_state, "best_metric", -1),
-                "best_metric_epoch": getattr(evaluator_state, "best_metric_epoch", -1),
-                "random": _random_state(),
-            },
-            self.path,
-        )
+        state = {
+            "objects": {name: part.state_dict() for name, part in self.objects.items()},
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "best_metric": getattr(evaluator_state, "best_metric", -1),
+            "best_metric_epoch": getattr(evaluator_state, "best_metric_epoch", -1),
+            "random": _random_state(),
+        }
+        _save(state, self.path, previous=self.previous if self._last_is_whole else None)
+        self._last_is_whole = True
 
 
-def _save(state: Mapping[str, Any], path: Path) -> None:
+def _load_state(path: Path) -> Mapping[str, Any]:
+    state = load_checkpoint(path)
+    whole = isinstance(state, Mapping) and state.keys() >= STATE_KEYS and isinstance(state["objects"], Mapping)
+    if not whole or not all(type(state[name]) is int for name in ("epoch", "iteration")):
+        raise ValueError(f"checkpoint '{path}' is damaged: it is not the state of a run.")
+    return state
+
+
+def _save(state: Mapping[str, Any], path: Path, *, previous: Path | None = None) -> None:
     if not is_main_process():
         return
-    with atomic_path(path) as temporary:
-        torch.save(dict(state), temporary)
+    with atomic_path(path, previous=previous) as temporary:
+        try:
+            torch.save(dict(state), temporary)
+        except RuntimeError as error:  # in this way torch's writer tells of a full disk
+            raise WriteError(
+                f"checkpoint '{path}' cannot be written ({one_line(error)}): make room on the disk, then continue with "
+                "--resume true; the checkpoints before it are intact."
+            ) from error
 
 
 def _random_state() -> dict[str, Any]:
@@ -212,7 +294,7 @@ def _random_state() -> dict[str, Any]:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached),
-        "python": (version, list(python_state), gauss),
+        "python": (version, torch.tensor(python_state), gauss),  # 625 numbers: one by one they are half of a save
     }
 
 
@@ -223,4 +305,4 @@ def _set_random_state(state: Mapping[str, Any]) -> None:
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     version, python_state, gauss = state["python"]
-    random.setstate((version, tuple(python_state), gauss))
+    random.setstate((version, tuple(torch.as_tensor(python_state).tolist()), gauss))

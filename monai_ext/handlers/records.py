@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import json
-import platform
 import sys
 import time
 from collections.abc import Mapping
@@ -20,11 +18,10 @@ from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
 from monai_ext.files import atomic_path, write_text
+from monai_ext.handlers import provenance
 from monai_ext.ranks import is_main_process
 
 __all__ = ["EpochTable", "RunRecord", "TrainingProgress"]
-
-PACKAGES = ("monai_ext", "monai", "torch", "pytorch-ignite", "numpy", "scikit-image", "pillow")
 
 
 class TrainingProgress:
@@ -140,7 +137,11 @@ class EpochTable:
 
 
 class RunRecord:
-    """Writes a run's settings, versions, machine, time and best metric to JSON, and to TensorBoard's HPARAMS page.
+    """Writes what repeats a run, its time and best metric to JSON; settings and result to TensorBoard's HPARAMS page.
+
+    The file holds status and result, the settings, the seed, fingerprints of the data, the command with the config
+    that it merged (for `python -m monai.bundle run`), git revision, versions and environment;
+    `python -m monai_ext reproduce` reads it.
 
     Args:
         path: the JSON file, written when the run starts and again when it ends.
@@ -162,12 +163,15 @@ class RunRecord:
         self.evaluator = evaluator
         self.summary_writer = summary_writer
         self._start = 0.0
+        self._origin: dict[str, Any] = {}
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._started)
         engine.add_event_handler(Events.COMPLETED, self._completed)
 
     def _started(self, engine: Engine) -> None:
+        if is_main_process():
+            self._origin = self._find_origin(engine)
         self._start = time.perf_counter()
         self._write({"status": "started", "epoch": engine.state.epoch})
 
@@ -189,21 +193,15 @@ class RunRecord:
     def _write(self, result: Mapping[str, Any]) -> None:
         if not is_main_process():
             return
-        record = {
-            **result,
-            "settings": self.settings,
-            "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
-            "machine": {
-                "processor": platform.machine(),
-                "threads": torch.get_num_threads(),
-                "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            },
-        }
+        record = {**result, "settings": self.settings, **self._origin}
         write_text(self.path, json.dumps(record, indent=1, default=str) + "\n")
 
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    def _find_origin(self, engine: Engine) -> dict[str, Any]:
+        return {
+            "seed": torch.initial_seed(),
+            "data": {"train": provenance.data_of(engine), "validate": provenance.data_of(self.evaluator)},
+            "versions": provenance.package_versions(),
+            "git": provenance.git_revision(),
+            "environment": provenance.environment(),
+            "origin": provenance.command(),
+        }

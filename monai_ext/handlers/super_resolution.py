@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ignite.engine import Engine, Events
 from ignite.metrics.metric import reinit__is_reduced
 from monai.handlers import IgniteMetricHandler, from_engine
-from torch import Tensor
+from torch import Tensor, nn
 
+from monai_ext.engines.precision import autocast
 from monai_ext.files import atomic_path, write_text
 from monai_ext.handlers.triplets import TripletRow, as_picture, enlarged_pixels, save_triplets
 from monai_ext.metrics.super_resolution import PSNR_CEILING, SUPER_RESOLUTION_SCORES, SuperResolutionScores
@@ -70,6 +72,8 @@ class MeanSuperResolutionScores(IgniteMetricHandler):
 class SuperResolutionTable:
     """The network beside nearest, bicubic and Lanczos interpolation on the same tiles; for an evaluator, one process.
 
+    Further networks, such as the same one after another stage of its training, have rows of their own: `others`.
+
     Files in `folder`, when the epoch ends, each at once or not at all:
 
     * `tiles.csv`: a row for each tile and method: id, place, method, then the scores;
@@ -84,6 +88,10 @@ class SuperResolutionTable:
         shown: number of tiles in the figure, at equal steps through the data set.
         bands: channels shown as red, green and blue.
         name: of the network's rows.
+        others: name -> further network on the evaluator's device, scored beside it through the same inferer.
+
+    Raises:
+        ValueError: two methods have one name.
     """
 
     def __init__(
@@ -95,10 +103,15 @@ class SuperResolutionTable:
         shown: int = 6,
         bands: Sequence[int] = (0, 1, 2),
         name: str = "network",
+        others: Mapping[str, nn.Module] | None = None,
     ):
         self.folder = Path(folder)
         self.places, self.shown, self.bands, self.name = places, shown, tuple(bands), name
-        self.metrics = {method: SuperResolutionScores(**scores) for method in (*INTERPOLATIONS, name)}
+        self.others = others or {}
+        methods = (*INTERPOLATIONS, *self.others, name)
+        if len(set(methods)) < len(methods):
+            raise ValueError(f"methods {', '.join(methods)}: each needs a name of its own.")
+        self.metrics = {method: SuperResolutionScores(**scores) for method in methods}
         self.scale = self.metrics[name].scale
         self.ids: list[str] = []
         self.rows: list[TripletRow] = []
@@ -119,6 +132,7 @@ class SuperResolutionTable:
     def _collect(self, engine: Engine) -> None:
         low_res, label, prediction = (engine.state.output[key] for key in ("image", "label", "pred"))
         versions = {method: enlarge(low_res, self.scale, method=method) for method in INTERPOLATIONS}
+        versions |= {name: self._predict(engine, network, low_res) for name, network in self.others.items()}
         versions[self.name] = prediction
         for method, images in versions.items():
             self.metrics[method](images, label, low_res=low_res)
@@ -128,6 +142,12 @@ class SuperResolutionTable:
             if name in self._wanted:
                 images = {"bicubic": versions["bicubic"][i], "prediction": prediction[i], "original": label[i]}
                 self._keep(name, low_res[i], images)
+
+    @staticmethod
+    @torch.no_grad()
+    def _predict(engine: Engine, network: nn.Module, low_res: Tensor) -> Tensor:
+        with autocast(low_res.device, getattr(engine, "dtype", None)):
+            return engine.inferer(low_res, network).float()
 
     def _keep(self, name: str, low_res: Tensor, images: Mapping[str, Tensor]) -> None:
         pictures = {title: as_picture(image, self.bands) for title, image in images.items()}

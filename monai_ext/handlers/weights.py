@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from torch import nn
 
 from monai_ext.handlers.checkpoints import load_checkpoint
 
-__all__ = ["load_weights"]
+__all__ = ["load_weights", "with_weights"]
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -27,6 +28,14 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             "tensors fit: set method, raters, in_channels and features as in its training (see the run.json beside it)."
         )
     network.load_state_dict(state)
+
+
+def with_weights(network: nn.Module, files: Mapping[str, str | Path]) -> dict[str, nn.Module]:
+    """Name -> a copy of `network` with the weights of that file, in evaluation mode; see `load_weights`."""
+    copies = {name: copy.deepcopy(network).eval() for name in files}
+    for name, path in files.items():
+        load_weights(copies[name], path)
+    return copies
 
 
 def _shapes(state: Mapping) -> dict[str, tuple]:

@@ -1,9 +1,13 @@
-from monai_ext.inferers.flip import FlipInferer
+from monai_ext.inferers.layered_upscaler import LayeredUpscaler
+from monai_ext.inferers.layers import Layers
 from monai_ext.inferers.tiled import TiledInferer
 from monai_ext.inferers.upscaler import Upscaler
+from monai_ext.inferers.views import MultiViewInferer
 
 __all__ = [
-    "FlipInferer",
+    "LayeredUpscaler",
+    "Layers",
+    "MultiViewInferer",
     "TiledInferer",
     "Upscaler",
 ]

@@ -8,7 +8,6 @@ the neighbour's answer ("feather"). The scale is read off the network's output: 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -16,64 +15,13 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
+from monai_ext.inferers.axis_windows import AxisWindows
+from monai_ext.inferers.stitching import Feather, Halo, OutputRows, Strip
+
 __all__ = ["AxisWindows", "RowReader", "Strip", "TiledInferer"]
 
 RowReader = Callable[[int, int], Tensor]
 """Rows [top, bottom) of a whole image as a float tensor (B, C, bottom - top, W)."""
-
-
-@dataclass(frozen=True)
-class AxisWindows:
-    """How one axis of an image is cut.
-
-    Window i sees the positions from `edges[i] - context` on, `size` of them, mirrored beyond the image; it answers for
-    its core, `edges[i]` to `edges[i + 1]`.
-    """
-
-    edges: tuple[int, ...]
-    context: int
-    size: int
-
-    @classmethod
-    def cut(cls, length: int, *, tile: int, overlap: int, multiple: int = 1) -> AxisWindows:
-        """The fewest windows of at most `tile` pixels, their cores as equal as whole pixels allow.
-
-        >>> AxisWindows.cut(300, tile=256, overlap=32)
-        AxisWindows(edges=(0, 150, 300), context=16, size=182)
-        """
-        count = -(-length // (tile - overlap))
-        size = -(-length // count) + overlap
-        edges = tuple(length * number // count for number in range(count + 1))
-        return cls(edges, overlap // 2, -(-size // multiple) * multiple)
-
-    @property
-    def count(self) -> int:
-        return len(self.edges) - 1
-
-    def core(self, index: int) -> int:
-        """Length of the core of window `index`."""
-        return self.edges[index + 1] - self.edges[index]
-
-    def mirrored(self, start: int, stop: int) -> Tensor:
-        """Positions `start` ... `stop - 1` of the endless axis as positions in the image: -1 is 1, -2 is 2."""
-        last = self.edges[-1] - 1
-        if last == 0:
-            return torch.zeros(stop - start, dtype=torch.long)
-        positions = torch.arange(start, stop).remainder(2 * last)
-        return torch.minimum(positions, 2 * last - positions)
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Finished rows of the output.
-
-    Attributes:
-        top: their first row in the output.
-        pixels: (B, C, rows, s*W); the memory is used again for the next strip.
-    """
-
-    top: int
-    pixels: Tensor
 
 
 class TiledInferer(Inferer):
@@ -91,8 +39,8 @@ class TiledInferer(Inferer):
         multiple: sides of windows are multiples of it, for networks that ask for that.
         device: where the network lives; None for where the image is.
         finish: applied to the outputs pixel by pixel before they are put together (halo) or when they have been
-            (feather), e.g. a rounding to uint8 that saves three quarters of the memory. Takes (N, C, h, w); may change
-            C and dtype.
+            (feather), e.g. a rounding to uint8 that saves three quarters of the memory. Takes (B, C, h, w) of any size,
+            a few rows at a time; may change C and dtype.
 
     Raises:
         ValueError: the numbers do not fit together.
@@ -149,12 +97,10 @@ class TiledInferer(Inferer):
             raise ValueError(f"inputs has shape {tuple(image.shape)}: expected a batch of images (B, C, H, W).")
         readers = [_rows_of(each) for each in (image, *others)]
         size = image.shape[-2:]
-        memory = _Memory(size, device=image.device, whole=True)
-        for strip in self._strips(memory, readers, size, network, args, kwargs):
-            if self.mode == "feather":
-                scale = strip.pixels.shape[-1] // size[1]
-                memory.rows(strip.top, strip.top + strip.pixels.shape[-2], strip.pixels, scale).copy_(strip.pixels)
-        return memory.pixels
+        output = OutputRows(size, finish=self.finish, device=image.device, whole=True)
+        for _ in self._strips(output, readers, size, network, args, kwargs):
+            pass
+        return output.pixels
 
     def strip_edges(self, height: int) -> list[int]:
         """Rows of the input at which the strips of an image begin and end: n + 1 of n strips."""
@@ -183,12 +129,12 @@ class TiledInferer(Inferer):
         Raises:
             ValueError: a reader gives rows of another size, or the output is no whole multiple of the window.
         """
-        memory = _Memory(size, device=self.device, whole=False)
-        yield from self._strips(memory, [read, *aligned], size, network, args, kwargs, first=first)
+        output = OutputRows(size, finish=self.finish, device=self.device, whole=False)
+        yield from self._strips(output, [read, *aligned], size, network, args, kwargs, first=first)
 
     def _strips(
         self,
-        memory: _Memory,
+        output: OutputRows,
         readers: Sequence[RowReader],
         size: Sequence[int],
         network: Callable[..., Tensor],
@@ -199,7 +145,7 @@ class TiledInferer(Inferer):
     ) -> Iterator[Strip]:
         rows, columns = (self._cut(length) for length in size)
         halo = self.mode == "halo"
-        merge = _Halo(rows, columns, self.finish, memory) if halo else _Feather(rows, columns, self.finish)
+        merge = (Halo if halo else Feather)(rows, columns, output)
         sweep = _Sweep(self, readers, rows, columns)
         # The first rows of a feathered strip hold what the strip above said of them.
         for row in range(first if halo else max(first - 1, 0), rows.count):
@@ -272,7 +218,11 @@ class _Sweep:
         if self._padded[number] is None:
             self._padded[number] = strip.new_empty((*strip.shape[:-1], len(self._mirrored)))
             self._mirrored = self._mirrored.to(strip.device)
-        torch.index_select(strip, -1, self._mirrored, out=self._padded[number])
+        left, right = self.columns.context, self.columns.context + strip.shape[-1]
+        padded = self._padded[number]
+        padded[..., left:right] = strip
+        padded[..., :left] = strip.index_select(-1, self._mirrored[:left])
+        padded[..., right:] = strip.index_select(-1, self._mirrored[right:])
 
     def _check_scale(self, windows: Tensor, outputs: Tensor) -> None:
         height, width = windows.shape[-2:]
@@ -286,102 +236,3 @@ class _Sweep:
                 f"the network answers windows of shape {tuple(windows.shape)} with {what}: expected one tensor "
                 "(B, C, s*h, s*w) with a whole s >= 1."
             )
-
-
-class _Memory:
-    """Where finished rows go: memory for one strip that is used again for the next, or for the whole image.
-
-    Args:
-        size: (H, W) of the image before it is enlarged.
-        device: where the memory is; None: where the pixels come from.
-    """
-
-    def __init__(self, size: Sequence[int], *, device: torch.device | None, whole: bool):
-        self.size, self.device, self.whole = size, device, whole
-        self.pixels: Tensor | None = None
-
-    def rows(self, top: int, bottom: int, like: Tensor, scale: int) -> Tensor:
-        """(B, C, bottom - top, scale * W); B, C and type as those of `like` (..., B, C, any, any)."""
-        height = scale * self.size[0] if self.whole else bottom - top
-        if self.pixels is None or self.pixels.shape[-2] < height:
-            shape = (*like.shape[-4:-2], height, scale * self.size[1])
-            self.pixels = torch.empty(shape, dtype=like.dtype, device=self.device or like.device)
-        return self.pixels[..., top:bottom, :] if self.whole else self.pixels[..., :height, :]
-
-
-class _Halo:
-    """The cores side by side; a strip is the cores of one row of windows."""
-
-    def __init__(
-        self, rows: AxisWindows, columns: AxisWindows, finish: Callable[[Tensor], Tensor] | None, memory: _Memory
-    ):
-        self.rows, self.columns, self.finish, self.memory = rows, columns, finish, memory
-        self._widest = max(columns.core(index) for index in range(columns.count))
-        self._strip: Tensor | None = None
-
-    def place(self, outputs: Tensor, row: int, column: int, scale: int) -> None:
-        top, left = scale * self.rows.context, scale * self.columns.context
-        cores = outputs[..., top : top + scale * self.rows.core(row), left : left + scale * self._widest].detach()
-        if self.finish is not None:
-            cores = self.finish(cores.flatten(0, 1)).unflatten(0, cores.shape[:2])
-        if column == 0:
-            self._strip = self.memory.rows(scale * self.rows.edges[row], scale * self.rows.edges[row + 1], cores, scale)
-        for number, core in enumerate(cores, column):
-            left, right = scale * self.columns.edges[number], scale * self.columns.edges[number + 1]
-            self._strip[..., left:right] = core[..., : right - left]
-
-    def take(self, row: int, scale: int) -> Strip:
-        return Strip(scale * self.rows.edges[row], self._strip)
-
-
-class _Feather:
-    """Weighted sums of the windows; a strip ends where the fade into the next row of windows begins."""
-
-    def __init__(self, rows: AxisWindows, columns: AxisWindows, finish: Callable[[Tensor], Tensor] | None):
-        self.rows, self.columns, self.finish = rows, columns, finish
-        self._canvas: Tensor | None = None  # (B, C, s * size, s * W), from one context above the core
-        self._tail: Tensor | None = None  # the rows of the canvas that the next row of windows has a say in
-        self._weights: dict[tuple[int, bool, bool], Tensor] = {}
-
-    def place(self, outputs: Tensor, row: int, column: int, scale: int) -> None:
-        width, context, size = self.columns.edges[-1], self.columns.context, self.columns.size
-        if self._canvas is None:
-            shape = (*outputs.shape[1:4], scale * width)
-            self._canvas = torch.zeros(shape, device=outputs.device)
-            self._tail = torch.zeros((*shape[:2], 2 * scale * context, shape[3]), device=outputs.device)
-        if column == 0:
-            self._canvas.zero_()
-            self._canvas[..., : self._tail.shape[-2], :] = self._tail
-        vertical = self._fade(self.rows, row, scale)[:, None]
-        for number, window in enumerate(outputs, column):
-            start = self.columns.edges[number] - context
-            left, right = max(start, 0), min(start + size, width)
-            inside = slice(scale * (left - start), scale * (right - start))
-            weights = vertical * self._fade(self.columns, number, scale)[inside]
-            self._canvas[..., scale * left : scale * right].addcmul_(window[..., inside].detach().float(), weights)
-
-    def take(self, row: int, scale: int) -> Strip:
-        context, core = scale * self.rows.context, scale * self.rows.core(row)
-        first, last = row == 0, row == self.rows.count - 1
-        strip = self._canvas[..., context if first else 0 : core + context if last else core, :]
-        if not last:
-            self._tail.copy_(self._canvas[..., core : core + 2 * context, :])
-        if self.finish is not None:
-            strip = self.finish(strip)
-        return Strip(scale * self.rows.edges[row] - (0 if first else context), strip)
-
-    def _fade(self, axis: AxisWindows, index: int, scale: int) -> Tensor:
-        """Weights (s * size,) along one axis: a rise and a fall of 2 contexts about the edges to a neighbour (Hann)."""
-        first, last, core = index == 0, index == axis.count - 1, scale * axis.core(index)
-        key = (axis.size * scale, core, first, last)
-        if key not in self._weights:
-            ramp = 2 * scale * axis.context
-            rise = torch.sin(torch.pi / 2 * (torch.arange(ramp) + 0.5) / max(ramp, 1)).square()
-            weights = torch.ones(scale * axis.size)
-            if not first:
-                weights[:ramp] = rise
-            if not last:
-                weights[core : core + ramp] *= 1 - rise
-                weights[core + ramp :] = 0
-            self._weights[key] = weights.to(self._canvas.device)
-        return self._weights[key]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from monai_ext.data.raster_info import Raster
+from monai_ext.data.raster_info import Raster, RasterInfo
 from monai_ext.engines.precision import autocast, autocast_dtype
+from monai_ext.inferers.context import needed_context
 from monai_ext.inferers.pixel_coding import BandNetwork, PixelCoding, default_range
-from monai_ext.inferers.tiled import TiledInferer
+from monai_ext.inferers.tiled import RowReader, TiledInferer
 
-__all__ = ["Upscaler", "value_range"]
+__all__ = ["OutputFile", "Upscaler", "value_range"]
 
 _logger = logging.getLogger(__name__)
 
@@ -23,12 +26,38 @@ SCANNED_ROWS = 512
 DARK = 0.25  # of the range of a 16-bit type: images that stay below were stored with fewer bits
 
 
+@dataclass(frozen=True)
+class OutputFile:
+    """One of the files that an enlarged raster is written to.
+
+    Attributes:
+        path: its final name.
+        info: what it holds: bands, type and tags, at the size before enlargement.
+        planes: which planes of a strip, in the order of its bands; None: all.
+    """
+
+    path: Path
+    info: RasterInfo
+    planes: tuple[int, ...] | None = None
+
+    def pixels(self, strip: np.ndarray) -> np.ndarray:
+        """What goes into this file of a strip (planes, rows, s*W): in its own type, rounded where that is whole."""
+        chosen = strip if self.planes is None else strip[list(self.planes)]
+        if chosen.dtype == self.info.dtype:
+            return chosen
+        if self.info.dtype.kind in "iu":
+            limits = np.iinfo(self.info.dtype)
+            chosen = np.rint(chosen).clip(limits.min, limits.max)
+        return chosen.astype(self.info.dtype)
+
+
 class Upscaler:
     """A network with all that is needed to enlarge rasters with it.
 
     Args:
         network: (B, C, h, w) -> (B, C, s*h, s*w), values in [0, 1] on both sides; moved to `device`, in eval mode.
-        tile, overlap, mode, batch_size: see `TiledInferer`.
+        tile, overlap, mode, batch_size: see `TiledInferer`. Without an overlap the network is asked how much context it
+            needs, see `needed_context`: 32 pixels or more, as far as the tile has room for them.
         precision: "fp32", "bf16", or "auto": bfloat16 where the hardware is fast at it and the pixels have 8 bits
             (bfloat16 steps by 1/256 just below 1, too coarse for more).
         device: where to compute.
@@ -46,7 +75,7 @@ class Upscaler:
         network: nn.Module,
         *,
         tile: int = 256,
-        overlap: int = 32,
+        overlap: int | None = None,
         mode: Literal["halo", "feather"] = "halo",
         batch_size: int = 4,
         precision: str = "auto",
@@ -56,9 +85,13 @@ class Upscaler:
         self.precision = precision
         autocast_dtype(self.device, precision)  # refuses an unknown word now, not at the first file
         self.network = network.to(self.device, memory_format=torch.channels_last).eval()
-        self.inferer = TiledInferer(tile, overlap, mode=mode, batch_size=batch_size, device=self.device)
+        self.inferer = TiledInferer(tile, overlap or 0, mode=mode, batch_size=batch_size, device=self.device)
         self.channels = _channels(network)
         self.scale = self._probe(tile)
+        if overlap is None:
+            context = needed_context(self.network, channels=self.channels, device=self.device)
+            room = tile // (3 if mode == "feather" else 2)
+            self.inferer.overlap = min(2 * context, room // 2 * 2)
 
     def coding(self, raster: Raster, limits: tuple[float, float] | Literal["data"] | None = None) -> PixelCoding:
         """How the pixels of `raster` are handed to the network, see `PixelCoding`.
@@ -100,9 +133,19 @@ class Upscaler:
             f"--range {low:g} {high:g}, or --range data for each file's own lowest and highest."
         )
 
-    def strip_count(self, raster: Raster) -> int:
-        """Number of strips that `strips` yields."""
-        return len(self.inferer.strip_edges(raster.info.size[0])) - 1
+    @property
+    def settings(self) -> dict[str, object]:
+        """What the pixels depend on besides network and image, for fingerprints."""
+        windows = [self.inferer.tile, self.inferer.overlap, self.inferer.mode]
+        return {"windows": windows, "precision": self.precision}
+
+    def outputs(self, target: Path, info: RasterInfo) -> list[OutputFile]:
+        """The files that an enlarged raster `info` becomes, when `target` is asked for."""
+        return [OutputFile(target, info)]
+
+    def strip_edges(self, raster: Raster) -> list[int]:
+        """Rows of the raster at which the strips that `strips` yields begin and end: n + 1 of n strips."""
+        return self.inferer.strip_edges(raster.info.size[0])
 
     def strips(self, raster: Raster, coding: PixelCoding, *, first: int = 0) -> Iterator[np.ndarray]:
         """The enlarged raster from top to bottom: (planes, rows, s*W) of its own type, memory that is used again.
@@ -118,26 +161,36 @@ class Upscaler:
             mode=self.inferer.mode,
             batch_size=self.inferer.batch_size,
             device=self.device,
-            finish=coding.encode,
+            finish=self._finish(coding),
         )
         brightest = torch.zeros(())
+        deep = coding.dtype == np.uint16 and coding.high == np.iinfo(np.uint16).max
 
         def read(top: int, bottom: int) -> Tensor:
             above, below = (min(wide, top), min(wide, height - bottom))
             planes = raster.rows(top - above, bottom + below)
             channels = coding.decode(planes, top=above, rows=bottom - top)
-            torch.maximum(brightest, channels[:, : coding.bands].amax(), out=brightest)
+            if deep:
+                torch.maximum(brightest, channels[:, : coding.bands].amax(), out=brightest)
             return channels
 
-        forward = self._forward(coding)
-        for strip in inferer.strips(read, (height, width), forward, first=first):
+        forward, maps = self._forward(coding), self._maps(width)
+        for strip in inferer.strips(read, (height, width), forward, aligned=maps, first=first):
             yield strip.pixels[0].cpu().numpy()
-        if coding.dtype == np.uint16 and coding.high == np.iinfo(np.uint16).max and brightest < DARK:
+        if deep and brightest < DARK:
             used = round(float(brightest) * coding.high)
             _logger.warning(
                 f"{raster.info.path}: no pixel is above {used} of 65535, so the network saw a dark image; "
                 f"--range 0 {used} shows it the full contrast."
             )
+
+    def _finish(self, coding: PixelCoding) -> Callable[[Tensor], Tensor]:
+        """Channels of the network's answer -> planes of a strip."""
+        return coding.encode
+
+    def _maps(self, width: int) -> Sequence[RowReader]:
+        """Further maps that the network is shown, of an image `width` pixels wide."""
+        return ()
 
     def _fit(self, coding: PixelCoding) -> BandNetwork:
         return BandNetwork(self.network, coding, channels=self.channels, scale=self.scale)
@@ -146,14 +199,14 @@ class Upscaler:
         """Rows to read beyond the context, so that fills of missing pixels do not depend on where a strip ends."""
         return 2 * self.inferer.overlap if coding.validity else 0
 
-    def _forward(self, coding: PixelCoding) -> Callable[[Tensor], Tensor]:
+    def _forward(self, coding: PixelCoding) -> Callable[..., Tensor]:
         network = self._fit(coding)
         exact = self.precision == "auto" and coding.dtype != np.uint8
         dtype = None if exact else autocast_dtype(self.device, self.precision)
 
-        def forward(windows: Tensor) -> Tensor:
+        def forward(windows: Tensor, *maps: Tensor) -> Tensor:
             with autocast(self.device, dtype):
-                return network(windows)
+                return network(windows, *maps)
 
         return forward
 

@@ -1,8 +1,11 @@
 from monai_ext.losses.adversarial import LogisticAdversarialLoss, R1Penalty, squared_gradient_norm
 from monai_ext.losses.consistency import ConsistencyLoss
 from monai_ext.losses.elbo import ELBOLoss, ELBOTerms, latent_kl, samples_alike
+from monai_ext.losses.energy import energy_score, patch_distance
+from monai_ext.losses.heteroscedastic import negative_log_likelihood
 from monai_ext.losses.perceptual import ContentLoss, PerceptualDistance, content_distance, unit_feature_distance
 from monai_ext.losses.raters import ConsensusLoss, PerRaterLoss, majority_label, soft_label
+from monai_ext.losses.super_resolution_elbo import SuperResolutionELBO, SuperResolutionTerms
 
 __all__ = [
     "ConsensusLoss",
@@ -14,9 +17,14 @@ __all__ = [
     "PerRaterLoss",
     "PerceptualDistance",
     "R1Penalty",
+    "SuperResolutionELBO",
+    "SuperResolutionTerms",
     "content_distance",
+    "energy_score",
     "latent_kl",
     "majority_label",
+    "negative_log_likelihood",
+    "patch_distance",
     "samples_alike",
     "soft_label",
     "squared_gradient_norm",

@@ -1,4 +1,5 @@
 from monai_ext.networks.batch_norm import folded_batch_norms, unfold_batch_norm
+from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
 from monai_ext.networks.features import MobileNetV2Features, VGG19Features
 from monai_ext.networks.holistic_net import HolisticNet
 from monai_ext.networks.mobilenet_unet import MobileNetV2UNet
@@ -13,12 +14,19 @@ from monai_ext.networks.multi_rater import (
     RaterSampler,
 )
 from monai_ext.networks.probabilistic_unet import ProbabilisticUNet
+from monai_ext.networks.projection import ConsistencyProjection
 from monai_ext.networks.sr_discriminator import SRDiscriminator
 from monai_ext.networks.srresnet import SRResNet
+from monai_ext.networks.uncertain_sr import PointSuperResolution, UncertainSuperResolution, WeightEnsemble
+from monai_ext.networks.variance_parts import decompose_variance
+from monai_ext.networks.variational import DropoutConv2d, VariationalConv2d, drawn_weights
 
 __all__ = [
+    "BayesianSRResNet",
     "ConsensusNet",
+    "ConsistencyProjection",
     "DeepEnsemble",
+    "DropoutConv2d",
     "HeadSampling",
     "HolisticNet",
     "LevelSetNet",
@@ -26,12 +34,18 @@ __all__ = [
     "MobileNetV2Features",
     "MobileNetV2UNet",
     "MonteCarloDropout",
+    "PointSuperResolution",
     "ProbabilisticUNet",
     "RaterEnsemble",
     "RaterSampler",
     "SRDiscriminator",
     "SRResNet",
+    "UncertainSuperResolution",
     "VGG19Features",
+    "VariationalConv2d",
+    "WeightEnsemble",
+    "decompose_variance",
+    "drawn_weights",
     "folded_batch_norms",
     "unfold_batch_norm",
 ]

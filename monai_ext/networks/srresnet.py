@@ -66,7 +66,8 @@ class SRResNet(nn.Module):
         conv: called like `nn.Conv2d` for every convolution; hand in another kind to change them all, for instance a
             variational one.
 
-    Its parts are `head`, `blocks`, `merge` (all at low resolution), `upsampler` and `tail`.
+    Its parts are `head`, `blocks`, `merge` (all at low resolution), `upsampler` and `tail`. `deepen` and `enlarge` are
+    the two halves of `forward`, for networks that put something between them.
 
     Raises:
         ValueError: a count below 1, another scale or upsampling, `residual` with C' other than C.
@@ -97,7 +98,7 @@ class SRResNet(nn.Module):
                 "many, or residual=False."
             )
         factors = _stage_factors(scale)
-        self.scale, self.residual = scale, residual
+        self.channels, self.features, self.scale, self.residual = (in_channels, out_channels), features, scale, residual
         self.head = nn.Sequential(conv(in_channels, features, 9, padding=4, bias=True), nn.PReLU())
         self.blocks = nn.Sequential(*(_ResidualBlock(features, norm=norm, conv=conv) for _ in range(blocks)))
         self.merge = nn.Sequential(conv(features, features, 3, padding=1, bias=norm is None), _norm(norm, features))
@@ -116,8 +117,15 @@ class SRResNet(nn.Module):
             _scale_weights(self.tail[0], 0.0)
 
     def forward(self, low_res: Tensor) -> Tensor:
+        return self.enlarge(self.deepen(low_res), low_res)
+
+    def deepen(self, low_res: Tensor) -> Tensor:
+        """What the body makes of the input: features (B, F, h, w)."""
         shallow = self.head(low_res)
-        deep = shallow + self.merge(self.blocks(shallow))  # (B, F, h, w)
+        return shallow + self.merge(self.blocks(shallow))
+
+    def enlarge(self, deep: Tensor, low_res: Tensor) -> Tensor:
+        """The high resolution from features (B, F, h, w), and from the input where the network is residual."""
         high_res = self.tail(self.upsampler(deep))
         if self.residual:
             factor = float(self.scale)

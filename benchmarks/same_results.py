@@ -1,0 +1,239 @@
+"""Does the lesion bundle learn as well as a plain MONAI pipeline? Same cases, network, loss, schedule and epochs.
+
+    python -m benchmarks.same_results --dataset_dir DATA --epochs 12 --seeds 0,1
+
+The plain pipeline: `CacheDataset`, `DataLoader`, MONAI's transforms item by item, `SupervisedTrainer` in float32. It
+differs where MONAI has no such thing: no jitter of saturation and hue, contrast as gamma, zoom drawn for each axis, no
+average of the weights, no growing images. Both are scored at the end of the training, on the same decoded validation
+cases, by MONAI's `DiceMetric`: mean Dice over the cases at the size of the training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+
+import torch
+from monai.bundle import ConfigWorkflow
+from monai.data import CacheDataset, DataLoader
+from monai.engines import SupervisedTrainer
+from monai.handlers import LrScheduleHandler
+from monai.losses import DiceCELoss
+from monai.metrics import DiceMetric
+from monai.transforms import (
+    Compose,
+    EnsureChannelFirstd,
+    LoadImaged,
+    NormalizeIntensityd,
+    RandAdjustContrastd,
+    RandAffined,
+    RandFlipd,
+    RandScaleIntensityd,
+    Resized,
+    ScaleIntensityRanged,
+    Transform,
+)
+from monai.utils import set_determinism
+from torch import nn
+
+from benchmarks.report import Table
+from benchmarks.workbench import KEYS
+from monai_ext.data import fold_items, lesion_items
+from monai_ext.files import write_text
+from monai_ext.handlers import BatchNormUnfolder
+from monai_ext.networks import MobileNetV2UNet
+
+BUNDLE = Path(__file__).parents[1] / "bundles" / "lesion_unet" / "configs" / "train.json"
+PLAIN, OURS = "plain MONAI", "lesion bundle"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parse(arguments)
+    config = json.loads(BUNDLE.read_text(encoding="utf-8"))
+    items = lesion_items(options.dataset_dir)
+    parts = {
+        part: fold_items(items, options.fold, part=part, folds=options.folds, seed=config["split_seed"])
+        for part in ("training", "validation")
+    }
+    validation = CacheDataset(parts["validation"], Compose(decoding(config, options.size)), progress=False)
+    ways: dict[str, Callable[[int], nn.Module]] = {
+        PLAIN: lambda seed: train_plain(options, config, parts["training"], seed),
+        OURS: lambda seed: train_bundle(options, seed),
+    }
+    scores: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for seed in options.seeds:
+            for name, train in ways.items():
+                began = time.perf_counter()
+                network = train(seed)
+                seconds[name].append(time.perf_counter() - began)
+                scores[name].append(dice(network, validation, options.device))
+                print(f"seed {seed}, {name}: Dice {scores[name][-1]:.4f}, {seconds[name][-1]:.0f} s", flush=True)
+    print(f"\n{table(options, parts, scores, seconds)}")
+    if options.output:
+        record = {"settings": vars(options), "dice": scores, "seconds": seconds}
+        write_text(options.output, json.dumps(record, indent=1, default=str) + "\n")
+
+
+def train_bundle(options: argparse.Namespace, seed: int) -> nn.Module:
+    """The network with the weights that the bundle leaves after its last epoch: their average."""
+    with TemporaryDirectory() as folder:
+        workflow = ConfigWorkflow(
+            config_file=str(BUNDLE),
+            workflow_type="train",
+            logging_file=False,
+            bundle_root=str(BUNDLE.parents[1]),
+            dataset_dir=str(options.dataset_dir),
+            output_dir=folder,
+            device=options.device,
+            fold=options.fold,
+            folds=options.folds,
+            seed=seed,
+            max_epochs=options.epochs,
+            spatial_size=list(options.size),
+            batch_size=options.batch_size,
+            val_interval=options.epochs,
+            encoder_weights=options.encoder_weights,
+        )
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+        network = workflow.parser.get_parsed_content("network")
+        network.load_state_dict(torch.load(Path(folder) / "final.pt", weights_only=True))
+    return network
+
+
+def train_plain(options: argparse.Namespace, config: Mapping, items: Sequence[Mapping], seed: int) -> nn.Module:
+    """The network after the last epoch of the pipeline that MONAI's tutorials teach."""
+    set_determinism(seed)
+    transforms = decoding(config, options.size)
+    transforms[-1:] = [*augmentation(options.size), transforms[-1]]
+    dataset = CacheDataset(items, Compose(transforms), progress=False)
+    loader = DataLoader(
+        dataset,
+        batch_size=options.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=options.workers,
+        persistent_workers=options.workers > 0,
+    )
+    given = {key: value for key, value in config["network_def"].items() if key != "_target_"}
+    network = MobileNetV2UNet(**(given | {"encoder_weights": options.encoder_weights})).to(options.device)
+    optimizer = torch.optim.Adam(network.parameters(), config["learning_rate"], fused=True)
+    given = {key: config["lr_scheduler"][key] for key in ("pct_start", "div_factor", "final_div_factor")}
+    steps = options.epochs * len(loader)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config["learning_rate"], total_steps=steps, **given)
+    SupervisedTrainer(
+        options.device,
+        options.epochs,
+        loader,
+        network,
+        optimizer,
+        DiceCELoss(sigmoid=True),
+        train_handlers=[
+            LrScheduleHandler(schedule, print_lr=False, epoch_level=False),
+            BatchNormUnfolder(network),  # for weights whose BatchNorm is folded, as the bundle does
+        ],
+        decollate=False,
+    ).run()
+    return network
+
+
+def decoding(config: Mapping, size: Sequence[int]) -> list[Transform]:
+    """From paths to normalised float32, (C, H, W); normalisation last."""
+    return [
+        LoadImaged(KEYS, reader="PILReader", reverse_indexing=False, image_only=True),
+        EnsureChannelFirstd(KEYS),
+        Resized(KEYS, size, mode=("bilinear", "nearest"), anti_aliasing=(True, False)),
+        ScaleIntensityRanged(KEYS, 0, 255, 0, 1),
+        NormalizeIntensityd("image", subtrahend=config["mean"], divisor=config["std"], channel_wise=True),
+    ]
+
+
+def augmentation(size: Sequence[int]) -> list[Transform]:
+    """The bundle's ranges in MONAI's words; its matrices lead from the result back to the source."""
+    return [
+        RandFlipd(KEYS, prob=0.5, spatial_axis=0),
+        RandFlipd(KEYS, prob=0.5, spatial_axis=1),
+        RandAffined(
+            KEYS,
+            prob=1.0,
+            rotate_range=math.pi,
+            scale_range=[(1 / 1.28 - 1, 1 / 0.78 - 1)] * 2,
+            translate_range=[0.1 * side for side in size],
+            mode=("bilinear", "nearest"),
+            padding_mode="reflection",
+        ),
+        RandScaleIntensityd("image", factors=0.2, prob=1.0),
+        RandAdjustContrastd("image", gamma=(0.8, 1.2), prob=1.0),
+    ]
+
+
+@torch.no_grad()
+def dice(network: nn.Module, cases: CacheDataset, device: torch.device) -> float:
+    """Mean Dice over the cases, masks cut at probability 1/2."""
+    metric = DiceMetric()
+    network.eval()
+    for batch in DataLoader(cases, batch_size=16):
+        metric((network(batch["image"].to(device)) > 0).float(), (batch["label"] > 0.5).float().to(device))
+    return metric.aggregate().item()
+
+
+def table(
+    options: argparse.Namespace, parts: Mapping[str, Sequence], scores: Mapping[str, list], seconds: Mapping[str, list]
+) -> Table:
+    """One row for each seed, and their mean."""
+    rows = []
+    for number, seed in enumerate([*options.seeds, "mean"]):
+        plain, ours = (mean(scores[name]) if seed == "mean" else scores[name][number] for name in (PLAIN, OURS))
+        times = (mean(seconds[name]) if seed == "mean" else seconds[name][number] for name in (PLAIN, OURS))
+        rows.append([f"{seed}", f"{plain:.4f}", f"{ours:.4f}", f"{ours - plain:+.4f}", *(f"{t:.0f}" for t in times)])
+    size = " x ".join(map(str, options.size))
+    return Table(
+        f"Mean Dice of fold {options.fold} of {options.folds} ({len(parts['training'])} cases to train on, "
+        f"{len(parts['validation'])} to score) after {options.epochs} epochs at {size}, batch {options.batch_size}.",
+        ["seed", PLAIN, OURS, "difference", f"s, {PLAIN}", f"s, {OURS}"],
+        rows,
+    )
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.same_results",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--dataset_dir", type=Path, required=True, help="folder of a lesion data set, see lesion_unet")
+    parser.add_argument("--fold", type=int, default=0, help="held out (default: 0)")
+    parser.add_argument("--folds", type=int, default=5, help="(default: 5)")
+    parser.add_argument("--epochs", type=int, default=12, help="of both (default: 12)")
+    parser.add_argument(
+        "--seeds", type=_numbers, default=[0, 1], help="one run of each pipeline for each (default: 0,1)"
+    )
+    parser.add_argument("--size", type=_numbers, default=[96, 128], help="H,W (default: 96,128)")
+    parser.add_argument("--batch_size", type=int, default=16, help="(default: 16)")
+    parser.add_argument("--workers", type=int, default=2, help="processes of MONAI's DataLoader (default: 2)")
+    parser.add_argument("--encoder_weights", help="file of MobileNetV2 weights (default: random)")
+    parser.add_argument("--device", type=torch.device, default="cpu", help="(default: cpu)")
+    parser.add_argument("--output", type=Path, help="JSON file for the numbers")
+    return parser.parse_args(arguments)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""Training of a super-resolution network with a latent in two stages, and its validation by mean and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from monai.engines import PrepareBatch
+from monai.engines.utils import IterationEvents
+from monai.utils import CommonKeys as Keys
+from torch import Tensor, nn
+
+from monai_ext.engines.adversarial import PairedAdversarialTrainer
+from monai_ext.engines.lean import LeanEvaluator
+from monai_ext.losses.super_resolution_elbo import values_per_pixel, watched_terms
+from monai_ext.networks.variational import weight_divergence
+
+__all__ = ["SAMPLES", "BayesianAdversarialTrainer", "PrepareSuperResolution", "SampledEvaluator"]
+
+SAMPLES = "samples"  # key of the evaluator's output
+
+
+class PrepareSuperResolution(PrepareBatch):
+    """Batch -> (low resolution, high resolution), and for the network `high_res` and how many `samples` it shall draw.
+
+    Args:
+        samples: draws from the prior in each step; an energy score needs two.
+    """
+
+    def __init__(self, samples: int = 2):
+        self.samples = samples
+
+    def __call__(
+        self,
+        batchdata: Mapping[str, Any],
+        device: torch.device | str | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor, tuple, dict[str, Any]]:
+        low_res, high_res = (
+            batchdata[key].to(device=device, non_blocking=non_blocking, **kwargs) for key in (Keys.IMAGE, Keys.LABEL)
+        )
+        return low_res, high_res, (), {"high_res": high_res, "samples": self.samples}
+
+
+class BayesianAdversarialTrainer(PairedAdversarialTrainer):
+    """`PairedAdversarialTrainer` for `BayesianSRResNet`: the same two stages, with a latent.
+
+    Stage one minimises `loss_function`, the evidence lower bound and the energy score of prior samples. Stage two adds
+    `image_losses` of the answer at a latent of the posterior, which knows the truth, and lets the discriminator judge
+    a sample of the prior, which is what users will see.
+
+    The engine's output holds that sample as prediction. `terms` has "likelihood", "kl", "energy", and to be watched
+    "kl_00" ... (divergence of each channel of the latent, nats for each low-resolution pixel), "sample_distance" and
+    "sample_error"; in stage two those of `PairedAdversarialTrainer` as well; "weights" with a `weight_prior`.
+
+    Args:
+        args, kwargs: as for `PairedAdversarialTrainer`; `loss_function` is a `SuperResolutionELBO`, `image_losses` may
+            be empty, `prepare_batch` is `PrepareSuperResolution()` unless given.
+        weight_prior: weight of the divergence of variational weights from their prior, see `weight_divergence`; one
+            over the number of all values in the training set is the bound.
+
+    Raises:
+        ValueError: as `PairedAdversarialTrainer`, or a negative weight.
+    """
+
+    needs_image_losses = False
+
+    def __init__(self, *args: Any, weight_prior: float = 0.0, **kwargs: Any):
+        if weight_prior < 0:
+            raise ValueError(f"weight_prior={weight_prior} must be at least 0.")
+        self.weight_prior = weight_prior
+        super().__init__(*args, **({"prepare_batch": PrepareSuperResolution()} | kwargs))
+
+    def _iteration(self, engine: PairedAdversarialTrainer, batchdata: dict[str, Tensor]) -> dict[str, Any]:
+        return self._play(engine, batchdata)
+
+    def _judged(self, answer: Mapping[str, Tensor]) -> Tensor:
+        return answer["samples"][:, 0]
+
+    def _generator_terms(self, answer: Mapping[str, Tensor], targets: Tensor) -> dict[str, tuple[float, Tensor]]:
+        parts = self.loss_function.terms(answer, targets)
+        terms = self.loss_function.weighted(parts, values=values_per_pixel(answer))
+        if self.weight_prior:
+            terms["weights"] = (self.weight_prior, weight_divergence(self.network))
+        if self.adversarial:
+            terms |= self._image_terms(answer["mean"], targets) | self._adversarial_term(self._judged(answer))
+        return terms | {name: (0.0, value) for name, value in watched_terms(parts).items()}
+
+
+class SampledEvaluator(LeanEvaluator):
+    """`LeanEvaluator` whose output holds, beside the prediction, "samples" (B, n, C, H, W) of the same images.
+
+    The prediction is the network's answer at the mean of its prior. Every run draws the same samples.
+
+    Args:
+        args, kwargs: as for `LeanEvaluator`; the network is an `UncertainSuperResolution`.
+        samples: n.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | str,
+        val_data_loader: Iterable,
+        network: nn.Module,
+        *,
+        samples: int = 2,
+        seed: int = 0,
+        **kwargs: Any,
+    ):
+        super().__init__(device, val_data_loader, network, **kwargs)
+        self.samples, self.seed = samples, seed
+        self.generator = torch.Generator()
+        self.add_event_handler(Events.EPOCH_STARTED, lambda: self.generator.manual_seed(self.seed))
+        self.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._draw)
+
+    def _draw(self) -> None:
+        output = self.state.output
+        output[SAMPLES] = self.network.sample(output[Keys.IMAGE], self.samples, generator=self.generator)

@@ -1,0 +1,170 @@
+"""Answers for windows put together to rows of an image: side by side (halo), or faded into each other (feather)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from monai_ext.inferers.axis_windows import AxisWindows
+
+__all__ = ["Feather", "Halo", "OutputRows", "Strip"]
+
+BLOCK = 2**18  # values that are finished at a time on a CPU: they stay in its cache from one operation to the next
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Finished rows of the output.
+
+    Attributes:
+        top: their first row in the output.
+        pixels: (B, C, rows, s*W); the memory is used again for the next strip.
+    """
+
+    top: int
+    pixels: Tensor
+
+
+class OutputRows:
+    """Where finished values go: memory for one strip that is used again for the next, or for the whole image.
+
+    The memory of a strip holds row after row with all channels of a row together, as files of raw rows do.
+
+    Args:
+        size: (H, W) of the image before it is enlarged.
+        finish: see `TiledInferer`.
+        device: where the memory is; None: where the values come from.
+        whole: keep the whole image.
+
+    Attributes:
+        pixels: (B, C, s*H or rows of the highest strip so far, s*W); None before the first value.
+    """
+
+    def __init__(
+        self,
+        size: Sequence[int],
+        *,
+        finish: Callable[[Tensor], Tensor] | None,
+        device: torch.device | None,
+        whole: bool,
+    ):
+        self.size, self.finish, self.device, self.whole = size, finish, device, whole
+        self.pixels: Tensor | None = None
+        self._scale = self._top = self._rows = 0
+
+    def begin(self, top: int, bottom: int, scale: int) -> None:
+        """The values that follow belong to rows [top, bottom) of the output, `scale` times the image."""
+        self._top, self._rows, self._scale = top, bottom - top, scale
+
+    def put(self, values: Tensor, left: int = 0) -> None:
+        """Finish `values` (B, C, rows, any) and keep them from column `left` on."""
+        right = left + values.shape[-1]
+        for rows in self._blocks(values):
+            finished = values[..., rows, :] if self.finish is None else self.finish(values[..., rows, :])
+            self._strip(finished)[..., rows, left:right] = finished
+
+    def strip(self) -> Strip:
+        """What has been put since `begin`."""
+        return Strip(self._top, self._strip(self.pixels))
+
+    def _blocks(self, values: Tensor) -> Iterator[slice]:
+        height = values.shape[-2]
+        step = height
+        if self.finish is not None and values.device.type == "cpu":
+            step = max(1, BLOCK * height // values.numel())
+        return (slice(top, min(top + step, height)) for top in range(0, height, step))
+
+    def _strip(self, like: Tensor) -> Tensor:
+        """(B, C, rows, s*W); B, C and type as those of `like` (B, C, any, any)."""
+        if self.whole:
+            if self.pixels is None:
+                height, width = (self._scale * side for side in self.size)
+                self.pixels = self._empty(like, *like.shape[:2], height, width)
+            return self.pixels[..., self._top : self._top + self._rows, :]
+        if self.pixels is None or self.pixels.shape[-2] < self._rows:
+            shape = (like.shape[0], self._rows, like.shape[1], self._scale * self.size[1])
+            self.pixels = self._empty(like, *shape).transpose(1, 2)
+        return self.pixels[..., : self._rows, :]
+
+    def _empty(self, like: Tensor, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=like.dtype, device=self.device or like.device)
+
+
+class Halo:
+    """The cores side by side; a strip is the cores of one row of windows."""
+
+    def __init__(self, rows: AxisWindows, columns: AxisWindows, output: OutputRows):
+        self.rows, self.columns, self.output = rows, columns, output
+
+    def place(self, outputs: Tensor, row: int, column: int, scale: int) -> None:
+        """Answers (n, B, C, s*h, s*w) of the windows from `column` on in row `row` of the grid."""
+        top, left = scale * self.rows.context, scale * self.columns.context
+        if column == 0:
+            self.output.begin(scale * self.rows.edges[row], scale * self.rows.edges[row + 1], scale)
+        for number, window in enumerate(outputs.detach(), column):
+            width = scale * self.columns.core(number)
+            core = window[..., top : top + scale * self.rows.core(row), left : left + width]
+            self.output.put(core, scale * self.columns.edges[number])
+
+    def take(self, row: int, scale: int) -> Strip:
+        """The rows that are finished with row `row` of the grid."""
+        return self.output.strip()
+
+
+class Feather:
+    """Weighted sums of the windows; a strip ends where the fade into the next row of windows begins."""
+
+    def __init__(self, rows: AxisWindows, columns: AxisWindows, output: OutputRows):
+        self.rows, self.columns, self.output = rows, columns, output
+        self._canvas: Tensor | None = None  # (B, C, s * size, s * W), from one context above the core
+        self._tail: Tensor | None = None  # the rows of the canvas that the next row of windows has a say in
+        self._weights: dict[tuple[int, bool, bool], Tensor] = {}
+
+    def place(self, outputs: Tensor, row: int, column: int, scale: int) -> None:
+        """See `Halo`."""
+        width, context, size = self.columns.edges[-1], self.columns.context, self.columns.size
+        if self._canvas is None:
+            shape = (*outputs.shape[1:4], scale * width)
+            self._canvas = torch.zeros(shape, device=outputs.device)
+            self._tail = torch.zeros((*shape[:2], 2 * scale * context, shape[3]), device=outputs.device)
+        if column == 0:
+            self._canvas.zero_()
+            self._canvas[..., : self._tail.shape[-2], :] = self._tail
+        vertical = self._fade(self.rows, row, scale)[:, None]
+        for number, window in enumerate(outputs, column):
+            start = self.columns.edges[number] - context
+            left, right = max(start, 0), min(start + size, width)
+            inside = slice(scale * (left - start), scale * (right - start))
+            weights = vertical * self._fade(self.columns, number, scale)[inside]
+            self._canvas[..., scale * left : scale * right].addcmul_(window[..., inside].detach().float(), weights)
+
+    def take(self, row: int, scale: int) -> Strip:
+        """See `Halo`."""
+        context, core = scale * self.rows.context, scale * self.rows.core(row)
+        first, last = row == 0, row == self.rows.count - 1
+        values = self._canvas[..., context if first else 0 : core + context if last else core, :]
+        if not last:
+            self._tail.copy_(self._canvas[..., core : core + 2 * context, :])
+        top = scale * self.rows.edges[row] - (0 if first else context)
+        self.output.begin(top, top + values.shape[-2], scale)
+        self.output.put(values)
+        return self.output.strip()
+
+    def _fade(self, axis: AxisWindows, index: int, scale: int) -> Tensor:
+        """Weights (s * size,) along one axis: a rise and a fall of 2 contexts about the edges to a neighbour (Hann)."""
+        first, last, core = index == 0, index == axis.count - 1, scale * axis.core(index)
+        key = (axis.size * scale, core, first, last)
+        if key not in self._weights:
+            ramp = 2 * scale * axis.context
+            rise = torch.sin(torch.pi / 2 * (torch.arange(ramp) + 0.5) / max(ramp, 1)).square()
+            weights = torch.ones(scale * axis.size)
+            if not first:
+                weights[:ramp] = rise
+            if not last:
+                weights[core : core + ramp] *= 1 - rise
+                weights[core + ramp :] = 0
+            self._weights[key] = weights.to(self._canvas.device)
+        return self._weights[key]

@@ -1,0 +1,120 @@
+"""What a super-resolution network with a latent is trained by: the evidence lower bound, and an energy score.
+
+The bound alone teaches the decoder latents of the posterior only; the energy score teaches it those of the prior, from
+which samples are drawn, and keeps these as diverse as the originals are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from monai_ext.losses.elbo import _not_negative, latent_kl
+from monai_ext.losses.energy import patch_energy
+from monai_ext.losses.heteroscedastic import LIKELIHOODS, negative_log_likelihood
+
+__all__ = ["SuperResolutionELBO", "SuperResolutionTerms", "values_per_pixel", "watched_terms"]
+
+
+class SuperResolutionTerms(NamedTuple):
+    """The parts of `SuperResolutionELBO` case by case, without their weights."""
+
+    likelihood: Tensor
+    """`negative_log_likelihood`, (B,), in nats for each value."""
+    kl: Tensor
+    """`latent_kl` of each channel of the latent, (B, Z), in nats for each low-resolution pixel."""
+    error: Tensor
+    """`patch_distance` of the samples to the target, (B,)."""
+    distance: Tensor
+    """`patch_distance` between the samples, (B,): with samples like originals, as large as the error."""
+
+
+class SuperResolutionELBO(nn.Module):
+    """elbo_weight * (negative log-likelihood + beta * divergence) + energy_weight * energy score, all for each value.
+
+    Called as loss(answer, target) with the dictionary that `BayesianSRResNet` returns for low and high resolution, with
+    two samples at least, and that high resolution (B, C, s h, s w).
+
+    Args:
+        beta: weight of the divergence; 1 is the bound. `set_beta` changes it during training, see `BetaWarmUp`.
+        free_nats: divergence that each channel of the latent has for free at each low-resolution pixel, as a mean over
+            pixels and batch (Kingma et al. 2016).
+        likelihood: "laplace" or "gaussian".
+        elbo_weight: the likelihood's slopes are those of an absolute error divided by the predicted scale: about this
+            weight makes them comparable to an L1 loss.
+        energy_weight: of `energy_score`; 0 leaves it out.
+        patch: its patches, pixels of the high resolution.
+
+    Raises:
+        ValueError: a weight is negative or not finite, another likelihood, or an answer without its entries.
+    """
+
+    def __init__(
+        self,
+        beta: float = 1.0,
+        *,
+        free_nats: float = 0.02,
+        likelihood: str = "laplace",
+        elbo_weight: float = 0.05,
+        energy_weight: float = 1.0,
+        patch: int = 8,
+    ):
+        super().__init__()
+        if likelihood not in LIKELIHOODS:
+            raise ValueError(f"likelihood={likelihood!r} must be one of {', '.join(LIKELIHOODS)}.")
+        self.set_beta(beta)
+        self.free_nats = _not_negative("free_nats", free_nats)
+        self.elbo_weight = _not_negative("elbo_weight", elbo_weight)
+        self.energy_weight = _not_negative("energy_weight", energy_weight)
+        self.likelihood, self.patch = likelihood, patch
+
+    def set_beta(self, beta: float) -> None:
+        """Use this weight of the divergence from now on."""
+        self.beta = _not_negative("beta", beta)
+
+    def terms(self, answer: Mapping[str, Tensor], target: Tensor) -> SuperResolutionTerms:
+        """All parts of each case, without weights and free nats."""
+        needed = {"mean", "log_scale", "prior", "posterior", "samples"}
+        if not isinstance(answer, Mapping) or not needed <= answer.keys():
+            raise ValueError(
+                f"SuperResolutionELBO needs {', '.join(sorted(needed))}: call network(low_res, high_res=..., "
+                "samples=2) in training."
+            )
+        likelihood = negative_log_likelihood(answer["mean"], answer["log_scale"], target, likelihood=self.likelihood)
+        prior, posterior = answer["prior"], answer["posterior"]
+        kl = latent_kl(prior.flatten(2), posterior.flatten(2)).view_as(prior[:, 0]).mean((2, 3))  # (B, Z)
+        error, distance = patch_energy(answer["samples"], target, patch=self.patch)
+        return SuperResolutionTerms(likelihood, kl, error, distance)
+
+    def weighted(self, terms: SuperResolutionTerms, *, values: int) -> dict[str, tuple[float, Tensor]]:
+        """Name -> (weight, mean over the batch) of what is added up.
+
+        Args:
+            values: of the high resolution for each low-resolution pixel, C s^2.
+        """
+        divergence = terms.kl.mean(0).clamp(min=self.free_nats).sum() / values
+        energy = (terms.error - terms.distance / 2).mean()
+        return {
+            "likelihood": (self.elbo_weight, terms.likelihood.mean()),
+            "kl": (self.elbo_weight * self.beta, divergence),
+            "energy": (self.energy_weight, energy),
+        }
+
+    def forward(self, answer: Mapping[str, Tensor], target: Tensor) -> Tensor:
+        terms = self.terms(answer, target)
+        return sum(weight * term for weight, term in self.weighted(terms, values=values_per_pixel(answer)).values())
+
+
+def values_per_pixel(answer: Mapping[str, Tensor]) -> int:
+    """C s^2: values of the high resolution for each pixel of the latent."""
+    return answer["mean"][0].numel() // answer["prior"][0, 0, 0].numel()
+
+
+@torch.no_grad()
+def watched_terms(terms: SuperResolutionTerms) -> dict[str, Tensor]:
+    """Scalars that show whether the latent is alive: divergence of each channel, distance between samples, error."""
+    channels = {f"kl_{i:02d}": value for i, value in enumerate(terms.kl.mean(0))}
+    return channels | {"sample_distance": terms.distance.mean(), "sample_error": terms.error.mean()}

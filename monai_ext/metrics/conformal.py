@@ -1,0 +1,230 @@
+"""Intervals with a promise: one factor on the predicted standard deviation, chosen on images that were not learnt from.
+
+The risk of a factor is the mean over images of the share of values outside mean +- factor * s. Two rules choose the
+smallest factor that keeps the risk of further images, exchangeable with the calibration images, at alpha or below:
+
+* "crc", conformal risk control (Angelopoulos et al. 2022, eq. 4): on average over calibration sets. With n images the
+  risk on them is (1 - alpha) / n below alpha: two points of coverage too many for n = 45, alpha = 0.1;
+* "rcps", risk-controlling prediction sets (Bates et al. 2021, with the Hoeffding-Bentkus bound of sec. 3.1.2): but for
+  a probability delta over calibration sets. It is careful where images are few: with 60 of them, alpha = delta = 0.1,
+  seven tenths of the misses allowed are given away.
+
+The unit is the image, not the pixel. Images of one place resemble each other, so that the promise is for images drawn
+from the same places; other places may be covered worse, which the report shows place by place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from scipy.stats import binom
+from torch import Tensor
+
+from monai_ext.files import write_text
+from monai_ext.metrics.uncertainty_tables import ROUNDING_SD, UncertaintyTable, ratio_edges
+
+__all__ = [
+    "Calibration",
+    "ConformalRule",
+    "conformal_risk_bound",
+    "hoeffding_bentkus_p_value",
+    "read_calibration",
+    "smallest_safe",
+    "write_calibration",
+]
+
+METHODS = ("crc", "rcps")
+FORMAT = 1
+
+
+def hoeffding_bentkus_p_value(risk: float, *, count: int, alpha: float) -> float:
+    """Probability at most that the mean of `count` losses in [0, 1] is `risk` or less if their expectation is > alpha.
+
+    min(exp(-n h(min(r, a), a)), e P(Binomial(n, a) <= ceil(n r))), h(p, q) = p log(p/q) + (1-p) log((1-p)/(1-q)).
+
+    >>> round(hoeffding_bentkus_p_value(0.0, count=22, alpha=0.1), 4)  # 0.9^22
+    0.0985
+    """
+    mean = min(risk, alpha)
+    divergence = (mean * math.log(mean / alpha) if mean else 0.0) + (1 - mean) * math.log((1 - mean) / (1 - alpha))
+    hoeffding = math.exp(-count * divergence)
+    # 1e-9: a mean such as 0.3 of ten losses is not to be rounded up to four
+    bentkus = math.e * _binomial(math.ceil(count * risk - 1e-9), count, alpha)
+    return min(1.0, hoeffding, bentkus)
+
+
+@lru_cache(maxsize=4096)  # the thousands of factors that are tried have no more risks than there are images
+def _binomial(successes: int, count: int, probability: float) -> float:
+    return float(binom.cdf(successes, count, probability))
+
+
+def conformal_risk_bound(risk: float, *, count: int) -> float:
+    """(n r + 1) / (n + 1): the risk when one further image, of the worst loss 1, joins the n images."""
+    return (count * risk + 1) / (count + 1)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Intervals mean +- multiplier * sqrt(variance), cut to [0, 1], and what is known of them.
+
+    Attributes:
+        method: "crc" or "rcps".
+        alpha: share of values that may lie outside.
+        delta: probability that the promise fails; None for "crc".
+        multiplier: one for all bands, or one per band.
+        kind: of the variance, a name among those of `uncertainty`: "total".
+        floor: smallest standard deviation.
+        images, places: that it was chosen on; 0 places where they are not known.
+        coverage: of these images, as many values as `multiplier`.
+        weight_draws, latent_draws: of the variance; None where they are not known. Other numbers change it.
+    """
+
+    method: str
+    alpha: float
+    delta: float | None
+    multiplier: tuple[float, ...]
+    kind: str = "total"
+    floor: float = ROUNDING_SD
+    images: int = 0
+    places: int = 0
+    coverage: tuple[float, ...] = ()
+    weight_draws: int | None = None
+    latent_draws: int | None = None
+
+    def __post_init__(self) -> None:
+        usable = self.multiplier and all(0 < value < math.inf for value in self.multiplier)
+        if self.method not in METHODS or not 0 < self.alpha < 1 or not usable or not self.floor > 0:
+            raise ValueError(
+                f"no calibration: method={self.method!r}, alpha={self.alpha}, multiplier={self.multiplier}, "
+                f"floor={self.floor}; needs one of {METHODS}, alpha in (0, 1) and positive numbers."
+            )
+
+    def apply(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Lower and upper bounds in [0, 1], of the shape and type of `mean`, (B, C, H, W) or (C, H, W).
+
+        >>> import torch
+        >>> calibration = Calibration("crc", 0.1, None, (2.0,))
+        >>> calibration.apply(torch.full((1, 1, 1), 0.5), torch.full((1, 1, 1), 0.01))
+        (tensor([[[0.3000]]]), tensor([[[0.7000]]]))
+
+        Raises:
+            ValueError: shapes differ, or the image has another number of bands than the multiplier.
+        """
+        bands = len(self.multiplier)
+        if mean.ndim not in (3, 4) or mean.shape != variance.shape or bands not in (1, mean.shape[-3]):
+            raise ValueError(
+                f"mean {tuple(mean.shape)} and variance {tuple(variance.shape)} must be of one shape, (B, C, H, W) or "
+                f"(C, H, W){f' with {bands} bands, as in the calibration' if bands > 1 else ''}."
+            )
+        factor = mean.new_tensor(self.multiplier)[:, None, None]
+        half = factor * variance.to(mean.dtype).clamp(min=self.floor**2).sqrt()
+        return (mean - half).clamp(0, 1), (mean + half).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class ConformalRule:
+    """How a `Calibration` is chosen.
+
+    Attributes:
+        method: "crc" or "rcps", see the module.
+        alpha: share of values that may lie outside.
+        delta: of "rcps": probability that the promise fails.
+        per_band: a factor for each band, each with the promise, instead of one for all.
+
+    Raises:
+        ValueError: an unknown method, or a share outside (0, 1).
+    """
+
+    method: str = "crc"
+    alpha: float = 0.1
+    delta: float = 0.1
+    per_band: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method={self.method!r} is unknown: choose one of {', '.join(METHODS)}.")
+        if not (0 < self.alpha < 1 and 0 < self.delta < 1):
+            raise ValueError(f"alpha={self.alpha} and delta={self.delta} must lie between 0 and 1.")
+
+    def holds(self, risk: float, *, count: int) -> bool:
+        """Whether a factor of this risk on `count` images may be promised."""
+        if self.method == "crc":
+            return conformal_risk_bound(risk, count=count) <= self.alpha
+        return hoeffding_bentkus_p_value(risk, count=count, alpha=self.alpha) <= self.delta
+
+    def choose(self, table: UncertaintyTable, *, floor: float = ROUNDING_SD, **known: object) -> Calibration:
+        """The calibration of a table of all calibration images together, made with this `floor`.
+
+        Args:
+            known: kind, places, weight_draws, latent_draws, for the record.
+
+        Raises:
+            ValueError: no factor keeps the promise: too few images, or errors beyond every multiple of s.
+        """
+        shares = table.ratios[..., 0].cpu()  # (C, Q)
+        images = round(float(shares[0].sum()))
+        if not self.per_band:
+            shares = shares.mean(0, keepdim=True)
+        covered = (shares.cumsum(1) / shares.sum(1, keepdim=True))[:, :-1].clamp(max=1).tolist()  # at each edge
+        edges = ratio_edges().tolist()
+        places = [self._place(band, images) for band in covered]
+        return Calibration(
+            method=self.method,
+            alpha=self.alpha,
+            delta=self.delta if self.method == "rcps" else None,
+            multiplier=tuple(edges[place] for place in places),
+            floor=floor,
+            images=images,
+            coverage=tuple(band[place] for band, place in zip(covered, places, strict=True)),
+            **known,
+        )
+
+    def _place(self, covered: Sequence[float], images: int) -> int:
+        place = smallest_safe([self.holds(1 - share, count=images) for share in covered])
+        if place is None:
+            why = f"{1 - covered[-1]:.1%} of the values are NaN or lie beyond every multiple of the standard deviation"
+            if not self.holds(0.0, count=images):
+                why = f"{images} images are too few: take more, a larger alpha, or method 'crc'"
+            raise ValueError(f"no interval can be promised with {self}: {why}.")
+        return place
+
+
+def smallest_safe(safe: Sequence[bool]) -> int | None:
+    """The first place from which on all are safe, or None: so a lucky dip below the line is not taken.
+
+    >>> smallest_safe([False, True, False, True, True]), smallest_safe([True, False])
+    (3, None)
+    """
+    unsafe = [place for place, good in enumerate(safe) if not good]
+    first = unsafe[-1] + 1 if unsafe else 0
+    return first if first < len(safe) else None
+
+
+def write_calibration(calibration: Calibration, path: str | Path) -> None:
+    """Write the calibration as JSON, at once or not at all."""
+    write_text(path, json.dumps({"format": FORMAT, **asdict(calibration)}, indent=1) + "\n")
+
+
+def read_calibration(path: str | Path) -> Calibration:
+    """The calibration that `write_calibration` wrote.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or of another format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no calibration at '{path}': run the bundle with calibrate.json first.")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if (found := values.pop("format")) != FORMAT:
+            raise ValueError(f"format {found}, expected {FORMAT}")
+        lists = {name: tuple(float(value) for value in values.pop(name)) for name in ("multiplier", "coverage")}
+        return Calibration(**values, **lists)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"'{path}' is no calibration ({error}): calibrate again.") from error

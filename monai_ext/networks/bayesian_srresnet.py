@@ -1,0 +1,237 @@
+"""SRResNet with a latent: one low resolution, many high resolutions, and how sure the network is of each pixel.
+
+A conditional variational autoencoder (Sohn et al. 2015) around the generator of SRGAN: prior p(z | LR) and posterior
+q(z | LR, HR) are Gaussians at every low-resolution pixel, the decoder answers with a mean and a scale for every value,
+and the mean is projected onto the images that reduce to the input exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+from monai_ext.networks.projection import ConsistencyProjection, LinearReduction
+from monai_ext.networks.srresnet import SRResNet, _ResidualBlock
+from monai_ext.networks.uncertain_sr import UncertainSuperResolution
+
+__all__ = ["VARIANCE_FACTORS", "BayesianSRResNet"]
+
+VARIANCE_FACTORS = {"laplace": 2.0, "gaussian": 1.0}  # variance = factor * scale^2
+READING_SIZE = 9  # pixels of latent that a place of the decoder sees, as many as the generator's head sees of the image
+DETAIL_GAIN = 10.0  # detail is about a tenth of the range of an image
+LOG_SIGMA_LIMIT = 5.0
+LOG_SCALE_RANGE = (-7.0, 0.0)  # a quarter of an 8-bit level, and the whole range
+FIRST_SCALE = 0.05
+
+
+class BayesianSRResNet(UncertainSuperResolution):
+    """Low resolution (B, C, h, w) in [0, 1] -> high resolution (B, C, s h, s w), many of them; any h and w >= 1.
+
+    The generator's body runs once for all draws of the latent; a draw costs the texture blocks and the generator's last
+    layers. Before training the network answers as its generator does, but for the projection.
+
+    Args:
+        generator: `SRResNet` with as many bands out as in; its weights may come from a trained one, unchanged.
+        operator: the reduction that every answer must agree with, such as `monai_ext.transforms.Degradation`, of the
+            generator's scale.
+        latent_channels: Z, numbers of the latent at each low-resolution pixel.
+        texture_blocks: residual blocks between latent and image.
+        likelihood: of a value around its mean: "laplace" or "gaussian".
+        conv: kind of the convolutions in the texture blocks, see `monai_ext.networks.variational`; hand the same to the
+            generator.
+        turns: of projection and clipping in evaluation mode, see `ConsistencyProjection`.
+
+    Raises:
+        ValueError: a count below 1, another likelihood, or parts of differing scales or bands.
+    """
+
+    def __init__(
+        self,
+        generator: SRResNet,
+        operator: LinearReduction,
+        *,
+        latent_channels: int = 8,
+        texture_blocks: int = 2,
+        likelihood: str = "laplace",
+        conv: Callable[..., nn.Module] = nn.Conv2d,
+        turns: int = 4,
+    ):
+        super().__init__()
+        bands, out = generator.channels
+        if bands != out or generator.scale != operator.scale:
+            raise ValueError(
+                f"the generator makes {out} bands of {bands} at scale {generator.scale}, the operator has scale "
+                f"{operator.scale}: bands and scales must agree."
+            )
+        if min(latent_channels, texture_blocks) < 1:
+            raise ValueError(f"latent_channels={latent_channels} and texture_blocks={texture_blocks} are at least 1.")
+        if likelihood not in VARIANCE_FACTORS:
+            raise ValueError(f"likelihood={likelihood!r} must be one of {', '.join(VARIANCE_FACTORS)}.")
+        features, scale = generator.features, generator.scale
+        values = bands * scale**2  # of the high resolution, for each low-resolution pixel
+        self.scale, self.latent_channels = scale, latent_channels
+        self.likelihood, self.variance_factor = likelihood, VARIANCE_FACTORS[likelihood]
+        self.log_sigma_limit = LOG_SIGMA_LIMIT  # attributes, because TorchScript sees no globals
+        self.log_scale_range = LOG_SCALE_RANGE
+        self.generator = generator
+        self.prior_net = _gaussian_head(features, features, latent_channels)
+        self.posterior_net = nn.Sequential(
+            nn.Conv2d(features + values, features, 3, padding=1),
+            nn.PReLU(),
+            _ResidualBlock(features, norm=None, conv=nn.Conv2d),
+            *_gaussian_head(features, features, latent_channels),
+        )
+        self.reading = nn.Conv2d(latent_channels, features, READING_SIZE, padding=READING_SIZE // 2)
+        self.texture = nn.Sequential(
+            conv(features, features, 3, padding=1, bias=True),
+            nn.PReLU(),
+            *(_ResidualBlock(features, norm=None, conv=conv) for _ in range(texture_blocks)),
+            nn.Conv2d(features, features, 3, padding=1),
+        )
+        self.scale_net = nn.Sequential(nn.Conv2d(features, values, 3, padding=1), nn.PixelShuffle(scale))
+        self.projection = ConsistencyProjection(operator, turns)
+        for layer in (self.prior_net[-1], self.texture[-1], self.scale_net[0]):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        nn.init.constant_(self.scale_net[0].bias, math.log(FIRST_SCALE))
+
+    def forward(
+        self, low_res: Tensor, noise: Tensor | None = None, high_res: Tensor | None = None, samples: int = 0
+    ) -> Tensor:
+        """The answer for one latent, which reduces to the input exactly; or what training is made of.
+
+        In evaluation mode it is within [0, 1] and reduces to the input up to a small gap, see `ConsistencyProjection`.
+
+        Args:
+            low_res: (B, C, h, w).
+            noise: (B, Z, h, w), standard normal: the latent is mean + sigma * noise of the prior; None: its mean. Noise
+                drawn for a whole image and cut as the image is makes tiles of one coherent sample.
+            high_res: the original, (B, C, s h, s w), for training; not in TorchScript. The latent is drawn from the
+                posterior, and the result is a dictionary, float32: "mean" and "log_scale" (B, C, s h, s w), "prior" and
+                "posterior" (B, 2, Z, h, w), means [:, 0] and log sigmas [:, 1], and "samples" (B, samples, C, s h, s w)
+                of draws from the prior.
+            samples: with `high_res`, how many of those.
+
+        Raises:
+            ValueError: noise or high_res of another shape.
+        """
+        if high_res is not None:
+            if torch.jit.is_scripting():
+                raise ValueError("a scripted network draws from its prior only: call it without high_res.")
+            else:
+                return self._training_answer(low_res, high_res, noise, samples)
+        deep = self.generator.deepen(low_res)
+        prior = self._gaussian(self.prior_net(deep))
+        mean, _ = self._render(deep, self._latent(prior, noise), low_res)
+        return self.projection(mean, low_res, not self.training)
+
+    @torch.jit.unused
+    def _training_answer(
+        self, low_res: Tensor, high_res: Tensor, noise: Tensor | None, samples: int
+    ) -> dict[str, Tensor]:
+        deep = self.generator.deepen(low_res)
+        prior = self._gaussian(self.prior_net(deep))
+        posterior = self._posterior(deep, prior, low_res, high_res)
+        batch, _, channels, height, width = prior.shape
+        draws = torch.randn((samples + 1, batch, channels, height, width), device=low_res.device)
+        if noise is not None:
+            draws[0] = noise
+        latents = torch.cat([self._latent(posterior, draws[0]), *(self._latent(prior, draw) for draw in draws[1:])])
+        # all draws as one batch: posterior first, then the samples
+        repeated = low_res.repeat(samples + 1, 1, 1, 1)
+        detailed = self._detailed(deep.repeat(samples + 1, 1, 1, 1), latents)
+        images = self.projection(self.generator.enlarge(detailed, repeated).float(), repeated).unflatten(0, (-1, batch))
+        answer = {
+            "mean": images[0],
+            "log_scale": self._log_scale(detailed[:batch]),
+            "prior": prior,
+            "posterior": posterior,
+        }
+        if samples:
+            answer["samples"] = images[1:].transpose(0, 1)
+        return answer
+
+    def prior(self, low_res: Tensor) -> Independent:
+        """p(z | LR), a distribution over (B, Z, h, w)."""
+        return _distribution(self._gaussian(self.prior_net(self.generator.deepen(low_res))))
+
+    def posterior(self, low_res: Tensor, high_res: Tensor) -> Independent:
+        """q(z | LR, HR), a distribution over (B, Z, h, w)."""
+        deep = self.generator.deepen(low_res)
+        return _distribution(self._posterior(deep, self._gaussian(self.prior_net(deep)), low_res, high_res))
+
+    def decode(self, low_res: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log scale of every value given the latent (B, Z, h, w): (B, C, s h, s w) each, float32.
+
+        The mean reduces to the input exactly; it is not clipped.
+        """
+        mean, log_scale = self._render(self.generator.deepen(low_res), latent, low_res)
+        return self.projection(mean, low_res), log_scale
+
+    def answers(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `UncertainSuperResolution`: means as `forward` gives them in evaluation mode."""
+        deep = self.generator.deepen(low_res)
+        prior = self._gaussian(self.prior_net(deep))
+        for draw in noise.unbind(1):
+            mean, log_scale = self._render(deep, self._latent(prior, draw), low_res)
+            yield self.projection(mean, low_res, True), self.variance_factor * (2 * log_scale).exp()
+
+    def _render(self, deep: Tensor, latent: Tensor, low_res: Tensor) -> tuple[Tensor, Tensor]:
+        detailed = self._detailed(deep, latent)
+        return self.generator.enlarge(detailed, low_res).float(), self._log_scale(detailed)
+
+    def _detailed(self, deep: Tensor, latent: Tensor) -> Tensor:
+        """The generator's features (B, F, h, w) with what the latent decides."""
+        return deep + self.texture(deep + self.reading(latent))
+
+    def _log_scale(self, detailed: Tensor) -> Tensor:
+        low, high = self.log_scale_range
+        return self.scale_net(detailed).float().clamp(low, high)
+
+    def _posterior(self, deep: Tensor, prior: Tensor, low_res: Tensor, high_res: Tensor) -> Tensor:
+        expected = [low_res.shape[0], low_res.shape[1], *(self.scale * side for side in low_res.shape[2:])]
+        if list(high_res.shape) != expected:
+            raise ValueError(
+                f"high_res {tuple(high_res.shape)} must be {tuple(expected)}, {self.scale} times the low resolution."
+            )
+        enlarged = F.interpolate(low_res, scale_factor=float(self.scale), mode="bicubic", align_corners=False)
+        detail = F.pixel_unshuffle(DETAIL_GAIN * (high_res - enlarged), self.scale)
+        # As a difference to the prior (Vahdat & Kautz 2020): where it says nothing, the divergence is zero.
+        return self._bounded(prior + self._split(self.posterior_net(torch.cat([deep, detail.to(deep)], dim=1))))
+
+    def _gaussian(self, maps: Tensor) -> Tensor:
+        return self._bounded(self._split(maps))
+
+    def _split(self, maps: Tensor) -> Tensor:
+        """(B, 2 Z, h, w) -> (B, 2, Z, h, w), means and log sigmas, float32."""
+        return torch.stack(maps.float().chunk(2, dim=1), dim=1)
+
+    def _bounded(self, gaussian: Tensor) -> Tensor:
+        limit = self.log_sigma_limit
+        return torch.stack([gaussian[:, 0], gaussian[:, 1].clamp(-limit, limit)], dim=1)
+
+    def _latent(self, gaussian: Tensor, noise: Tensor | None) -> Tensor:
+        mean = gaussian[:, 0]
+        if noise is None:
+            return mean
+        if noise.shape != mean.shape:
+            raise ValueError(f"noise {noise.shape} must be {mean.shape}: (B, Z, h, w), as the latent.")
+        return mean + gaussian[:, 1].exp() * noise
+
+
+def _gaussian_head(channels: int, features: int, latent_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, features, 3, padding=1),
+        nn.PReLU(),
+        nn.Conv2d(features, 2 * latent_channels, 3, padding=1),
+    )
+
+
+def _distribution(gaussian: Tensor) -> Independent:
+    mean, log_sigma = gaussian.unbind(1)
+    return Independent(Normal(mean, log_sigma.exp(), validate_args=False), 3, validate_args=False)

@@ -1,0 +1,223 @@
+"""One way to ask any super-resolution network for several answers and for how sure it is, and the plain kinds of it.
+
+Every such network is an `UncertainSuperResolution`: `sample(low_res, n)` gives n images that could be the original,
+`uncertainty(low_res)` the mean and the parts of the variance, see `variance_parts`. Both run in evaluation mode without
+gradients. A network subclasses it with `answers`, and with `weight_draws` where its weights do not come from the
+layers of `variational`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from monai_ext.networks.multi_rater import evaluation_mode, normal_noise
+from monai_ext.networks.projection import ConsistencyProjection, LinearReduction
+from monai_ext.networks.variance_parts import combine_draws, summarise_latents
+from monai_ext.networks.variational import drawn_weights, has_uncertain_weights
+
+__all__ = ["PointSuperResolution", "UncertainSuperResolution", "WeightEnsemble"]
+
+
+class UncertainSuperResolution(nn.Module):
+    """Low resolution (B, C, h, w) -> several high resolutions (B, C, s h, s w); values in [0, 1] on both sides.
+
+    Attributes:
+        scale: s.
+        latent_channels: Z; a latent is made from standard normal noise (B, Z, h, w). 0: there is none.
+    """
+
+    def answers(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Mean and variance, (B, C, s h, s w) each, float32, for each of the L latents that `noise` makes, in turn.
+
+        Args:
+            noise: (B, L, Z, h, w), standard normal.
+        """
+        raise NotImplementedError
+
+    def distinct_weights(self) -> int | None:
+        """How many draws of the weights can differ: 1 where they are certain, None where there is no end."""
+        return None if has_uncertain_weights(self) else 1
+
+    def draw_weights(
+        self, generator: torch.Generator | None = None
+    ) -> AbstractContextManager[UncertainSuperResolution]:
+        """`with network.draw_weights(generator) as drawn:` inside, `drawn` answers with one draw of the weights."""
+        return drawn_weights(self, generator)
+
+    def weight_draws(self, count: int, generator: torch.Generator | None = None) -> Iterator[UncertainSuperResolution]:
+        """The network with `count` draws of its weights, one after the other; the next one ends the last."""
+        for _ in range(count):
+            with self.draw_weights(generator) as drawn:
+                yield drawn
+
+    def draw_noise(self, low_res: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """(B, count, Z, h, w), standard normal, float32; a CPU generator serves any device."""
+        batch, _, height, width = low_res.shape
+        shape = (batch, count, self.latent_channels, height, width)
+        return normal_noise(shape, device=low_res.device, generator=generator)
+
+    def sample(self, low_res: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """n images that could be the original, (B, n, C, s h, s w), float32.
+
+        They differ by their latent, with the mean of the weights; without a latent, by draws of the weights.
+
+        Raises:
+            ValueError: n < 1.
+        """
+        check_count("n", n)
+        with evaluation_mode(self):
+            if self.latent_channels:
+                means = (mean for mean, _ in self.answers(low_res, self.draw_noise(low_res, n, generator)))
+                return _stacked(means, n)
+            none = self.draw_noise(low_res, 1)
+            with closing(self.weight_draws(n, generator)) as draws:
+                return _stacked((next(drawn.answers(low_res, none))[0] for drawn in draws), n)
+
+    def uncertainty(
+        self,
+        low_res: Tensor,
+        *,
+        weight_draws: int = 8,
+        latent_draws: int = 4,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """ "mean", and the variances "aleatoric", "ambiguity", "epistemic" and "total", (B, C, s h, s w) each, float32.
+
+        See `monai_ext.networks.variance_parts` for what they are. Where fewer draws of the weights differ than asked
+        for, each gets as many more latents, so that there are T L answers in all; without a latent one for each draw.
+
+        Args:
+            weight_draws: T.
+            latent_draws: L, for each draw of the weights.
+            generator: draws the noise, then the weights.
+            noise: (B, T, L, Z, h, w), standard normal, instead of drawn noise: cut from the noise of a whole image, it
+                makes tiles agree, and so does a generator of the same state for each tile.
+
+        Raises:
+            ValueError: T or L below 1, or noise of another shape.
+        """
+        check_count("weight_draws", weight_draws)
+        check_count("latent_draws", latent_draws)
+        batch, _, height, width = low_res.shape
+        wanted = (batch, weight_draws, latent_draws, self.latent_channels, height, width)
+        if noise is not None and noise.shape != wanted:
+            raise ValueError(f"noise {tuple(noise.shape)} must be {wanted}: (B, T, L, Z, h, w).")
+        groups = min(weight_draws, self.distinct_weights() or weight_draws)
+        if self.latent_channels == 0:
+            noise = low_res.new_empty((batch, groups, 0, height, width))
+        elif noise is None:
+            noise = self.draw_noise(low_res, weight_draws * latent_draws, generator)
+        else:
+            noise = noise.flatten(1, 2)
+        each = noise.shape[1] // groups
+        summaries = []
+        with evaluation_mode(self), closing(self.weight_draws(groups, generator)) as draws:
+            for i, drawn in enumerate(draws):
+                means, variances = zip(*drawn.answers(low_res, noise[:, i * each : (i + 1) * each]), strict=True)
+                summaries.append(summarise_latents(torch.stack(means), torch.stack(variances)))
+        return combine_draws(summaries, latent_draws=each)
+
+
+class PointSuperResolution(UncertainSuperResolution):
+    """A network with one answer, such as `SRResNet`, asked like the others: all doubt that it has is in its weights.
+
+    Samples are draws of its weights (Monte-Carlo dropout, where they are `DropoutConv2d`s), or all the same.
+
+    Args:
+        network: low resolution -> high resolution, with `scale`.
+        operator: makes every answer consistent, see `ConsistencyProjection`; None clips answers to [0, 1] only.
+    """
+
+    latent_channels = 0
+
+    def __init__(self, network: nn.Module, operator: LinearReduction | None = None):
+        super().__init__()
+        self.network = network
+        self.scale = int(network.scale)
+        self.projection = None if operator is None else ConsistencyProjection(operator)
+
+    def forward(self, low_res: Tensor) -> Tensor:
+        high_res = self.network(low_res).float()
+        if self.projection is None:
+            return high_res.clamp(0.0, 1.0)
+        return self.projection(high_res, low_res, True)
+
+    def answers(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        mean = self(low_res)
+        for _ in range(noise.shape[1]):
+            yield mean, torch.zeros_like(mean)
+
+
+class WeightEnsemble(UncertainSuperResolution):
+    """Networks trained alike from different beginnings: a draw of the weights is one of them (Lakshminarayanan 2017).
+
+    Draws take all networks once, in an order of chance, before one comes again.
+
+    Args:
+        networks: of one scale, band count and latent.
+
+    Raises:
+        ValueError: no network, the same one twice, or networks that do not fit together.
+    """
+
+    def __init__(self, networks: Sequence[UncertainSuperResolution]):
+        super().__init__()
+        kinds = {(network.scale, network.latent_channels) for network in networks}
+        if len({id(network) for network in networks}) != len(networks) or len(kinds) != 1:
+            raise ValueError(
+                f"WeightEnsemble got {len(networks)} networks of (scale, latent_channels) {sorted(kinds)}: give one or "
+                "more, each built by itself, that agree in both."
+            )
+        self.networks = nn.ModuleList(networks)
+        self.scale, self.latent_channels = kinds.pop()
+
+    def forward(self, low_res: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The mean of the networks' answers; `noise` (B, Z, h, w) goes to each."""
+        answers = [network(low_res) if noise is None else network(low_res, noise) for network in self.networks]
+        return torch.stack(answers).mean(0)
+
+    def answers(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The latents shared out: answer i is that of network i mod M."""
+        shares = [network.answers(low_res, noise[:, m :: len(self.networks)]) for m, network in self._numbered()]
+        for i in range(noise.shape[1]):
+            yield next(shares[i % len(shares)])
+
+    def _numbered(self) -> Iterator[tuple[int, UncertainSuperResolution]]:
+        return enumerate(self.networks)
+
+    def distinct_weights(self) -> int | None:
+        return None if has_uncertain_weights(self) else len(self.networks)
+
+    @contextmanager
+    def draw_weights(self, generator: torch.Generator | None = None) -> Iterator[UncertainSuperResolution]:
+        with closing(self.weight_draws(1, generator)) as draws:
+            yield next(draws)
+
+    def weight_draws(self, count: int, generator: torch.Generator | None = None) -> Iterator[UncertainSuperResolution]:
+        order: list[int] = []
+        for _ in range(count):
+            if not order:
+                order = normal_noise((len(self.networks),), device="cpu", generator=generator).argsort().tolist()
+            with self.networks[order.pop()].draw_weights(generator) as drawn:
+                yield drawn
+
+
+def check_count(name: str, value: int) -> None:
+    """Raises a ValueError where a number of draws is below 1."""
+    if value < 1:
+        raise ValueError(f"{name}={value}: at least one draw is needed.")
+
+
+def _stacked(images: Iterator[Tensor], count: int) -> Tensor:
+    """(B, count, ...) of `count` images (B, ...), without holding them twice."""
+    stack: Tensor | None = None
+    for i, image in enumerate(images):
+        if stack is None:
+            stack = image.new_empty((image.shape[0], count, *image.shape[1:]))
+        stack[:, i] = image
+    return stack

@@ -1,0 +1,149 @@
+"""Actions in processes that are killed at a chosen moment, or that have no room on the disk.
+
+The processes are forks of this one, so that none has to start anew: a hundred of them cost seconds. They are killed by
+the kernel's SIGKILL, or, in the middle of a write, by its SIGXFSZ.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from monai_ext.errors import explain
+
+LONGEST_S = 120.0
+CHANGES = frozenset({"os.rename", "os.remove", "os.link", "os.truncate", "os.chmod", "os.mkdir"})
+
+Action = Callable[[], object]
+
+
+def forked(action: Action, folder: Path, *, prepare: Action | None = None, after_s: float | None = None) -> int:
+    """Do `action` in a process of its own; its exit status, or minus the signal that ended it.
+
+    Args:
+        folder: where its output goes, `child.log`; it must not be one that `action` works in.
+        prepare: done first in that process.
+        after_s: kill it after so many seconds, if it still lives.
+    """
+    process = os.fork()
+    if process == 0:
+        _be_the_child(action, folder / "child.log", prepare)
+    deadline = time.monotonic() + (LONGEST_S if after_s is None else after_s)
+    while True:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            assert after_s is not None, f"the process hung; its output is in {folder / 'child.log'}"
+            return -signal.SIGKILL
+        time.sleep(0.002)
+
+
+def _be_the_child(action: Action, log: Path, prepare: Action | None) -> None:
+    """Never returns."""
+    status = 1
+    try:
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for stream in (1, 2):
+            os.dup2(output, stream)
+        sys.stdout = sys.stderr = os.fdopen(output, "w", buffering=1)
+        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, force=True)
+        if prepare is not None:
+            prepare()
+        action()
+        status = 0
+    except BaseException:  # whatever it is, this process must not go on as the one that it is a copy of
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(status)
+
+
+def changes(action: Action, folder: Path, scratch: Path) -> list[str]:
+    """What `action` does to files in `folder`, in order: each of these is a moment at which it can be killed."""
+    record = scratch / "changes.json"
+    seen: list[str] = []
+
+    def watched() -> None:
+        action()
+        record.write_text(json.dumps(seen))
+
+    status = forked(watched, scratch, prepare=lambda: _watch(folder, seen.append))
+    assert status == 0, (scratch / "child.log").read_text()
+    return json.loads(record.read_text())
+
+
+def killed_before(number: int, action: Action, folder: Path, scratch: Path) -> bool:
+    """Kill `action` as it is about to make its change number `number` (from 0) of a file in `folder`.
+
+    False if it makes so few, and has ended.
+    """
+    left = [number]
+
+    def count(change: str) -> None:
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+
+    status = forked(action, scratch, prepare=lambda: _watch(folder, count))
+    assert status in (0, -signal.SIGKILL), (status, (scratch / "child.log").read_text())
+    return status != 0
+
+
+def killed_in_mid_write(most: int, action: Action, scratch: Path) -> bool:
+    """Kill `action` as it writes more than `most` bytes into one file; False if it never does."""
+    status = forked(action, scratch, prepare=lambda: _limit(most, signal.SIG_DFL))
+    assert status in (0, -signal.SIGXFSZ), (status, (scratch / "child.log").read_text())
+    return status != 0
+
+
+def without_room(most: int, action: Action, scratch: Path) -> str | None:
+    """Do `action` where no file can grow beyond `most` bytes; the sentence that it ends with, None if it succeeds."""
+    answer = scratch / "answer.json"
+
+    def told() -> None:
+        sentence = None
+        try:
+            action()
+        except Exception as error:  # of any kind: it must be one that is explained
+            sentence = explain(error)
+            if sentence is None:
+                raise
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        answer.write_text(json.dumps(sentence))
+
+    status = forked(told, scratch, prepare=lambda: _limit(most, signal.SIG_IGN))
+    assert status == 0, (status, (scratch / "child.log").read_text())
+    return json.loads(answer.read_text())
+
+
+def _limit(most: int, disposition: signal.Handlers) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGXFSZ, disposition)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+
+
+def _watch(folder: Path, tell: Callable[[str], object]) -> None:
+    """Tell of every change of a file in `folder` before it happens; for the rest of this process."""
+    root = os.path.join(os.fspath(folder), "")
+
+    def hook(event: str, details: tuple) -> None:
+        if event == "open":
+            writes = isinstance(details[2], int) and details[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            if not writes:
+                return
+        elif event not in CHANGES:
+            return
+        if isinstance(details[0], (str, os.PathLike)) and f"{os.fspath(details[0])}/".startswith(root):
+            tell(f"{event} {os.path.relpath(details[0], root)}")
+
+    sys.addaudithook(hook)
