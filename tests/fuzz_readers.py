@@ -2,7 +2,7 @@
 
     python tests/fuzz_readers.py --count 20000 --seed 0
 
-Each input depends on the seed and its number alone; `--only NUMBER` repeats one, with its stack trace.
+Each input depends on the seed and its number alone: `--first NUMBER --count 1` repeats one, with its stack trace.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Fault(NamedTuple):
 
 
 def fuzz(
-    count: int, seed: int, folder: Path, *, only: int | None = None, tell: Callable[[str], object] | None = None
+    count: int, seed: int, folder: Path, *, first: int = 0, tell: Callable[[str], object] | None = None
 ) -> tuple[Counter[str], list[Fault]]:
-    """Hand `count` inputs in turn to the targets; returns how many each had and refused, and what went wrong."""
+    """Hand `count` inputs, from number `first` on, in turn to the targets; counts of them, and what went wrong."""
     logging.disable(logging.CRITICAL)
     aims, counts, faults = targets(folder), Counter[str](), []
     try:
@@ -56,14 +56,16 @@ def fuzz(
                     aim.path.write_bytes(content)
                     _judge(aim, -1, folder, counts, faults)
             before, start = _names(folder), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            for number in range(count) if only is None else [only]:
+            for number in range(first, first + count):
                 aim = aims[number % len(aims)]
                 rng = random.Random(f"{seed}:{number}")
                 aim.path.write_bytes(_mutated(rng, aim))
+                known = len(faults)
                 _judge(aim, number, folder, counts, faults)
                 aim.path.write_bytes(aim.seeds[0])
-                if tell is not None and number % 1000 == 999:
-                    tell(f"{number + 1} inputs, {len(faults)} faults")
+                if tell is not None and (number % 1000 == 999 or len(faults) > known):
+                    new = [f"; {fault.target}, input {number}: {fault.reason}" for fault in faults[known:]]
+                    tell(f"{number + 1} inputs, {len(faults)} faults{''.join(new)}")
     finally:
         logging.disable(logging.NOTSET)
     if new := sorted(_names(folder) - before - {"part1/written/a"}):
@@ -123,14 +125,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=20_000, help="inputs, over all readers (20000)")
     parser.add_argument("--seed", type=int, default=0, help="of the mutations (0)")
-    parser.add_argument("--only", type=int, help="number of the one input to repeat")
+    parser.add_argument("--first", type=int, default=0, help="number of the first input (0)")
     args = parser.parse_args()
     faulthandler.enable()
     torch.set_num_threads(1)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         counts, faults = fuzz(
-            args.count, args.seed, Path(folder), only=args.only, tell=lambda line: sys.stderr.write(f"{line}\n")
+            args.count, args.seed, Path(folder), first=args.first, tell=lambda line: sys.stderr.write(f"{line}\n")
         )
     for name, number in sorted(counts.items()):
         sys.stdout.write(f"{number:8d}  {name}\n")

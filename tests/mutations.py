@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import gzip
 import io
@@ -136,7 +137,7 @@ def mutate_json(rng: random.Random, data: bytes) -> bytes:
                 deep = {"a": deep}
             holder[key] = deep
         else:
-            holder[key] = rng.choice(HOSTILE_VALUES)
+            holder[key] = copy.deepcopy(rng.choice(HOSTILE_VALUES))
     return json.dumps(content).encode()
 
 

@@ -249,8 +249,9 @@ def _records(folder: Path, source: TileSource, area: TileArea) -> list[dict]:
         raise ValueError(f"{file} is damaged ({one_line(error)}): {way_out}.") from error
     for other, _, _ in described:
         if other != source.public_template:
+            shown = " ".join(str(other).split())[:200]
             raise ValueError(
-                f"{folder} holds tiles of {other}, not of {source.public_template}: choose another folder."
+                f"{folder} holds tiles of {shown}, not of {source.public_template}: choose another folder."
             )
     this = (source.public_template, list(area.bbox), area.zoom)
     return [record for record, about in zip(records, described, strict=True) if about != this]

@@ -76,6 +76,8 @@ def upscale_file(
             check_output(output.path, output.info, scale=upscaler.scale, cog=choices.cog)
         fingerprint = _fingerprint(source, upscaler, choices)
         if choices.resume and all(each.path.is_file() and written_by(each.path) == fingerprint for each in outputs):
+            for each in outputs:
+                PartialRows.forget(each.path)
             return False
         coding = upscaler.coding(raster, choices.limits)
         with ExitStack() as stack:
