@@ -214,3 +214,13 @@ def test_impossible_settings_are_refused():
         ProbabilisticUNet(1, WIDTHS, latent=0)
     with pytest.raises(ValueError, match="n=0 hypotheses"):
         small().sample(torch.randn(1, 1, 16, 16), 0)
+
+
+def test_units_of_the_combination_cannot_be_switched_off_for_good():
+    network = ProbabilisticUNet(1, features=(2, 2, 2, 2, 2))
+    combination = next(module for module in network.modules() if type(module).__name__ == "_Combination")
+    for layer in [combination.of_features, *combination.further]:
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.constant_(layer.bias, -10.0)  # as a push to background leaves them
+    network(torch.rand(1, 1, 16, 16)).sum().backward()
+    assert combination.of_features.weight.grad.abs().sum() > 0
