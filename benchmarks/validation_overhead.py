@@ -19,11 +19,15 @@ USUAL = "SupervisedEvaluator, post-processing, MeanDice"
 
 @torch.no_grad()
 def centred(network: nn.Sequential, batches: list[dict[str, Tensor]]) -> nn.Sequential:
-    """`network` with its last bias such that it calls half of the first batch's pixels foreground.
+    """`network` with a last layer that calls half of the first batch's pixels foreground, by logits of deviation 1.
 
-    Else a network at random predicts background alone, and any two ways to score that agree.
+    Else a network at random predicts background alone, and any two ways to score that agree; or its logits lie so near
+    to 0 that the sigmoid of some negative ones is rounded to 0.5, foreground for all who threshold probabilities.
     """
-    network[-1].bias -= network(batches[0]["image"].cpu()).median()
+    logits, last = network(batches[0]["image"].cpu()), network[-1]
+    for parameter in (last.weight, last.bias):
+        parameter /= logits.std()
+    last.bias -= (logits / logits.std()).median()
     return network
 
 

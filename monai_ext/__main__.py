@@ -19,6 +19,7 @@ class Command(NamedTuple):
     summary: str
     examples: str
     further: bool = False  # whether `run` takes the options that it does not know itself
+    log: str | None = None  # the option that names the folder in which a log is kept, of commands that take long
 
 
 COMMANDS = {
@@ -26,13 +27,17 @@ COMMANDS = {
         "demo",
         "train, evaluate and apply a bundle on phantoms, and write a page of what came out",
         "demo --bundle bundles/lesion_unet --output_dir demo/lesion_unet",
+        log="output_dir",
     ),
     "compare": Command(
         "compare",
         "compare losses over folds and seeds, one bundle run each; resumable",
         "compare --bundle bundles/lesion_unet --dataset_dir ISIC2017 --output_dir runs/comparison \\\n"
-        "      --losses bce,dice,tversky,jaccard,dice_bce --folds 5 --seeds 0 --encoder_weights imagenet",
+        "      --losses bce,dice,tversky,jaccard,dice_bce --folds 5 --seeds 0 --encoder_weights imagenet\n"
+        "compare --bundle bundles/lesion_unet --dataset_dir ISIC2017 --output_dir runs/comparison \\\n"
+        "      --backend ray --gpus_per_run 0.5",
         further=True,
+        log="output_dir",
     ),
     "report": Command("report", "tables, tests and figures of a comparison", "report runs/comparison"),
     "reproduce": Command(
@@ -44,6 +49,7 @@ COMMANDS = {
         "fetch_tiles",
         "map tiles of a box of longitude and latitude, from any tile server; resumable",
         "fetch-tiles --bbox -76.62 39.28 -76.58 39.30 --zoom 16 --output tiles/baltimore",
+        log="output",
     ),
     "many-hr": Command(
         "many_hr",
@@ -64,17 +70,26 @@ COMMANDS = {
     "score": Command(
         "score",
         "score predictions against several annotators, with the human ceiling beside them",
-        "score --predictions predicted --truth QUBIQ --region kidney --part Validation",
+        "score --predictions predicted --truth QUBIQ --region kidney --part Validation\n"
+        "score --predictions predicted --truth cells --samples 16 --missing zero --output_dir scores\n"
+        'score --predictions predicted --truth lidc-nodule --anonymous --group "patient\\d+" --workers 2',
     ),
     "rater-table": Command(
         "rater_table",
         "one table of methods for several annotators, from the evaluations of their runs",
-        "rater-table runs/cells --output_dir runs/cells/table",
+        "rater-table runs/cells --output_dir runs/cells/table\n"
+        "rater-table runs/holistic runs/combined --human scores/scores.json --output_dir table",
     ),
     "uncertainty-report": Command(
         "uncertainty_report",
         "does each kind of uncertainty do its job: a figure for each, from calibrated runs",
         "uncertainty-report runs/bayesian runs/bayesian_noisy --output runs/kinds",
+    ),
+    "uncertainty-checks": Command(
+        "uncertainty_checks",
+        "does each kind of uncertainty do its job: small networks trained on drawn scenes, a figure for each question",
+        "uncertainty-checks --output runs/checks",
+        log="output",
     ),
     "pack": Command(
         "pack",
@@ -122,8 +137,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known, further = parser.parse_known_args(arguments)
     if further and not COMMANDS[known.command].further:
         parser.error(f"unknown arguments: {' '.join(further)}")
-    report_errors_in_one_sentence()
-    return module.run(known, further) if COMMANDS[known.command].further else module.run(known)
+    command = COMMANDS[known.command]
+    keeps_log = command.log and not getattr(known, "dry_run", False)
+    report_errors_in_one_sentence(log_dir=getattr(known, command.log) if keeps_log else None)
+    return module.run(known, further) if command.further else module.run(known)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 import traceback
 from pathlib import Path
 from types import TracebackType
+
+from monai_ext.run_log import keep_log, note
 
 __all__ = ["NonFiniteLossError", "TRACEBACK_VARIABLE", "explain", "one_line", "report_errors_in_one_sentence"]
 
@@ -62,17 +65,24 @@ def _raised_here(error: BaseException) -> bool:
     return bool(frames) and _PACKAGE in Path(frames[-1].filename).resolve().parents
 
 
-def report_errors_in_one_sentence() -> None:
+def report_errors_in_one_sentence(*, log_dir: str | Path | None = None) -> None:
     """From now on let uncaught errors that `explain` knows end the process with their sentence and exit status 1.
 
     Set the environment variable MONAI_EXT_TRACEBACK=1 to see the whole stack trace as well.
+
+    Args:
+        log_dir: what is logged from now on is added to `run.log` in this folder as well, see `RunLog`, and so is the
+            error, always with its stack trace. None: no log is kept.
     """
+    keep_log(log_dir)
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         sentence = explain(error)
+        note("".join(traceback.format_exception(kind, error, trace)).rstrip(), logging.ERROR)
         if sentence is None or os.environ.get(TRACEBACK_VARIABLE):
             sys.__excepthook__(kind, error, trace)
         if sentence is not None:
+            note(f"error: {sentence}", logging.ERROR)
             sys.stderr.write(f"\nerror: {sentence}\n")
 
     sys.excepthook = hook

@@ -183,6 +183,8 @@ def table_rows(
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, row by column) of a CSV file; what a row lacks is "", what it has too much is left out.
 
+    A byte order mark, which spreadsheets write, is passed over.
+
     Args:
         needed: columns that must be there.
         error: see `read_json`.
@@ -192,7 +194,7 @@ def table_rows(
         ValueError: it is no CSV in UTF-8, or lacks a column.
     """
     try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="")
             if absent := [name for name in needed if name not in (reader.fieldnames or ())]:
                 raise error(f"{path} has no column {absent[0]!r}: it needs {', '.join(needed)}.")

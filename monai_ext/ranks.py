@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import torch.distributed
+import os
 
-__all__ = ["is_distributed", "is_main_process"]
+import torch.distributed
+from torch import Tensor
+
+__all__ = ["is_distributed", "is_main_process", "join_process_group", "mean_over_ranks"]
 
 
 def is_distributed() -> bool:
@@ -16,3 +19,43 @@ def is_distributed() -> bool:
 def is_main_process() -> bool:
     """True on rank 0, the process that writes files, and without a process group."""
     return not is_distributed() or torch.distributed.get_rank() == 0
+
+
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """The mean of `value` over all processes, the same on each; `value` itself in a single one."""
+    if not is_distributed():
+        return value
+    total = value.detach().clone()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()
+
+
+def join_process_group(backend: str) -> None:
+    """`torch.distributed.init_process_group` under torchrun, also for processes that torchrun has started again.
+
+    torchrun hands every new start the store of the first one, whose keys hold the addresses of processes that are
+    gone: the new ones would wait for them for half an hour (PyTorch issue 135712). Here each start has keys of its own.
+    Launchers on several machines count their starts apart; there torchrun must not share its store.
+
+    Args:
+        backend: "nccl" or "gloo".
+
+    Raises:
+        ValueError: started again by one of several launchers that share a store.
+    """
+    starts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or not starts:
+        torch.distributed.init_process_group(backend)
+        return
+    if int(os.environ["GROUP_WORLD_SIZE"]) > 1:
+        raise ValueError(
+            "a process on one of several machines was started again, where torchrun's shared store holds addresses of "
+            "the first start: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 where torchrun is started, on every machine."
+        )
+    store = torch.distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    torch.distributed.init_process_group(
+        backend,
+        store=torch.distributed.PrefixStore(f"start{starts}", store),
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+    )

@@ -24,11 +24,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from fuzz_targets import Target, targets
+from fuzz_records import bundle_targets, many_hr_targets, reproduce_targets, run_targets, small_targets
+from fuzz_targets import (
+    Target,
+    cache_targets,
+    checkpoint_targets,
+    comparison_targets,
+    nifti_targets,
+    picture_targets,
+    tile_targets,
+)
 from mutations import mutate_bytes
 
 from monai_ext.errors import explain
 
+MAKERS = (
+    picture_targets, nifti_targets, checkpoint_targets, cache_targets, comparison_targets, tile_targets, run_targets,
+    reproduce_targets, many_hr_targets, bundle_targets, small_targets,
+)  # fmt: skip
 LONGEST_S = 20.0  # for one input through one reader
 MOST_MEMORY = 2**30  # bytes that the process may grow by
 
@@ -40,6 +53,16 @@ class Fault(NamedTuple):
     target: str
     reason: str
     error: BaseException | None
+
+
+def targets(folder: Path) -> list[Target]:
+    """All of them, the files of each kind in a folder of its own."""
+    made: list[Target] = []
+    for make in MAKERS:
+        place = folder / make.__name__.removesuffix("_targets")
+        place.mkdir()
+        made += make(place)
+    return made
 
 
 def fuzz(
@@ -68,7 +91,7 @@ def fuzz(
                     tell(f"{number + 1} inputs, {len(faults)} faults{''.join(new)}")
     finally:
         logging.disable(logging.NOTSET)
-    if new := sorted(_names(folder) - before - {"part1/written/a"}):
+    if new := sorted(_names(folder) - before - {aim.path.relative_to(folder).as_posix() for aim in aims}):
         faults.append(Fault(-1, "all", f"files were left: {new[:5]}", None))
     grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)
     counts["MiB of memory grown"] = grown >> 20
@@ -86,7 +109,7 @@ def _mutated(rng: random.Random, aim: Target) -> bytes:
 
 
 def _judge(aim: Target, number: int, folder: Path, counts: Counter[str], faults: list[Fault]) -> None:
-    name, read = aim.path.name, 0
+    name, read = aim.path.relative_to(folder).as_posix(), 0
     for call in aim.calls:
         start = time.perf_counter()
         try:
@@ -118,7 +141,9 @@ def _why_wrong(error: Exception, folder: Path) -> str | None:
 
 
 def _names(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if "written/a/" not in path.as_posix()}
+    """Everything in the folder, but for what writers put where they should."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return {name for name in names if "written/a" not in name}
 
 
 def main() -> int:

@@ -43,6 +43,7 @@ from monai_ext.experiments import compare, figures, runs
 from monai_ext.experiments.results import METRICS, read_results
 from monai_ext.handlers.checkpoints import STATE_KEYS, _load_state, load_checkpoint
 from monai_ext.handlers.weights import load_weights
+from monai_ext.networks.mobilenet_v2 import read_weights
 
 SIZE = (20, 28)
 
@@ -177,7 +178,7 @@ def nifti_targets(folder: Path) -> Iterator[Target]:
         )
 
 
-def checkpoint_target(folder: Path) -> Target:
+def checkpoint_targets(folder: Path) -> Iterator[Target]:
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
     optimizer = torch.optim.Adam(network.parameters())
     state = dict.fromkeys(STATE_KEYS, 0) | {"objects": {"network": network.state_dict(), "o": optimizer.state_dict()}}
@@ -192,7 +193,8 @@ def checkpoint_target(folder: Path) -> Target:
         seeds.append(packed.getvalue())
     path = folder / "last.pt"
     calls = [lambda: load_checkpoint(path), lambda: _load_state(path), lambda: load_weights(network, path)]
-    return Target(path, seeds, calls, (mutate_bytes, mutate_bytes, mutate_zip_record))
+    calls.append(lambda: read_weights(path))
+    yield Target(path, seeds, calls, (mutate_bytes, mutate_bytes, mutate_zip_record))
 
 
 def cache_targets(folder: Path) -> Iterator[Target]:
@@ -271,16 +273,3 @@ def tile_targets(folder: Path) -> Iterator[Target]:
         rows._file.close()
 
     yield Target(path, [path.read_bytes()], [go_on], (mutate_bytes, mutate_json, mutate_json))
-
-
-def targets(folder: Path) -> list[Target]:
-    """All of them, their files in `folder`."""
-    made: list[Target] = []
-    for number, make in enumerate(
-        (picture_targets, nifti_targets, lambda place: [checkpoint_target(place)], cache_targets, comparison_targets,
-         tile_targets)
-    ):  # fmt: skip
-        place = folder / f"part{number}"
-        place.mkdir()
-        made += make(place)
-    return made

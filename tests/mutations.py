@@ -141,6 +141,20 @@ def mutate_json(rng: random.Random, data: bytes) -> bytes:
     return json.dumps(content).encode()
 
 
+def mutate_json_lines(rng: random.Random, data: bytes) -> bytes:
+    """JSON lines, of which one is changed as JSON, doubled or left out."""
+    lines = data.splitlines()
+    at = rng.randrange(len(lines))
+    match rng.randrange(6):
+        case 0:
+            del lines[at]
+        case 1:
+            lines.insert(at, lines[at])
+        case _:
+            lines[at] = mutate_json(rng, lines[at])
+    return b"".join(line + b"\n" for line in lines)
+
+
 def _places(content: object) -> Iterator[tuple[dict | list, object]]:
     """(container, key or index) of every value in nested JSON."""
     if isinstance(content, dict):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -212,6 +211,17 @@ def test_the_demos_page_shows_scores_samples_and_commands(trained, summary, tmp_
     assert "training (12 s): python -m monai.bundle run" in page
 
 
+def test_the_demos_page_shows_the_calibration_where_one_was_run(trained, summary, tmp_path):
+    shutil.copytree(trained, tmp_path / "training")
+    report = tmp_path / "training" / "uncertainty"
+    report.mkdir()
+    for name in ("reliability.png", "sparsification.png"):
+        shutil.copy(trained / "evaluation" / "samples.png", report / name)
+    (report / "summary.json").write_text("{}")
+    page = html_page(bayesian_blocks(tmp_path, {}, {"training": 1.0}), title="Demo")
+    assert page.count("data:image/png;base64,") == 4 and "after it (star)" in page
+
+
 def test_the_demos_viewer_shows_a_test_scene_by_the_demos_network(tmp_path):
     images, training = tmp_path / "phantoms" / "images", tmp_path / "training"
     write_aerial_phantoms(images, count=1, size=(64, 64))
@@ -234,22 +244,3 @@ def test_mistakes_end_with_one_sentence(trained, phantoms, tmp_path):
     assert "--resume true" in sentence_of(lambda: train(trained, phantoms))
     assert "does not divide into patches" in sentence_of(lambda: train(tmp_path / "b", phantoms, patch=24))
     assert "likelihood='student'" in sentence_of(lambda: train(tmp_path / "c", phantoms, likelihood="student"))
-
-
-def test_two_processes_train_one_pair_of_networks(phantoms, tmp_path):
-    files = str([str(BUNDLE / "configs" / name) for name in ("train.json", "multi_gpu.json")])
-    options = TINY | {"bundle_root": BUNDLE, "dataset_dir": phantoms, "output_dir": tmp_path / "run", "batch_size": 2}
-    options |= {"pretrain_epochs": 1, "adversarial_epochs": 1}
-    torchrun = (sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    pairs = [part for key, value in options.items() for part in (f"--{key}", str(value))]
-    subprocess.run(
-        [*torchrun, "-m", "monai.bundle", "run", "--config_file", files, *pairs], check=True, capture_output=True
-    )
-    assert [row["epoch"] for row in rows(tmp_path / "run" / "epochs.csv")] == ["1", "2"]
-    # the weights that rank 0 saved score the same when one process sees all tiles
-    run = workflow(["train.json"], dataset_dir=str(phantoms), output_dir=str(tmp_path / "again"), **TINY)
-    evaluator = run.evaluator
-    evaluator.network.load_state_dict(torch.load(tmp_path / "run" / "final.pt", weights_only=True))
-    evaluator.run()
-    last = float(rows(tmp_path / "run" / "epochs.csv")[-1]["val_psnr"])
-    assert evaluator.state.metrics["val_psnr"] == pytest.approx(last, abs=0.01)

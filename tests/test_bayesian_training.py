@@ -15,7 +15,7 @@ from torch import nn
 
 from monai_ext.data.mode_phantoms import field_modes
 from monai_ext.engines.bayesian import BayesianAdversarialTrainer, PrepareSuperResolution, SampledEvaluator
-from monai_ext.experiments.super_resolution_methods import load_generator, uncertain_network
+from monai_ext.experiments.super_resolution_methods import load_generator, start_generator, uncertain_network
 from monai_ext.handlers.bayesian_health import LatentAlarm, SampleScores
 from monai_ext.losses.energy import energy_score
 from monai_ext.losses.super_resolution_elbo import SuperResolutionELBO
@@ -265,6 +265,27 @@ def test_variational_generators_take_plain_weights_as_means(tmp_path):
     torch.save(plain.generator.state_dict(), tmp_path / "generator.pt")
     load_generator(network, tmp_path / "generator.pt")
     assert torch.equal(network.generator.head[0].weight, plain.generator.head[0].weight)
+
+
+@pytest.mark.parametrize("norm", [None, "batch"])
+def test_a_deeper_generator_begins_as_the_shallower_one(tmp_path, norm):
+    torch.manual_seed(0)
+    shallow, deep, shallower = (
+        SRResNet(features=4, blocks=blocks, norm=norm, upsampling="direct") for blocks in (2, 4, 1)
+    )
+    torch.save(shallow.state_dict(), tmp_path / "shallow.pt")
+    start_generator(deep, tmp_path / "shallow.pt")
+    image = torch.rand(1, 3, 5, 6)
+    assert torch.equal(deep.eval()(image), shallow.eval()(image))
+    deep.train()(image).square().sum().backward()
+    assert deep.blocks[3].conv2.weight.grad.any()  # what begins as nothing can learn
+    with pytest.raises(ValueError, match="blocks.1.*as in its training"):
+        start_generator(shallower, tmp_path / "shallow.pt")
+    state = shallow.state_dict()
+    del state["blocks.1.conv1.weight"]
+    torch.save(state, tmp_path / "torn.pt")
+    with pytest.raises(ValueError, match="1 of its .* tensors are missing.*blocks.1.conv1.weight"):
+        start_generator(deep, tmp_path / "torn.pt")
 
 
 def test_wrong_methods_and_weights_are_named(tmp_path):

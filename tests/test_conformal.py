@@ -160,8 +160,8 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is no calibration"),
-        ("[]", "is no calibration"),
+        ("{", "is damaged .*: calibrate again"),
+        ("[]", "is damaged .no dict but list.: calibrate again"),
         ('{"format": 1}', "is no calibration .*'multiplier'"),
         ('{"format": 2}', "format 2, expected 1"),
         (

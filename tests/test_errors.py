@@ -3,12 +3,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from monai_ext.errors import explain
-from monai_ext.files import atomic_path, write_text
-from monai_ext.handlers import load_checkpoint
+from monai_ext.files import atomic_path, inside, write_text
+
+REPOSITORY = Path(__file__).parents[1]
+FAILING = """
+from monai_ext.errors import report_errors_in_one_sentence
+from monai_ext.files import inside
+report_errors_in_one_sentence(log_dir={log_dir!r})
+inside("out", "../a")
+"""
 
 
 def error_of(action) -> BaseException:
@@ -21,13 +29,13 @@ def error_of(action) -> BaseException:
 
 def wrapped() -> None:
     try:
-        load_checkpoint("nowhere.pt")
-    except FileNotFoundError as error:
+        inside("out", "../a")
+    except ValueError as error:
         raise RuntimeError("Failed to instantiate component") from error
 
 
 def test_the_sentence_of_our_own_error_is_found_through_wrappers():
-    assert explain(error_of(wrapped)).startswith("no checkpoint at 'nowhere.pt'")
+    assert explain(error_of(wrapped)).startswith("'../a' cannot name a file in 'out'")
 
 
 def test_errors_raised_elsewhere_are_not_explained():
@@ -35,24 +43,21 @@ def test_errors_raised_elsewhere_are_not_explained():
     assert explain(KeyError("x")) is None
 
 
+def run_python(code: str, folder, **variables: str) -> subprocess.CompletedProcess:
+    """A process without torch, so that it starts at once."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)} | variables
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=environment, cwd=folder
+    )
+
+
 @pytest.mark.parametrize(("show", "traceback"), [("", False), ("1", True)])
-def test_an_uncaught_error_ends_the_process_with_its_sentence(show, traceback):
-    code = (
-        "from monai_ext.errors import report_errors_in_one_sentence as r\n"
-        "from monai_ext.handlers import load_checkpoint\n"
-        "r()\n"
-        "load_checkpoint('nowhere.pt')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=_environment(show)
-    )
+def test_an_uncaught_error_ends_the_process_with_its_sentence(show, traceback, tmp_path):
+    done = run_python(FAILING.format(log_dir=None), tmp_path, MONAI_EXT_TRACEBACK=show)
     assert done.returncode == 1
-    assert done.stderr.rstrip().splitlines()[-1].startswith("error: no checkpoint at 'nowhere.pt'")
+    assert done.stderr.rstrip().splitlines()[-1].startswith("error: '../a' cannot name a file in 'out'")
     assert ("Traceback" in done.stderr) == traceback
-
-
-def _environment(show: str) -> dict[str, str]:
-    return os.environ | {"MONAI_EXT_TRACEBACK": show}
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):

@@ -12,92 +12,32 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from fake_bundle import IDS, alive, fake_commands, go, make_place, times, wait_for
 
 from monai_ext.experiments import compare as module
 from monai_ext.experiments.compare import ComparisonBusyError, ComparisonError, Plan, bundle_commands, compare
 from monai_ext.experiments.runs import LocalBackend, Run
 
-IDS = [f"case{number}" for number in range(6)]
-# Stands for `python -m monai.bundle run`: FOLDER STAGE. What it does beyond its duty is asked for by files in CONTROL.
-FAKE = """
-import os, sys, time
-from pathlib import Path
-folder, stage, control = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-loss, fold = folder.parent.name, int(folder.name[4:].split("_")[0])
-with open(folder / f"{stage}.txt", "a") as file:
-    file.write(os.environ["OMP_NUM_THREADS"] + "\\n")
-if (control / f"fail_{stage}_{loss}").exists():
-    raise RuntimeError(f"{loss} went wrong in {stage}")
-while (control / f"hang_{stage}").exists():
-    time.sleep(0.02)
-if stage == "evaluate" and not (control / "forget").exists():
-    names = "dice jaccard precision sensitivity specificity threshold_jaccard legacy_average_precision".split()
-    (folder / "evaluation").mkdir(exist_ok=True)
-    lines = [f"case{n}," + ",".join(["0.9"] * len(names)) for n in range(6) if n % 2 == fold]
-    (folder / "evaluation" / "cases.csv").write_text("id," + ",".join(names) + "\\n" + "\\n".join(lines) + "\\n")
-"""
 DRIVER = """
 import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from test_experiments_compare import go
+from fake_bundle import go
 go(Path({folder!r}))
 """
 
 
-def fake_commands(plan: Plan, loss: str, fold: int, seed: int, folder: Path) -> tuple[tuple[str, ...], ...]:
-    script, control = plan.bundle / "fake.py", plan.bundle / "control"
-    return tuple(
-        (sys.executable, "-S", str(script), str(folder), stage, str(control)) for stage in ("train", "evaluate")
-    )
-
-
-def go(folder: Path, *, jobs: int = 1, ids: list[str] = IDS, **changes: object) -> list:
-    choices = {"losses": ("bce", "dice"), "folds": 2} | changes
-    plan = Plan(folder / "bundle", folder / "data", folder / "out", **choices)
-    return compare(plan, jobs=jobs, make_commands=fake_commands, list_ids=lambda _: ids)
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with a stand-in bundle."""
-    (tmp_path / "bundle" / "configs").mkdir(parents=True)
-    (tmp_path / "bundle" / "control").mkdir()
-    (tmp_path / "bundle" / "fake.py").write_text(FAKE)
-    (tmp_path / "bundle" / "configs" / "train.json").write_text('{"lr": 0.001, "net": {"_target_": "UNet"}}')
-    (tmp_path / "bundle" / "configs" / "evaluate.json").write_text("{}")
-    return tmp_path
+    return make_place(tmp_path)
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monai_ext.experiments.runs.POLL_S", 0.002)
-
-
-def times(place: Path, stage: str) -> dict[str, int]:
-    """How often each run went through `stage`."""
-    paths = (place / "out").glob(f"*/*/{stage}.txt")
-    return {f"{path.parent.parent.name}/{path.parent.name}": len(path.read_text().split()) for path in paths}
-
-
-def wait_for(condition, seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def start(place: Path) -> subprocess.Popen:
@@ -436,3 +376,76 @@ def test_ctrl_c_ends_the_command_with_a_word(place, monkeypatch, capfd):
     monkeypatch.setattr(module, "compare", interrupted)
     assert module.run(*command(place)) == 130
     assert "the same command continues" in capfd.readouterr().err
+
+
+# ----------------------------------------------------------------------------------------------- parts and backends
+
+
+def test_parts_work_side_by_side_and_together_do_every_run_once(place):
+    (place / "bundle/control/hang_train").touch()
+    failed: list = []
+    first = threading.Thread(target=lambda: failed.extend(go(place, part=(1, 3))))
+    first.start()
+    wait_for(lambda: times(place, "train") == {"bce/fold0_seed0": 1})
+    (place / "bundle/control/hang_train").unlink()
+    assert failed + go(place, part=(2, 3)) + go(place, part=(3, 3)) == []
+    first.join()
+    assert failed == [] and times(place, "train") == times(place, "evaluate") == dict.fromkeys(ALL, 1)
+    assert json.loads((place / "out/plan.json").read_text())["losses"] == ["bce", "dice"]
+
+
+def test_a_part_is_refused_beside_itself_and_beside_a_whole_comparison(place):
+    (place / "bundle/control/hang_train").touch()
+    part = threading.Thread(target=lambda: go(place, part=(1, 2)))
+    part.start()
+    wait_for(lambda: times(place, "train"))
+    for other in ((1, 2), None):
+        with pytest.raises(ComparisonBusyError, match=f"process {os.getpid()} on"):
+            go(place, part=other)
+    (place / "bundle/control/hang_train").unlink()
+    part.join()
+    assert go(place) == []
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/2", "2/", "-1/2"])
+def test_a_part_that_is_none_is_refused(text, capsys):
+    with pytest.raises(SystemExit):
+        parse("--bundle", "b", "--dataset_dir", "d", "--output_dir", "o", f"--part={text}")
+    assert f"'{text}' is no part: write I/N" in capsys.readouterr().err
+
+
+def test_a_part_leaves_the_report_to_a_command_of_its_own(place, monkeypatch):
+    monkeypatch.setattr(
+        module, "compare", functools.partial(compare, make_commands=fake_commands, list_ids=lambda _: IDS)
+    )
+    assert module.run(*command(place, "--part", "2/2")) == 0
+    assert set(times(place, "train")) == {"dice/fold0_seed0", "dice/fold1_seed0"}
+    assert not (place / "out/report").exists()
+
+
+def test_an_option_of_another_backend_is_refused(place):
+    with pytest.raises(ValueError, match="--gpus_per_run 0.5 is an option of --backend ray"):
+        module.run(*command(place, "--gpus_per_run", "0.5"))
+
+
+def test_without_ray_a_sentence_says_how_to_get_it(place, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match=r'Ray, which is not installed: pip install "monai_ext\[ray\]"'):
+        module.run(*command(place, "--backend", "ray"))
+    assert not (place / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a process with its parent")
+def test_a_tied_run_is_killed_with_the_process_that_started_it(tmp_path):
+    code = f"""
+from pathlib import Path
+from monai_ext.experiments.runs import LocalBackend, Run, tied_to_this_process
+run = Run("bce", 0, 0, (({sys.executable!r}, "-S", "-c", "import time; time.sleep(60)"),), Path({str(tmp_path)!r}))
+list(LocalBackend(wrapper=tied_to_this_process())([run]))
+"""
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        wait_for((tmp_path / "run.pid").exists)
+        pid = int((tmp_path / "run.pid").read_text())
+        assert alive(pid)
+        process.kill()
+    wait_for(lambda: not alive(pid), 10)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from monai.data import MetaTensor
 from monai.handlers import ValidationHandler
 from torch import nn
 
@@ -218,3 +219,26 @@ def test_folded_batch_norms_are_restored_before_the_first_step_and_not_after_a_r
     run.trainer.run()
     assert not folded_batch_norms(run.network)
     assert run.network[1].running_mean.abs().sum() > 0
+
+
+def test_folded_batch_norms_are_restored_from_the_batches_of_a_foreign_loader(tmp_path):
+    class Loader(DrawnBatches):
+        """MetaTensors whose metadata are not alike, as MONAI's DataLoader collates them."""
+
+        def __iter__(self):
+            for number, batch in enumerate(super().__iter__()):
+                meta = {"affine": torch.eye(4).expand(4, 4, 4), "spacing": [str(number)] * (4 - number)}
+                image = MetaTensor(batch["image"], meta=meta)
+                image.is_batch = True
+                yield batch | {"image": image}
+
+    run = Run(tmp_path, epochs=1)
+    with torch.no_grad():
+        run.network[1].bias.fill_(0.3)
+    run.trainer.state.dataloader = run.trainer.data_loader = Loader()
+    with pytest.raises(ValueError, match="Inconsistent batched metadata"):
+        torch.cat([batch["image"] for batch in Loader()])[:8]
+    BatchNormUnfolder(run.network, images=8).attach(run.trainer)
+    run.trainer.add_event_handler(Events.STARTED, lambda engine: engine.terminate())
+    run.trainer.run()
+    assert not folded_batch_norms(run.network)

@@ -10,14 +10,17 @@ import shutil
 import struct
 import time
 import zlib
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from fuzz_readers import fuzz
+from many_files import EVERY, cases
 from PIL import Image
 from test_experiments_report import write_comparison
 from test_faults_kills import plain_figures  # noqa: F401  (a fixture)
@@ -30,10 +33,12 @@ from monai_ext.data.qubiq import qubiq_items
 from monai_ext.data.raster import open_raster
 from monai_ext.data.tile_images import read_tile
 from monai_ext.data.tiles import tile_items
+from monai_ext.errors import explain
 from monai_ext.experiments.figures import case_figure
 from monai_ext.experiments.report import report
 from monai_ext.experiments.results import ResultsError, read_results
 from monai_ext.files import atomic_path, inside, read_json, table_rows, write_text
+from monai_ext.handlers import EnlargedWriter, EpochTable, PredictionWriter, RaterPredictionWriter, StageCheckpoints
 
 ODD_NAMES = (
     "<script>alert(1)<script>", "a b", "Läsion ✓ 皮膚", "..dots..", "$x^{$", "%s%n", "-rf", "a'b\"c", "a\nb", "a|b`c*",
@@ -247,6 +252,58 @@ def test_a_name_that_leads_out_of_the_output_folder_is_refused(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == ["image.nii"]
 
 
+def engine_of(item: dict, output: dict) -> SimpleNamespace:
+    """As much of an evaluator as a writer of predictions looks at, after a batch of one item."""
+    return SimpleNamespace(state=SimpleNamespace(batch=[item], output=[output]))
+
+
+@pytest.mark.parametrize("name", ["../../a", "/etc/a", "a/../../../b", "a\0b"])
+def test_no_writer_of_predictions_leaves_its_folder_by_an_id(tmp_path, name):
+    picture, out = tmp_path / "a.png", tmp_path / "deep" / "out"
+    Image.new("RGB", (4, 4)).save(picture)
+    item = {"id": name, "image": str(picture), "image_path": str(picture), "levels": 255}
+    prediction = {"pred": torch.zeros(3, 4, 4)}
+    answers = {"pred": {"probability": torch.zeros(1, 1, 4, 4), "samples": torch.zeros(1, 2, 4, 4)}}
+    case = SimpleNamespace(state=SimpleNamespace(batch={"id": [name]}, output=answers))
+    for write, engine in (
+        (PredictionWriter(out), engine_of(item, prediction)),
+        (PredictionWriter(out, masks=False, probabilities=False, overlays=True), engine_of(item, prediction)),
+        (EnlargedWriter(out), engine_of(item, prediction)),
+        (RaterPredictionWriter(out, [item | {"case": name, "task": 1}]), case),
+    ):
+        with pytest.raises(ValueError, match="cannot name a file in"):
+            write.write(engine)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"a.png"}
+
+
+# ---------------------------------------------------------------------------------- records of a run that goes on
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"epoch,seconds\n1,2\n\xff,3\n", b"epoch\n-1\n", b"epoch\n1.5\n", b"epoch\n" + b"9" * 5000, b"", b"a\n1\n"],
+)
+def test_a_damaged_table_of_epochs_is_named_when_a_run_goes_on(tmp_path, content):
+    (tmp_path / "epochs.csv").write_bytes(content)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
+    table = EpochTable(tmp_path / "epochs.csv", optimizer=optimizer)
+    with pytest.raises(ValueError, match=r"epochs.csv (is damaged|has no column 'epoch')") as caught:
+        table._begin(SimpleNamespace(state=SimpleNamespace(epoch=3)))
+    assert explain(caught.value) == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[]", b'{"pretrained": 1}', b'{"other": {"epoch": 1, "value": 2}}', b'{"adversarial": {"epoch": true}}',
+     b'{"pretrained": {"epoch": 1, "value": "high"}}', b"\xff", b""],
+)  # fmt: skip
+def test_a_damaged_record_of_the_best_weights_is_named_when_a_run_goes_on(tmp_path, content):
+    (tmp_path / "best.json").write_bytes(content)
+    stages = StageCheckpoints(torch.nn.Linear(1, 1), tmp_path, pretrain_epochs=1)
+    with pytest.raises(ValueError, match=r"best.json is damaged .*: remove it, then the next epoch counts as the best"):
+        stages._before(5)
+
+
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_a_name_that_stays_inside_is_taken_as_it_is(tmp_path, name):
     assert inside(tmp_path, name) == tmp_path / name
@@ -332,6 +389,28 @@ def test_a_report_shows_names_of_cases_as_text(tmp_path, plain_figures, monkeypa
 
 
 # ----------------------------------------------------------------------------------------------------- many files
+
+
+@pytest.mark.parametrize("make", EVERY)
+def test_listing_asks_the_disk_about_no_single_file_and_looks_into_each_folder_at_most_twice(
+    make, tmp_path, monkeypatch
+):
+    counts = Counter()
+    for name in ("stat", "lstat", "scandir", "listdir"):
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *args, real=real, name=name, **kw: counts.update([name]) or real(*args, **kw)
+        )
+    seen = {}
+    for number in (20, 220):
+        read = make(tmp_path / str(number), number)
+        counts.clear()
+        assert len(read()) == number
+        seen[number] = dict(counts)
+    for name in ("stat", "lstat"):
+        assert seen[220].get(name, 0) == seen[20].get(name, 0) < 12
+    looks = [seen[number].get("scandir", 0) + seen[number].get("listdir", 0) for number in (20, 220)]
+    assert looks[1] - looks[0] == (200 if make is cases else 0)
 
 
 def test_folders_of_many_files_are_listed_in_seconds(tmp_path):

@@ -16,9 +16,8 @@ import bundle_runs
 import numpy as np
 import pytest
 import torch
-from bundle_runs import BUNDLES, rows, run_bundle, sentence_of
+from bundle_runs import BUNDLES, rows, score_in_one_process, sentence_of, train_in_two_processes
 from ignite.engine import Events
-from monai.bundle import ConfigWorkflow
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -45,10 +44,7 @@ def phantoms(tmp_path_factory) -> Path:
 
 
 workflow = partial(bundle_runs.workflow, BUNDLE.name)
-
-
-def train(folder: Path, data: Path, files: tuple[str, ...] = ("train.json",), **options) -> ConfigWorkflow:
-    return run_bundle(BUNDLE.name, files, dataset_dir=str(data), output_dir=str(folder), **(TINY | options))
+train = bundle_runs.trainer_of(BUNDLE.name, TINY)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +56,7 @@ def trained(phantoms, tmp_path_factory) -> Path:
 
 def test_training_leaves_weights_state_table_record_and_curves(trained):
     names = {path.name for path in trained.iterdir()}
-    assert names == {"model.pt", "final.pt", "last.pt", "epochs.csv", "run.json", "tensorboard"}
+    assert names == {"model.pt", "final.pt", "last.pt", "epochs.csv", "run.json", "run.log", "tensorboard"}
     table = rows(trained / "epochs.csv")
     assert [row["epoch"] for row in table] == ["1", "2"]
     assert {"train_loss", "learning_rate", "val_mean_dice", "val_mean_jaccard"} <= set(table[0])
@@ -277,19 +273,9 @@ def test_inference_on_an_empty_folder_says_so(trained, tmp_path):
 
 
 def test_two_processes_train_one_network_and_score_every_case(phantoms, tmp_path):
-    files = str([str(BUNDLE / "configs" / name) for name in ("train.json", "multi_gpu.json")])
-    options = TINY | {"bundle_root": BUNDLE, "dataset_dir": phantoms, "output_dir": tmp_path / "run", "batch_size": 2}
-    torchrun = (sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    pairs = [part for key, value in options.items() for part in (f"--{key}", str(value))]
-    subprocess.run(
-        [*torchrun, "-m", "monai.bundle", "run", "--config_file", files, *pairs], check=True, capture_output=True
-    )
-    assert [row["epoch"] for row in rows(tmp_path / "run" / "epochs.csv")] == ["1", "2"]
+    table = train_in_two_processes(BUNDLE.name, tmp_path / "run", phantoms, **(TINY | {"batch_size": 2}))
+    assert [row["epoch"] for row in table] == ["1", "2"]
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
-    # the weights that rank 0 saved score the same when one process sees all cases
-    run = workflow(["train.json"], dataset_dir=str(phantoms), output_dir=str(tmp_path / "again"), **TINY)
-    evaluator = run.evaluator
-    evaluator.network.load_state_dict(torch.load(tmp_path / "run" / "final.pt", weights_only=True))
-    evaluator.run()
-    last = float(rows(tmp_path / "run" / "epochs.csv")[-1]["val_mean_dice"])
-    assert evaluator.state.metrics["val_mean_dice"] == pytest.approx(last, abs=0.02)
+    assert (tmp_path / "run" / "run.log").read_text().count("# command: ") == 1  # rank 0 alone
+    score = score_in_one_process(BUNDLE.name, tmp_path / "run", phantoms, "val_mean_dice", **TINY)
+    assert score == pytest.approx(float(table[-1]["val_mean_dice"]), abs=0.02)

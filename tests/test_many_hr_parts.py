@@ -13,7 +13,7 @@ from monai_ext.data.many_hr_answers import derived_seed, settle
 from monai_ext.data.many_hr_captures import add_captures, capture_groups, footprint_and_date
 from monai_ext.data.many_hr_measures import fitted_psnr, low_res_gaps, observed, operator_matrix
 from monai_ext.data.many_hr_plan import turned
-from monai_ext.data.many_hr_search import Donors, PatchLibrary
+from monai_ext.data.many_hr_search import BLOCK, Donors, PatchLibrary, _smallest
 from monai_ext.transforms.degradation import Degradation
 
 DEGRADATION = Degradation(4)
@@ -103,8 +103,24 @@ def test_a_table_of_dates_overrules_names(tmp_path):
     told = [(item["footprint"], item["date"]) for item in add_captures(items, table)]
     assert told == [("roof", "2001-02-03"), ("b_2010", ""), ("roof", "2004")]
     table.write_text("file,date\na.png,2001\n")
-    with pytest.raises(DatasetLayoutError, match="has no column footprint: it needs file, footprint, date"):
+    with pytest.raises(DatasetLayoutError, match="has no column 'footprint': it needs file, footprint, date"):
         add_captures(items, table)
+
+
+@pytest.mark.parametrize("count", [1, 5, 70])
+def test_the_smallest_of_a_row_are_found_without_sorting_it_whole(count):
+    values = torch.randn(6, 5 * BLOCK, generator=torch.Generator().manual_seed(count))
+    values[0, : 3 * BLOCK] = torch.inf
+    values[1] = values[1].sort().values  # all of them in one block, or in few
+    smallest, place = _smallest(values, count)
+    assert torch.equal(smallest, values.sort(1).values[:, :count]) and torch.equal(values.gather(1, place), smallest)
+
+
+def test_where_fewer_patches_are_allowed_than_asked_for_the_rest_is_infinitely_far():
+    own = library(smooth(3), groups=[0, 0, 1], patches=4, candidates=4)
+    matches = own.matches(observed(MATRIX, smooth(3)[0]), group=0, place=0)
+    allowed = int((own.tile == 2).sum())
+    assert 0 < allowed < 4 and (matches.distance.isfinite().sum(1) == allowed).all() and matches.index.max() < 4
 
 
 def test_the_nearest_patch_is_found_where_it_was_put():

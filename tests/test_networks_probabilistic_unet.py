@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 import pytest
@@ -207,11 +208,21 @@ def test_a_mask_of_another_shape_is_refused(mask: Tensor):
         small()(torch.randn(2, 1, 16, 16), mask)
 
 
+def test_the_last_bias_begins_at_the_log_odds_of_the_foreground():
+    image, noise, logits = torch.randn(2, 1, 32, 32), torch.zeros(2, 6), []
+    for foreground in (0.5, 0.02):
+        torch.manual_seed(0)
+        logits.append(ProbabilisticUNet(1, WIDTHS, foreground=foreground)(image, noise=noise))
+    assert torch.allclose(logits[1] - logits[0], torch.tensor(math.log(0.02 / 0.98)), atol=1e-5)
+
+
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="five widths"):
         ProbabilisticUNet(1, (4, 4))
     with pytest.raises(ValueError, match="all counts at least 1"):
         ProbabilisticUNet(1, WIDTHS, latent=0)
+    with pytest.raises(ValueError, match="foreground=0 must be between 0 and 1"):
+        ProbabilisticUNet(1, WIDTHS, foreground=0)
     with pytest.raises(ValueError, match="n=0 hypotheses"):
         small().sample(torch.randn(1, 1, 16, 16), 0)
 

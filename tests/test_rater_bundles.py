@@ -49,7 +49,16 @@ def trained(request, phantoms, tmp_path_factory) -> tuple[str, Path]:
 def test_training_leaves_weights_curves_and_a_record(trained):
     bundle, folder = trained
     names = {path.name for path in folder.iterdir()}
-    assert names == {"model.pt", "final.pt", "last.pt", "epochs.csv", "run.json", "tensorboard", "evaluation"}
+    assert names == {
+        "model.pt",
+        "final.pt",
+        "last.pt",
+        "epochs.csv",
+        "run.json",
+        "run.log",
+        "tensorboard",
+        "evaluation",
+    }
     record = json.loads((folder / "run.json").read_text())
     assert record["status"] == "finished" and record["settings"]["training_cases"] == 8
     events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0})

@@ -91,10 +91,10 @@ def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"nothing.json is no scores.json"):
         rater_table([folder], tmp_path / "table", human=tmp_path / "nothing.json")
     (folder / "evaluation" / "cases.csv").write_text("id,qubiq_score\ncase00,many\n")
-    with pytest.raises(ResultsError, match=r"cases.csv cannot be read as a table"):
+    with pytest.raises(ResultsError, match=r"cases.csv is damaged .could not convert string to float: 'many'"):
         read_methods([folder])
     (folder / "evaluation" / "summary.json").write_text("{")
-    with pytest.raises(ResultsError, match=r"summary.json is no summary"):
+    with pytest.raises(ResultsError, match=r"summary.json is damaged"):
         read_methods([folder])
 
 

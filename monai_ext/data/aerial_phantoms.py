@@ -7,10 +7,8 @@ the same low-resolution image, so that the many answers to one question are know
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +17,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from monai_ext.data.aerial_scene import OVERSAMPLING, RED_GREEN_BLUE_INFRARED, Scene
-from monai_ext.files import atomic_path, write_text
+from monai_ext.data.phantom_folder import claim_folder
+from monai_ext.files import atomic_path
 
 __all__ = ["HIDDEN_SCALE", "aerial_layers", "draw_aerial", "write_aerial_phantoms"]
 
@@ -31,7 +30,6 @@ BLUR = 0.45  # standard deviation of the optics, pixels
 CLOUD_PIXELS = (24, 9)  # sizes of a surface's variation over metres
 NOISE = 0.006
 LUMINANCE = (0.299, 0.587, 0.114, 0.0)
-SETTINGS_FILE = "phantoms.json"
 DRAWING_VERSION = 1  # raise it when the same seeds draw another scene
 
 
@@ -113,19 +111,10 @@ def write_aerial_phantoms(
     Raises:
         ValueError: the folder holds phantoms of other settings, `count` is below 1, or `bands` is neither 1 nor 3.
     """
-    if count < 1:
-        raise ValueError(f"count is {count}: at least one phantom must be written.")
     if bands not in (1, 3):
         raise ValueError(f"bands is {bands}: PNG files hold 1 or 3; draw_aerial gives any number.")
-    folder = Path(output_dir)
     settings = {"size": [int(side) for side in size], "seed": seed, "bands": bands, "drawing": DRAWING_VERSION}
-    settings_file, text = folder / SETTINGS_FILE, json.dumps(settings)
-    if settings_file.exists():
-        there = settings_file.read_text(encoding="utf-8").strip()
-        if there != text:
-            raise ValueError(f"{folder} holds phantoms of {there}, not of {text}: choose another folder.")
-    else:
-        write_text(settings_file, text + "\n")
+    folder = claim_folder(output_dir, settings, count=count)
     for index in range(count):
         file = folder / f"phantom_{index:04d}.png"
         if file.exists():

@@ -9,12 +9,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import struct
 import sys
-import tokenize
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +25,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm import tqdm
 
+from monai_ext.array_files import DAMAGES
 from monai_ext.data.images import read_image, read_mask
 from monai_ext.errors import one_line
 from monai_ext.files import atomic_path
@@ -46,12 +43,6 @@ MIN_CORRELATION = 0.925
 MIN_COARSE_CORRELATION = 0.7  # the 14 pairs have >= 0.86; spares nine tenths of the fine comparisons
 MAX_SHIFT = 4  # thumbnail pixels, 6 % of a side
 METHOD_VERSION = 1  # part of the cache's key: raise it when thumbnails, groups or areas are computed differently
-
-# What np.load lets out on damaged files.
-DAMAGES = (
-    OSError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, SyntaxError, RuntimeError, MemoryError,
-    zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError,
-)  # fmt: skip
 
 _log = logging.getLogger(__name__)
 

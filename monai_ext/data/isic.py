@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from monai_ext.folders import files_in, folders_in
+
 __all__ = ["DatasetLayoutError", "image_items", "lesion_items", "warn_if_overlapping"]
 
 IMAGE_SUFFIXES = frozenset(".bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .ppm .tga .tif .tiff .webp".split())
@@ -147,7 +149,7 @@ def _find_folders(root: Path, part: Part, edition: int | None) -> _Folders:
         raise ValueError(f"part is {part!r}: choose 'training', 'validation' or 'test'.")
     if edition not in (None, *(year for year, _ in OFFICIAL_FOLDERS)):
         raise ValueError(f"edition is {edition!r}: choose 2016, 2017 or 2018.")
-    plain = {child.name.lower(): child for child in root.iterdir() if child.is_dir()}
+    plain = {child.name.lower(): child for child in folders_in(root)}
     if edition is None and "images" in plain:
         if part != "training":
             raise DatasetLayoutError(f"{root} holds one plain set, images/ with masks/, and no {part} part.")
@@ -172,7 +174,9 @@ def _official_folders(root: Path) -> dict[tuple[int, str], _Folders]:
     """(edition, part) -> its folders among the folders one and two levels below `root`."""
     images: dict[tuple[int, str], Path] = {}
     masks: dict[tuple[int, str], Path] = {}
-    for folder in sorted(path for pattern in ("*", "*/*") for path in root.glob(pattern) if path.is_dir()):
+    outer = folders_in(root)
+    readable = (each for each in outer if os.access(each, os.R_OK | os.X_OK))
+    for folder in sorted([*outer, *(inner for each in readable for inner in folders_in(each))]):
         for year, pattern in OFFICIAL_FOLDERS:
             if match := re.fullmatch(pattern, folder.name, re.IGNORECASE):
                 kind = masks if match[2].lower() == "groundtruth" else images
@@ -184,9 +188,8 @@ def _official_folders(root: Path) -> dict[tuple[int, str], _Folders]:
 def _by_id(folder: Path, *, masks: bool) -> dict[str, Path]:
     """id -> file of the images, or masks, that lie directly in a folder."""
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        hidden = path.name.startswith(".")
-        if hidden or path.suffix.lower() not in IMAGE_SUFFIXES or SUPERPIXELS.search(path.stem) or path.is_dir():
+    for path in files_in(folder):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or SUPERPIXELS.search(path.stem):
             continue
         name = MASK_ENDING.sub("", path.stem) if masks else path.stem
         check_name(path)

@@ -13,16 +13,19 @@ from monai.data import Dataset
 from monai.transforms import Compose, Transform
 from torch import Tensor
 
+from monai_ext.array_files import read_array
 from monai_ext.data.many_hr_format import (
     ANSWER_FILE,
     KINDS,
     RECORD_FILE,
+    WAY_OUT,
     ManyHrError,
     read_index,
     read_lines,
     shard_files,
 )
 from monai_ext.data.many_hr_plan import PARTS
+from monai_ext.errors import one_line
 
 __all__ = ["DecodeManyHighResd", "ManyHighResDataset", "many_hr_items", "many_hr_pairs"]
 
@@ -141,7 +144,10 @@ class ManyHighResDataset(Dataset):
 
 @lru_cache(maxsize=OPEN_FILES)
 def _mapped(path: str, _size: int, _time: int) -> np.ndarray:
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    pixels = read_array(path, mapped=True, error=ManyHrError, way_out=WAY_OUT)
+    if pixels.dtype != np.uint8 or pixels.ndim != 4:
+        raise ManyHrError(f"{path} is damaged (it holds no 8-bit images): {WAY_OUT}.")
+    return pixels
 
 
 def _rows(path: str, rows: int | Sequence[int]) -> Tensor:
@@ -151,5 +157,5 @@ def _rows(path: str, rows: int | Sequence[int]) -> Tensor:
         return torch.from_numpy(np.array(pixels[rows]))
     except FileNotFoundError as error:
         raise ManyHrError(f"{path} is missing: copy the whole data set, or build it again.") from error
-    except (ValueError, IndexError, EOFError) as error:
-        raise ManyHrError(f"{path} is damaged ({error}): build the data set again, whole shards are kept.") from error
+    except IndexError as error:
+        raise ManyHrError(f"{path} is damaged ({one_line(error)}): {WAY_OUT}.") from None

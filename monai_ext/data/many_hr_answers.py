@@ -97,6 +97,7 @@ class _Scene(NamedTuple):
     """What the answers of one low-resolution image share; floats on the [0, 1] scale."""
 
     image: Tensor  # (C, H, W)
+    hidden: Tensor  # its part in the null space, (C, H, W)
     low_res: Tensor  # y in levels, uint8 (C, h, w)
     target: Tensor  # y, (1, C, h, w)
     least: Tensor  # A+ y, (C, H, W)
@@ -153,8 +154,10 @@ class AnswerMaker:
         target = (low_res.float() / LEVELS)[None]
         matches = self.library.matches(low_res, group=group, place=place)
         nearest = matches.distance[:, 0]
+        image = high_res.float() / LEVELS
         return _Scene(
-            image=high_res.float() / LEVELS,
+            image=image,
+            hidden=self._hidden(image),
             low_res=low_res,
             target=target,
             least=self.degradation.pseudo_inverse(target)[0],
@@ -166,9 +169,12 @@ class AnswerMaker:
     def _draft(self, kind: str, seed: int, scene: _Scene) -> tuple[Tensor, Answer]:
         """An answer before it is settled, (C, H, W)."""
         generator = torch.Generator().manual_seed(seed)
-        image = self._sample(scene, generator) if kind == "sampled" else scene.image
-        if kind == "sampled" and self.sampler.varied:
-            return image, Answer(kind, seed)
+        hidden = scene.hidden
+        if kind == "sampled":
+            sample = self._sample(scene, generator)
+            if self.sampler.varied:
+                return sample, Answer(kind, seed)
+            hidden = self._hidden(sample)
         donors = self.library.draw(
             scene.matches, scene.low_res, group=scene.group, limit=scene.limit, generator=generator
         )
@@ -176,19 +182,22 @@ class AnswerMaker:
         if kind == "mined":
             draft, share = self._mined(scene, donors, trust)
         else:
-            draft, share = self._textured(image, scene.least, donors, trust, generator)
+            draft, share = self._textured(hidden, scene.least, donors, trust, generator)
         used = trust > 0
         tiles = tuple(donors.tile[used].unique().tolist())
         mean = float((trust * donors.distance)[used].sum() / trust.sum()) if tiles else None
         return draft, Answer(kind, seed, tiles, share, mean)
 
+    def _hidden(self, image: Tensor) -> Tensor:
+        return self.degradation.null_space(image[None])[0]
+
     def _textured(
-        self, image: Tensor, least: Tensor, donors: Donors, trust: Tensor, generator: torch.Generator
+        self, hidden: Tensor, least: Tensor, donors: Donors, trust: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, float]:
         mosaic = self.library.mosaic(self.library.details(donors), trust)
         borrowed, trusted = mosaic[:-1], mosaic[-1:]
-        share = _regions(image.shape[-1], generator) * trusted * _inner(image.shape[-1], self.library.scale)
-        hidden = self.degradation.null_space(image[None])[0]
+        size = hidden.shape[-1]
+        share = _regions(size, generator) * trusted * _inner(size, self.library.scale)
         # unrelated textures: their variances add, not their amplitudes
         return least + (1 - share**2).sqrt() * hidden + share * borrowed / LEVELS, float(share.mean())
 
@@ -218,17 +227,20 @@ def settle(images: Tensor, target: Tensor, *, degradation: Operator) -> Tensor:
         images, target: floats on the [0, 1] scale; `images` may leave it.
     """
     start, target = images.double(), target.double()
-    result = start.clamp(0, 1)
+    result = torch.empty_like(start)
     left = torch.arange(len(start))
     dual = ahead = torch.zeros(len(start), *target.shape[1:], dtype=torch.float64)
     for turn in range(MOST_TURNS):
-        result[left] = (start[left] + degradation.pseudo_inverse(ahead)).clamp(0, 1)
-        seen = degradation.reduce(result[left])
+        image = degradation.pseudo_inverse(ahead).add_(start).clamp_(0, 1)
+        seen = degradation.reduce(image)
         missing = _beyond_limits(seen, target) - seen
         far = missing.abs().flatten(1).amax(1) > TOLERANCE / LEVELS
+        if turn == MOST_TURNS - 1:
+            far[:] = False
+        result[left[~far]] = image[~far]
         if not far.any():
             break
-        left, before, dual = left[far], dual[far], (ahead + missing)[far]
+        left, start, before, dual = left[far], start[far], dual[far], (ahead + missing)[far]
         ahead = dual + turn / (turn + 3) * (dual - before)
     return (result * LEVELS).round().to(torch.uint8)
 

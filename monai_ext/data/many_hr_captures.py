@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections import defaultdict
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from monai_ext.data.isic import DatasetLayoutError
+from monai_ext.files import table_rows
 
 __all__ = ["add_captures", "capture_groups", "footprint_and_date"]
 
@@ -81,16 +81,10 @@ def _read_table(table: Path) -> dict[str, tuple[str, str]]:
     if not table.is_file():
         raise DatasetLayoutError(f"the table of dates {table} does not exist.")
     listed: dict[str, tuple[str, str]] = {}
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise DatasetLayoutError(
-                f"the table of dates {table} has no column {', '.join(missing)}: it needs {', '.join(COLUMNS)}."
-            )
-        for row in reader:
-            named = row["footprint"], row["date"]
-            listed[os.path.abspath(table.parent / row["file"])] = named
-            if os.path.basename(row["file"]) == row["file"]:
-                listed[row["file"]] = named
+    way_out = "save the table of dates as CSV in UTF-8"
+    for _, row in table_rows(table, needed=COLUMNS, error=DatasetLayoutError, way_out=way_out):
+        named = row["footprint"], row["date"]
+        listed[os.path.abspath(table.parent / row["file"])] = named
+        if os.path.basename(row["file"]) == row["file"]:
+            listed[row["file"]] = named
     return listed

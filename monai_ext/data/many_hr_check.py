@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from monai_ext.array_files import read_array
 from monai_ext.data.many_hr_format import (
     ANSWER_FILE,
     OPERATOR_FILE,
     RECORD_FILE,
+    WAY_OUT,
+    ManyHrError,
     file_entry,
     read_index,
     read_lines,
@@ -65,7 +69,9 @@ def check_many_hr(folder: str | os.PathLike, *, progress: bool = True) -> ManyHr
     folder = Path(folder)
     index = read_index(folder)
     report = ManyHrReport()
-    damaged = set()
+    needed = {RECORD_FILE, ANSWER_FILE, OPERATOR_FILE}
+    damaged = needed - index["files"].keys()
+    report.problems += [f"{name} is not in the index." for name in sorted(damaged)]
     for name, entry in index["files"].items():
         if not (folder / name).is_file():
             report.problems.append(f"{name} is missing.")
@@ -74,15 +80,16 @@ def check_many_hr(folder: str | os.PathLike, *, progress: bool = True) -> ManyHr
         else:
             continue
         damaged.add(name)
-    if damaged & {RECORD_FILE, ANSWER_FILE, OPERATOR_FILE}:
+    if damaged & needed:
         return report
-    matrix = torch.from_numpy(np.load(folder / OPERATOR_FILE))
+    matrix = torch.from_numpy(_array(folder / OPERATOR_FILE))
     records, answers = read_lines(folder / RECORD_FILE), defaultdict(list)
     for line in read_lines(folder / ANSWER_FILE):
         answers[line["record"]].append(line)
     if (len(records), sum(map(len, answers.values()))) != (index["records"], index["answers"]):
         report.problems.append("the tables and the index count records or answers differently.")
-    whole = [r for r in records if not damaged & {shard_files(r["shard"])[key] for key in ("low_res", "high_res")}]
+    good = index["files"].keys() - damaged
+    whole = [r for r in records if {shard_files(r["shard"])[key] for key in ("low_res", "high_res")} <= good]
     bar = tqdm(total=len(whole), desc="checking", unit="record", disable=None if progress else True)
     with bar:
         for record, low_res, high_res in _images(folder, whole):
@@ -91,13 +98,16 @@ def check_many_hr(folder: str | os.PathLike, *, progress: bool = True) -> ManyHr
     return report
 
 
+_array = partial(read_array, error=ManyHrError, way_out=WAY_OUT)
+
+
 def _images(folder: Path, records: Sequence[Mapping]) -> Iterator[tuple[Mapping, Tensor, Tensor]]:
     opened: dict[str, np.ndarray] = {}
     number = -1
     for record in records:
         if record["shard"] != number:
             number, names = record["shard"], shard_files(record["shard"])
-            opened = {key: np.load(folder / names[key], mmap_mode="r") for key in ("low_res", "high_res")}
+            opened = {key: _array(folder / names[key], mapped=True) for key in ("low_res", "high_res")}
         first = record["high_res_row"]
         high_res = opened["high_res"][first : first + record["answers"] + record["captures"]]
         low_res = opened["low_res"][record["low_res_row"]]

@@ -24,7 +24,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from monai_ext.files import atomic_path, write_text
+from monai_ext.errors import one_line
+from monai_ext.files import atomic_path, inside, read_json, write_text
 
 __all__ = [
     "ANSWER_FILE",
@@ -49,6 +50,31 @@ KINDS = ("original", "texture", "mined", "sampled", "capture")
 INDEX_FILE, RECORD_FILE, ANSWER_FILE, OPERATOR_FILE = "index.json", "records.jsonl", "answers.jsonl", "operator.npy"
 SHARD_FOLDER = "shards"
 BLOCK = 1 << 20
+WAY_OUT = "build the data set again, whole shards are kept"
+
+# Table -> its name in a shard's .json, and the fields that readers rely on.
+NUMBER, MAYBE = (int, float), (int, float, type(None))
+TABLES: dict[str, tuple[str, dict[str, type | tuple[type, ...]]]] = {
+    RECORD_FILE: (
+        "records",
+        {
+            **dict.fromkeys(("record", "operator", "part", "place", "tile_id", "date"), str),
+            **dict.fromkeys(("tile", "top", "left", "turn", "answers", "captures"), int),
+            **dict.fromkeys(("shard", "low_res_row", "high_res_row"), int),
+            "distance_rms": list,
+        },
+    ),
+    ANSWER_FILE: (
+        "answers",
+        {
+            **dict.fromkeys(("record", "kind"), str),
+            **dict.fromkeys(("lr_differing", "shard", "row"), int),
+            **dict.fromkeys(("lr_max", "lr_psnr", "borrowed"), NUMBER),
+            **dict.fromkeys(("lr_psnr_before", "lr_psnr_fitted", "agreement"), MAYBE),
+            "tiles": list,
+        },
+    ),
+}
 
 
 class ManyHrError(ValueError):
@@ -109,10 +135,13 @@ def read_shard(folder: Path, number: int, *, fingerprint: str) -> Shard | None:
     """
     path = folder / shard_files(number)["lines"]
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        shard = Shard(number, content["records"], content["answers"], content["files"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        content = read_json(path, expected=dict)
+    except (FileNotFoundError, ValueError):
         return None
+    lines = (_are_lines(content.get(name), fields) for name, fields in TABLES.values())
+    if not all(lines) or not _are_files(content.get("files"), folder):
+        return None
+    shard = Shard(number, content["records"], content["answers"], content["files"])
     if content.get("fingerprint") != fingerprint:
         raise ManyHrError(
             f"{folder} holds records made with other settings, tiles or weights: choose another folder, or delete it."
@@ -144,11 +173,33 @@ def read_lines(path: Path) -> list[dict]:
         ManyHrError: the file is missing, or is no such file.
     """
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError as error:
         raise ManyHrError(f"{path} is missing: copy the whole data set, or build it again.") from error
-    except ValueError as error:
-        raise ManyHrError(f"{path} is damaged ({error}): build the data set again, whole shards are kept.") from error
+    except (ValueError, RecursionError) as error:
+        raise ManyHrError(f"{path} is damaged ({one_line(error)}): {WAY_OUT}.") from error
+    if not _are_lines(lines, TABLES[path.name][1]):
+        raise ManyHrError(f"{path} is damaged (a line lacks a field, or has one of another type): {WAY_OUT}.")
+    return lines
+
+
+def _are_lines(lines: object, fields: Mapping[str, type | tuple[type, ...]]) -> bool:
+    """Whether these are lines of a table with (at least) such fields, numbers of rows not negative."""
+    return isinstance(lines, list) and all(
+        isinstance(line, dict)
+        and all(isinstance(line.get(name, ...), kinds) for name, kinds in fields.items())
+        and all(type(line[name]) is int and line[name] >= 0 for name, kinds in fields.items() if kinds is int)
+        for line in lines
+    )
+
+
+def _are_files(files: object, folder: Path) -> bool:
+    """Whether this is a table of files in the folder, as `file_entry` describes them."""
+    try:
+        names = [inside(folder, name) for name in files if isinstance(files, dict)]
+    except (TypeError, ValueError):
+        return False
+    return bool(names) and all(isinstance(entry, dict) for entry in files.values())
 
 
 def write_index(folder: Path, content: Mapping, names: Iterable[str]) -> None:
@@ -165,14 +216,15 @@ def read_index(folder: str | os.PathLike) -> dict:
     """
     path = Path(folder) / INDEX_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, error=ManyHrError, way_out=WAY_OUT)
     except FileNotFoundError as error:
         raise ManyHrError(
             f"no {INDEX_FILE} in {str(folder)!r}: name the folder of a data set, or run its build again, which goes on "
             "where it ended."
         ) from error
-    except ValueError as error:
-        raise ManyHrError(f"{path} is damaged ({error}): build the data set again, whole shards are kept.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ManyHrError(f"{path} is not the index of a data set of the format {FORMAT!r}.")
+    counted = all(type(content.get(name)) is int for name in ("records", "answers"))
+    if not counted or not _are_files(content.get("files"), Path(folder)):
+        raise ManyHrError(f"{path} is damaged (it counts no records, answers or files): {WAY_OUT}.")
     return content

@@ -29,6 +29,7 @@ ROUNDS = 2
 BORDER = 2  # low-resolution pixels at which the pseudo-inverse feels the border: no detail is borrowed from there
 LEAST_WEIGHT = 1e-4  # of a patch off its own cell: decides at the image's border alone
 AT_A_TIME = 16  # windows in float64
+BLOCK = 64  # patches whose nearest is found before they are sorted
 
 
 class Matches(NamedTuple):
@@ -112,8 +113,9 @@ class PatchLibrary:
         flat = self._low_patches(self.tile, self.top, self.left)
         self._mean = flat.mean(0)
         self._basis = _principal_axes(flat[:BASIS_PATCHES] - self._mean)
-        self._features = (flat - self._mean) @ self._basis  # (M, d)
-        self._squares = self._features.square().sum(1)
+        features = (flat - self._mean) @ self._basis  # (M, d)
+        self._squares = features.square().sum(1)
+        self._features = F.pad(features, (0, 0, 0, -patches % BLOCK))
         self.starts = list(range(0, self.side - patch + 1, patch // 2))  # of the patches of an image, on either axis
 
     def matches(self, low_res: Tensor, *, group: int, place: int) -> Matches:
@@ -121,16 +123,18 @@ class PatchLibrary:
         queries = self._queries(low_res)
         squares = self._squares + ELSEWHERE**2 * (self._places[self.tile] != place)
         squares.masked_fill_(self._groups[self.tile] == group, torch.inf)
+        squares = F.pad(squares, (0, len(self._features) - len(squares)), value=torch.inf)
         features = (queries - self._mean) @ self._basis
         count = min(self.candidates, len(self.tile))
         # (q, M) at a time, squared distances less a constant of each row
         near = [
-            torch.addmm(squares, part, self._features.T, alpha=-2).topk(count, largest=False)
+            _smallest(torch.addmm(squares, part, self._features.T, alpha=-2), count)
             for part in features.split(QUERIES_AT_A_TIME)
         ]
-        index = torch.cat([part.indices for part in near])
+        values, index = (torch.cat(parts) for parts in zip(*near, strict=True))
+        index = index.clamp(max=len(self.tile) - 1)  # beyond it all is infinitely far
         exact = torch.stack([self._distance(queries, self._place(column)) for column in index.unbind(1)], 1)
-        exact[torch.cat([part.values for part in near]).isinf()] = torch.inf
+        exact[values.isinf()] = torch.inf
         exact, order = exact.sort(dim=1, stable=True)
         return Matches(index.gather(1, order), exact)
 
@@ -153,10 +157,14 @@ class PatchLibrary:
         queries = self._queries(low_res)
         for _ in range(ROUNDS):
             for step in ((0, 1), (1, 0), (0, -1), (-1, 0)):
-                moved = self._continued(donors, queries, step)
-                wanted = torch.rand(len(index), generator=generator) < CONTINUED
-                wanted &= (moved.distance <= donors.distance.clamp(min=limit)) & (self._groups[moved.tile] != group)
-                donors = Donors(*(torch.where(wanted, new, old) for new, old in zip(moved, donors, strict=True)))
+                place, wanted = self._continued(donors, step)
+                wanted &= torch.rand(len(index), generator=generator) < CONTINUED
+                wanted &= self._groups[place[0]] != group
+                distance = torch.full_like(donors.distance, torch.inf)
+                distance[wanted] = self._distance(queries[wanted], tuple(values[wanted] for values in place))
+                taken = distance <= donors.distance.clamp(min=limit)
+                moved = (*place, distance)
+                donors = Donors(*(torch.where(taken, new, old) for new, old in zip(moved, donors, strict=True)))
         return donors
 
     def mosaic(self, *planes: Tensor) -> Tensor:
@@ -186,8 +194,8 @@ class PatchLibrary:
         light = wanted.flatten(1).T - given
         return self._high_patches(self.high, donors) + light[:, :, None, None]
 
-    def _continued(self, donors: Donors, queries: Tensor, step: tuple[int, int]) -> Donors:
-        """For each patch what follows the donor of its neighbour one `step` before; at an infinite distance if none."""
+    def _continued(self, donors: Donors, step: tuple[int, int]) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """For each patch the place that follows the donor of its neighbour one `step` before, and whether it is one."""
         count = len(self.starts)
         starts = torch.tensor(self.starts)
         moved = []
@@ -203,8 +211,8 @@ class PatchLibrary:
         inside = has_neighbour.flatten()
         for values in moved:
             inside &= (values >= self.margin) & (values <= self.last)
-        place = (tile, *(values.clamp(self.margin, self.last) for values in moved))
-        return Donors(*place, self._distance(queries, place).where(inside, torch.inf))
+        top, left = (values.clamp(self.margin, self.last) for values in moved)
+        return (tile, top, left), inside
 
     def _place(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self.tile[index], self.top[index], self.left[index]
@@ -236,11 +244,24 @@ class PatchLibrary:
         return weights[:, None] * weights[None, :]
 
 
+def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` smallest of each row (q, M), ascending, and where they are; M a multiple of `BLOCK`.
+
+    They lie in the `count` blocks with the least minima: only those are sorted.
+    """
+    blocks = values.unflatten(1, (-1, BLOCK))
+    kept = min(count, blocks.shape[1])
+    near = blocks.amin(2).topk(kept, largest=False).indices  # (q, kept)
+    candidates = blocks.gather(1, near[..., None].expand(-1, -1, BLOCK)).flatten(1)
+    smallest, place = candidates.topk(count, largest=False)
+    return smallest, near.gather(1, place // BLOCK) * BLOCK + place % BLOCK
+
+
 def _compared(patches: Tensor) -> Tensor:
     """(n, C p p) of patches (n, C, p, p) in levels, scaled so that squared differences are the squares of distances."""
     values = patches.float()
     values = values - (1 - LIGHT) * values.mean((2, 3), keepdim=True)
-    return values.flatten(1) / values[0].numel() ** 0.5
+    return values.flatten(1) / values.shape[1:].numel() ** 0.5
 
 
 def _hidden(windows: Tensor, degradation: Operator) -> Tensor:

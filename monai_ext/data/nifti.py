@@ -125,6 +125,8 @@ def plane_of(
     shape = tuple(shape)
     if len(shape) == 2:
         return Plane(shape, None)
+    if len(shape) < 2:
+        raise ImageFileError(f"image {path} has the shape {shape}: a picture has rows and columns.")
     if len(shape) > 3 or (mask_size is not None and tuple(mask_size) == shape):
         raise ImageFileError(f"image {path} is a volume of shape {shape}: list its slices with slices=True.")
     candidates = range(3) if channel_axis is None else [channel_axis]

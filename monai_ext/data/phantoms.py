@@ -7,11 +7,9 @@ are faint: a grey threshold does not solve these images.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +17,8 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from monai_ext.files import atomic_path, write_text
+from monai_ext.data.phantom_folder import claim_folder
+from monai_ext.files import atomic_path
 
 __all__ = ["draw_lesion", "write_lesion_phantoms"]
 
@@ -38,7 +37,6 @@ STICKERS = ((0.05, 0.66, 0.88), (0.95, 0.55, 0.15), (0.85, 0.20, 0.25), (0.25, 0
 INK = (0.36, 0.20, 0.48)
 MEDIAN_AREA, AREA_SPREAD = 0.13, 0.9  # log-normal, as in ISIC 2017 (1 % ... 78 %, median 13 %)
 OVERSAMPLING = 3  # of lines, before they are averaged down
-SETTINGS_FILE = "phantoms.json"
 DRAWING_VERSION = 1  # raise it when the same seed draws another picture
 
 
@@ -89,17 +87,8 @@ def write_lesion_phantoms(
     Raises:
         ValueError: the folder holds phantoms of another seed or size, or `count` is below 1.
     """
-    if count < 1:
-        raise ValueError(f"count is {count}: at least one phantom must be written.")
-    folder = Path(output_dir)
-    settings = json.dumps({"size": [int(side) for side in size], "seed": seed, "drawing": DRAWING_VERSION})
-    settings_file = folder / SETTINGS_FILE
-    if settings_file.exists():
-        there = settings_file.read_text(encoding="utf-8").strip()
-        if there != settings:
-            raise ValueError(f"{folder} holds phantoms of {there}, not of {settings}: choose another folder.")
-    else:
-        write_text(settings_file, settings + "\n")
+    settings = {"size": [int(side) for side in size], "seed": seed, "drawing": DRAWING_VERSION}
+    folder = claim_folder(output_dir, settings, count=count)
     for index in range(count):
         image_file = folder / "images" / f"phantom_{index:04d}.jpg"
         mask_file = folder / "masks" / f"phantom_{index:04d}.png"

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 from monai_ext.data.folds import seeded_key
 from monai_ext.data.isic import DatasetLayoutError, check_name
 from monai_ext.data.nifti import open_nifti
+from monai_ext.folders import folders_in
 
 __all__ = ["assign_rater_folds", "identified_raters", "qubiq_items", "rater_fold_items"]
 
@@ -214,8 +215,7 @@ def _parts_in(folder: Path) -> dict[str, Path]:
 
 def _subfolders(folder: Path) -> list[Path]:
     """Folders in natural order, without hidden ones and what archives of a Mac leave behind."""
-    folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))]
-    return sorted(folders, key=lambda path: (_natural(path.name), path.name))
+    return sorted(folders_in(folder), key=lambda path: (_natural(path.name), path.name))
 
 
 def _natural(name: str) -> list[str | int]:
@@ -223,7 +223,7 @@ def _natural(name: str) -> list[str | int]:
 
 
 def _holds_cases(folder: Path) -> bool:
-    names = (path.name for child in _subfolders(folder) for path in child.iterdir())
+    names = (name for child in folders_in(folder) for name in os.listdir(child))
     return any(IMAGE_NAME.fullmatch(name) or MASK_NAME.fullmatch(name) for name in names)
 
 
@@ -238,19 +238,19 @@ def _read_case(folder: Path) -> _Case:
     check_name(folder)
     image: Path | None = None
     masks: dict[tuple[int, int], Path] = {}
-    for path in sorted(folder.iterdir()):
-        if match := MASK_NAME.fullmatch(path.name):
-            key = int(match[1]), int(match[2])
+    for name in sorted(os.listdir(folder)):
+        if match := MASK_NAME.fullmatch(name):
+            path, key = folder / name, (int(match[1]), int(match[2]))
             if key in masks:
                 raise DatasetLayoutError(
                     f"case {folder} has two masks of annotator {key[1]} for task {key[0]}: {masks[key].name} and "
-                    f"{path.name}."
+                    f"{name}."
                 )
             masks[key] = path
-        elif IMAGE_NAME.fullmatch(path.name):
+        elif IMAGE_NAME.fullmatch(name):
             if image is not None:
-                raise DatasetLayoutError(f"case {folder} has two images: {image.name} and {path.name}.")
-            image = path
+                raise DatasetLayoutError(f"case {folder} has two images: {image.name} and {name}.")
+            image = folder / name
     return _Case(folder, image, masks)
 
 

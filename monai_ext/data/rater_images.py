@@ -14,6 +14,7 @@ from monai_ext.data.images import ImageFileError, read_image
 from monai_ext.data.isic import IMAGE_SUFFIXES, DatasetLayoutError
 from monai_ext.data.qubiq import _find_parts, qubiq_items
 from monai_ext.data.rater_decoding import DecodeRaters
+from monai_ext.folders import files_in
 from monai_ext.settings import as_bool
 
 __all__ = ["DecodeRaterImages", "is_nifti", "rater_image_items", "read_grey"]
@@ -61,7 +62,7 @@ def rater_image_items(
     if path.is_file():
         return [_picture_item(path, task)]
     if region is None and part is None and path.is_dir():
-        pictures = sorted(file for file in path.iterdir() if file.is_file() and _is_picture(file))
+        pictures = [file for file in files_in(path) if _is_picture(file)]
         if pictures:
             return _distinct([_picture_item(file, task) for file in pictures], path)
     if part is None:

@@ -6,10 +6,8 @@ its width, at a sharp one by nothing, and an outgrowth is included by those who 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import nibabel as nib
@@ -19,11 +17,10 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, shift
 from torch import Tensor
 
 from monai_ext.data.nifti import save_nifti
-from monai_ext.files import write_text
+from monai_ext.data.phantom_folder import claim_folder
 
 __all__ = ["RATER_STYLES", "RaterStyle", "draw_rater_case", "write_rater_phantoms"]
 
-SETTINGS_FILE = "phantoms.json"
 DRAWING_VERSION = 1  # raise it when the same seed draws another case
 FEWEST_PIXELS = 32  # of a side
 HAND = 0.15  # standard deviation, from case to case, of an annotator's margin and trust
@@ -96,18 +93,9 @@ def write_rater_phantoms(
     Raises:
         ValueError: the folder holds phantoms of another seed or size, or `count` is below 1.
     """
-    if count < 1:
-        raise ValueError(f"count is {count}: at least one case must be written.")
-    folder = Path(output_dir)
     raters = {str(number): style.name for number, style in enumerate(RATER_STYLES, 1)}
     settings = {"size": [int(side) for side in size], "seed": seed, "drawing": DRAWING_VERSION, "raters": raters}
-    settings_file, text = folder / SETTINGS_FILE, json.dumps(settings)
-    if settings_file.exists():
-        there = settings_file.read_text(encoding="utf-8").strip()
-        if there != text:
-            raise ValueError(f"{folder} holds phantoms of {there}, not of {text}: choose another folder.")
-    else:
-        write_text(settings_file, text + "\n")
+    folder = claim_folder(output_dir, settings, count=count)
     names = [f"task01_seg{number:02d}.nii.gz" for number in range(1, len(RATER_STYLES) + 1)] + ["image.nii.gz"]
     for index in range(count):
         case = folder / "Training" / f"case{index + 1:02d}"

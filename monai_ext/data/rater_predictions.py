@@ -19,6 +19,7 @@ from typing import NamedTuple
 from monai_ext.data.isic import DatasetLayoutError
 from monai_ext.data.nifti import open_nifti
 from monai_ext.data.qubiq import MASK_NAME, NAMED_AT_MOST, PARTS, qubiq_items
+from monai_ext.folders import folders_in
 
 __all__ = ["PredictionKinds", "RaterPredictions", "rater_predictions", "rater_truth"]
 
@@ -85,7 +86,7 @@ def rater_truth(
 
 def _part(root: Path, part: str | None) -> tuple[str, Path]:
     """The part to score and its folder, which need not exist."""
-    children = {path.name.lower(): path for path in _subfolders(root)} if root.is_dir() else {}
+    children = {path.name.lower(): path for path in folders_in(root)} if root.is_dir() else {}
     parts = [name for name in PARTS if name in children]
     if part is None and len(parts) > 1:
         raise ValueError(f"{root} holds the parts {', '.join(parts)}: choose one by part=.")
@@ -119,7 +120,7 @@ def rater_predictions(
         ValueError: fewer samples than asked for.
     """
     folder = _find_predictions(Path(predictions_dir), items, region=region, part=part)
-    folders = {path.name: path for path in _subfolders(folder)}
+    folders = {path.name: path for path in folders_in(folder)}
     task = int(items[0]["task"])
     stacks = _slice_folders(folders)
     found = {item["id"]: _of_case(item, folders, stacks) for item in items}
@@ -151,14 +152,14 @@ def _find_predictions(root: Path, items: Sequence[Mapping], *, region: str | Non
     bases = [root] if region is None else [root / region, root]
     candidates = []
     for base in filter(Path.is_dir, bases):
-        candidates += [path for path in _subfolders(base) if part is not None and path.name.lower() == part.lower()]
+        candidates += [path for path in folders_in(base) if part is not None and path.name.lower() == part.lower()]
         candidates.append(base)
     names = {str(item["case"]) for item in items}, {str(item["id"]) for item in items}
     for folder in candidates:
-        if any(_belongs(path.name, *names) for path in _subfolders(folder)):
+        if any(_belongs(path.name, *names) for path in folders_in(folder)):
             return folder
     for folder in candidates:
-        if any(_holds_predictions(path) for path in _subfolders(folder)):
+        if any(_holds_predictions(path) for path in folders_in(folder)):
             return folder
     raise DatasetLayoutError(
         f"no predictions in {root}: expected is {LAYOUT}; where it holds regions or parts, choose region= and part=."
@@ -170,12 +171,8 @@ def _belongs(name: str, cases: set[str], ids: set[str]) -> bool:
     return name in cases or (match is not None and (match[1] in ids or match[1] in cases))
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
-
-
 def _holds_predictions(folder: Path, task: int | None = None) -> bool:
-    matches = (PREDICTION_NAME.fullmatch(path.name) for path in folder.iterdir())
+    matches = (PREDICTION_NAME.fullmatch(name) for name in os.listdir(folder))
     return any(match is not None and task in (None, int(match[1])) for match in matches)
 
 

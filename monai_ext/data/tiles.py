@@ -18,6 +18,7 @@ from typing import NamedTuple
 from monai_ext.data.folds import seeded_key
 from monai_ext.data.isic import DatasetLayoutError, check_name
 from monai_ext.errors import one_line
+from monai_ext.folders import files_below
 
 __all__ = ["split_by_place", "tile_items"]
 
@@ -64,7 +65,8 @@ def tile_items(
     root = Path(folder)
     if not root.is_dir():
         raise DatasetLayoutError(f"{str(root)!r} is not a folder of tiles.")
-    files = sorted(file for file in root.rglob("*") if _is_tile(file, root))
+    tiles = (file for file in files_below(root) if file.suffix.lower() in TILE_SUFFIXES)
+    files = sorted(tiles, key=lambda file: file.parts)
     if not files:
         raise DatasetLayoutError(f"no tile lies in {root}: known are {' '.join(sorted(TILE_SUFFIXES))}.")
     listing = _find_manifest(root) if manifest == "auto" else manifest
@@ -131,11 +133,6 @@ class _Address(NamedTuple):
     zoom: int | None
     x: int
     y: int
-
-
-def _is_tile(file: Path, root: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-    return file.suffix.lower() in TILE_SUFFIXES and not hidden and file.is_file()
 
 
 def _address(file: Path) -> _Address | None:

@@ -64,7 +64,8 @@ class LeanTrainer(_FewWords, SupervisedTrainer):
         kwargs: handed on to `SupervisedTrainer`; `decollate` is False and `optim_set_to_none` True unless given.
 
     Raises:
-        ValueError: `accumulation_steps` other than 1, or another `precision`.
+        ValueError: `accumulation_steps` other than 1, another `precision`, or a network that was wrapped in
+            `DistributedDataParallel` before it was in channels_last memory.
     """
 
     def __init__(
@@ -179,8 +180,19 @@ def _unpack(engine: Any, batchdata: dict[str, Tensor]) -> tuple[Tensor, Tensor |
 def _memory_format(network: nn.Module, channels_last: bool) -> torch.memory_format | None:
     if not channels_last:
         return None
+    if isinstance(network, nn.parallel.DistributedDataParallel) and not _is_channels_last(network):
+        raise ValueError(
+            "the network was wrapped in DistributedDataParallel before it was in channels_last memory, which mixes up "
+            "the gradients of its first step: wrap network.to(memory_format=torch.channels_last), or set channels_last "
+            "to False."
+        )
     network.to(memory_format=torch.channels_last)
     return torch.channels_last
+
+
+def _is_channels_last(network: nn.Module) -> bool:
+    weights = (weight for weight in network.parameters() if weight.ndim == 4)
+    return all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
 
 
 def _laid_out(images: Tensor, memory_format: torch.memory_format | None) -> Tensor:

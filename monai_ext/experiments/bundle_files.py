@@ -110,7 +110,7 @@ def _add_from_folder(found: BundleFiles, path: Path, name: str) -> None:
 
 def _zip(archive: zipfile.ZipFile) -> BundleFiles:
     found, seen = BundleFiles("zip"), set()
-    members = [info for info in archive.infolist() if not info.is_dir()]
+    members = [info for info in archive.infolist() if not info.filename.endswith("/")]
     unpacked, packed = (sum(getattr(info, side) for info in members) for side in ("file_size", "compress_size"))
     if unpacked > LARGEST_UNPACKED or (unpacked > 100 << 20 and unpacked > LARGEST_RATIO * max(packed, 1)):
         found.problems.append(f"{packed:,} bytes unpack to {unpacked:,}: a decompression bomb?")

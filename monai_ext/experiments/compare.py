@@ -1,7 +1,8 @@
 """Compare losses: one ordinary bundle run per loss x fold x seed, each in processes of its own, resumable.
 
 `output_dir/LOSS/foldF_seedS` holds a run; it is finished when its `finished.json` exists. Runs of other settings are
-never mixed, and one comparison at a time works in a folder. The tables and figures are `monai_ext.experiments.report`.
+never mixed, and one comparison at a time works in a folder, or several parts of one. Runs execute on this machine or as
+tasks of Ray on several. The tables and figures are `monai_ext.experiments.report`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,9 +28,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from monai_ext import __version__
+from monai_ext.experiments.backends import add_backend_arguments, backend_of
 from monai_ext.experiments.report import report
 from monai_ext.experiments.runs import Backend, LocalBackend, Outcome, Run
 from monai_ext.files import make_folder, read_json, remove_leftovers, write_text, writing
+from monai_ext.run_log import tell
 
 __all__ = ["ComparisonBusyError", "ComparisonError", "Plan", "add_arguments", "bundle_commands", "compare", "run"]
 
@@ -178,21 +181,32 @@ def _record(path: Path) -> dict:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[int]:
-    """The folder's lock as a file descriptor. The kernel drops it with its last holder, so that none is ever stale."""
+def _locked(folder: Path, part: tuple[int, int] | None) -> Iterator[list[int]]:
+    """The folder's locks as file descriptors: one for a whole comparison; a part shares it and has one of its own.
+
+    The kernel drops them with their last holder, so that none is ever stale.
+    """
+    with ExitStack() as stack:
+        held = [stack.enter_context(_lock(folder / ".compare.lock", shared=part is not None))]
+        if part is not None:
+            held.append(stack.enter_context(_lock(folder / f".compare.{part[0]}of{part[1]}.lock")))
+        yield held
+
+
+@contextmanager
+def _lock(path: Path, *, shared: bool = False) -> Iterator[int]:
     import fcntl  # POSIX only, like process groups; reports must still be importable elsewhere
 
-    path = folder / ".compare.lock"
     with writing(path):
         opened = path.open("a+")
     with opened as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise ComparisonBusyError(
                 f"a comparison ({file.read().strip() or 'just starting'}), or a run it left behind, still works in "
-                f"{folder}: wait for it, or end the processes that its */*/run.pid name."
+                f"{path.parent}: wait for it, or end the processes that its */*/run.pid name."
             ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -237,12 +251,17 @@ def compare(
     make_commands: MakeCommands = bundle_commands,
     list_ids: Callable[[Path], Sequence[str]] = lesion_ids,
     backend: Backend | None = None,
+    part: tuple[int, int] | None = None,
 ) -> list[Outcome]:
     """Execute the runs of `plan` that are not finished; returns those that failed (the others go on).
 
+    Args:
+        jobs: runs at a time on this machine; another backend has its own number.
+        part: (i, n) takes every n-th run from the i-th (from 1). Parts of one n may work in the folder side by side.
+
     Raises:
         ComparisonError: settings differ from those of a run in `output_dir`, with the key; an unknown figure id.
-        ComparisonBusyError: another comparison works in `output_dir`.
+        ComparisonBusyError: another comparison, or the same part of one, works in `output_dir`.
     """
     ids = sorted(list_ids(plan.dataset_dir))
     if unknown := sorted({*plan.figure_ids} - {*ids}):
@@ -251,14 +270,15 @@ def compare(
     plan = replace(plan, figure_ids=plan.figure_ids or tuple(sorted(spread)))
     settings = _plan_settings(plan, ids)
     make_folder(plan.output_dir)
-    with _locked(plan.output_dir) as lock, _terminated_like_ctrl_c():
+    with _locked(plan.output_dir, part) as locks, _terminated_like_ctrl_c():
         remove_leftovers(plan.output_dir)
         _check_settings(plan.output_dir, settings)
         _write_plan(plan)
-        runs = plan.runs(make_commands)
+        number, count = part or (1, 1)
+        runs = plan.runs(make_commands)[number - 1 :: count]
         waiting = [run for run in runs if not (run.folder / "finished.json").exists()]
         started = _marked_as_started(waiting, settings)
-        outcomes = (backend or LocalBackend(jobs=jobs, keep_open=[lock]))(started)
+        outcomes = (backend or LocalBackend(jobs=jobs, keep_open=locks))(started)
         failed = []
         with tqdm(total=len(runs), initial=len(runs) - len(waiting), unit="run", desc="compare") as bar:
             try:
@@ -310,9 +330,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--losses", type=_listed(str), default=LOSSES, help=f"default: {','.join(LOSSES)}")
     parser.add_argument("--folds", type=int, default=5, help="folds of the cross-validation (5)")
     parser.add_argument("--seeds", type=_listed(int), default=(0,), help="default: 0")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (1)")
     parser.add_argument("--figure_ids", type=_listed(str), default=(), help="cases for the figure (a spread of 50)")
     parser.add_argument("--report", action=argparse.BooleanOptionalAction, default=True, help="write the report (on)")
+    add_backend_arguments(parser)
 
 
 def run(args: argparse.Namespace, further: Sequence[str] = ()) -> int:
@@ -331,15 +351,17 @@ def run(args: argparse.Namespace, further: Sequence[str] = ()) -> int:
         arguments=_pairs(further),
         figure_ids=args.figure_ids,
     )
+    backend = backend_of(args, needed=(plan.bundle, plan.dataset_dir))
+    jobs = 1 if args.jobs is None else args.jobs
     try:
-        failed = compare(plan, jobs=args.jobs)
+        failed = compare(plan, jobs=jobs, backend=backend, part=args.part)
     except KeyboardInterrupt:
-        sys.stderr.write("\nstopped; the same command continues.\n")
+        tell("\nstopped; the same command continues.")
         return 130
     for outcome in failed:
-        sys.stderr.write(f"failed: {outcome.run.name}: {outcome.error}\n  log: {outcome.log}\n")
-    if args.report and any(plan.output_dir.glob("*/fold*_seed*/finished.json")):
-        sys.stderr.write(f"report: {report(plan.output_dir)}\n")
+        tell(f"failed: {outcome.run.name}: {outcome.error}\n  log: {outcome.log}")
+    if args.report and args.part is None and any(plan.output_dir.glob("*/fold*_seed*/finished.json")):
+        tell(f"report: {report(plan.output_dir)}")
     return 1 if failed else 0
 
 

@@ -6,8 +6,6 @@ Each step is an ordinary bundle run, printed as it is started, so that it can be
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import shlex
 import subprocess
 import sys
@@ -20,11 +18,13 @@ from monai.bundle import ConfigParser
 
 from monai_ext.experiments.demo_aerial import aerial_blocks, is_aerial_run
 from monai_ext.experiments.demo_bayesian import bayesian_blocks, is_bayesian_run, write_demo_viewer
+from monai_ext.experiments.demo_page import command_blocks, read_table, read_training
 from monai_ext.experiments.figures import CaseRow, case_figure, curve_figure, loss_colours, save_figure
 from monai_ext.experiments.html import Block, Heading, Picture, Table, Text, html_page
 from monai_ext.experiments.rater_demo import is_rater_run, rater_blocks
-from monai_ext.files import write_text
+from monai_ext.files import read_json, write_text
 from monai_ext.metrics import SEGMENTATION_SCORES
+from monai_ext.run_log import tell
 
 __all__ = ["add_arguments", "demo", "run"]
 
@@ -77,7 +77,7 @@ def demo(bundle: str | Path, output_dir: str | Path) -> Path:
     elif is_rater_run(training):
         blocks = rater_blocks(output_dir, commands, seconds)
     else:
-        blocks = _blocks(output_dir, steps, seconds)
+        blocks = _blocks(output_dir, commands, seconds)
     page = output_dir / "index.html"
     write_text(page, html_page(blocks, title=f"Demo of {bundle.name}"))
     return page
@@ -85,7 +85,7 @@ def demo(bundle: str | Path, output_dir: str | Path) -> Path:
 
 def _pictures_of(configs: Path, phantoms: Path) -> str:
     """The folder that inference reads, as demo.json names it by `phantom_images`."""
-    parser = ConfigParser(json.loads((configs / "demo.json").read_text(encoding="utf-8")))
+    parser = ConfigParser(read_json(configs / "demo.json", expected=dict, way_out="take it from the bundle again"))
     parser["dataset_dir"] = str(phantoms)
     return parser.get_parsed_content("phantom_images")
 
@@ -97,7 +97,7 @@ def _command(configs: Path, files: Sequence[str], choices: Mapping[str, object])
 
 
 def _timed(name: str, command: Sequence[str]) -> float:
-    sys.stderr.write(f"\n== {name}: {_typed(command)}\n")
+    tell(f"\n== {name}: {_typed(command)}")
     start = time.perf_counter()
     if subprocess.run(command, check=False).returncode:
         raise DemoError(f"the demo's {name} failed: its message stands above, its command is\n  {_typed(command)}")
@@ -108,17 +108,16 @@ def _typed(command: Sequence[str]) -> str:
     return " ".join(["python", *map(shlex.quote, command[1:])])
 
 
-def _blocks(output_dir: Path, steps: Mapping[str, Sequence[str]], seconds: Mapping[str, float]) -> list[Block]:
-    record = json.loads((output_dir / "training" / "run.json").read_text(encoding="utf-8"))
-    cases = _rows(output_dir / "training" / "evaluation" / "cases.csv")
-    epochs = _rows(output_dir / "training" / "epochs.csv")
+def _blocks(output_dir: Path, commands: Mapping[str, str], seconds: Mapping[str, float]) -> list[Block]:
+    training = output_dir / "training"
+    settings, epochs, _ = read_training(training)
+    cases = read_table(training / "evaluation" / "cases.csv")
     dice = np.array([float(case["dice"]) for case in cases])
     names = {"demo": "Demo"}
     colours = loss_colours(list(names))
     curves = {
         key: np.array([[float(row.get(key) or "nan") for row in epochs]]) for key in ("train_loss", "val_mean_dice")
     }
-    settings = record["settings"]
     return [
         Heading("What the demo trained", level=1),
         Text(
@@ -139,18 +138,13 @@ def _blocks(output_dir: Path, steps: Mapping[str, Sequence[str]], seconds: Mappi
             save_figure(curve_figure({"demo": curves}, names, colours), output_dir / "curves.png"),
             "Training loss and Dice on the validation phantoms (averaged weights), per epoch.",
         ),
-        Heading("The commands"),
-        Text(*(f"{name} ({seconds[name]:.0f} s): {_typed(command)}" for name, command in steps.items())),
-        Text(
-            f"Masks and probability maps of all phantoms: {output_dir / 'inference'}",
-            f"Curves and pictures in TensorBoard: tensorboard --logdir {output_dir / 'training' / 'tensorboard'}",
+        *command_blocks(
+            commands,
+            seconds,
+            results=f"Masks and probability maps of all phantoms: {output_dir / 'inference'}",
+            training=training,
         ),
     ]
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _score_table(cases: Sequence[Mapping[str, str]]) -> Table:
@@ -181,12 +175,16 @@ def _spread(cases: Sequence[Mapping[str, str]], output_dir: Path) -> list[CaseRo
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m monai_ext demo`."""
-    parser.add_argument("--bundle", type=Path, default=Path("bundles/lesion_unet"), help="the bundle's folder")
-    parser.add_argument("--output_dir", type=Path, default=Path("demo/lesion_unet"), help="phantoms, run and page")
+    parser.add_argument(
+        "--bundle", type=Path, default=Path("bundles/lesion_unet"), help="the bundle's folder (%(default)s)"
+    )
+    parser.add_argument(
+        "--output_dir", type=Path, default=Path("demo/lesion_unet"), help="phantoms, run and page (%(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """`python -m monai_ext demo`: exit status 0; errors are raised."""
     page = demo(args.bundle, args.output_dir)
-    sys.stderr.write(f"\nthe demo's page: {page.resolve()}\n")
+    tell(f"\nthe demo's page: {page.resolve()}")
     return 0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from monai_ext.experiments.demo_page import command_blocks, read_training
 from monai_ext.experiments.figures import save_figure
 from monai_ext.experiments.html import Block, Heading, Picture, Table, Text
 
@@ -44,10 +43,7 @@ def aerial_blocks(output_dir: str | Path, commands: Mapping[str, str], seconds: 
     """
     output_dir = Path(output_dir)
     training = output_dir / "training"
-    settings = json.loads((training / "run.json").read_text(encoding="utf-8"))["settings"]
-    summary = json.loads((training / "evaluation" / "summary.json").read_text(encoding="utf-8"))
-    with (training / "epochs.csv").open(newline="", encoding="utf-8") as file:
-        epochs = list(csv.DictReader(file))
+    settings, epochs, summary = read_training(training)
     gain = summary["gain_over_bicubic"]["psnr"]
     return [
         Heading("What the demo trained", level=1),
@@ -72,12 +68,7 @@ def aerial_blocks(output_dir: str | Path, commands: Mapping[str, str], seconds: 
             "The generator's loss and the PSNR on validation scenes (averaged weights), per epoch. At the line the "
             "adversarial stage begins, whose loss has other terms and another scale.",
         ),
-        Heading("The commands"),
-        Text(*(f"{name} ({seconds[name]:.0f} s): {command}" for name, command in commands.items())),
-        Text(
-            f"Enlarged scenes: {output_dir / 'inference'}",
-            f"Curves and pictures in TensorBoard: tensorboard --logdir {training / 'tensorboard'}",
-        ),
+        *command_blocks(commands, seconds, results=f"Enlarged scenes: {output_dir / 'inference'}", training=training),
     ]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +12,7 @@ from matplotlib.figure import Figure
 from monai.bundle import ConfigParser
 
 from monai_ext.data.raster import open_raster
+from monai_ext.experiments.demo_page import command_blocks, read_table, read_training
 from monai_ext.experiments.figures import save_figure
 from monai_ext.experiments.html import Block, Heading, Picture, Table, Text
 from monai_ext.experiments.viewer import viewer_scene, write_viewer
@@ -73,8 +72,7 @@ def write_demo_viewer(configs: str | Path, output_dir: str | Path) -> Path:
         weight_draws=calibration.weight_draws,
         latent_draws=calibration.latent_draws,
     )
-    with (training / "evaluation" / "tiles.csv").open(newline="", encoding="utf-8") as file:
-        name = next(csv.DictReader(file))["id"]
+    name = read_table(training / "evaluation" / "tiles.csv")[0]["id"]
     with closing(open_raster(output_dir / "phantoms" / "images" / f"{name}.png", bands=None)) as raster:
         high_res = torch.from_numpy(raster.rows(0, raster.info.size[0]).astype(np.float32) / 255)
     low_res = parser.get_parsed_content("degradation")(high_res[None])[0]
@@ -85,22 +83,10 @@ def write_demo_viewer(configs: str | Path, output_dir: str | Path) -> Path:
 
 
 def bayesian_blocks(output_dir: str | Path, commands: Mapping[str, str], seconds: Mapping[str, float]) -> list[Block]:
-    """What the runs of a demo of `bayesian_srgan_aerial` left in `output_dir`, as a page.
-
-    Args:
-        output_dir: holds `training` (with `evaluation` in it) and `inference`.
-        commands: name -> command of training, evaluation and inference, as it is typed.
-        seconds: name -> how long each took.
-
-    Raises:
-        FileNotFoundError: a step left nothing.
-    """
+    """What the runs of a demo of `bayesian_srgan_aerial` left in `output_dir`, as a page; see `aerial_blocks`."""
     output_dir = Path(output_dir)
     training = output_dir / "training"
-    settings = json.loads((training / "run.json").read_text(encoding="utf-8"))["settings"]
-    summary = json.loads((training / "evaluation" / "summary.json").read_text(encoding="utf-8"))
-    with (training / "epochs.csv").open(newline="", encoding="utf-8") as file:
-        epochs = list(csv.DictReader(file))
+    settings, epochs, summary = read_training(training)
     scores = summary["scores"]
     return [
         Heading("What the demo trained", level=1),
@@ -136,11 +122,25 @@ def bayesian_blocks(output_dir: str | Path, commands: Mapping[str, str], seconds
             "Scores on validation scenes (averaged weights), per epoch; at the line the adversarial stage begins. The "
             "distance between samples is that of samples like originals where its share is 1.",
         ),
-        Heading("The commands"),
-        Text(*(f"{name} ({seconds[name]:.0f} s): {command}" for name, command in commands.items())),
-        Text(
-            f"Enlarged scenes: {output_dir / 'inference'}",
-            f"Curves and pictures in TensorBoard: tensorboard --logdir {training / 'tensorboard'}",
+        *_calibration_blocks(training / "uncertainty"),
+        *command_blocks(commands, seconds, results=f"Enlarged scenes: {output_dir / 'inference'}", training=training),
+    ]
+
+
+def _calibration_blocks(report: Path) -> list[Block]:
+    """The figures of a calibration, where one was run."""
+    if not (report / "summary.json").is_file():
+        return []
+    return [
+        Heading("Calibration"),
+        Picture(
+            report / "reliability.png",
+            "Share of values found inside intervals of each nominal share, before calibration by kind of uncertainty, "
+            "and after it (star).",
+        ),
+        Picture(
+            report / "sparsification.png",
+            "Error of what is left when the values told to be most uncertain are removed; the oracle knows the errors.",
         ),
     ]
 

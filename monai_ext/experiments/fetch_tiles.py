@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from monai_ext.data.polite_client import USER_AGENT, PoliteClient
 from monai_ext.data.tile_fetch import ATTRIBUTION_FILE, fetch_tiles
 from monai_ext.data.tile_grid import NATIONAL_MAP, TileArea, TileSource
+from monai_ext.run_log import tell
 
 __all__ = ["add_arguments", "plan", "run"]
 
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     attribution = args.attribution or (NATIONAL_MAP.attribution if args.url == NATIONAL_MAP.template else None)
     source = TileSource(args.url, attribution=attribution, subdomains=args.subdomains)
     client = PoliteClient(rate=args.rate, user_agent=args.user_agent, attempts=args.attempts)
-    sys.stderr.write(f"{plan(area, source, rate=args.rate)}\n")
+    tell(str(plan(area, source, rate=args.rate)))
     if args.dry_run:
         return 0
     if len(area) > MOST_TILES and not args.yes:
@@ -84,15 +84,15 @@ def run(args: argparse.Namespace) -> int:
             "terms allow so many, add --yes."
         )
     if not attribution:
-        sys.stderr.write("no --attribution given: tell later readers whose tiles these are, and under which licence.\n")
+        tell("no --attribution given: tell later readers whose tiles these are, and under which licence.")
     summary = fetch_tiles(area, args.output, source=source, client=client, jobs=args.jobs)
-    sys.stderr.write(
+    tell(
         f"{args.output}: {summary.fetched:,} tiles fetched ({summary.nbytes / 1e6:,.1f} MB), {summary.kept:,} were "
-        f"there, {summary.missing:,} do not exist; source and credit in {ATTRIBUTION_FILE}\n"
+        f"there, {summary.missing:,} do not exist; source and credit in {ATTRIBUTION_FILE}"
     )
     if summary.repeated > 1 + SUSPICIOUS_SHARE * summary.fetched:
-        sys.stderr.write(
+        tell(
             f"note: {summary.repeated:,} of them are the same picture: open water, or the server's sign for "
-            "'no imagery here'; look at it before training.\n"
+            "'no imagery here'; look at it before training."
         )
     return 0

@@ -12,8 +12,6 @@ import ast
 import configparser
 import json
 import sys
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -21,7 +19,7 @@ from typing import Any
 
 from monai_ext.experiments.bundle_files import BundleFile, BundleFiles, open_bundle
 from monai_ext.experiments.config_code import Code, code_of
-from monai_ext.experiments.pickled_names import foreign_names
+from monai_ext.experiments.pickled_names import UNREADABLE, foreign_names
 
 __all__ = ["Inspection", "add_arguments", "inspect_bundle", "inspection_text", "run"]
 
@@ -31,7 +29,6 @@ WEIGHTS = {".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".ts"}
 PROGRAMS = {".py", ".pyc", ".so", ".pyd", ".dll", ".dylib", ".sh", ".bat", ".ps1", ".exe", ".ipynb"}
 FIRST = ("imports", "initialize", "run", "finalize")  # ids that MONAI executes by itself
 SHOWN = 400  # characters of an expression
-UNREADABLE = (ValueError, OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass
@@ -106,7 +103,9 @@ def _look_into(file: BundleFile, bundle: BundleFiles, found: Inspection) -> None
     elif path.stem == "large_files" and suffix in (".json", ".yml", ".yaml"):
         content = _parsed(file, found)
         entries = content.get("large_files") if isinstance(content, Mapping) else None
-        found.downloads += [str(entry.get("url")) for entry in entries or () if isinstance(entry, Mapping)]
+        if not isinstance(entries, list):
+            raise ValueError("it has no list large_files")
+        found.downloads += [str(entry.get("url")) for entry in entries if isinstance(entry, Mapping)]
     elif path.name == "logging.conf":
         _look_into_logging(file, found)
     elif suffix in (".json", ".yml", ".yaml") and (folder in ("configs", "extra") or bundle.kind == "file"):

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from monai_ext.experiments.pickled_names import foreign_names
+from monai_ext.errors import one_line
+from monai_ext.experiments.pickled_names import UNREADABLE, foreign_names
 from monai_ext.files import atomic_path, read_json, write_text
 from monai_ext.fingerprint import file_sha256
 
@@ -95,8 +96,8 @@ def _check(files: dict[str, Path]) -> None:
             with path.open("rb") as file:
                 try:
                     names = foreign_names(file)
-                except (ValueError, zipfile.BadZipFile) as error:
-                    raise PackError(f"{path} cannot be read as weights: {error}.") from error
+                except UNREADABLE as error:
+                    raise PackError(f"{path} cannot be read as weights: {one_line(error)}.") from None
             if names:
                 raise PackError(
                     f"{path} holds more than tensors ({', '.join(names)}): save the state dict alone, so that it can "
@@ -129,11 +130,16 @@ def _with_large_files(
 def _entries(source: Path | bytes | None) -> list[dict[str, str]]:
     if source is None:
         return []
-    text = source if isinstance(source, bytes) else source.read_bytes()
-    try:
-        return [dict(entry) for entry in json.loads(text)["large_files"] if "path" in entry]
-    except (ValueError, KeyError, TypeError) as error:
-        raise PackError(f"{LARGE_FILES} is damaged: it needs a list large_files of path, url, hash_val.") from error
+    way_out = "it needs a list large_files of path, url, hash_val"
+    content = json.loads(source) if isinstance(source, bytes) else read_json(source, error=PackError, way_out=way_out)
+    entries = content.get("large_files") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
+        raise PackError(f"{source} is damaged: {way_out}.")
+    return [entry for entry in entries if "path" in entry]
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and all(isinstance(value, str) for value in entry.values())
 
 
 def _store(archive: zipfile.ZipFile, name: str, source: Path | bytes) -> None:

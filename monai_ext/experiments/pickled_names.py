@@ -6,9 +6,13 @@ import io
 import pickletools
 import re
 import zipfile
+import zlib
 from typing import IO
 
-__all__ = ["foreign_names"]
+__all__ = ["UNREADABLE", "foreign_names"]
+
+# What comes out of files and zips that cannot be read, `foreign_names` included.
+UNREADABLE = (ValueError, OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 LARGEST = 64 << 20  # bytes of pickled structure, tensors apart
 HARMLESS = re.compile(

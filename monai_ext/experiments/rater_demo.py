@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_ext.data import qubiq_items, read_nifti, read_rater_mask
+from monai_ext.experiments.demo_page import WAY_OUT, command_blocks, read_table, read_training
 from monai_ext.experiments.figures import save_figure
 from monai_ext.experiments.html import Block, Heading, Picture, Table, Text
 from monai_ext.experiments.rater_figures import RaterCase, matrix_figure, outline_figure, rater_curve_figure
+from monai_ext.files import read_json
+from monai_ext.run_log import tell
 
 __all__ = ["is_rater_run", "rater_blocks", "rater_conclusions"]
 
@@ -102,13 +102,12 @@ def rater_blocks(output_dir: Path, commands: Mapping[str, str], seconds: Mapping
         seconds: step -> its time.
     """
     training = output_dir / "training"
-    record = json.loads((training / "run.json").read_text(encoding="utf-8"))
-    summary = json.loads((training / "evaluation" / "summary.json").read_text(encoding="utf-8"))
-    styles = json.loads((output_dir / "phantoms" / "phantoms.json").read_text(encoding="utf-8"))["raters"]
+    settings, epochs, summary = read_training(training)
+    styles = read_json(output_dir / "phantoms" / "phantoms.json", expected=dict, way_out=WAY_OUT)["raters"]
     names = {int(number): style for number, style in styles.items()}
     conclusions = rater_conclusions(summary, names)
-    sys.stderr.write("\n" + "\n".join(conclusions) + "\n")
-    settings, scores, table = record["settings"], summary["scores"], summary["heads_by_raters"]
+    tell("\n" + "\n".join(conclusions))
+    scores, table = summary["scores"], summary["heads_by_raters"]
     cases = _shown_cases(output_dir, names)
     answered_by = "samples" if table is None else "heads"
     blocks: list[Block] = [
@@ -146,12 +145,12 @@ def rater_blocks(output_dir: Path, commands: Mapping[str, str], seconds: Mapping
             "Left to right: image, outlines of the annotators, of the network, disagreement, predicted uncertainty.",
         ),
         Heading("Training"),
-        Picture(save_figure(_curves(training, names), output_dir / "curves.png"), "Averaged weights, per epoch."),
-        Heading("The commands"),
-        Text(*(f"{name} ({seconds[name]:.0f} s): {command}" for name, command in commands.items())),
-        Text(
-            f"Masks and probability maps of all phantoms, as NIfTI: {output_dir / 'inference'}",
-            f"Curves and pictures in TensorBoard: tensorboard --logdir {training / 'tensorboard'}",
+        Picture(save_figure(_curves(epochs, names), output_dir / "curves.png"), "Averaged weights, per epoch."),
+        *command_blocks(
+            commands,
+            seconds,
+            results=f"Masks and probability maps of all phantoms, as NIfTI: {output_dir / 'inference'}",
+            training=training,
         ),
     ]
     return blocks
@@ -179,15 +178,10 @@ def _score_table(summary: Mapping[str, Any]) -> Table:
     )
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def _shown_cases(output_dir: Path, names: Mapping[int, str]) -> list[RaterCase]:
     """Cases at equal steps from the worst to the best Dice."""
     evaluation = output_dir / "training" / "evaluation"
-    ordered = sorted(_rows(evaluation / "cases.csv"), key=lambda row: float(row["dice"]))
+    ordered = sorted(read_table(evaluation / "cases.csv"), key=lambda row: float(row["dice"]))
     chosen = np.linspace(0, len(ordered) - 1, min(SHOWN_CASES, len(ordered))).round().astype(int)
     items = {item["id"]: item for item in qubiq_items(output_dir / "phantoms")}
     return [
@@ -215,8 +209,7 @@ def _case(item: Mapping, dice: float, predictions: Path, names: Mapping[int, str
     )
 
 
-def _curves(training: Path, names: Mapping[int, str]) -> Any:
-    epochs = _rows(training / "epochs.csv")
+def _curves(epochs: Sequence[Mapping[str, str]], names: Mapping[int, str]) -> Any:
 
     def column(key: str) -> NDArray[np.float64]:
         return np.array([float(row.get(key) or "nan") for row in epochs])

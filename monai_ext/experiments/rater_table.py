@@ -8,7 +8,6 @@ pair of methods is compared on the cases that both have.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import sys
@@ -20,6 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from monai_ext.errors import one_line
 from monai_ext.experiments.figures import OKABE_ITO, save_figure
 from monai_ext.experiments.html import Block, Heading, Picture, Table, Text, html_page, markdown_page
 from monai_ext.experiments.results import ResultsError
@@ -31,14 +31,10 @@ from monai_ext.experiments.statistics import (
     pairwise_differences,
     probability_of_first,
 )
-from monai_ext.files import write_text
+from monai_ext.files import read_json, table_rows, write_text
 
 __all__ = ["Method", "add_arguments", "rater_table", "read_methods", "run"]
 
-EXAMPLES = """examples:
-  python -m monai_ext rater-table runs/cells --output_dir runs/cells/table
-  python -m monai_ext rater-table runs/holistic runs/combined --human scores/scores.json --output_dir table
-"""
 LEVEL = 0.05
 SHOWN = {
     "qubiq_score": "QUBIQ score ↑",
@@ -53,6 +49,7 @@ SHOWN = {
 }
 FIGURE = ("qubiq_score", "generalized_energy_distance", "hungarian_iou")
 MUST_AGREE = ("samples", "raters")
+WAY_OUT = "run evaluate.json again"
 MUST_AGREE_SETTINGS = ("task", "spatial_size", "batch_size", "part")
 
 
@@ -92,15 +89,24 @@ def read_methods(folders: Sequence[str | Path]) -> list[Method]:
 
 
 def _read_summary(path: Path) -> dict:
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(summary["settings"]["method"], str) or not isinstance(summary["parameters"], int):
-            raise KeyError("method")
-    except (ValueError, KeyError, TypeError) as error:
-        raise ResultsError(
-            f"{path} is no summary of a method for several annotators ({error}): run evaluate.json again."
-        ) from error
+    summary = read_json(path, expected=dict, error=ResultsError, way_out=WAY_OUT)
+    settings = summary.get("settings")
+    whole = (
+        isinstance(settings, dict)
+        and isinstance(settings.get("method"), str)
+        and all(type(summary.get(name)) is int for name in ("parameters", "samples"))
+        and all(type(number) is int for number in _listed_in(summary, "raters"))
+        and isinstance(summary.get("conventions") or {}, dict)
+    )
+    if not whole:
+        raise ResultsError(f"{path} is no summary of a method for several annotators: {WAY_OUT}.")
     return summary
+
+
+def _listed_in(summary: Mapping, name: str) -> list:
+    """A list of a summary, empty where it has none; [None] where it is something else."""
+    value = summary.get(name)
+    return value if isinstance(value, list) else [] if value is None else [None]
 
 
 def _check_alike(entries: Sequence[tuple[Path, Mapping]]) -> None:
@@ -130,22 +136,39 @@ def _method(name: str, entries: Sequence[tuple[Path, Mapping]]) -> Method:
 
 
 def _read_cases(path: Path) -> dict[str, dict[str, float]]:
+    if not path.is_file():
+        raise ResultsError(f"no {path}: {WAY_OUT}.")
+    rows = [row for _, row in table_rows(path, needed=("id", "qubiq_score"), error=ResultsError, way_out=WAY_OUT)]
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        table = {row.pop("id"): {k: float(v) if v else math.nan for k, v in row.items()} for row in rows}
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise ResultsError(f"{path} cannot be read as a table of cases ({error}): run evaluate.json again.") from error
+        table = {row.pop("id"): {k: _number(v) for k, v in row.items()} for row in rows}
+    except ValueError as error:
+        raise ResultsError(f"{path} is damaged ({one_line(error)}): {WAY_OUT}.") from None
     if not table or len(table) < len(rows):
-        raise ResultsError(f"{path} holds {'no case' if not table else 'a case twice'}: run evaluate.json again.")
+        raise ResultsError(f"{path} holds {'no case' if not table else 'a case twice'}: {WAY_OUT}.")
     return table
+
+
+def _number(text: str) -> float:
+    """The number in a cell; NaN of an empty one.
+
+    Raises:
+        ValueError: it is none, or infinite.
+    """
+    value = float(text) if text else math.nan
+    if math.isinf(value):
+        raise ValueError(f"{text[:20]!r} is no finite number")
+    return value
 
 
 def _training_minutes(path: Path) -> float:
     if not path.is_file():
         return math.nan
-    with path.open(newline="", encoding="utf-8") as file:
-        return sum(float(row["seconds"]) for row in csv.DictReader(file)) / 60
+    way_out = "remove it, then the time of training is left out"
+    rows = [row for _, row in table_rows(path, needed=("seconds",), error=ResultsError, way_out=way_out)]
+    try:
+        return sum(_number(row["seconds"]) for row in rows) / 60
+    except ValueError as error:
+        raise ResultsError(f"{path} is damaged ({one_line(error)}): {way_out}.") from None
 
 
 def rater_table(
@@ -230,11 +253,18 @@ def _pairs(names: Sequence[str], values: NDArray[np.float64], draw: Mapping) -> 
 
 
 def _human(path: Path) -> dict:
+    if not path.is_file():
+        raise ResultsError(f"{path} is no scores.json that `score` wrote: there is no such file.")
+    content = read_json(path, expected=dict, error=ResultsError, way_out="give the scores.json that `score` wrote")
     try:
-        scores = json.loads(path.read_text(encoding="utf-8"))["tasks"][0]["scores"]
-        return {name: values["human"] for name, values in scores.items() if values.get("human")}
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ResultsError(f"{path} is no scores.json that `score` wrote ({error}).") from error
+        scores = content["tasks"][0]["scores"]
+        human = {name: values["human"] for name, values in scores.items() if values.get("human")}
+        values = [entry.get(name) for entry in human.values() for name in ("mean", "low", "high")]
+        if not all(value is None or type(value) in (int, float) for value in values):
+            raise TypeError("a value that is no number")
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ResultsError(f"{path} is no scores.json that `score` wrote ({one_line(error)}).") from None
+    return human
 
 
 def _blocks(content: Mapping, picture: Path) -> list[Block]:
@@ -281,8 +311,9 @@ def _main_table(content: Mapping, names: Sequence[str]) -> Table:
 
 
 def _annotator_table(content: Mapping, names: Sequence[str]) -> Table:
-    columns = [f"dice_rater{number:02d}" for number in content["raters"]]
-    header = ("Method", *(f"Annotator {number}" for number in content["raters"]))
+    columns = {f"dice_rater{n:02d}": f"Annotator {n}" for n in content["raters"]}
+    columns = {name: title for name, title in columns.items() if name in content["scores"]}
+    header = ("Method", *columns.values())
     rows = [(name, *(_cell(content["scores"][c][i]) for c in columns)) for i, name in enumerate(names)]
     return Table("Hard Dice with each annotator; of the annotator's own head where a method has heads", header, rows)
 
@@ -310,7 +341,7 @@ def _figure(content: Mapping) -> Figure:
             axis.plot([score["low"], score["high"]], [place, place], color=colour, linewidth=2)
             axis.plot(score["mean"], place, "o", color=colour, markersize=6)
         human = (content["human"] or {}).get(column)
-        if human and human["mean"] is not None:
+        if human and human.get("mean") is not None:
             axis.axvline(human["mean"], color="#666666", linestyle="--", linewidth=1)
         axis.set_title(SHOWN[column].replace("↑", "(higher is better)").replace("↓", "(lower is better)"), fontsize=9)
         axis.set_yticks(range(len(names)), names)
@@ -322,7 +353,7 @@ def _figure(content: Mapping) -> Figure:
 
 
 def _cell(score: Mapping | None) -> str:
-    if score is None or score["mean"] is None:
+    if score is None or score.get("mean") is None:
         return "-"
     low, high = score.get("low"), score.get("high")
     return f"{score['mean']:.3f}" + (f" ({low:.3f}-{high:.3f})" if low is not None and high is not None else "")
@@ -339,7 +370,6 @@ def _listed(folders: Sequence[str | Path]) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m monai_ext rater-table`."""
-    parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("folders", nargs="+", type=Path, metavar="RUN", help="folder of a run, or a folder above several")
     add("--output_dir", required=True, type=Path, help="for table.md, table.html, table.json and scores.png")

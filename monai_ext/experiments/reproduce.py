@@ -22,12 +22,14 @@ import torch
 from monai_ext.files import read_json, write_text
 from monai_ext.handlers import load_checkpoint
 from monai_ext.handlers.provenance import environment, git_revision, merged_config, package_versions
+from monai_ext.run_log import keep_log, tell
 
 __all__ = ["Repetition", "ReproduceError", "add_arguments", "differences", "plan_repetition", "read_record", "run"]
 
 CONFIG = "reproduced.json"
 NUMERIC_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")  # set again as they were
 COMPARED = ("platform", "processor", "threads", "cuda", "cuda_version", "cudnn")
+WAY_OUT = "repeat the run by hand"
 SHOWN = 8  # names of changed settings in one sentence
 
 
@@ -64,7 +66,7 @@ def read_record(run: Path) -> dict[str, Any]:
     path = run / "run.json" if run.is_dir() else run
     if not path.is_file():
         raise FileNotFoundError(f"no run.json in '{run}': give the output_dir of a training.")
-    record = read_json(path, expected=dict, error=ReproduceError, way_out="repeat the run by hand")
+    record = read_json(path, expected=dict, error=ReproduceError, way_out=WAY_OUT)
     origin = record.get("origin")
     if not isinstance(origin, dict) or not isinstance(origin.get("folder"), str):
         raise ReproduceError(
@@ -76,7 +78,30 @@ def read_record(run: Path) -> dict[str, Any]:
             f"'{path}' holds no config: the run was not started by `python -m monai.bundle run`, so repeat it by the "
             "program that started it."
         )
+    if odd := _oddities(record):
+        raise ReproduceError(f"{path} is damaged ({odd[0]}): {WAY_OUT}.")
     return record
+
+
+def _oddities(record: Mapping[str, Any]) -> list[str]:
+    """What in a record is not of the type that `RunRecord` writes, in words."""
+    origin, made_on = record["origin"], record.get("environment") or {}
+    parts = {"versions": record.get("versions"), "environment": made_on, "git": record.get("git")}
+    parts |= {"origin.options": origin.get("options")}
+    odd = [f"{name} is no mapping" for name, part in parts.items() if not isinstance(part or {}, dict)]
+    if odd:
+        return odd
+    options, variables = origin.get("options") or {}, made_on.get("variables") or {}
+    files = options.get("config_file", "")
+    names = [*(files if isinstance(files, list) else [files]), options.get("args_file", "")]
+    if files == [] or not all(isinstance(name, str) and "\0" not in name for name in names):
+        odd.append("origin.options.config_file names no files")
+    if not isinstance(variables, dict) or not str(variables.get("WORLD_SIZE", 1)).isdecimal():
+        odd.append("environment.variables has no number of processes")
+    recorded = origin["config"].get("dataset_dir")
+    if "\0" in origin["folder"] or "\0" in str(recorded):
+        odd.append("a folder's name holds a NUL")
+    return odd
 
 
 def differences(record: Mapping[str, Any]) -> list[str]:
@@ -131,13 +156,14 @@ def plan_repetition(record: Mapping[str, Any], output_dir: Path, *, dataset_dir:
     origin = record["origin"]
     folder, config, options = Path(origin["folder"]), origin["config"], origin.get("options") or {}
     output_dir = output_dir.absolute()
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # which takes a name that is too long for one that is not there
         raise FileNotFoundError(f"the run was started in '{folder}', which is not there: its relative paths need it.")
     if "output_dir" not in config:
         raise ReproduceError("the recorded config has no output_dir: it cannot be sent to a new folder.")
     data = dataset_dir.absolute() if dataset_dir is not None else None
     recorded = config.get("dataset_dir")
-    if data is None and isinstance(recorded, str) and not recorded.startswith("$") and not (folder / recorded).exists():
+    given = data is None and isinstance(recorded, str) and not recorded.startswith("$")
+    if given and not os.path.exists(folder / recorded):
         raise FileNotFoundError(
             f"the data of the run, '{folder / recorded}', are not there: name them by --dataset_dir."
         )
@@ -163,13 +189,11 @@ def _launcher(processes: int) -> tuple[str, ...]:
 
 def _companions(folder: Path, options: Mapping[str, Any]) -> dict[str, Path]:
     """metadata.json and logging.conf, which MONAI looks for beside the first config file."""
-    files = options.get("config_file")
-    first = folder / (files if isinstance(files, str) else files[0])
-    found = {
-        "meta_file": options.get("meta_file") or first.parent / "metadata.json",
-        "logging_file": options.get("logging_file") or first.parent / "logging.conf",
-    }
-    return {key: folder / name for key, name in found.items() if (folder / name).is_file()}
+    files = options.get("config_file", "")  # not there where --args_file named it
+    beside = Path(files if isinstance(files, str) else files[0]).parent
+    found = {"meta_file": beside / "metadata.json", "logging_file": beside / "logging.conf"}
+    found |= {key: options[key] for key in found if isinstance(options.get(key), str)}
+    return {key: folder / name for key, name in found.items() if os.path.isfile(folder / name)}
 
 
 def _started_before(output_dir: Path, config: Mapping[str, Any]) -> bool:
@@ -226,16 +250,17 @@ def run(args: argparse.Namespace) -> int:
     folder = args.run if args.run.is_dir() else args.run.parent
     output_dir = args.output_dir or folder.absolute().with_name(f"{folder.absolute().name}_again")
     repetition = plan_repetition(record, output_dir, dataset_dir=args.dataset_dir)
+    keep_log(output_dir)
     for sentence in differences(record) or ["versions, revision, machine and configs are those of the run"]:
-        sys.stderr.write(f"* {sentence}\n")
-    sys.stderr.write(f"{repetition.typed()}\n")
+        tell(f"* {sentence}")
+    tell(repetition.typed())
     if args.dry_run:
         return 0
     write_text(repetition.output_dir / CONFIG, json.dumps(repetition.config, indent=1) + "\n")
     variables = {**os.environ, **repetition.variables}
     if status := subprocess.run(repetition.command, cwd=repetition.folder, env=variables, check=False).returncode:
-        sys.stderr.write(f"the repeated training failed with exit status {status}: its message stands above.\n")
+        tell(f"the repeated training failed with exit status {status}: its message stands above.")
         return status if status > 0 else 1
     for sentence in outcome(folder, repetition.output_dir):
-        sys.stderr.write(f"* {sentence}\n")
+        tell(f"* {sentence}")
     return 0

@@ -8,19 +8,28 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from monai_ext.files import read_json, write_text
 
-__all__ = ["Backend", "LocalBackend", "Outcome", "Run"]
+__all__ = ["Backend", "LocalBackend", "Outcome", "Run", "tied_to_this_process"]
 
 POLL_S = 0.05
 GRACE_S = 10.0  # from SIGTERM to SIGKILL
+# Asks Linux to kill this process with its parent (1 is PR_SET_PDEATHSIG), then becomes the command.
+TIED = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))
+if os.getppid() != int(sys.argv[1]):
+    os.kill(os.getpid(), signal.SIGKILL)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 ERROR_LINE = re.compile(r"^(?:error: |(?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b).*", re.MULTILINE)
 
 
@@ -63,21 +72,26 @@ class LocalBackend:
 
     Args:
         keep_open: file descriptors that the runs inherit, so that a lock is held until the last of them has ended.
+        threads: of each run; None: an equal share of the cores.
+        wrapper: words before every command, see `tied_to_this_process`.
     """
 
-    def __init__(self, *, jobs: int = 1, keep_open: Sequence[int] = ()) -> None:
+    def __init__(
+        self, *, jobs: int = 1, keep_open: Sequence[int] = (), threads: int | None = None, wrapper: Sequence[str] = ()
+    ) -> None:
         if jobs < 1:
             raise ValueError(f"jobs = {jobs}: give at least 1.")
-        self.jobs, self.keep_open = jobs, tuple(keep_open)
+        self.jobs, self.keep_open, self.wrapper = jobs, tuple(keep_open), tuple(wrapper)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, cores // jobs)), "PYTHONUNBUFFERED": "1"}
+        threads = threads or max(1, cores // jobs)
+        self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
 
     def __call__(self, runs: Iterable[Run]) -> Iterator[Outcome]:
         waiting, active = iter(runs), []
         try:
             while True:
                 while len(active) < self.jobs and (run := next(waiting, None)) is not None:
-                    active.append(_Execution(run, self.environment, self.keep_open))
+                    active.append(_Execution(run, self))
                 if not active:
                     return
                 for execution in list(active):
@@ -94,8 +108,8 @@ class LocalBackend:
 class _Execution:
     """The commands of one run, one after the other."""
 
-    def __init__(self, run: Run, environment: Mapping[str, str], keep_open: tuple[int, ...]) -> None:
-        self.run, self.environment, self.keep_open = run, environment, keep_open
+    def __init__(self, run: Run, backend: LocalBackend) -> None:
+        self.run, self.backend = run, backend
         self.log, self.progress = run.folder / "run.log", run.folder / "completed.json"
         self.pid = run.folder / "run.pid"
         self.started = time.monotonic()
@@ -120,12 +134,12 @@ class _Execution:
                 log.write(f"\n# command: {shlex.join(command)}\n".encode())
                 log.flush()
                 self.process = subprocess.Popen(
-                    command,
+                    (*self.backend.wrapper, *command),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=self.environment,
-                    pass_fds=self.keep_open,
+                    env=self.backend.environment,
+                    pass_fds=self.backend.keep_open,
                     start_new_session=True,
                 )
         except OSError as error:
@@ -137,6 +151,11 @@ class _Execution:
         self.process = None
         self.pid.unlink(missing_ok=True)
         return Outcome(self.run, time.monotonic() - self.started, error, self.log)
+
+
+def tied_to_this_process() -> tuple[str, ...]:
+    """Words before a command, so that it is killed with this process however this ends; none where Linux is not."""
+    return (sys.executable, "-S", "-c", TIED, str(os.getpid())) if sys.platform == "linux" else ()
 
 
 def _completed(progress: Path, count: int) -> int:

@@ -4,6 +4,9 @@ The predictions lie in the layout of the QUBIQ challenge, <case>/task01.nii.gz (
 <case>/task01_seg01.nii.gz ... (one mask per annotator) or <case>/task01_sample01.nii.gz ... (masks in no order), as
 NIfTI or PNG. Every score that applies to what is there is computed for each case, its mean has a bootstrap interval
 over cases, and beside it stands what the annotators score against each other.
+
+A map is scored by QUBIQ score, Dice and calibration; a set of masks by energy distance, Hungarian IoU and matched Dice
+as well (its mean is the map where there is no other); masks by annotator also by Dice with each.
 """
 
 from __future__ import annotations
@@ -44,14 +47,6 @@ from monai_ext.files import write_text
 
 __all__ = ["MissingPredictionError", "ScoreOptions", "add_arguments", "run", "score"]
 
-EXAMPLES = """examples:
-  python -m monai_ext score --predictions predicted --truth QUBIQ --region kidney --part Validation
-  python -m monai_ext score --predictions predicted --truth cells --samples 16 --missing zero --output_dir scores
-  python -m monai_ext score --predictions predicted --truth lidc-nodule --anonymous --group "patient\\d+" --workers 2
-
-Of the predictions, a map is scored by QUBIQ score, Dice, calibration; a set of masks by energy distance, Hungarian IoU
-and matched Dice as well (its mean is the map where there is no other); masks by annotator also by Dice with each.
-"""
 SCORES = MAP_SCORES | SET_SCORES | HEAD_SCORES
 PACKAGES = ("monai", "torch", "numpy", "scipy", "nibabel", "pillow")
 MISSING = ("error", "zero", "skip")
@@ -273,7 +268,6 @@ _numbers.__name__ = "comma-separated integers"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m monai_ext score`."""
     default = ScoreOptions()
-    parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("--predictions", required=True, type=Path, help="folder of predictions, one folder a case, named as in --truth")
     add("--truth", required=True, type=Path, help="the data set: <region>/<part>/<case>/task01_seg01.nii.gz, ...")
@@ -288,7 +282,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--missing",
         choices=MISSING,
         default=default.missing,
-        help="cases without prediction: stop, worst score, leave out",
+        help="cases without prediction: stop, worst score, leave out (%(default)s)",
     )
     add("--strict", action="store_true", help="> in place of >= at the levels of shares and probabilities")
     add(

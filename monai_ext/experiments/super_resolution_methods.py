@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from monai_ext.handlers.checkpoints import load_checkpoint
 from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
 from monai_ext.networks.projection import LinearReduction
+from monai_ext.networks.srresnet import SRResNet
 from monai_ext.networks.uncertain_sr import PointSuperResolution, UncertainSuperResolution, WeightEnsemble
 from monai_ext.networks.variational import DropoutConv2d, has_uncertain_weights
 
-__all__ = ["SUPER_RESOLUTION_METHODS", "load_generator", "uncertain_network"]
+__all__ = ["SUPER_RESOLUTION_METHODS", "load_generator", "start_generator", "uncertain_network"]
 
 POINT_METHODS = ("srresnet", "srgan", "mc_dropout", "ensemble")
 SUPER_RESOLUTION_METHODS = ("bayesian", *POINT_METHODS)
@@ -64,7 +67,7 @@ def uncertain_network(
             _load(member, path)
             members.append(member)
         else:
-            load_generator(member, path)
+            _load(member.generator, path)
             if method != "mc_dropout":
                 _make_certain(member.generator, method)
             members.append(PointSuperResolution(member.generator, operator))
@@ -72,15 +75,32 @@ def uncertain_network(
 
 
 def load_generator(network: BayesianSRResNet, path: str | Path) -> None:
-    """Give the generator of `network` the weights that a run of `srgan_aerial` left; all else stays as it is.
+    """Let the generator of `network` begin with the weights that a run of `srgan_aerial` left; see `start_generator`.
 
-    Variational convolutions take them as means of their weights.
+    All else in `network` stays as it is. Variational convolutions take the weights as means of theirs.
+    """
+    start_generator(network.generator, path)
+
+
+@torch.no_grad()
+def start_generator(generator: SRResNet, path: str | Path) -> None:
+    """Let `generator` begin with the weights of one that has as many residual blocks, or fewer.
+
+    Blocks that the other one does not have begin as the identity: the second convolution of their branch is zero, so
+    that the deeper network first answers as the shallower one did (Net2DeeperNet, Chen et al. 2016, arXiv:1511.05641).
 
     Raises:
         FileNotFoundError: no such checkpoint.
-        ValueError: it is damaged, or of a generator of another build.
+        ValueError: it is damaged, or of a generator of another build, or of one with more blocks.
     """
-    _load(network.generator, path)
+    state = load_checkpoint(path)
+    known = 1 + max((int(name.split(".")[1]) for name in state if re.match(r"blocks\.\d+\.", name)), default=-1)
+    further = tuple(f"blocks.{index}." for index in range(known, len(generator.blocks)))
+    _fill(generator, state, path, optional=further)
+    for block in generator.blocks[known:]:
+        for name in ("weight", "bias"):
+            if (parameter := getattr(block.conv2, name)) is not None:
+                parameter.zero_()
 
 
 def _make_certain(generator: nn.Module, method: str) -> None:
@@ -92,8 +112,14 @@ def _make_certain(generator: nn.Module, method: str) -> None:
 
 
 def _load(network: nn.Module, path: str | Path) -> None:
-    state, wanted = load_checkpoint(path), network.state_dict()
-    missing = [name for name in wanted if name not in state and not name.endswith(VARIATIONAL)]
+    _fill(network, load_checkpoint(path), path)
+
+
+def _fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, optional: tuple[str, ...] = ()) -> None:
+    """Load `state`, read from `path`; names that begin with one of `optional` may be missing from it."""
+    wanted = network.state_dict()
+    needed = [name for name in wanted if not name.endswith(VARIATIONAL) and not name.startswith(optional)]
+    missing = [name for name in needed if name not in state]
     other = [name for name, value in state.items() if name not in wanted or value.shape != wanted[name].shape]
     if missing or other:
         example = (missing + other)[0]

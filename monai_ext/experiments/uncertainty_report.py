@@ -8,7 +8,6 @@ run for the first question, and for each of the others runs that differ in nothi
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,9 +21,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
+from monai_ext.errors import one_line
 from monai_ext.experiments.figures import save_figure
 from monai_ext.experiments.results import ResultsError
-from monai_ext.files import write_text
+from monai_ext.files import read_json, table_rows, write_text
 from monai_ext.handlers.uncertainty import CALIBRATION_GROUP
 from monai_ext.handlers.uncertainty_figures import KIND_COLOURS
 
@@ -33,6 +33,7 @@ __all__ = [
     "PlaceEffect",
     "Trend",
     "add_arguments",
+    "draw_trend",
     "place_effect",
     "read_run",
     "report",
@@ -125,14 +126,16 @@ def read_run(folder: str | Path) -> CalibratedRun:
         )
     deviations: dict = {kind: defaultdict(dict) for kind in KIND_COLOURS}
     try:
-        summary = json.loads((report / "summary.json").read_text(encoding="utf-8"))
+        summary = read_json(report / "summary.json", expected=dict)
         settings = {name: float(value) for name, value in summary["settings"].items() if name in SETTINGS}
-        with (report / "tiles.csv").open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                for kind, groups in deviations.items():
-                    groups[row["group"]][row["id"]] = LEVELS * float(row[f"{kind}_sd"])
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ResultsError(f"the report in '{report}' is damaged ({error!r}): run calibrate.json again.") from error
+        needed = ("group", "id", *(f"{kind}_sd" for kind in deviations))
+        for _, row in table_rows(report / "tiles.csv", needed=needed):
+            for kind, groups in deviations.items():
+                groups[row["group"]][row["id"]] = LEVELS * float(row[f"{kind}_sd"])
+    except (OSError, LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise ResultsError(
+            f"the report in '{report}' is damaged ({one_line(error)}): run calibrate.json again."
+        ) from None
     return CalibratedRun(str(folder), settings, deviations)
 
 
@@ -235,7 +238,7 @@ def _figure(found: Trend | None, effects: Sequence[PlaceEffect]) -> Figure:
     if effects:
         _draw_places(axes[0], effects)
     if found is not None:
-        _draw_trend(axes[-1], found)
+        draw_trend(axes[-1], found)
     return figure
 
 
@@ -261,7 +264,8 @@ def _draw_places(axis: Axes, effects: Sequence[PlaceEffect]) -> None:
     axis.set_title("Tiles learnt from (grey), tiles of other places (green)", fontsize=9)
 
 
-def _draw_trend(axis: Axes, found: Trend) -> None:
+def draw_trend(axis: Axes, found: Trend) -> None:
+    """Mean over the tiles for each value of the setting, with their quartiles."""
     question = found.question
     x = found.values * (LEVELS if question.setting == "noise" else 1)
     low, high = np.quantile(found.tiles, [0.25, 0.75], axis=1)

@@ -25,6 +25,7 @@ from monai_ext.data.raster import GDAL_SUFFIXES, PILLOW_SUFFIXES, output_suffix
 from monai_ext.experiments.bundle_network import load_bundle_network
 from monai_ext.experiments.enlarge_file import Choices, upscale_file
 from monai_ext.experiments.image_options import add_draws, add_pixels, calibration_file, devices, draws, pixel_limits
+from monai_ext.folders import files_below
 from monai_ext.inferers.layered_upscaler import LayeredUpscaler
 from monai_ext.inferers.layers import Layers
 from monai_ext.inferers.upscaler import Upscaler
@@ -69,20 +70,36 @@ def plan_outputs(inputs: Sequence[str | Path], output: str | Path) -> list[tuple
             pairs += [(path, output / name.with_suffix(output_suffix(path))) for path, name in images]
     if not pairs:
         raise FileNotFoundError(f"no images in {', '.join(map(str, inputs))}: looked for {', '.join(known)}.")
-    sources = {source.resolve() for source, _ in pairs}
+    resolved = _Resolved()
+    sources = {resolved(source) for source, _ in pairs}
     taken: dict[Path, Path] = {}
     for source, target in pairs:
-        if target.resolve() in sources:
+        place = resolved(target)
+        if place in sources:
             raise ValueError(f"output {target} is one of the inputs: choose another name or folder.")
-        other = taken.setdefault(target.resolve(), source)
+        other = taken.setdefault(place, source)
         if other is not source:
             raise ValueError(f"{other} and {source} would both be written to {target}: enlarge them one by one.")
     return pairs
 
 
+class _Resolved:
+    """`Path.resolve`, which asks the disk about each folder of a path, once for all files of a folder."""
+
+    def __init__(self) -> None:
+        self.folders: dict[Path, Path] = {}
+
+    def __call__(self, path: Path) -> Path:
+        if path.is_symlink():
+            return path.resolve()
+        if path.parent not in self.folders:
+            self.folders[path.parent] = path.parent.resolve()
+        return self.folders[path.parent] / path.name
+
+
 def _images(folder: Path, known: Iterable[str]) -> list[tuple[Path, Path]]:
-    names = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.suffix.lower() in known)
-    return [(folder / name, name) for name in names if not any(part.startswith(".") for part in name.parts)]
+    images = sorted((path for path in files_below(folder) if path.suffix.lower() in known), key=lambda path: path.parts)
+    return [(path, path.relative_to(folder)) for path in images]
 
 
 def upscale(
@@ -165,7 +182,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m monai_ext upscale`."""
     parser.add_argument("input", nargs="+", type=Path, help="images, or folders of images (with subfolders)")
     parser.add_argument("output", type=Path, help="name of the enlarged image, or folder for all of them")
-    parser.add_argument("--bundle", type=Path, default=Path("bundles/srgan_aerial"), help="the bundle's folder")
+    parser.add_argument("--bundle", type=Path, default=Path("bundles/srgan_aerial"), help="its folder (%(default)s)")
     parser.add_argument("--weights", type=Path, help="weights to use (default: models/model.pt of the bundle)")
     parser.add_argument("--scale", type=int, help="refuse to work unless the network enlarges so many times")
     parser.add_argument("--tile", type=int, default=256, help="side of the windows the network sees, in pixels (256)")

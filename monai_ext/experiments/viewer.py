@@ -96,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", type=Path, help="an image at low resolution, as `upscale` takes it")
     parser.add_argument("page", type=Path, help="the page to write, such as page.html")
     parser.add_argument(
-        "--bundle", type=Path, default=Path("bundles/bayesian_srgan_aerial"), help="the bundle's folder"
+        "--bundle", type=Path, default=Path("bundles/bayesian_srgan_aerial"), help="its folder (%(default)s)"
     )
     parser.add_argument("--weights", type=Path, help="weights to use (default: models/model.pt of the bundle)")
     parser.add_argument(

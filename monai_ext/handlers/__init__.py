@@ -10,6 +10,7 @@ from monai_ext.handlers.checkpoints import (
     load_checkpoint,
 )
 from monai_ext.handlers.enlarged_files import EnlargedWriter
+from monai_ext.handlers.many_answers_table import ManyAnswersTable
 from monai_ext.handlers.normalisation import BatchNormUnfolder
 from monai_ext.handlers.pictures import PredictionWriter, SegmentationPictures
 from monai_ext.handlers.rater_health import BetaWarmUp, CollapseAlarm, HeadHealthMonitor, SamplesAlikeAlarm
@@ -38,6 +39,7 @@ __all__ = [
     "HeadHealthMonitor",
     "LatentAlarm",
     "MainProcessWriter",
+    "ManyAnswersTable",
     "MeanRaterScores",
     "MeanSegmentationScores",
     "MeanSuperResolutionScores",

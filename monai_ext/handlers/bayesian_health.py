@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 from ignite.engine import Engine, Events
+from monai.utils import evenly_divisible_all_gather
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -94,7 +95,7 @@ class LatentAlarm:
 class SampleScores:
     """Scores of the samples of `SampledEvaluator`, as metrics at every validation; for the evaluator's handlers.
 
-    Means over images (of this process); list it before the handlers that show metrics or choose checkpoints:
+    Means over images, of all ranks; list it before the handlers that show metrics or choose checkpoints:
 
     * `val_energy_db`: -20 log10 of the energy score, as a PSNR is of the root mean square error: higher is better. For
       samples that are all alike it is about the PSNR of any of them; diversity that is right raises it;
@@ -152,7 +153,8 @@ class SampleScores:
     def _write(self, engine: Engine) -> None:
         if not self._rows:
             return
-        columns = {name: torch.cat([row[name].double() for row in self._rows]) for name in self._rows[0]}
+        own = {name: torch.cat([row[name].double() for row in self._rows]) for name in self._rows[0]}
+        columns = {name: evenly_divisible_all_gather(values) for name, values in own.items()}
         means = dict(zip(columns, torch.stack([values.mean() for values in columns.values()]).tolist(), strict=True))
         energy, point, distance, error = (means.pop(name) for name in ("energy", "point", "distance", "error"))
         scores = {

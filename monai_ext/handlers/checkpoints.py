@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import pickle
 import random
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,14 +19,10 @@ from monai_ext.files import WriteError, atomic_path, remove_leftovers
 from monai_ext.locks import FolderLock
 from monai_ext.ranks import is_main_process
 from monai_ext.settings import as_bool
+from monai_ext.tensor_files import read_tensors
 
 __all__ = ["BestCheckpoint", "FinalCheckpoint", "NonFiniteLossGuard", "ResumeHandler", "load_checkpoint"]
 
-# What torch.load lets out on damaged and hostile files.
-DAMAGES = (
-    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, OSError, RuntimeError,
-    ValueError, TypeError, AttributeError, AssertionError, ArithmeticError, ImportError, MemoryError,
-)  # fmt: skip
 STATE_KEYS = frozenset({"objects", "epoch", "iteration", "best_metric", "best_metric_epoch", "random"})
 
 _logger = logging.getLogger(__name__)
@@ -46,24 +38,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at '{path}': train first, or name another with --ckpt_path.")
-    try:
-        _check_sums(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGES as error:
-        raise ValueError(f"checkpoint '{path}' is damaged and cannot be read ({one_line(error)}).") from error
-
-
-def _check_sums(path: Path) -> None:
-    """Compare the records with their check sums, which torch.load passes over."""
-    if not zipfile.is_zipfile(path):
-        return  # PyTorch's older format has none
-    with zipfile.ZipFile(path) as archive:
-        records = archive.infolist()
-        packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
-        if packed or sum(record.file_size for record in records) > path.stat().st_size:
-            raise zipfile.BadZipFile("it would unpack to more than it is, which torch.save does not write")
-        if damaged := archive.testzip():
-            raise zipfile.BadZipFile(f"the check sum of {damaged} is wrong")
+    return read_tensors(path, named=f"checkpoint '{path}'")
 
 
 class NonFiniteLossGuard:

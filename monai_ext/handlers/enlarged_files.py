@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing
@@ -11,18 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 
 from monai_ext.data.raster import check_output, open_raster, write_raster
 from monai_ext.data.raster_info import RasterInfo
-from monai_ext.files import atomic_path
+from monai_ext.files import atomic_path, inside
+from monai_ext.handlers.item_writer import ItemWriter
 
 __all__ = ["EnlargedWriter"]
 
-_logger = logging.getLogger(__name__)
 
-
-class EnlargedWriter:
+class EnlargedWriter(ItemWriter):
     """Writes each item's prediction in the 8 or 16 bits of its source; for evaluators that decollate.
 
     `<folder>/<id>.png` for pictures of one band, or of three with 8 bits; `<folder>/<id>.tif` for everything else, with
@@ -36,35 +34,27 @@ class EnlargedWriter:
 
     Raises (when called):
         ImageFileError: the file cannot be written, or needs rasterio, which is not installed.
-        ValueError: the format cannot hold the picture.
+        ValueError: the format cannot hold the picture, or an id leads out of the folder.
     """
 
     def __init__(self, folder: str | Path, *, bands: Sequence[int] | None = None):
-        self.folder = Path(folder)
+        super().__init__(folder, what="{} enlarged pictures")
         self.bands = bands
-        self._written = 0
 
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
-        engine.add_event_handler(Events.COMPLETED, self._tell)
-
-    def _tell(self, engine: Engine) -> None:
-        _logger.info(f"wrote {self._written} enlarged pictures to '{self.folder}'")
-
-    def _write(self, engine: Engine) -> None:
+    def write(self, engine: Engine) -> None:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             levels = int(item["levels"])
             prediction = output["pred"].detach().to("cpu", torch.float64).nan_to_num(0.0).clamp(0, 1)
             pixels = (prediction * levels).round().numpy().astype(np.uint8 if levels == 255 else np.uint16)
             self._save(str(item["id"]), pixels, Path(item["image_path"]))
-            self._written += 1
+            self.written += 1
 
     def _save(self, name: str, pixels: np.ndarray, source: Path) -> None:
         planes, height, _ = pixels.shape
         info = self._info(source, pixels)
         scale = height // info.size[0]
         is_picture = info.geo is None and (planes == 1 or (planes == 3 and pixels.dtype == np.uint8))
-        target = self.folder / f"{name}{'.png' if is_picture else '.tif'}"
+        target = inside(self.folder, f"{name}{'.png' if is_picture else '.tif'}")
         check_output(target, info, scale=scale)
         with atomic_path(target) as temporary, tempfile.NamedTemporaryFile(dir=target.parent, prefix=".rows-") as rows:
             np.ascontiguousarray(pixels.transpose(1, 0, 2)).tofile(rows)  # (H, planes, W)

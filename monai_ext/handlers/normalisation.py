@@ -42,7 +42,8 @@ class BatchNormUnfolder:
         if hasattr(engine.data_loader, "set_epoch"):
             engine.data_loader.set_epoch(0)
         for batch in engine.data_loader:
-            collected.append(engine.prepare_batch(batch, engine.state.device, engine.non_blocking)[0])
+            images = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)[0]
+            collected.append(images.as_subclass(torch.Tensor))  # MetaTensors of several batches cannot be joined
             if sum(map(len, collected)) >= self.images:
                 break
         images = torch.cat(collected)[: self.images]

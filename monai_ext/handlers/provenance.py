@@ -64,12 +64,13 @@ def merged_config(options: Mapping[str, Any]) -> dict[str, Any] | None:
 
     None where files cannot be read any more.
     """
-    given = ConfigParser.load_config_file(options["args_file"]) | dict(options) if "args_file" in options else options
     parser = ConfigParser()
     try:
+        given = dict(ConfigParser.load_config_file(options["args_file"])) if "args_file" in options else {}
+        given |= options
         parser.read_config(given["config_file"])
         parser.update({key: value for key, value in given.items() if key not in NO_CONFIG})
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return {key: value for key, value in parser.get().items() if key != "_meta_"}
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from ignite.engine import Engine, Events
+from monai.utils import evenly_divisible_all_gather
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -165,7 +166,8 @@ class SamplesAlikeAlarm:
     """How alike the hypotheses of a case are, as a metric at every validation, and a warning when they stay all alike.
 
     `val_samples_alike` is the mean of `monai_ext.losses.samples_alike`: 1 where all doubt lies in grey pixels and none
-    between the hypotheses. For the evaluator's handlers, before those that show metrics; a rank speaks for its cases.
+    between the hypotheses. For the evaluator's handlers, before those that show metrics; over the cases of all
+    ranks.
 
     Args:
         threshold: mean above which the hypotheses count as all alike.
@@ -202,7 +204,7 @@ class SamplesAlikeAlarm:
     def _judge(self, engine: Engine) -> None:
         if not self._values:
             return
-        mean = torch.cat(self._values).mean().item()
+        mean = evenly_divisible_all_gather(torch.cat(self._values)).mean().item()
         engine.state.metrics[self.name] = mean
         self._above = self._above + 1 if mean > self.threshold or math.isnan(mean) else 0
         if self._above >= self.patience:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,15 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from monai_ext.data import RaterWriter, save_nifti
 from monai_ext.data.rater_images import is_nifti, read_grey
-from monai_ext.handlers.drawing import Picture, contour, heat_map, picture_grid
+from monai_ext.files import inside
+from monai_ext.handlers.drawing import Picture, contour, heat_map
+from monai_ext.handlers.item_writer import ItemWriter
+from monai_ext.handlers.picture_rows import PictureRows
 from monai_ext.metrics import rater_variance
 from monai_ext.settings import as_bool
 
@@ -28,60 +29,25 @@ RATER_COLOURS = (
 )  # fmt: skip
 MOST_VARIANCE = 0.25  # of a yes or no
 
-_logger = logging.getLogger(__name__)
 
-
-class RaterPictures:
+class RaterPictures(PictureRows):
     """Shows the first validation cases in TensorBoard, one row each, for the handlers of a `RaterEvaluator`.
 
     Columns: image | contour of each annotator | contour of each head, or of as many hypotheses, in the same colours |
     disagreement of the annotators, c/K (1 - c/K) | predicted uncertainty, p (1 - p); the last two on one scale, from 0
-    to 1/4. Of images with two or more than three channels the first channel is shown.
-
-    Args:
-        summary_writer: where to write.
-        count: number of cases, the first of the loader, so the same ones in every epoch.
-        interval: epochs between two pictures.
-        tag: TensorBoard's name of the picture.
+    to 1/4. Of images with two or more than three channels the first channel is shown. Arguments as of `PictureRows`.
     """
 
-    def __init__(
-        self,
-        summary_writer: SummaryWriter,
-        *,
-        count: int = 4,
-        interval: int = 1,
-        tag: str = "image, annotators, heads or samples, disagreement, uncertainty",
-    ):
-        self.summary_writer = summary_writer
-        self.count = count
-        self.interval = interval
-        self.tag = tag
-        self._rows: list[list[Picture]] = []
+    TAG = "image, annotators, heads or samples, disagreement, uncertainty"
 
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda: self._rows.clear())
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._show)
-
-    def _collect(self, engine: Engine) -> None:
-        wanted = self.count - len(self._rows)
-        if wanted <= 0 or engine.state.epoch % self.interval:
-            return
+    def collect(self, engine: Engine, wanted: int) -> None:
         output = engine.state.output
         answers, label = output["pred"], output["label"]
         drawn = answers.get("heads", answers["samples"])[:wanted] > 0.5
         images = output["image"][:wanted].float().cpu()
         parts = (drawn, answers["probability"][:wanted, 0], label["masks"][:wanted], label["presence"][:wanted])
         for image, *rest in zip(images, *(part.cpu() for part in parts), strict=True):
-            row = _row(image, *rest)
-            if not self._rows or row[0].shape == self._rows[0][0].shape:
-                self._rows.append(row)
-
-    def _show(self, engine: Engine) -> None:
-        if self._rows:
-            grid = picture_grid(self._rows)
-            self.summary_writer.add_image(self.tag, grid, engine.state.epoch, dataformats="HWC")
+            self.add(_row(image, *rest))
 
 
 def _row(image: Tensor, drawn: Tensor, probability: Tensor, masks: Tensor, presence: Tensor) -> list[Picture]:
@@ -112,7 +78,7 @@ def _outlined(picture: Picture, masks: Tensor, places: Sequence[int]) -> Picture
     return picture
 
 
-class RaterPredictionWriter:
+class RaterPredictionWriter(ItemWriter):
     """Writes the answers for each case as NIfTI, for the handlers of a `RaterEvaluator`; see `RaterWriter`.
 
     `<folder>/<case>/task01_seg01.nii.gz` and so on are the masks of the heads, `task01_sample01.nii.gz` hypotheses,
@@ -128,6 +94,9 @@ class RaterPredictionWriter:
         probability: write the predicted share.
         only: ids to write; None writes all.
         channel_axis: see `DecodeRaters`.
+
+    Raises (when called):
+        ValueError: the name of a case leads out of the folder.
     """
 
     def __init__(
@@ -142,6 +111,7 @@ class RaterPredictionWriter:
         only: Sequence[str] | None = None,
         channel_axis: int | None = None,
     ):
+        super().__init__(folder, what="the predictions of {} cases")
         self.writer = RaterWriter(folder, channel_axis=channel_axis)
         self.items = {str(item["id"]): item for item in items}
         self.raters = None if raters is None else [int(number) for number in raters]
@@ -149,16 +119,8 @@ class RaterPredictionWriter:
         self.samples = as_bool(samples, "samples")
         self.probability = as_bool(probability, "probability")
         self.only = None if only is None else set(map(str, only))
-        self._written = 0
 
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
-        engine.add_event_handler(Events.COMPLETED, self._tell)
-
-    def _tell(self, engine: Engine) -> None:
-        _logger.info(f"wrote the predictions of {self._written} cases to '{self.writer.output_dir}'")
-
-    def _write(self, engine: Engine) -> None:
+    def write(self, engine: Engine) -> None:
         answers: dict[str, Any] = {name: maps.cpu() for name, maps in engine.state.output["pred"].items()}
         for place, name in enumerate(engine.state.batch["id"]):
             if self.only is not None and name not in self.only:
@@ -170,13 +132,13 @@ class RaterPredictionWriter:
                 self.writer.write_samples(item, answers["samples"][place])
             if self.probability:
                 self.writer.write_probability(item, answers["probability"][place])
-            self._written += 1
+            self.written += 1
 
     def _with_geometry(self, item: Mapping) -> Mapping:
         """`item` with an image that RaterWriter can take the geometry from."""
         if is_nifti(item["image"]):
             return item
-        path = self.writer.output_dir / str(item["case"]) / "image.nii.gz"
+        path = inside(self.folder, str(item["case"])) / "image.nii.gz"
         grey = read_grey(item["image"])[0].to(torch.uint8).numpy()
         save_nifti(nib.Nifti1Image(grey, np.eye(4)), path)
         return {**item, "image": str(path)}

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from monai.handlers import IgniteMetricHandler
 from torch import Tensor
 
 from monai_ext.files import atomic_path, write_text
+from monai_ext.handlers.keyed_scores import KeyedScores
 from monai_ext.metrics import (
     RaterScore,
     calibration_scores,
@@ -92,13 +92,12 @@ def answer_scores(answers: Tensor, masks: Tensor, *, presence: Tensor | None = N
     }
 
 
-class MeanRaterScores(IgniteMetricHandler):
+class MeanRaterScores(KeyedScores):
     """Means over cases of all `answer_scores` that are one number, as an Ignite metric of a `RaterEvaluator`.
 
-    The value of the metric is the score `key`; the others go into `engine.state.metrics` under the metric's name with
-    its end replaced: `val_hungarian_iou` beside `val_qubiq_score`. There is one `dice_raterNN` for each annotator, a
-    curve each in TensorBoard, unless they are anonymous, and `dice`, their mean over each case and then over cases.
-    Means are over the cases that have a value. Works over several ranks.
+    The value of the metric is the score `key`, the others stand beside it, see `KeyedScores`. There is one
+    `dice_raterNN` for each annotator, a curve each in TensorBoard, unless they are anonymous, and `dice`, their mean
+    over each case and then over cases. Means are over the cases that have a value. Works over several ranks.
 
     Args:
         raters: numbers of the annotators, one for each column of the masks; None where they are anonymous.
@@ -107,12 +106,9 @@ class MeanRaterScores(IgniteMetricHandler):
 
     def __init__(self, raters: Sequence[int] | None = None, *, key: str = "qubiq_score"):
         super().__init__(
-            metric_fn=RaterScore(answer_scores),
-            output_transform=lambda output: (output["pred"], output["label"]),
-            save_details=False,
+            RaterScore(answer_scores), key, output_transform=lambda output: (output["pred"], output["label"])
         )
         self.raters = None if raters is None else [int(number) for number in raters]
-        self.key = key
         self.samples: int | None = None
 
     def update(self, output: tuple[Mapping[str, Tensor], Mapping[str, Tensor]]) -> None:
@@ -129,7 +125,7 @@ class MeanRaterScores(IgniteMetricHandler):
         scores = {name: values.cpu() for name, values in self.metric_fn.per_case().items()}
         return {"qubiq_score": scores.pop("qubiq_score"), "dice": scores["dice_per_rater"].nanmean(1)} | scores
 
-    def compute(self) -> float:
+    def means(self) -> dict[str, float]:
         scores = self.per_case()
         means = {name: values.nanmean().item() for name, values in scores.items() if values.ndim == 1}
         if self.raters is not None:
@@ -137,10 +133,7 @@ class MeanRaterScores(IgniteMetricHandler):
             means |= {rater_column(number): value for number, value in zip(self.raters, columns, strict=True)}
         if self.key not in means:
             raise ValueError(f"key={self.key!r} is no score of this run: choose one of {', '.join(means)}.")
-        if self._engine is not None and self._name is not None:
-            prefix = self._name.removesuffix(self.key)
-            self._engine.state.metrics |= {f"{prefix}{k}": v for k, v in means.items() if k != self.key}
-        return means[self.key]
+        return means
 
 
 class RaterReport:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -17,9 +18,9 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
-from monai_ext.files import atomic_path, write_text
+from monai_ext.files import atomic_path, table_rows, write_text
 from monai_ext.handlers import provenance
-from monai_ext.ranks import is_main_process
+from monai_ext.ranks import is_main_process, mean_over_ranks
 
 __all__ = ["EpochTable", "RunRecord", "TrainingProgress"]
 
@@ -88,6 +89,9 @@ class EpochTable:
         path: the CSV file, rewritten whole after each epoch.
         optimizer: its first parameter group's learning rate is recorded.
         evaluator: its metrics become columns.
+
+    Raises (when a resumed run begins its first epoch):
+        ValueError: the table that is there is damaged.
     """
 
     def __init__(self, path: str | Path, *, optimizer: torch.optim.Optimizer, evaluator: Engine | None = None):
@@ -105,20 +109,30 @@ class EpochTable:
 
     def _begin(self, engine: Engine) -> None:
         if not self.rows and engine.state.epoch > 1 and self.path.exists():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < engine.state.epoch]
+            self.rows = self._rows_before(engine.state.epoch)
         self._loss = None
         self._start = time.perf_counter()
+
+    def _rows_before(self, epoch: int) -> list[dict[str, Any]]:
+        """Rows of the epochs before `epoch`, in the order of the file."""
+        way_out = "remove it, then the table begins with the next epoch"
+        kept = []
+        for line, row in table_rows(self.path, needed=("epoch",), way_out=way_out):
+            if not re.fullmatch("[0-9]{1,9}", row["epoch"]):
+                raise ValueError(f"{self.path} is damaged (line {line}: epoch {row['epoch'][:20]!r}): {way_out}.")
+            if int(row["epoch"]) < epoch:
+                kept.append(row)
+        return kept
 
     def _accumulate(self, engine: Engine) -> None:
         loss = engine.state.output["loss"].detach()
         self._loss = loss if self._loss is None else self._loss + loss
 
     def _write(self, engine: Engine) -> None:
-        mean_loss = float("nan") if self._loss is None else self._loss.item() / engine.state.epoch_length
+        summed = float("nan") if self._loss is None else mean_over_ranks(self._loss).item()
         row: dict[str, Any] = {
             "epoch": engine.state.epoch,
-            "train_loss": f"{mean_loss:.6f}",
+            "train_loss": f"{summed / engine.state.epoch_length:.6f}",
             "learning_rate": f"{self.optimizer.param_groups[0]['lr']:.4g}",
             "seconds": f"{time.perf_counter() - self._start:.2f}",
         }

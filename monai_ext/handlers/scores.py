@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
-from monai.handlers import IgniteMetricHandler, from_engine
+from monai.handlers import from_engine
 
 from monai_ext.files import atomic_path
+from monai_ext.handlers.keyed_scores import KeyedScores
 from monai_ext.metrics import SEGMENTATION_SCORES, SegmentationScores, confusion_counts, segmentation_scores
 
 __all__ = ["CaseTable", "MeanSegmentationScores"]
 
 
-class MeanSegmentationScores(IgniteMetricHandler):
+class MeanSegmentationScores(KeyedScores):
     """Mean over images of every score of `SEGMENTATION_SCORES`, from one count per batch on the device.
 
-    The value of the metric is the score `key`, so that it can be the engine's key metric; the others go into
-    `engine.state.metrics` under the metric's name with its end replaced: `val_mean_jaccard` beside `val_mean_dice`.
+    The value of the metric is the score `key`, the others stand beside it, see `KeyedScores`.
 
     Args:
         key: the score that is the metric's value.
@@ -34,20 +34,8 @@ class MeanSegmentationScores(IgniteMetricHandler):
     def __init__(self, key: str = "dice", *, threshold: float = 0.0, output_transform: Callable | None = None):
         if key not in SEGMENTATION_SCORES:
             raise ValueError(f"key={key!r} is not a segmentation score: choose one of {SEGMENTATION_SCORES}.")
-        super().__init__(
-            metric_fn=SegmentationScores(threshold),
-            output_transform=output_transform or from_engine(["pred", "label"]),
-            save_details=False,
-        )
-        self.key = key
-
-    def compute(self) -> float:
-        scores = self.metric_fn.aggregate()
-        if self._engine is not None and self._name is not None:
-            prefix = self._name.removesuffix(self.key)
-            others = {f"{prefix}{name}": value for name, value in scores.items() if name != self.key}
-            self._engine.state.metrics.update(others)
-        return scores[self.key]
+        transform = output_transform or from_engine(["pred", "label"])
+        super().__init__(SegmentationScores(threshold), key, output_transform=transform)
 
 
 class CaseTable:

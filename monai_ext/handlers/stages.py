@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from monai_ext.files import write_text
+from monai_ext.files import read_json, write_text
 from monai_ext.handlers.checkpoints import BestCheckpoint
 from monai_ext.ranks import is_main_process
 
@@ -107,6 +107,9 @@ class StageCheckpoints:
         pretrain_epochs: epochs of stage one.
         pretrained_score: the evaluator's metric of stage one, higher is better.
         adversarial_score: that of stage two, lower is better.
+
+    Raises (when a resumed run judges its first epoch):
+        ValueError: best.json is damaged.
     """
 
     def __init__(
@@ -155,5 +158,14 @@ class StageCheckpoints:
         """What earlier epochs of this run recorded: later ones are of a run that was abandoned, or are repeated now."""
         if not self.record.is_file():
             return {}
-        recorded = json.loads(self.record.read_text(encoding="utf-8"))
+        way_out = "remove it, then the next epoch counts as the best"
+        recorded = read_json(self.record, expected=dict, way_out=way_out)
+        if not all(stage in self.scores and _is_best_of_stage(best) for stage, best in recorded.items()):
+            raise ValueError(f"{self.record} is damaged (no epoch and value of the stages): {way_out}.")
         return {stage: best for stage, best in recorded.items() if best["epoch"] < epoch}
+
+
+def _is_best_of_stage(best: object) -> bool:
+    if not isinstance(best, dict) or type(best.get("epoch")) is not int:
+        return False
+    return best.get("value") is None or type(best["value"]) in (int, float)

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from ignite.metrics.metric import reinit__is_reduced
-from monai.handlers import IgniteMetricHandler, from_engine
+from monai.handlers import from_engine
 from torch import Tensor, nn
 
 from monai_ext.engines.precision import autocast
 from monai_ext.files import atomic_path, write_text
+from monai_ext.handlers.keyed_scores import KeyedScores
 from monai_ext.handlers.triplets import TripletRow, as_picture, enlarged_pixels, save_triplets
 from monai_ext.metrics.super_resolution import PSNR_CEILING, SUPER_RESOLUTION_SCORES, SuperResolutionScores
 from monai_ext.transforms.enlarge import INTERPOLATIONS, enlarge
@@ -31,11 +32,10 @@ Values = Mapping[str, Mapping[str, np.ndarray]]  # method -> score -> (N,)
 _logger = logging.getLogger(__name__)
 
 
-class MeanSuperResolutionScores(IgniteMetricHandler):
+class MeanSuperResolutionScores(KeyedScores):
     """Means over images of `SuperResolutionScores`, from whole batches, of prediction, label and low-resolution image.
 
-    The value of the metric is the score `key`, so that it can be the engine's key metric; the others go into
-    `engine.state.metrics` under the metric's name with its end replaced: `val_ssim` beside `val_psnr`.
+    The value of the metric is the score `key`, the others stand beside it, see `KeyedScores`.
 
     Args:
         key: the score that is the metric's value, one of `SUPER_RESOLUTION_SCORES`.
@@ -48,25 +48,13 @@ class MeanSuperResolutionScores(IgniteMetricHandler):
     def __init__(self, key: str = "psnr", **kwargs: Any):
         if key not in SUPER_RESOLUTION_SCORES:
             raise ValueError(f"key={key!r} is not a score: choose one of {SUPER_RESOLUTION_SCORES}.")
-        super().__init__(
-            metric_fn=SuperResolutionScores(**kwargs),
-            output_transform=from_engine(["pred", "label", "image"]),
-            save_details=False,
-        )
-        self.key = key
+        transform = from_engine(["pred", "label", "image"])
+        super().__init__(SuperResolutionScores(**kwargs), key, output_transform=transform)
 
     @reinit__is_reduced
     def update(self, output: Sequence[Tensor]) -> None:
         prediction, label, low_res = output
         self.metric_fn(prediction, label, low_res=low_res)
-
-    def compute(self) -> float:
-        scores = self.metric_fn.aggregate()
-        if self._engine is not None and self._name is not None:
-            prefix = self._name.removesuffix(self.key)
-            others = {f"{prefix}{name}": value for name, value in scores.items() if name != self.key}
-            self._engine.state.metrics.update(others)
-        return scores[self.key]
 
 
 class SuperResolutionTable:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from monai_ext.files import atomic_path
-from monai_ext.handlers.drawing import Picture, picture_grid
+from monai_ext.handlers.drawing import Picture
+from monai_ext.handlers.picture_rows import PictureRows
 
 __all__ = ["TripletPictures", "TripletRow", "as_picture", "enlarged_pixels", "save_triplets", "triplet_figure"]
 
@@ -31,51 +33,28 @@ def enlarged_pixels(picture: Picture, height: int) -> Picture:
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-class TripletPictures:
+class TripletPictures(PictureRows):
     """Shows the first validation tiles in TensorBoard, the same ones in every epoch, one row each.
 
     Columns: low resolution (pixels repeated) | prediction | original. For the evaluator's handlers.
 
     Args:
         summary_writer: where to write.
-        count: number of tiles, the first of the loader.
-        interval: epochs between two pictures.
         bands: channels shown as red, green and blue.
-        tag: TensorBoard's name of the picture.
+        kwargs: count, interval and tag, see `PictureRows`.
     """
 
-    def __init__(
-        self,
-        summary_writer: SummaryWriter,
-        *,
-        count: int = 4,
-        interval: int = 1,
-        bands: Sequence[int] = (0, 1, 2),
-        tag: str = "low resolution, prediction, original",
-    ):
-        self.summary_writer = summary_writer
-        self.count, self.interval, self.bands, self.tag = count, interval, tuple(bands), tag
-        self._rows: list[list[Picture]] = []
+    TAG = "low resolution, prediction, original"
 
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda: self._rows.clear())
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._show)
+    def __init__(self, summary_writer: SummaryWriter, *, bands: Sequence[int] = (0, 1, 2), **kwargs: Any):
+        super().__init__(summary_writer, **kwargs)
+        self.bands = tuple(bands)
 
-    def _collect(self, engine: Engine) -> None:
-        wanted = self.count - len(self._rows)
-        if wanted <= 0 or engine.state.epoch % self.interval:
-            return
+    def collect(self, engine: Engine, wanted: int) -> None:
         images = (engine.state.output[key][:wanted] for key in ("image", "pred", "label"))
         for triplet in zip(*images, strict=True):
             low, *rest = (as_picture(image, self.bands) for image in triplet)
-            row = [enlarged_pixels(low, len(rest[0])), *rest]
-            if not self._rows or row[0].shape == self._rows[0][0].shape:  # tiles of another size fit no common grid
-                self._rows.append(row)
-
-    def _show(self, engine: Engine) -> None:
-        if self._rows:
-            self.summary_writer.add_image(self.tag, picture_grid(self._rows), engine.state.epoch, dataformats="HWC")
+            self.add([enlarged_pixels(low, len(rest[0])), *rest])
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from pathlib import Path
 from scipy.stats import binom
 from torch import Tensor
 
-from monai_ext.files import write_text
+from monai_ext.errors import one_line
+from monai_ext.files import read_json, write_text
 from monai_ext.metrics.uncertainty_tables import ROUNDING_SD, UncertaintyTable, ratio_edges
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 METHODS = ("crc", "rcps")
+LARGEST_MULTIPLIER = 1e6  # with the usual floor an interval of this covers all values many times over
 FORMAT = 1
 
 
@@ -97,12 +99,16 @@ class Calibration:
     latent_draws: int | None = None
 
     def __post_init__(self) -> None:
-        usable = self.multiplier and all(0 < value < math.inf for value in self.multiplier)
-        if self.method not in METHODS or not 0 < self.alpha < 1 or not usable or not self.floor > 0:
+        usable = self.multiplier and all(0 < value <= LARGEST_MULTIPLIER for value in self.multiplier)
+        if self.method not in METHODS or not 0 < self.alpha < 1 or not usable or not 0 < self.floor <= 1:
             raise ValueError(
                 f"no calibration: method={self.method!r}, alpha={self.alpha}, multiplier={self.multiplier}, "
-                f"floor={self.floor}; needs one of {METHODS}, alpha in (0, 1) and positive numbers."
+                f"floor={self.floor}; needs one of {METHODS}, alpha in (0, 1), a floor in (0, 1] and positive "
+                f"multipliers up to {LARGEST_MULTIPLIER:g}."
             )
+        for name in ("images", "places", "weight_draws", "latent_draws"):
+            if not isinstance(value := getattr(self, name), (int, type(None))):
+                raise ValueError(f"no calibration: {name}={value!r} is no number of things.")
 
     def apply(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Lower and upper bounds in [0, 1], of the shape and type of `mean`, (B, C, H, W) or (C, H, W).
@@ -220,11 +226,11 @@ def read_calibration(path: str | Path) -> Calibration:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no calibration at '{path}': run the bundle with calibrate.json first.")
+    values = read_json(path, expected=dict, way_out="calibrate again")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
         if (found := values.pop("format")) != FORMAT:
             raise ValueError(f"format {found}, expected {FORMAT}")
         lists = {name: tuple(float(value) for value in values.pop(name)) for name in ("multiplier", "coverage")}
         return Calibration(**values, **lists)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"'{path}' is no calibration ({error}): calibrate again.") from error
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"'{path}' is no calibration ({one_line(error)}): calibrate again.") from None

@@ -7,13 +7,16 @@ the classifier and fits the first convolution to the number of input channels.
 from __future__ import annotations
 
 import math
-import pickle
 from pathlib import Path
 
 import torch
 from monai.networks.blocks import BaseEncoder
 from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from torch import Tensor, nn
+
+from monai_ext.errors import one_line
+from monai_ext.fingerprint import file_sha256
+from monai_ext.tensor_files import DAMAGES, read_tensors
 
 __all__ = ["MobileNetV2Encoder", "read_weights"]
 
@@ -36,9 +39,10 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: no such file, or no network and no cached copy; names the file to fetch.
-        ValueError: the file is not a state dict.
+        ValueError: the file, or the cached copy, is damaged, or holds no state dict. Nothing else comes out.
     """
     if str(source) == "imagenet":
+        _check_cached(Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET_URL.rpartition("/")[2])
         try:
             state = torch.hub.load_state_dict_from_url(
                 IMAGENET_URL, map_location="cpu", check_hash=True, weights_only=True
@@ -48,19 +52,29 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
                 f"cannot download encoder_weights='imagenet' ({error}): fetch {IMAGENET_URL} on another machine and "
                 "pass the path of the file as encoder_weights."
             ) from error
+        except DAMAGES as error:
+            raise ValueError(
+                f"what was downloaded from {IMAGENET_URL} is not that file ({one_line(error)}): try again, or fetch it "
+                "on another machine and pass its path as encoder_weights."
+            ) from None
     else:
         path = Path(source)
         if not path.is_file():
             raise FileNotFoundError(
                 f"encoder_weights={str(source)!r} is neither a file nor 'imagenet': fetch {IMAGENET_URL}."
             )
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-            raise ValueError(f"encoder_weights={str(source)!r} cannot be read as a state dict: {error}") from error
+        state = read_tensors(path, named=f"encoder_weights={str(source)!r}")
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"encoder_weights={str(source)!r} is not a state dict (names -> tensors).")
+        raise ValueError(
+            f"encoder_weights={str(source)!r} holds no state dict (names -> tensors): fetch {IMAGENET_URL}."
+        )
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def _check_cached(path: Path) -> None:
+    """torch hub compares a file with its hash when it downloads it, not when it takes it from its cache."""
+    if path.is_file() and not file_sha256(path).startswith(path.stem.rpartition("-")[2]):
+        raise ValueError(f"'{path}', in torch hub's cache, is damaged: remove it to fetch it again.")
 
 
 def _scaled(channels: int, width: float) -> int:

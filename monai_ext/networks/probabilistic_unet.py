@@ -6,6 +6,7 @@ latent of six numbers. One draw of it turns the U-Net's features into one whole,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -46,10 +47,11 @@ class _Combination(nn.Module):
     the same for all pixels, and nothing has to be tiled.
 
     Leaky where the paper has plain ReLU: in a narrow network the early push to background, which most pixels are, can
-    switch off for good every unit that speaks for foreground, and no probability rises above one half again.
+    switch off for good every unit that speaks for foreground, and no probability rises above one half again. For the
+    same reason the last bias begins at the log odds of `foreground` (Lin et al. 2017, arXiv:1708.02002, section 3.3).
     """
 
-    def __init__(self, features: int, *, latent: int, layers: int):
+    def __init__(self, features: int, *, latent: int, layers: int, foreground: float):
         super().__init__()
         self.of_features = nn.Conv2d(features, features, 1)
         self.of_latent = nn.Linear(latent, features, bias=False)
@@ -57,6 +59,7 @@ class _Combination(nn.Module):
         for _ in range(layers - 1):
             further += [nn.Conv2d(features, features, 1), nn.LeakyReLU(LEAK)]
         self.further = nn.Sequential(*further, nn.Conv2d(features, 1, 1))
+        nn.init.constant_(self.further[-1].bias, math.log(foreground / (1 - foreground)))
 
     def forward(self, features: Tensor, latent: Tensor) -> Tensor:
         return self.combine(self.of_features(features), latent)
@@ -79,9 +82,11 @@ class ProbabilisticUNet(nn.Module):
         latent: numbers in the latent variable.
         combination_layers: hidden 1x1 convolutions after the latent is joined, of width `features[0]`.
         norm: MONAI's name of the normalisation.
+        foreground: probability of foreground that the network begins with, in (0, 1); 0.5 in the paper. Near the share
+            of foreground in the masks it spares the epochs in which nothing is learnt but that most is background.
 
     Raises:
-        ValueError: another number of widths than five, or a count below 1.
+        ValueError: another number of widths than five, a count below 1, or `foreground` outside (0, 1).
     """
 
     per_rater = False
@@ -94,8 +99,11 @@ class ProbabilisticUNet(nn.Module):
         latent: int = 6,
         combination_layers: int = 3,
         norm: str | tuple = "batch",
+        foreground: float = 0.02,
     ):
         super().__init__()
+        if not 0 < foreground < 1:
+            raise ValueError(f"foreground={foreground} must be between 0 and 1.")
         features = tuple(features)
         if len(features) != 5 or min(in_channels, latent, combination_layers, *features) < 1:
             raise ValueError(
@@ -107,7 +115,7 @@ class ProbabilisticUNet(nn.Module):
         self.unet.final_conv = nn.Identity()  # the combination takes its last features instead of its logits
         self.prior = _LatentGaussian(in_channels, features, latent=latent, norm=norm)
         self.posterior = _LatentGaussian(in_channels + 1, features, latent=latent, norm=norm)
-        self.combination = _Combination(features[0], latent=latent, layers=combination_layers)
+        self.combination = _Combination(features[0], latent=latent, layers=combination_layers, foreground=foreground)
 
     def forward(self, image: Tensor, mask: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         """Logits of a hypothesis, or with a mask what the evidence lower bound is made of.

@@ -3,10 +3,12 @@ from monai_ext.transforms.components import KeepCentralComponentd
 from monai_ext.transforms.degradation import Degradation
 from monai_ext.transforms.draws import AugmentDraw
 from monai_ext.transforms.enlarge import enlarge
+from monai_ext.transforms.many_answers import AnswerCrops
 from monai_ext.transforms.pairs import PairedCrops, ToUnitRanged
 from monai_ext.transforms.restore import RestoreSized
 
 __all__ = [
+    "AnswerCrops",
     "AugmentDraw",
     "BatchAugment",
     "Degradation",

@@ -1,0 +1,67 @@
+"""Folders listed in one pass, without asking the disk about each file: for a hundred thousand files in one folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["files_below", "files_in", "folders_in"]
+
+
+def files_in(folder: str | os.PathLike) -> list[Path]:
+    """Everything directly in `folder` that is no folder, by name; without hidden files, with links that lead nowhere.
+
+    Raises:
+        OSError: the folder is not there, or cannot be read.
+    """
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and not _is_folder(entry))
+    return [Path(folder, name) for name in names]
+
+
+def folders_in(folder: str | os.PathLike) -> list[Path]:
+    """Folders directly in `folder`, by name, without hidden ones and what archives of a Mac leave behind (`__...`).
+
+    Raises:
+        OSError: the folder is not there, or cannot be read.
+    """
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith((".", "__")) and _is_folder(entry))
+    return [Path(folder, name) for name in names]
+
+
+def files_below(folder: str | os.PathLike) -> Iterator[Path]:
+    """Files in `folder` and the folders below it, folder by folder in no order; no hidden ones.
+
+    Links to folders are not followed, links that lead nowhere are left out, and so are folders that cannot be read.
+
+    Raises:
+        OSError: `folder` itself is not there, or cannot be read.
+    """
+    waiting = [Path(folder)]
+    while waiting:
+        here = waiting.pop()
+        with os.scandir(here) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    if os.access(entry.path, os.R_OK | os.X_OK):
+                        waiting.append(here / entry.name)
+                elif _is_file(entry):
+                    yield here / entry.name
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
+
+
+def _is_file(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False

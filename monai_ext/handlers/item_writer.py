@@ -1,0 +1,37 @@
+"""Files for every item that an evaluator has done, and one line at the end that says how many and where."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from ignite.engine import Engine, Events
+
+__all__ = ["ItemWriter"]
+
+_logger = logging.getLogger(__name__)
+
+
+class ItemWriter:
+    """Calls `write` for each batch and tells at the end how many items were `written`, which `write` counts.
+
+    Args:
+        folder: where to write.
+        what: the last line says "wrote WHAT to 'FOLDER'"; `{}` in it stands for their number.
+    """
+
+    def __init__(self, folder: str | Path, *, what: str):
+        self.folder = Path(folder)
+        self.what = what
+        self.written = 0
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.write)
+        engine.add_event_handler(Events.COMPLETED, self._tell)
+
+    def write(self, engine: Engine) -> None:
+        """Write the files of the engine's batch."""
+        raise NotImplementedError
+
+    def _tell(self, engine: Engine) -> None:
+        _logger.info(f"wrote {self.what.format(self.written)} to '{self.folder}'")

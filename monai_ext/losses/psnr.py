@@ -1,0 +1,39 @@
+"""The score of super-resolution as a loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["PSNRLoss"]
+
+
+class PSNRLoss(nn.Module):
+    """Negative PSNR in dB, mean over the images (Chen et al. 2021, HINet, arXiv:2105.06086, eq. 4).
+
+        mean over images of 10 log10(mse + floor)
+
+    As the score is: each image counts alike, however hard it is. Under a mean of squares, or of absolute differences,
+    the images with much irreducible detail (forest) speak loudest, though they have least to gain.
+
+    Called as loss(prediction, target) with images (B, C, H, W) in [0, 1], not clipped; returns a float32 scalar.
+
+    Args:
+        floor: added to the mean squared error of an image, on the scale of squared values; keeps the gradient of a
+            nearly perfect image bounded. 1e-6 is the error at 60 dB.
+
+    Raises:
+        ValueError: `floor` is not above 0, or images of different shapes.
+    """
+
+    def __init__(self, *, floor: float = 1e-6):
+        super().__init__()
+        if not floor > 0:
+            raise ValueError(f"floor={floor} must be above 0.")
+        self.floor = floor
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        if prediction.shape != target.shape:
+            raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape.")
+        error = (prediction.float() - target.float()).square().flatten(1).mean(1)
+        return 10 * torch.log10(error + self.floor).mean()
