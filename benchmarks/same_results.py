@@ -105,6 +105,7 @@ def train_bundle(options: argparse.Namespace, seed: int) -> nn.Module:
             batch_size=options.batch_size,
             val_interval=options.epochs,
             encoder_weights=options.encoder_weights,
+            **({"size_stages": [[0, 1]]} if options.one_size else {}),
         )
         workflow.initialize()
         workflow.run()
@@ -222,6 +223,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--seeds", type=_numbers, default=[0, 1], help="one run of each pipeline for each (default: 0,1)"
     )
     parser.add_argument("--size", type=_numbers, default=[96, 128], help="H,W (default: 96,128)")
+    parser.add_argument(
+        "--one_size", action="store_true", help="the bundle trains at that size from the first epoch on"
+    )
     parser.add_argument("--batch_size", type=int, default=16, help="(default: 16)")
     parser.add_argument("--workers", type=int, default=2, help="processes of MONAI's DataLoader (default: 2)")
     parser.add_argument("--encoder_weights", help="file of MobileNetV2 weights (default: random)")

@@ -87,9 +87,12 @@ def tile_costs(folder: Path, tiles: int) -> dict[str, str]:
     few = 8
     for item in items[few:]:
         Path(item["image"]).unlink()
-    words = [str(folder / "tiles"), str(folder / "enlarged"), "--bundle", str(BUNDLES / "srgan_aerial")]
-    command(["upscale", *words])  # imports, and the first allocations
-    again = timed(lambda: command(["upscale", *words, "--overwrite"]), CPU)
+
+    def enlarge(output: str) -> None:
+        command(["upscale", str(folder / "tiles"), str(folder / output), "--bundle", str(BUNDLES / "srgan_aerial")])
+
+    enlarge("first")  # imports, and the first allocations
+    again = timed(lambda: enlarge("second"), CPU)
     on_disk = sum(path.stat().st_size for path in (folder / "tiles").iterdir()) / few
     return {
         "decoding a tile": f"{1000 * decoded.cpu / tiles:.1f} CPU ms",
