@@ -1,4 +1,4 @@
-"""Small Bayesian super-resolution networks trained in memory on scenes whose answers are known: seconds for each."""
+"""Small Bayesian super-resolution networks trained in memory on drawn scenes."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ __all__ = ["PSNRLoss"]
 
 
 class PSNRLoss(nn.Module):
-    """Negative PSNR in dB, mean over the images (Chen et al. 2021, HINet, arXiv:2105.06086, eq. 4).
+    """Negative PSNR in dB, mean over the images (Chen et al. 2021, HINet, arXiv:2105.06086).
 
         mean over images of 10 log10(mse + floor)
 
