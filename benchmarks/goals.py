@@ -89,7 +89,7 @@ def judge(values: Mapping[str, float], device: str) -> list[dict[str, str]]:
         elif value is None:
             verdict = "not measured"
         elif goal.where == "bfloat16" and (device != "cpu" or not values.get(f"{goal.value.split('.')[0]}.bfloat16")):
-            verdict = "needs a CPU with bfloat16"
+            verdict = "needs a CPU fast in bfloat16"
         else:
             verdict = "met" if SIGNS[goal.sign](value, goal.target) else "missed"
         rows.append(
@@ -97,7 +97,7 @@ def judge(values: Mapping[str, float], device: str) -> list[dict[str, str]]:
                 "goal": goal.name,
                 "what": goal.what,
                 "target": f"{goal.sign} {goal.form.format(goal.target)}",
-                "measured": "" if value is None or verdict.startswith("needs") else goal.form.format(value),
+                "measured": "" if value is None or verdict == "needs a GPU" else goal.form.format(value),
                 "verdict": verdict,
             }
         )

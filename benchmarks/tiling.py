@@ -18,7 +18,7 @@ import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
-from benchmarks.measure import Cost, in_turn, middle, resident_bytes, timed, times_cheaper
+from benchmarks.measure import Cost, in_turn, middle, one_thread, resident_bytes, timed, times_cheaper
 from benchmarks.report import Result, Table
 from benchmarks.workbench import Bench
 from monai_ext.data.raster_info import RasterInfo
@@ -103,6 +103,7 @@ def peak_bytes(work: Callable[[], object]) -> float:
     return 1024 * float(next(line for line in lines if line.startswith("VmHWM")).split()[1]) - before
 
 
+@one_thread()
 def run(bench: Bench) -> Result:
     side, rounds = bench.pick(2048, 320), min(bench.rounds, 5)
     work = variants(bench.device, side)

@@ -84,7 +84,7 @@ def tile_costs(folder: Path, tiles: int) -> dict[str, str]:
     loader = DeviceLoader(held[0], 16, shuffle=True)
     rounds = 20
     picked = timed(lambda: [batch for _ in range(rounds) for batch in loader], CPU)
-    few = 8
+    few = max(1, tiles // 8)
     for item in items[few:]:
         Path(item["image"]).unlink()
 
@@ -122,7 +122,7 @@ def ray_costs(folder: Path, runs: int = 20) -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="of the report (1000)")
-    parser.add_argument("--tiles", type=int, default=64, help="that are decoded (64)")
+    parser.add_argument("--tiles", type=int, default=64, help="that are decoded; an eighth is enlarged (64)")
     parser.add_argument("--only", default="run,report,tile", help="of run, report, tile, ray (the first three)")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from fake_bundle import alive, go, make_place, parent_of, times, wait_for
+from fake_bundle import alive, go, make_place, offspring, parent_of, times, wait_for
 
 from monai_ext.experiments.ray_backend import TOKEN, RayBackend, _storage_problem, _Task
 from monai_ext.experiments.report import report
@@ -22,11 +22,15 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux kill
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    """Two CPUs and a GPU that is none: Ray counts it and hands its number on."""
+    """Two CPUs and a GPU that is none: Ray counts it and hands its number on. None of its processes outlives it."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    before = offspring(os.getpid())
     ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
     yield
+    started = offspring(os.getpid()) - before
+    assert started
     ray.shutdown()
+    wait_for(lambda: not any(map(alive, started)))
 
 
 @pytest.fixture
@@ -107,7 +111,7 @@ def test_two_runs_share_a_gpu_and_have_the_threads_of_their_cpus(tmp_path):
 import os, time
 print(os.environ["CUDA_VISIBLE_DEVICES"], os.environ["OMP_NUM_THREADS"], flush=True)
 open("{}", "w")
-end = time.time() + 60
+end = time.time() + 240
 while not os.path.exists("{}"):
     assert time.time() < end
 """
@@ -118,14 +122,14 @@ while not os.path.exists("{}"):
 
 
 def test_closing_stops_what_is_running(tmp_path):
-    slow = shell_run(tmp_path, "slow", "import time; time.sleep(60)")
+    slow = shell_run(tmp_path, "slow", "import time; time.sleep(600)")
     quick = shell_run(tmp_path, "quick", "pass")
     outcomes = RayBackend(gpus_per_run=0.0)([slow, quick])
     assert next(outcomes).run.loss == "quick"
     wait_for((slow.folder / "run.pid").exists)
     pid = int((slow.folder / "run.pid").read_text())
     outcomes.close()
-    wait_for(lambda: not alive(pid), 15)
+    wait_for(lambda: not alive(pid))
     assert not (slow.folder / "run.pid").exists() and not (slow.folder / TOKEN).exists()
 
 

@@ -78,6 +78,7 @@ def by_hand(network: nn.Module, discriminator: nn.Module, *, adversarial: bool) 
         loss = loss_function(answer, high)
         if adversarial:
             loss = loss + 0.3 * (answer["mean"] - high).abs().mean()
+            loss = loss + 0.7 * (answer["samples"] - high[:, None]).square().mean()
             loss = loss + 0.2 * F.softplus(-discriminator(answer["samples"][:, 0])).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -99,6 +100,10 @@ def test_each_stage_takes_the_steps_of_plain_pytorch(adversarial):
         discriminator,
         pretrain_epochs=0 if adversarial else 1,
         image_losses={"pixel": (0.3, nn.L1Loss()), "content": (1.0, None)},
+        sample_losses={
+            "set": (0.7, lambda samples, target: (samples - target[:, None]).square().mean()),
+            "no": (1, None),
+        },
         adversarial_weight=0.2,
     )
     torch.manual_seed(3)
@@ -109,7 +114,7 @@ def test_each_stage_takes_the_steps_of_plain_pytorch(adversarial):
         for (name, value), other in zip(trained.named_parameters(), expected.parameters(), strict=True):
             torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-6, msg=name)
     own = {"likelihood", "kl", "energy", "kl_00", "kl_01", "sample_distance", "sample_error"}
-    rest = {"pixel", "adversarial", "discriminator", "real_score", "fake_score"} if adversarial else set()
+    rest = {"pixel", "set", "adversarial", "discriminator", "real_score", "fake_score"} if adversarial else set()
     assert set(run.state.output["terms"]) == own | rest
     assert run.state.output["pred"].shape == (2, 3, 16, 16) and not run.state.output["pred"].requires_grad
 

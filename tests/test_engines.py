@@ -10,7 +10,7 @@ from monai.engines.utils import IterationEvents
 from monai.handlers import MeanDice, from_engine
 from torch import nn
 
-from monai_ext.engines import LeanEvaluator, LeanTrainer, ModelEMA, autocast_dtype
+from monai_ext.engines import LeanEvaluator, LeanTrainer, ModelEMA, autocast_dtype, precision
 from monai_ext.handlers import MeanSegmentationScores
 
 CPU = torch.device("cpu")
@@ -97,12 +97,38 @@ def test_unknown_precision_is_refused():
         autocast_dtype("cpu", "half")
 
 
-def test_auto_precision_follows_the_processor(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
-    assert autocast_dtype("cpu") is None
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
-    assert autocast_dtype("cpu") is torch.bfloat16
+@pytest.mark.parametrize(
+    ("amx", "avx512", "vendor", "expected"),
+    [
+        (False, False, "AuthenticAMD", None),
+        (False, True, "AuthenticAMD", torch.bfloat16),
+        (False, True, "GenuineIntel", None),  # instructions that take longer than those of float32
+        (False, True, "", None),
+        (True, True, "GenuineIntel", torch.bfloat16),
+    ],
+)
+def test_auto_precision_follows_the_processor(monkeypatch, amx, avx512, vendor, expected):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    monkeypatch.setattr(precision, "cpu_vendor", lambda: vendor)
+    assert autocast_dtype("cpu") is expected
+    assert precision.has_bfloat16("cpu") is (amx or avx512)
+    assert autocast_dtype("cpu", "bf16") is torch.bfloat16 and autocast_dtype("cpu", "fp32") is None
+
+
+def test_the_vendor_is_read_where_the_system_tells_it(monkeypatch):
+    vendor = precision.cpu_vendor.__wrapped__
+    monkeypatch.setattr(precision.Path, "read_text", lambda *_, **__: "processor\t: 0\nvendor_id\t: AuthenticAMD\n")
+    assert vendor() == "AuthenticAMD"
+
+    def missing(*_: object, **__: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(precision.Path, "read_text", missing)
+    monkeypatch.setattr(precision.platform, "processor", lambda: "Intel64 Family 6 Model 143 Stepping 8, GenuineIntel")
+    assert vendor() == "GenuineIntel"
+    monkeypatch.setattr(precision.platform, "processor", lambda: "")
+    assert vendor() == ""
 
 
 def test_validation_gives_the_dice_of_monais_evaluator_to_1e_6():

@@ -244,6 +244,14 @@ def test_every_size_is_seen_and_logits_come_back_at_the_size_of_the_batch():
     torch.testing.assert_close(given, image, atol=0.06, rtol=0)  # a ramp survives resizing but near its ends
 
 
+def test_views_of_a_network_that_answers_in_bfloat16_are_averaged_in_float32():
+    image = torch.tensor([[[[1.0, 1.0078125], [1.0, 1.0]]]])  # bfloat16 knows both, but not their mean
+    given = MultiViewInferer([[3]])(image, lambda x: x[..., :1].expand_as(x).bfloat16())
+    assert given.tolist() == [[[[1.00390625] * 2, [1.0] * 2]]]
+    sizes = MultiViewInferer([], scales=[0.5, 1])(image, lambda x: x.bfloat16())  # a CPU resizes no bfloat16
+    assert sizes.dtype == torch.float32 and sizes.shape == image.shape
+
+
 @pytest.mark.parametrize("scales", [[], [1, 0]])
 def test_impossible_scales_are_refused(scales):
     with pytest.raises(ValueError, match="at least one factor"):

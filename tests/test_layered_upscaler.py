@@ -42,6 +42,8 @@ from monai_ext.networks.uncertain_sr import PointSuperResolution
 from monai_ext.networks.variational import VariationalConv2d
 from monai_ext.transforms.degradation import Degradation
 
+REPOSITORY = Path(__file__).parents[1]
+
 
 def toy(layers: Layers = ALL, *, bands: int = 3, **choices: object) -> LayeredUpscaler:
     torch.manual_seed(0)
@@ -386,3 +388,36 @@ def test_bounds_need_the_calibration_that_lies_beside_the_weights(tmp_path, bund
         command.run(typed(*words))
     shutil.copy(bundle / "models" / "calibration.json", tmp_path)
     assert command.run(typed(*words)) == 0
+
+
+def test_several_weights_make_an_ensemble_whose_disagreement_is_epistemic(tmp_path, bundle):
+    certain = tmp_path / "certain"
+    shutil.copytree(bundle, certain)
+    config = certain / "configs" / "inference.json"
+    config.write_text(config.read_text().replace('"rate": 0.1', '"rate": 0.0'))
+    state = torch.load(certain / "models" / "model.pt", weights_only=True)
+    generator = torch.Generator().manual_seed(3)
+    other = {name: value + 0.02 * torch.randn(value.shape, generator=generator) for name, value in state.items()}
+    files = [certain / f"member_{i}.pt" for i in range(3)]
+    for path, content in zip(files, (state, other, state), strict=True):
+        torch.save(content, path)
+    source = save_picture(tmp_path / "a.png", noise(3, 16, 16))
+    spreads = {}
+    for name, members in {"one": [0], "alike": [0, 2], "apart": [0, 1]}.items():
+        words = [word for i in members for word in ("--weights", files[i])]
+        given = ("--bundle", certain, "--device", "cpu", "--uncertainty", "--weight_draws", 2, "--latent_draws", 16)
+        assert command.run(typed(source, tmp_path / name / "a.png", *given, *words)) == 0
+        spreads[name] = read(tmp_path / name / "a" / "uncertainty.tif").reshape(len(SPREADS), 3, 64, 64)
+    epistemic = {name: found[SPREADS.index("epistemic")] for name, found in spreads.items()}
+    assert not epistemic["one"].any()  # one set of certain weights cannot tell
+    assert epistemic["apart"].mean() > 3 * epistemic["alike"].mean()  # which is what chance leaves
+    squares = {name: np.square(spreads["apart"][SPREADS.index(name)]) for name in SPREADS}
+    np.testing.assert_allclose(squares.pop("total"), sum(squares.values()), rtol=1e-3, atol=1e-3)
+
+
+def test_several_weights_of_a_network_with_one_answer_are_refused(tmp_path):
+    weights = [word for _ in range(2) for word in ("--weights", REPOSITORY / "bundles/srgan_aerial/models/model.pt")]
+    source = save_picture(tmp_path / "a.png", noise(3, 8, 8))
+    words = (source, tmp_path / "b.png", "--bundle", REPOSITORY / "bundles/srgan_aerial", "--device", "cpu", *weights)
+    with pytest.raises(ValueError, match="2 files of weights, but SRResNet knows one answer only.*give --weights once"):
+        command.run(typed(*words))

@@ -255,6 +255,14 @@ def test_the_card_and_the_document_read_it_with_numpy_alone(built):
         assert namespace["high_res"].shape == (4, 3, 64, 64)
 
 
+def test_the_documents_data_sets_are_read(built):
+    code = re.search(r"```python\n(from monai_ext.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL).group(1)
+    namespace: dict = {}
+    code = code.replace('"many_hr"', repr(str(built))).replace("answers=8", "answers=4")
+    exec(compile(code, str(DOCUMENT), "exec"), namespace)
+    assert namespace["records"][0]["label"].shape == (4, 3, 64, 64) and len(namespace["pairs"]) > 0
+
+
 def test_croissant_names_every_array_with_its_checksum_and_columns_that_exist(built):
     described = json.loads((built / "croissant.json").read_text())
     assert described["conformsTo"].endswith("croissant/1.0") and described["@type"] == "sc:Dataset"

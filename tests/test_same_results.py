@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from monai.transforms import Compose, NormalizeIntensityd
+from PIL import Image
 from torch import nn
 
 from benchmarks import same_results
-from monai_ext.data import write_lesion_phantoms
+from monai_ext.data import DecodeImaged, lesion_items, write_lesion_phantoms
+from monai_ext.transforms import BatchAugment
 
 
 def test_both_pipelines_are_trained_on_the_fold_and_scored_alike(
@@ -28,17 +32,38 @@ def test_both_pipelines_are_trained_on_the_fold_and_scored_alike(
     arguments += ["--seeds", "5", "--dataset_dir", str(tmp_path / "data"), "--output", str(tmp_path / "out.json")]
     same_results.main(arguments)
     printed = capsys.readouterr().out
-    assert "(8 cases to train on, 4 to score) after 1 epochs at 32 x 32, batch 4" in printed
+    assert "(8 cases to train on, 4 to score, each at its own size) after 1 epochs at 32 x 32, batch 4" in printed
     assert "| 5 |" in printed and "| mean |" in printed
     record = json.loads((tmp_path / "out.json").read_text())
     assert set(record["dice"]) == {same_results.PLAIN, same_results.OURS}
     assert all(0 <= score <= 1 for scores in record["dice"].values() for score in scores)
 
 
-def test_score_is_the_mean_dice_of_masks_cut_at_one_half() -> None:
-    cases = [
-        {"image": torch.tensor([[[2.0, 1.0], [-1.0, -1.0]]]), "label": torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])},
-        {"image": torch.tensor([[[-1.0, 1.0], [-1.0, -1.0]]]), "label": torch.tensor([[[0.0, 1.0], [0.0, 0.0]]])},
-    ]
-    score = same_results.dice(nn.Identity(), cases, torch.device("cpu"))
-    assert score == pytest.approx((2 / 3 + 1) / 2)
+def test_score_is_the_mean_dice_of_masks_cut_at_one_half_at_their_own_size(tmp_path: Path) -> None:
+    grey = {"one": [[200, 200], [20, 20]], "two": [[20, 200], [20, 20]]}
+    masks = {"one": [[255, 0], [0, 0]], "two": [[0, 255], [0, 0]]}
+    items = []
+    for name, values in grey.items():
+        items.append({"image": str(tmp_path / f"{name}.png"), "label": str(tmp_path / f"{name}_mask.png")})
+        Image.fromarray(np.array(values, np.uint8)).save(items[-1]["image"])
+        Image.fromarray(np.kron(np.array(masks[name], np.uint8), np.ones((4, 4), np.uint8))).save(items[-1]["label"])
+    centred = NormalizeIntensityd("image", subtrahend=[128.0] * 3, divisor=[1.0] * 3, channel_wise=True)
+
+    class FirstBand(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return image[:, :1].as_subclass(torch.Tensor)
+
+    # Bilinear from 2 x 2 to 8 x 8 with the logits 72 and -108, t = 0, 0, 1/8, 3/8 ... of the way: positive while the
+    # product of the weights of 72 exceeds 0.6. one: the upper 4 x 8, of which 4 x 4 are true. two: 4 + 4 + 3 + 2.
+    score = same_results.dice(FirstBand(), items, [DecodeImaged(), centred], torch.device("cpu"))
+    assert score == pytest.approx((2 * 16 / (32 + 16) + 2 * 13 / (13 + 16)) / 2)
+
+
+def test_the_bundle_sees_what_its_own_evaluation_sees(tmp_path: Path) -> None:
+    write_lesion_phantoms(tmp_path, count=1, size=(40, 48))
+    item = lesion_items(tmp_path)[0]
+    config = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}
+    seen = Compose(same_results.bundle_decoding(config, (20, 24)))(item)["image"]
+    normalise = BatchAugment(mean=config["mean"], std=config["std"])
+    wanted = normalise({"image": DecodeImaged((20, 24))(item)["image"][None]})["image"][0]
+    torch.testing.assert_close(torch.as_tensor(seen), wanted, atol=1e-5, rtol=0)

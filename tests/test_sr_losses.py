@@ -14,6 +14,7 @@ from monai_ext.losses.adversarial import LogisticAdversarialLoss, R1Penalty, squ
 from monai_ext.losses.perceptual import (
     ContentLoss,
     PerceptualDistance,
+    PerceptualEnergy,
     content_distance,
     unit_feature_distance,
 )
@@ -348,3 +349,70 @@ def test_psnr_loss_names_wrong_input():
         PSNRLoss(floor=0)
     with pytest.raises(ValueError, match="differ in shape"):
         PSNRLoss()(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 5))
+
+
+# Energy score of features
+
+
+def pixels(*directions: float) -> torch.Tensor:
+    """An image of one row whose feature vectors, the two bands, point in these directions (degrees): (2, 1, W)."""
+    angle = torch.tensor(directions) * math.pi / 180
+    return torch.stack([angle.cos(), angle.sin()])[:, None]
+
+
+def energy(samples: list[torch.Tensor], target: torch.Tensor) -> float:
+    return PerceptualEnergy(lambda image: [3 * image])(torch.stack(samples)[None], target[None]).item()
+
+
+def test_perceptual_energy_of_a_hand_computed_case():
+    east, north, south = pixels(0.0), pixels(90.0), pixels(-90.0)
+    assert energy([east, east], east) == pytest.approx(0, abs=1e-4)
+    assert energy([north, north], east) == pytest.approx(math.sqrt(2), abs=1e-4)
+    assert energy([north, south], east) == pytest.approx(math.sqrt(2) - 2 / 2, abs=1e-4)
+    # three samples: distances to the target 0, sqrt 2, sqrt 2; of the pairs sqrt 2, sqrt 2, 2
+    expected = 2 * math.sqrt(2) / 3 - (2 * math.sqrt(2) + 2) / 3 / 2
+    assert energy([east, north, south], east) == pytest.approx(expected, abs=1e-4)
+    # two places: the mean of both
+    assert energy([pixels(0.0, 90.0)] * 2, pixels(0.0, 0.0)) == pytest.approx(math.sqrt(2) / 2, abs=1e-4)
+
+
+def test_perceptual_energy_is_least_for_samples_of_the_targets_own_distribution():
+    modes = [pixels(0.0), pixels(90.0)]
+
+    def expected(first: list[torch.Tensor], second: list[torch.Tensor]) -> float:
+        """Over both targets and all pairs of samples, each drawn from its list."""
+        values = [energy([a, b], target) for target in modes for a in first for b in second]
+        return sum(values) / len(values)
+
+    own = expected(modes, modes)
+    assert own < expected([pixels(45.0)], [pixels(45.0)]) - 0.05  # the compromise
+    assert own < expected(modes[:1], modes[:1]) - 0.05  # one of them always
+    assert own < expected([pixels(-45.0), pixels(135.0)], [pixels(-45.0), pixels(135.0)]) - 0.05  # diverse, but wrong
+
+
+def test_perceptual_energy_reaches_the_samples_only_and_adds_up_over_layers(mobilenet):
+    torch.manual_seed(2)
+    samples, target = torch.rand(2, 3, 3, 32, 32, requires_grad=True), torch.rand(2, 3, 32, 32, requires_grad=True)
+
+    def features(image: torch.Tensor) -> list[torch.Tensor]:
+        return [1000 * maps for maps in mobilenet(image)]  # a random network's are as small as what the loss adds
+
+    loss = PerceptualEnergy(features)(samples, target)
+    loss.backward()
+    assert samples.grad.isfinite().all() and samples.grad.flatten(2).any(2).all() and target.grad is None
+
+    def unit(image: torch.Tensor) -> list[torch.Tensor]:
+        return [maps / maps.norm(dim=1, keepdim=True) for maps in features(image)]
+
+    draws, wanted, plain = [unit(samples[:, i]) for i in range(3)], unit(target), 0.0
+    for layer in range(4):
+        near = sum((draw[layer] - wanted[layer]).norm(dim=1).mean() for draw in draws) / 3
+        apart = sum((draws[i][layer] - draws[j][layer]).norm(dim=1).mean() for i, j in ((0, 1), (0, 2), (1, 2))) / 3
+        plain = plain + (near - apart / 2) / 4
+    torch.testing.assert_close(loss, plain, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 3, 8, 8), (2, 3, 8, 8), (2, 2, 3, 8, 4)])
+def test_perceptual_energy_refuses_what_is_no_set_of_the_target(shape):
+    with pytest.raises(ValueError, match=r"n >= 2, of a target .* \(2, 3, 8, 8\)"):
+        PerceptualEnergy(lambda image: [image])(torch.rand(shape), torch.rand(2, 3, 8, 8))

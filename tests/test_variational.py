@@ -55,7 +55,17 @@ def test_training_answers_differ_and_average_to_the_mean(kind):
     assert error.max() < 5
 
 
-def test_local_reparametrisation_has_the_variance_of_drawn_weights():
+def test_training_draws_one_weight_for_all_places_of_an_image_and_another_for_each_image():
+    torch.manual_seed(0)
+    conv = VariationalConv2d(3, 4, 3, deviation=1.0).train()
+    flat = torch.rand(1, 3, 1, 1).expand(5, 3, 8, 9)
+    change = (conv(flat) - conv.eval()(flat))[..., 1:-1, 1:-1]  # five equal images, flat: every place sees the same
+    torch.testing.assert_close(change, change[..., :1, :1].expand_as(change), rtol=1e-4, atol=1e-6)
+    ones = change[..., 0, 0]
+    assert all((ones[i] - ones[j]).abs().max() > 1e-3 for i in range(5) for j in range(i))
+
+
+def test_training_has_the_variance_of_drawn_weights():
     conv, image = layer("variational"), torch.rand(1, 16, 4, 4)
     with torch.no_grad():
         conv.log_deviation.fill_(math.log(0.1))

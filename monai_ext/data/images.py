@@ -264,11 +264,11 @@ def _decode_mask(path: str | os.PathLike, spatial_size: tuple[int, int] | None) 
             picture = picture.convert("L")
         mask = _foreground(np.asarray(picture), path)
     if orientation in TURNS:
-        mask = np.asarray(Image.fromarray(mask).transpose(TURNS[orientation]))
+        mask = np.array(Image.fromarray(mask).transpose(TURNS[orientation]))
     if spatial_size is not None and spatial_size != size:
         resized = Image.fromarray(mask * 255).resize(spatial_size[::-1], Image.Resampling.BILINEAR)
-        mask = (np.asarray(resized) > 127).astype(np.uint8)
-    return torch.tensor(mask)[None], size
+        mask = (np.asarray(resized) > 127).view(np.uint8)
+    return torch.from_numpy(mask)[None], size  # no view of the picture: all ways here made it anew
 
 
 def _foreground(values: np.ndarray, path: str | os.PathLike) -> np.ndarray:

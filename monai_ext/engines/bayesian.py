@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -49,8 +49,8 @@ class BayesianAdversarialTrainer(PairedAdversarialTrainer):
     """`PairedAdversarialTrainer` for `BayesianSRResNet`: the same two stages, with a latent.
 
     Stage one minimises `loss_function`, the evidence lower bound and the energy score of prior samples. Stage two adds
-    `image_losses` of the answer at a latent of the posterior, which knows the truth, and lets the discriminator judge
-    a sample of the prior, which is what users will see.
+    `image_losses` of the answer at a latent of the posterior, which knows the truth, and `sample_losses` of the samples
+    of the prior, which are what users will see, and lets the discriminator judge one of these.
 
     The engine's output holds that sample as prediction. `terms` has "likelihood", "kl", "energy", and to be watched
     "kl_00" ... (divergence of each channel of the latent, nats for each low-resolution pixel), "sample_distance" and
@@ -59,6 +59,8 @@ class BayesianAdversarialTrainer(PairedAdversarialTrainer):
     Args:
         args, kwargs: as for `PairedAdversarialTrainer`; `loss_function` is a `SuperResolutionELBO`, `image_losses` may
             be empty, `prepare_batch` is `PrepareSuperResolution()` unless given.
+        sample_losses: name -> (weight, loss) of stage two, called as loss(samples, target) with samples
+            (B, n, C, H, W), such as `PerceptualEnergy`; entries without a loss (None) are left out.
         weight_prior: weight of the divergence of variational weights from their prior, see `weight_divergence`; one
             over the number of all values in the training set is the bound.
 
@@ -68,10 +70,18 @@ class BayesianAdversarialTrainer(PairedAdversarialTrainer):
 
     needs_image_losses = False
 
-    def __init__(self, *args: Any, weight_prior: float = 0.0, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        weight_prior: float = 0.0,
+        sample_losses: Mapping[str, Sequence] | None = None,
+        **kwargs: Any,
+    ):
         if weight_prior < 0:
             raise ValueError(f"weight_prior={weight_prior} must be at least 0.")
         self.weight_prior = weight_prior
+        given = (sample_losses or {}).items()
+        self.sample_losses = {name: (weight, loss) for name, (weight, loss) in given if loss is not None}
         super().__init__(*args, **({"prepare_batch": PrepareSuperResolution()} | kwargs))
 
     def _iteration(self, engine: PairedAdversarialTrainer, batchdata: dict[str, Tensor]) -> dict[str, Any]:
@@ -86,7 +96,9 @@ class BayesianAdversarialTrainer(PairedAdversarialTrainer):
         if self.weight_prior:
             terms["weights"] = (self.weight_prior, weight_divergence(self.network))
         if self.adversarial:
-            terms |= self._image_terms(answer["mean"], targets) | self._adversarial_term(self._judged(answer))
+            terms |= self._image_terms(answer["mean"], targets)
+            terms |= {name: (w, loss(answer["samples"], targets)) for name, (w, loss) in self.sample_losses.items()}
+            terms |= self._adversarial_term(self._judged(answer))
         return terms | {name: (0.0, value) for name, value in watched_terms(parts).items()}
 
 

@@ -17,6 +17,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
+from monai_ext.engines.allocator import kept_memory
 from monai_ext.engines.averaging import ModelEMA
 from monai_ext.engines.graphs import GraphedTraining
 from monai_ext.engines.precision import autocast, autocast_dtype
@@ -49,7 +50,8 @@ class LeanTrainer(_FewWords, SupervisedTrainer):
     The engine's output holds image, label, prediction (logits, float32) and loss as whole batches on the device; a
     handler that reads the loss as a number makes the host wait, so read it every n iterations. A loader with a
     `set_epoch` method is told the epoch (0 for the first) before each one, which makes a resumed run draw the same
-    batches as an uninterrupted one.
+    batches as an uninterrupted one. While it runs on a CPU the process keeps the memory that a step frees for the next
+    one, see `kept_memory`.
 
     Args:
         device, max_epochs, train_data_loader, network, optimizer, loss_function: as in MONAI; the loss is computed
@@ -99,6 +101,11 @@ class LeanTrainer(_FewWords, SupervisedTrainer):
         if hasattr(train_data_loader, "set_epoch"):
             self.add_event_handler(Events.EPOCH_STARTED, _tell_epoch)
         self.graphed = GraphedTraining(self) if as_bool(cuda_graph, "cuda_graph") else None
+
+    def run(self) -> None:
+        """Train, or go on with it, to the last epoch."""
+        with kept_memory(self.state.device):
+            super().run()
 
     def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.graphed is not None and self.graphed.active:

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from monai_ext.losses.perceptual import ContentLoss, PerceptualDistance
+from monai_ext.losses.perceptual import ContentLoss, PerceptualDistance, PerceptualEnergy
 from monai_ext.networks.features import MobileNetV2Features, VGG19Features
 
-__all__ = ["content_loss", "perceptual_score"]
+__all__ = ["content_loss", "perceptual_energy", "perceptual_score"]
 
 _logger = logging.getLogger(__name__)
 
@@ -38,15 +38,29 @@ def content_loss(
         FileNotFoundError: no such file of weights.
         ValueError: a file of other weights.
     """
-    if vgg19_weights is not None:
-        return ContentLoss(_ready(VGG19Features(vgg19_weights, bands=bands), device))
-    if feature_weights is not None:
-        return PerceptualDistance(_ready(MobileNetV2Features(feature_weights, bands=bands), device))
-    _logger.warning(
-        "no content loss and no perceptual score: give --feature_weights (a file of torchvision's MobileNetV2, or "
-        "imagenet to fetch it) or --vgg19_weights"
-    )
-    return None
+    features = _features(feature_weights, vgg19_weights, device, bands)
+    if features is None:
+        _logger.warning(
+            "no content loss and no perceptual score: give --feature_weights (a file of torchvision's MobileNetV2, or "
+            "imagenet to fetch it) or --vgg19_weights"
+        )
+        return None
+    return ContentLoss(features) if isinstance(features, VGG19Features) else PerceptualDistance(features)
+
+
+def perceptual_energy(
+    *,
+    feature_weights: str | Path | None,
+    vgg19_weights: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    bands: Sequence[int] = (0, 1, 2),
+) -> nn.Module | None:
+    """The energy score of samples by their features, `PerceptualEnergy`, of the network that `content_loss` takes.
+
+    Arguments and errors as of `content_loss`; None without weights.
+    """
+    features = _features(feature_weights, vgg19_weights, device, bands)
+    return None if features is None else PerceptualEnergy(features)
 
 
 def perceptual_score(
@@ -59,10 +73,21 @@ def perceptual_score(
 
     Arguments and errors as of `content_loss`.
     """
-    if feature_weights is None:
+    features = _features(feature_weights, None, device, bands)
+    return None if features is None else PerceptualDistance(features, reduction="none")
+
+
+def _features(
+    feature_weights: str | Path | None,
+    vgg19_weights: str | Path | None,
+    device: torch.device | str,
+    bands: Sequence[int],
+) -> MobileNetV2Features | VGG19Features | None:
+    """Those of VGG19 where there are weights of it, else of MobileNetV2, else None."""
+    if vgg19_weights is not None:
+        features: nn.Module = VGG19Features(vgg19_weights, bands=bands)
+    elif feature_weights is not None:
+        features = MobileNetV2Features(feature_weights, bands=bands)
+    else:
         return None
-    return PerceptualDistance(_ready(MobileNetV2Features(feature_weights, bands=bands), device), reduction="none")
-
-
-def _ready(features: nn.Module, device: torch.device | str) -> nn.Module:
     return features.to(device, memory_format=torch.channels_last)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import platform
+import re
+from functools import cache
+from pathlib import Path
 
 import torch
 
-__all__ = ["autocast", "autocast_dtype"]
+__all__ = ["autocast", "autocast_dtype", "cpu_vendor", "has_bfloat16"]
 
 _logger = logging.getLogger(__name__)
 
@@ -16,8 +20,10 @@ def autocast_dtype(device: torch.device | str, precision: str = "auto") -> torch
 
     Args:
         device: where the network runs.
-        precision: `"auto"` takes bfloat16 on CUDA devices and on CPUs that compute in it (avx512_bf16 or AMX; elsewhere
-            it is emulated and slower than float32); `"bf16"` and `"fp32"` insist.
+        precision: `"auto"` takes bfloat16 on CUDA devices and on CPUs that gain by it: those with AMX, and AMD's with
+            avx512_bf16. Intel's with avx512_bf16 alone take twice as long for a convolution as in float32 (measured on
+            a Xeon without AMX: `python -m benchmarks --only step,adversarial`), and elsewhere bfloat16 is emulated.
+            `"bf16"` and `"fp32"` insist.
 
     Raises:
         ValueError: another `precision`.
@@ -32,13 +38,33 @@ def autocast_dtype(device: torch.device | str, precision: str = "auto") -> torch
     if kind == "cuda":
         fast = torch.cuda.is_bf16_supported()
     elif kind == "cpu":
-        fast = any(
-            getattr(torch.cpu, probe, lambda: False)()
-            for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        )
+        fast = _has("_is_amx_tile_supported") or (_has("_is_avx512_bf16_supported") and cpu_vendor() == "AuthenticAMD")
     else:
         fast = False
     return torch.bfloat16 if fast else None
+
+
+def has_bfloat16(device: torch.device | str) -> bool:
+    """Whether the device has instructions for bfloat16, whether they are fast or not."""
+    kind = torch.device(device).type
+    if kind == "cpu":
+        return _has("_is_avx512_bf16_supported") or _has("_is_amx_tile_supported")
+    return autocast_dtype(device) is not None
+
+
+def _has(probe: str) -> bool:
+    return getattr(torch.cpu, probe, lambda: False)()
+
+
+@cache
+def cpu_vendor() -> str:
+    """What the processor calls its maker, "GenuineIntel" or "AuthenticAMD"; "" where that is not known."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = f"vendor_id : {platform.processor().rpartition(' ')[2]}"
+    found = re.search(r"vendor_id\s*:\s*(\S+)", text)
+    return found.group(1) if found else ""
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:

@@ -12,7 +12,7 @@ import torch
 
 from monai_ext.metrics.conformal import Calibration
 
-__all__ = ["add_draws", "add_pixels", "calibration_file", "devices", "draws", "pixel_limits"]
+__all__ = ["add_draws", "add_pixels", "add_weights", "calibration_file", "devices", "draws", "pixel_limits"]
 
 _logger = logging.getLogger(__name__)
 
@@ -103,7 +103,19 @@ def draws(args: argparse.Namespace, calibration: Calibration | None) -> dict[str
     return chosen
 
 
-def calibration_file(bundle: Path, weights: Path | None = None) -> Path:
-    """Where what `calibrate.json` found lies: beside the weights that it was found with."""
-    folder = bundle / "models" if weights is None else weights.parent
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """--weights, which may come again for each member of an ensemble."""
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="weights to use (default: models/model.pt of the bundle); given several times, of a network that knows "
+        "several answers: an ensemble, by whose disagreement the epistemic uncertainty is told",
+    )
+
+
+def calibration_file(bundle: Path, weights: Sequence[Path] | None = None) -> Path:
+    """Where what `calibrate.json` found lies: beside the weights, the first ones of several, that it was found with."""
+    folder = weights[0].parent if weights else bundle / "models"
     return folder / "calibration.json"

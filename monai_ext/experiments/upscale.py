@@ -24,7 +24,15 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from monai_ext.data.raster import GDAL_SUFFIXES, PILLOW_SUFFIXES, output_suffix
 from monai_ext.experiments.bundle_network import load_bundle_network
 from monai_ext.experiments.enlarge_file import Choices, upscale_file
-from monai_ext.experiments.image_options import add_draws, add_pixels, calibration_file, devices, draws, pixel_limits
+from monai_ext.experiments.image_options import (
+    add_draws,
+    add_pixels,
+    add_weights,
+    calibration_file,
+    devices,
+    draws,
+    pixel_limits,
+)
 from monai_ext.folders import files_below
 from monai_ext.inferers.layered_upscaler import LayeredUpscaler
 from monai_ext.inferers.layers import Layers
@@ -183,7 +191,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", nargs="+", type=Path, help="images, or folders of images (with subfolders)")
     parser.add_argument("output", type=Path, help="name of the enlarged image, or folder for all of them")
     parser.add_argument("--bundle", type=Path, default=Path("bundles/srgan_aerial"), help="its folder (%(default)s)")
-    parser.add_argument("--weights", type=Path, help="weights to use (default: models/model.pt of the bundle)")
+    add_weights(parser)
     parser.add_argument("--scale", type=int, help="refuse to work unless the network enlarges so many times")
     parser.add_argument("--tile", type=int, default=256, help="side of the windows the network sees, in pixels (256)")
     parser.add_argument(

@@ -18,7 +18,15 @@ from torch import Tensor
 
 from monai_ext.data.raster import open_raster
 from monai_ext.experiments.bundle_network import load_bundle_network
-from monai_ext.experiments.image_options import add_draws, add_pixels, calibration_file, devices, draws, pixel_limits
+from monai_ext.experiments.image_options import (
+    add_draws,
+    add_pixels,
+    add_weights,
+    calibration_file,
+    devices,
+    draws,
+    pixel_limits,
+)
 from monai_ext.experiments.viewer_page import ViewerScene, viewer_page
 from monai_ext.files import write_text
 from monai_ext.inferers.layered_upscaler import LayeredUpscaler, band_labels
@@ -98,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bundle", type=Path, default=Path("bundles/bayesian_srgan_aerial"), help="its folder (%(default)s)"
     )
-    parser.add_argument("--weights", type=Path, help="weights to use (default: models/model.pt of the bundle)")
+    add_weights(parser)
     parser.add_argument(
         "--window",
         type=int,

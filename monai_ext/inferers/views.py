@@ -14,7 +14,7 @@ __all__ = ["MultiViewInferer"]
 
 
 class MultiViewInferer(Inferer):
-    """Mean logits over the image, its mirror images and its sizes, each brought back to the place it came from.
+    """Mean logits, float32, over the image, its mirror images and its sizes, each brought back to where it came from.
 
     Every size is seen with every mirror image: five sizes with three mirror images are 20 forward passes. Outputs of
     any size can be mirrored, those of a super-resolution network too; for further sizes the network's output must have
@@ -59,7 +59,7 @@ class MultiViewInferer(Inferer):
         return total / len(self.scales)
 
     def _mirrored(self, inputs: Tensor, network: Callable[..., Tensor], args: Sequence, kwargs: dict) -> Tensor:
-        total = network(inputs, *args, **kwargs)
+        total = network(inputs, *args, **kwargs).float()  # bfloat16 would round the sum, and a CPU cannot resize it
         for dims in self.flips:
             mirrored = torch.flip(inputs, dims)
             total = total + torch.flip(network(mirrored, *args, **kwargs), dims)

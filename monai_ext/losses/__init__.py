@@ -3,7 +3,13 @@ from monai_ext.losses.consistency import ConsistencyLoss
 from monai_ext.losses.elbo import ELBOLoss, ELBOTerms, latent_kl, samples_alike
 from monai_ext.losses.energy import energy_score, patch_distance
 from monai_ext.losses.heteroscedastic import negative_log_likelihood
-from monai_ext.losses.perceptual import ContentLoss, PerceptualDistance, content_distance, unit_feature_distance
+from monai_ext.losses.perceptual import (
+    ContentLoss,
+    PerceptualDistance,
+    PerceptualEnergy,
+    content_distance,
+    unit_feature_distance,
+)
 from monai_ext.losses.psnr import PSNRLoss
 from monai_ext.losses.raters import ConsensusLoss, PerRaterLoss, majority_label, soft_label
 from monai_ext.losses.super_resolution_elbo import SuperResolutionELBO, SuperResolutionTerms
@@ -18,6 +24,7 @@ __all__ = [
     "PSNRLoss",
     "PerRaterLoss",
     "PerceptualDistance",
+    "PerceptualEnergy",
     "R1Penalty",
     "SuperResolutionELBO",
     "SuperResolutionTerms",

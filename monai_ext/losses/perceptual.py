@@ -1,4 +1,5 @@
-"""Images compared by the features of a frozen network: SRGAN's content loss, and a distance of unit-length features.
+"""Images compared by the features of a frozen network: SRGAN's content loss, a distance of unit-length features, and a
+proper score of sets of images by these.
 
 `features` is any callable from images (B, C, H, W) to a list of maps (B, F, h, w): `VGG19Features`,
 `MobileNetV2Features` of this package's networks, or another. Gradients reach the prediction only. A target that comes
@@ -8,13 +9,15 @@ back unchanged need not be looked at twice: `loss.between(loss.features(predicti
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ContentLoss", "PerceptualDistance", "content_distance", "unit_feature_distance"]
+__all__ = ["ContentLoss", "PerceptualDistance", "PerceptualEnergy", "content_distance", "unit_feature_distance"]
 
 Features = Callable[[Tensor], Sequence[Tensor]]
+TINY = 1e-10  # under square roots, where their slopes would be infinite
 
 
 def content_distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
@@ -58,8 +61,7 @@ def unit_feature_distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> 
 
 
 def _unit_length(maps: Tensor) -> Tensor:
-    # The square root of a sum that includes epsilon: its gradient is finite where all features are zero.
-    return maps * (maps.square().sum(1, keepdim=True) + 1e-10).rsqrt()
+    return maps * (maps.square().sum(1, keepdim=True) + TINY).rsqrt()
 
 
 def _check_layers(first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
@@ -131,3 +133,48 @@ class PerceptualDistance(_FeatureLoss):
 
     def distance(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
         return unit_feature_distance(first, second)
+
+
+class PerceptualEnergy(nn.Module):
+    """Energy score of samples by their features: E d(sample, target) - E d(sample, sample') / 2, over pairs of samples.
+
+    d is the distance of feature vectors scaled to length one, not squared, mean over places, then over layers. Place by
+    place the score is smallest, in the mean over targets, for samples whose features are distributed as those of the
+    targets (Gneiting and Raftery 2007, eq. 21): blurred samples lose, since their features are those of no target, and
+    so do samples that are all alike. `PerceptualDistance` to the target, in contrast, is smallest for one compromise.
+
+    Called as loss(samples, target) with (B, n, C, H, W), n >= 2, and (B, C, H, W), as `features` takes them.
+
+    Args:
+        features: the network; its gradients reach the samples only.
+
+    Raises:
+        ValueError: fewer than two samples, or images of different shapes.
+    """
+
+    def __init__(self, features: Features):
+        super().__init__()
+        self.features = features
+
+    def forward(self, samples: Tensor, target: Tensor) -> Tensor:
+        if samples.ndim != 5 or samples.shape[1] < 2 or samples[:, 0].shape != target.shape:
+            raise ValueError(
+                f"samples {tuple(samples.shape)} must be (B, n, C, H, W) with n >= 2, of a target (B, C, H, W), here "
+                f"{tuple(target.shape)}."
+            )
+        count = samples.shape[1]
+        with torch.no_grad():
+            wanted = [_unit_length(maps.float()) for maps in self.features(target)]
+        shown = [_unit_length(maps.float()) for maps in self.features(samples.transpose(0, 1).flatten(0, 1))]
+        layers = []
+        for maps, goal in zip(shown, wanted, strict=True):
+            draws = maps.unflatten(0, (count, -1)).unbind(0)  # n of (B, F, h, w)
+            error = torch.stack([_mean_length(draw - goal) for draw in draws]).mean()
+            distance = torch.stack([_mean_length(a - b) for a, b in combinations(draws, 2)]).mean()
+            layers.append(error - distance / 2)
+        return torch.stack(layers).mean()
+
+
+def _mean_length(vectors: Tensor) -> Tensor:
+    """Mean over batch and places of the length of (B, F, h, w)."""
+    return (vectors.square().sum(1) + TINY).sqrt().mean()

@@ -1,8 +1,9 @@
 """SRResNet with a latent: one low resolution, many high resolutions, and how sure the network is of each pixel.
 
 A conditional variational autoencoder (Sohn et al. 2015) around the generator of SRGAN: prior p(z | LR) and posterior
-q(z | LR, HR) are Gaussians at every low-resolution pixel, the decoder answers with a mean and a scale for every value,
-and the mean is projected onto the images that reduce to the input exactly.
+q(z | LR, HR) are Gaussians at every low-resolution pixel, the decoder answers with a mean for every value, and this is
+projected onto the images that reduce to the input exactly. Beside it stands a scale, that of the noise which no latent
+explains. It depends on the input alone: asked of latents that the likelihood never saw, it would be arbitrary.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class BayesianSRResNet(UncertainSuperResolution):
                 return self._training_answer(low_res, high_res, noise, samples)
         deep = self.generator.deepen(low_res)
         prior = self._gaussian(self.prior_net(deep))
-        mean, _ = self._render(deep, self._latent(prior, noise), low_res)
+        mean = self._render(deep, self._latent(prior, noise), low_res)
         return self.projection(mean, low_res, not self.training)
 
     @torch.jit.unused
@@ -148,7 +149,7 @@ class BayesianSRResNet(UncertainSuperResolution):
         images = self.projection(self.generator.enlarge(detailed, repeated).float(), repeated).unflatten(0, (-1, batch))
         answer = {
             "mean": images[0],
-            "log_scale": self._log_scale(detailed[:batch]),
+            "log_scale": self._log_scale(deep),
             "prior": prior,
             "posterior": posterior,
         }
@@ -170,28 +171,29 @@ class BayesianSRResNet(UncertainSuperResolution):
 
         The mean reduces to the input exactly; it is not clipped.
         """
-        mean, log_scale = self._render(self.generator.deepen(low_res), latent, low_res)
-        return self.projection(mean, low_res), log_scale
+        deep = self.generator.deepen(low_res)
+        return self.projection(self._render(deep, latent, low_res), low_res), self._log_scale(deep)
 
     def answers(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """See `UncertainSuperResolution`: means as `forward` gives them in evaluation mode."""
         deep = self.generator.deepen(low_res)
         prior = self._gaussian(self.prior_net(deep))
+        variance = self.variance_factor * (2 * self._log_scale(deep)).exp()
         for draw in noise.unbind(1):
-            mean, log_scale = self._render(deep, self._latent(prior, draw), low_res)
-            yield self.projection(mean, low_res, True), self.variance_factor * (2 * log_scale).exp()
+            mean = self._render(deep, self._latent(prior, draw), low_res)
+            yield self.projection(mean, low_res, True), variance
 
-    def _render(self, deep: Tensor, latent: Tensor, low_res: Tensor) -> tuple[Tensor, Tensor]:
-        detailed = self._detailed(deep, latent)
-        return self.generator.enlarge(detailed, low_res).float(), self._log_scale(detailed)
+    def _render(self, deep: Tensor, latent: Tensor, low_res: Tensor) -> Tensor:
+        return self.generator.enlarge(self._detailed(deep, latent), low_res).float()
 
     def _detailed(self, deep: Tensor, latent: Tensor) -> Tensor:
         """The generator's features (B, F, h, w) with what the latent decides."""
         return deep + self.texture(deep + self.reading(latent))
 
-    def _log_scale(self, detailed: Tensor) -> Tensor:
+    def _log_scale(self, deep: Tensor) -> Tensor:
+        """From the input alone: training shows the likelihood latents of the posterior, not those of samples."""
         low, high = self.log_scale_range
-        return self.scale_net(detailed).float().clamp(low, high)
+        return self.scale_net(deep).float().clamp(low, high)
 
     def _posterior(self, deep: Tensor, prior: Tensor, low_res: Tensor, high_res: Tensor) -> Tensor:
         expected = [low_res.shape[0], low_res.shape[1], *(self.scale * side for side in low_res.shape[2:])]

@@ -72,10 +72,11 @@ class DropoutConv2d(StochasticConv2d):
 class VariationalConv2d(StochasticConv2d):
     """Convolution with a Gaussian for each weight: mean `weight`, deviation exp(`log_deviation`).
 
-    After Blundell et al. (2015), *Weight Uncertainty in Neural Networks*. In training the outputs are drawn instead of
-    the weights, each from the Gaussian that the weights give it: the local reparametrisation, whose gradients vary less
-    (Kingma et al. 2015). It treats places as independent. The bias is certain. The prior of every weight is a Gaussian
-    of mean 0.
+    After Blundell et al. (2015), *Weight Uncertainty in Neural Networks*. Training draws the weights once for all
+    places of an image, as `draw_weight` does; each image's draw is made of one for the batch by random signs (Flipout,
+    Wen et al. 2018, arXiv:1803.04386). Noise drawn for each place, as by the local reparametrisation, would average out
+    over the places and leave weights far too uncertain. The bias is certain. The prior of every weight is a Gaussian of
+    mean 0.
 
     Args:
         args, kwargs: as for `nn.Conv2d`.
@@ -98,8 +99,9 @@ class VariationalConv2d(StochasticConv2d):
         mean = self._conv_forward(input, self.weight, self.bias)
         if not self.training:
             return mean
-        variance = self._conv_forward(input.square(), (2 * self.log_deviation).exp(), None)
-        return mean + variance.clamp(min=1e-12).sqrt() * torch.randn_like(mean)
+        change = self.log_deviation.exp() * torch.randn_like(self.log_deviation)
+        change = self._conv_forward(input * _signs(input), change, None)
+        return mean + change * _signs(change)
 
     def draw_weight(self, generator: torch.Generator | None = None) -> Tensor:
         noise = normal_noise(self.weight.shape, device=self.weight.device, generator=generator).to(self.weight)
@@ -109,6 +111,11 @@ class VariationalConv2d(StochasticConv2d):
         """KL(weights || prior) of all weights together, in nats, a scalar."""
         log_ratio = self.log_deviation - math.log(self.prior_deviation)
         return (0.5 * ((2 * log_ratio).exp() + (self.weight / self.prior_deviation).square() - 1) - log_ratio).sum()
+
+
+def _signs(maps: Tensor) -> Tensor:
+    """-1 or 1 by chance for each channel of each image, (B, C, 1, 1)."""
+    return torch.randint(0, 2, (*maps.shape[:2], 1, 1), device=maps.device, dtype=maps.dtype) * 2 - 1
 
 
 def has_uncertain_weights(module: nn.Module) -> bool:
