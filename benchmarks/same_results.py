@@ -2,11 +2,15 @@
 
     python -m benchmarks.same_results --dataset_dir DATA --epochs 12 --seeds 0,1
 
-The plain pipeline: `CacheDataset`, `DataLoader`, MONAI's transforms item by item, `SupervisedTrainer` in float32. It
-differs where MONAI has no such thing: no jitter of saturation and hue, contrast as gamma, zoom drawn for each axis, no
-average of the weights, no growing images. Both are scored at the end of the training, by MONAI's `DiceMetric`, against
-the masks as they are stored: each network sees images as its own pipeline decodes them, and its logits are enlarged to
-the mask's own size, so that neither is judged by the other's way of reducing masks.
+plain    `CacheDataset`, `DataLoader`, MONAI's transforms item by item, `SupervisedTrainer` in float32
+same     the same recipe by the bundle: decoded set, augmentation of whole batches, `LeanTrainer`
+bundle   the bundle as it is: also jitter of contrast, saturation and hue, averaged weights, growing images
+
+Between the first two, differences are left where MONAI has no such thing: contrast is a gamma, drawn uniformly there
+and log-uniformly here; zoom is drawn for each axis there; masks are reduced by nearest neighbour there. All are scored
+at the end of the training, by MONAI's `DiceMetric`, against the masks as they are stored: each network sees images as
+its own pipeline decodes them, and its logits are enlarged to the mask's own size, so that none is judged by another's
+way of reducing masks.
 """
 
 from __future__ import annotations
@@ -57,7 +61,15 @@ from monai_ext.handlers import BatchNormUnfolder
 from monai_ext.networks import MobileNetV2UNet
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / "lesion_unet" / "configs" / "train.json"
-PLAIN, OURS = "plain MONAI", "lesion bundle"
+PLAIN, SAME, OURS = "plain", "same", "bundle"
+SAME_RECIPE = {
+    "size_stages": [[0, 1]],
+    "ema_decay": 0.0,
+    "train#augmentation#contrast": None,
+    "train#augmentation#saturation": None,
+    "train#augmentation#hue": None,
+    "train#augmentation#gamma": [0.8, 1.2],
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,21 +80,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         part: fold_items(items, options.fold, part=part, folds=options.folds, seed=config["split_seed"])
         for part in ("training", "validation")
     }
-    decoders = {PLAIN: decoding(config, options.size, keys="image"), OURS: bundle_decoding(config, options.size)}
-    ways: dict[str, Callable[[int], nn.Module]] = {
-        PLAIN: lambda seed: train_plain(options, config, parts["training"], seed),
-        OURS: lambda seed: train_bundle(options, seed),
+    ours = bundle_decoding(config, options.size)
+    ways: dict[str, tuple[Callable[[int], nn.Module], list[Transform]]] = {
+        PLAIN: (
+            lambda seed: train_plain(options, config, parts["training"], seed),
+            decoding(config, options.size, keys="image"),
+        ),
+        SAME: (lambda seed: train_bundle(options, seed, SAME_RECIPE), ours),
+        OURS: (lambda seed: train_bundle(options, seed), ours),
     }
+    ways = {name: ways[name] for name in options.ways}
     scores: dict[str, list[float]] = {name: [] for name in ways}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for seed in options.seeds:
-            for name, train in ways.items():
+            for name, (train, decode) in ways.items():
                 began = time.perf_counter()
                 network = train(seed)
                 seconds[name].append(time.perf_counter() - began)
-                scores[name].append(dice(network, parts["validation"], decoders[name], options.device))
+                scores[name].append(dice(network, parts["validation"], decode, options.device))
                 print(f"seed {seed}, {name}: Dice {scores[name][-1]:.4f}, {seconds[name][-1]:.0f} s", flush=True)
     print(f"\n{table(options, parts, scores, seconds)}")
     if options.output:
@@ -90,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_text(options.output, json.dumps(record, indent=1, default=str) + "\n")
 
 
-def train_bundle(options: argparse.Namespace, seed: int) -> nn.Module:
+def train_bundle(options: argparse.Namespace, seed: int, changes: Mapping[str, object] | None = None) -> nn.Module:
     """The network with the weights that the bundle leaves after its last epoch: their average."""
     with TemporaryDirectory() as folder:
         workflow = ConfigWorkflow(
@@ -109,7 +126,7 @@ def train_bundle(options: argparse.Namespace, seed: int) -> nn.Module:
             batch_size=options.batch_size,
             val_interval=options.epochs,
             encoder_weights=options.encoder_weights,
-            **({"size_stages": [[0, 1]]} if options.one_size else {}),
+            **(changes or {}),
         )
         workflow.initialize()
         workflow.run()
@@ -224,15 +241,15 @@ def table(
     """One row for each seed, and their mean."""
     rows = []
     for number, seed in enumerate([*options.seeds, "mean"]):
-        plain, ours = (mean(scores[name]) if seed == "mean" else scores[name][number] for name in (PLAIN, OURS))
-        times = (mean(seconds[name]) if seed == "mean" else seconds[name][number] for name in (PLAIN, OURS))
-        rows.append([f"{seed}", f"{plain:.4f}", f"{ours:.4f}", f"{ours - plain:+.4f}", *(f"{t:.0f}" for t in times)])
+        row = [mean(values) if seed == "mean" else values[number] for values in scores.values()]
+        times = [mean(values) if seed == "mean" else values[number] for values in seconds.values()]
+        rows.append([f"{seed}", *(f"{score:.4f}" for score in row), *(f"{time:.0f}" for time in times)])
     size = " x ".join(map(str, options.size))
     return Table(
         f"Mean Dice of fold {options.fold} of {options.folds} ({len(parts['training'])} cases to train on, "
         f"{len(parts['validation'])} to score, each at its own size) after {options.epochs} epochs at {size}, batch "
         f"{options.batch_size}.",
-        ["seed", PLAIN, OURS, "difference", f"s, {PLAIN}", f"s, {OURS}"],
+        ["seed", *scores, *(f"{name}, s" for name in seconds)],
         rows,
     )
 
@@ -252,7 +269,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--size", type=_numbers, default=[96, 128], help="H,W (default: 96,128)")
     parser.add_argument(
-        "--one_size", action="store_true", help="the bundle trains at that size from the first epoch on"
+        "--ways", type=_ways, default=(PLAIN, SAME, OURS), help="which of plain, same, bundle (default: all)"
     )
     parser.add_argument("--batch_size", type=int, default=16, help="(default: 16)")
     parser.add_argument("--workers", type=int, default=2, help="processes of MONAI's DataLoader (default: 2)")
@@ -260,6 +277,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", type=torch.device, default="cpu", help="(default: cpu)")
     parser.add_argument("--output", type=Path, help="JSON file for the numbers")
     return parser.parse_args(arguments)
+
+
+def _ways(text: str) -> list[str]:
+    names = text.split(",")
+    if not set(names) <= {PLAIN, SAME, OURS}:
+        raise argparse.ArgumentTypeError(f"{text!r}: choose among {PLAIN}, {SAME}, {OURS}")
+    return names
 
 
 def _numbers(text: str) -> list[int]:

@@ -9,6 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from monai_ext.run_log import keep_log, note
 
@@ -68,13 +69,15 @@ def _raised_here(error: BaseException) -> bool:
 def report_errors_in_one_sentence(*, log_dir: str | Path | None = None) -> None:
     """From now on let uncaught errors that `explain` knows end the process with their sentence and exit status 1.
 
-    Set the environment variable MONAI_EXT_TRACEBACK=1 to see the whole stack trace as well.
+    What is logged of such an error on the way, as MONAI's handlers do, loses its stack trace too. Set the environment
+    variable MONAI_EXT_TRACEBACK=1 to see the whole stack trace as well.
 
     Args:
         log_dir: what is logged from now on is added to `run.log` in this folder as well, see `RunLog`, and so is the
             error, always with its stack trace. None: no log is kept.
     """
     keep_log(log_dir)
+    _hide_known_traces()
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         sentence = explain(error)
@@ -86,3 +89,19 @@ def report_errors_in_one_sentence(*, log_dir: str | Path | None = None) -> None:
             sys.stderr.write(f"\nerror: {sentence}\n")
 
     sys.excepthook = hook
+
+
+def _hide_known_traces() -> None:
+    make = logging.getLogRecordFactory()
+    if getattr(make, "hides_known_traces", False):
+        return
+
+    def record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        made = make(*args, **kwargs)
+        error = made.exc_info[1] if isinstance(made.exc_info, tuple) else None
+        if error is not None and not os.environ.get(TRACEBACK_VARIABLE) and explain(error) is not None:
+            made.exc_info = None
+        return made
+
+    record.hides_known_traces = True
+    logging.setLogRecordFactory(record)

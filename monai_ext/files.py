@@ -36,6 +36,7 @@ __all__ = [
 MARK = ".part"  # in the names of temporary files
 LONGEST_STEM = 48  # characters of the final name in them, so that they are never too long
 LARGEST_JSON = 2**28  # bytes; ours are far smaller
+PROBE = 2**20  # bytes that are written to find out whether there is room
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 NOT_WRITABLE = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
@@ -60,7 +61,8 @@ def atomic_path(path: str | Path, *, previous: str | Path | None = None) -> Iter
         previous: what lay at `path` gets this name, at the moment when the new file is complete.
 
     Raises:
-        WriteError: the folder cannot be made or written to, or there is no room.
+        WriteError: the folder cannot be made or written to, or there is no room, which many writers tell by an error
+            that does not say so: the disk is asked then.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -74,9 +76,12 @@ def atomic_path(path: str | Path, *, previous: str | Path | None = None) -> Iter
             if previous is not None:
                 _keep(path, Path(previous))
             temporary.replace(path)
-        except BaseException:
+        except BaseException as error:
+            refusal = _refusal(temporary, error)
             with suppress(OSError):
                 temporary.unlink()
+            if refusal is not None:
+                raise refusal from None  # what the writer said of it would hide it
             raise
         finally:
             os.close(handle)
@@ -228,6 +233,21 @@ def _keep(path: Path, previous: Path) -> None:
         os.link(path, previous)
     except OSError:  # no hard links here: for a moment there is nothing at `path`
         path.replace(previous)
+
+
+def _refusal(temporary: Path, error: BaseException) -> OSError | None:
+    """What the disk says where a writer failed without a number of the system: NumPy, Pillow, GDAL and torch do."""
+    unclear = isinstance(error, (OSError, RuntimeError, ValueError)) and not isinstance(error, WriteError)
+    if not unclear or getattr(error, "errno", None) is not None:
+        return None
+    try:
+        with temporary.open("ab") as file:
+            file.write(bytes(PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as refusal:
+        return refusal if refusal.errno in NO_ROOM else None
+    return None
 
 
 def _concerns(error: OSError, path: Path) -> bool:

@@ -212,12 +212,13 @@ def bundle_targets(folder: Path) -> Iterator[Target]:
         "imports": ["$import os", "$from torch import nn"], "network_def": network_def,
         "run": ["$print(@a)", "$os.path.join('a', 'b')"], "a": "%train.json::b", "b": [1, {"c": "$@a + 1"}],
     }  # fmt: skip
+    large = {"path": "models/big.pt", "url": "https://x.org/y", "hash_val": "0" * 64, "hash_type": "sha256"}
     logging = "[loggers]\nkeys=root\n[handlers]\nkeys=h\n[formatters]\nkeys=f\n[logger_root]\nhandlers=h\n"
     files = {
         "LICENSE": "all", "docs/README.md": "# card", "configs/metadata.json": '{"name": "b", "version": "1"}',
         "configs/train.json": json.dumps(train), "configs/inference.json": json.dumps({"network_def": network_def}),
         "configs/logging.conf": logging, "models/model.pt": weights.getvalue(),
-        "large_files.json": json.dumps({"large_files": [{"path": "models/big.pt", "url": "https://x.org/y"}]}),
+        "large_files.json": json.dumps({"large_files": [large]}),
     }  # fmt: skip
     for name, content in files.items():
         written(bundle / name, content)

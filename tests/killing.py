@@ -1,11 +1,13 @@
 """Actions in processes that are killed at a chosen moment, or that have no room on the disk.
 
 The processes are forks of this one, so that none has to start anew: a hundred of them cost seconds. They are killed by
-the kernel's SIGKILL, or, in the middle of a write, by its SIGXFSZ.
+the kernel's SIGKILL, or, in the middle of a write, by its SIGXFSZ. A full disk is a limit on the size of files, or, on
+Linux, a small disk in memory that no other process sees.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
@@ -17,10 +19,15 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from monai_ext.errors import explain
 
 LONGEST_S = 120.0
 CHANGES = frozenset({"os.rename", "os.remove", "os.link", "os.truncate", "os.chmod", "os.mkdir"})
+NEW_MOUNTS, NEW_USERS = 0x20000, 0x10000000  # of unshare(2)
+REMOUNT, RECURSIVE, PRIVATE = 0x20, 0x4000, 0x40000  # of mount(2)
+REFUSED = 77  # exit status
 
 Action = Callable[[], object]
 
@@ -111,19 +118,86 @@ def without_room(most: int, action: Action, scratch: Path) -> str | None:
     answer = scratch / "answer.json"
 
     def told() -> None:
-        sentence = None
-        try:
-            action()
-        except Exception as error:  # of any kind: it must be one that is explained
-            sentence = explain(error)
-            if sentence is None:
-                raise
+        sentence = sentence_or_none(action)
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         answer.write_text(json.dumps(sentence))
 
     status = forked(told, scratch, prepare=lambda: _limit(most, signal.SIG_IGN))
     assert status == 0, (status, (scratch / "child.log").read_text())
     return json.loads(answer.read_text())
+
+
+def sentence_or_none(action: Action) -> str | None:
+    """Do `action`; the sentence that it ends with, None if it succeeds. An error without a sentence is raised."""
+    try:
+        action()
+    except Exception as error:
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        return sentence
+    return None
+
+
+class SmallDisk:
+    """A tmpfs at `folder`, seen by this process alone from its making on."""
+
+    def __init__(self, folder: Path, kib: int):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        _call("mount", b"tmpfs", os.fsencode(folder), b"tmpfs", 0, b"size=%dk" % kib)
+
+    def resize(self, kib: int) -> None:
+        _call("mount", b"tmpfs", os.fsencode(self.folder), b"tmpfs", REMOUNT, b"size=%dk" % kib)
+
+    def fill(self, *, leave_kib: int = 0) -> None:
+        """Let another file take all room but this."""
+        status = os.statvfs(self.folder)
+        (self.folder / "ballast").write_bytes(bytes(status.f_bavail * status.f_frsize - (leave_kib << 10)))
+
+    def names(self) -> set[str]:
+        """Of all files on it, hidden ones as well."""
+        return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
+
+
+def on_small_disk(action: Callable[[SmallDisk], object], folder: Path, *, kib: int, scratch: Path) -> None:
+    """Do `action` in a process of its own in which `folder` is a disk of so many KiB; skip where the system forbids it.
+
+    What `action` asserts is asserted here.
+    """
+    disk: list[SmallDisk] = []
+
+    def prepare() -> None:
+        try:
+            _have_mounts_of_ones_own()
+            disk.append(SmallDisk(folder, kib))
+        except (OSError, AttributeError) as error:  # not permitted; not Linux
+            (scratch / "refused").write_text(str(error))
+            os._exit(REFUSED)
+
+    status = forked(lambda: action(disk[0]), scratch, prepare=prepare)
+    if status == REFUSED:
+        pytest.skip(f"no disk of one's own can be mounted here: {(scratch / 'refused').read_text()}")
+    assert status == 0, (status, (scratch / "child.log").read_text())
+
+
+def _have_mounts_of_ones_own() -> None:
+    """As root, or else as the root of a user namespace."""
+    user, group = os.geteuid(), os.getegid()
+    try:
+        _call("unshare", NEW_MOUNTS)
+    except PermissionError:
+        _call("unshare", NEW_MOUNTS | NEW_USERS)
+        for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
+            Path("/proc/self", name).write_text(text)
+    _call("mount", b"none", b"/", None, RECURSIVE | PRIVATE, None)
+
+
+def _call(name: str, *arguments: object) -> None:
+    """A function of the C library."""
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments):
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
 
 
 def _limit(most: int, disposition: signal.Handlers) -> None:

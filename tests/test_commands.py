@@ -19,8 +19,8 @@ CARDS = sorted((REPOSITORY / "bundles").glob("*/docs/README.md"))
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md")), *CARDS]
 # Options of tools other than ours that pages mention.
 FOREIGN = {
-    "bundle_path", "check", "ckpt_file", "config_file", "filepath", "help", "input_shape", "logdir", "meta_file",
-    "nnodes", "net_id", "nproc_per_node", "opset_version", "rdzv", "standalone", "bundle_root",
+    "bundle_path", "check", "ckpt_file", "config_file", "filepath", "help", "ignore-missing", "input_shape", "logdir",
+    "meta_file", "nnodes", "net_id", "nproc_per_node", "opset_version", "rdzv", "standalone", "bundle_root",
     "max-restarts", "use_trace",
 }  # fmt: skip
 UNITS = (

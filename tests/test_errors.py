@@ -60,6 +60,20 @@ def test_an_uncaught_error_ends_the_process_with_its_sentence(show, traceback, t
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("cause", "show", "traceback"),
+    [("inside('out', '../a')", "", False), ("1 / 0", "", True), ("inside('out', '../a')", "1", True)],
+)
+def test_an_error_that_is_logged_on_its_way_has_no_stack_trace_either(cause, show, traceback, tmp_path):
+    code = (
+        "import logging\nfrom monai_ext.errors import report_errors_in_one_sentence as report\n"
+        f"from monai_ext.files import inside\nreport()\nreport()\ntry:\n    {cause}\n"
+        "except Exception as error:\n    logging.getLogger('StatsHandler').exception(f'Exception: {error}')\n"
+    )
+    done = run_python(code, tmp_path, MONAI_EXT_TRACEBACK=show)
+    assert done.returncode == 0 and done.stderr.startswith("Exception: ") and ("Traceback" in done.stderr) == traceback
+
+
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "deep" / "table.csv"
     write_text(path, "old")

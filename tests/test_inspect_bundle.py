@@ -97,19 +97,43 @@ def test_everything_that_runs_is_listed_with_its_place_and_kind():
         "$'" + "a" * 20_000 + "'",
         "$tоrch.nn",  # a Cyrillic letter
         "%/etc/other.json#net",
+        "$monai.utils.module.locate('os.mkdir')('x')",
+        "$monai.utils.instantiate('os.mkdir', 'default', path='x')",
+        "$monai.utils.run_cmd(['ls'])",
+        "$np.testing.runstring('import os', {})",
+        "$np.savetxt('file', ['text'], fmt='%s')",
+        "$torch.serialization.load('file')",
+        "$torch.utils.collect_env.run('ls')",
+        "$pathlib.Path('file').open('w')",
+        "$json.codecs.open('file', 'w')",
+        "$random._os.kill(1, 9)",
+        "$logging.FileHandler('file')",
+        "$(t := torch).hub",
+        "$(lambda m: m.hub)(torch)",
+        "$[m.any for m in [numpy]]",
+        "$monai",
     ],
 )
 def test_what_reaches_beyond_is_marked(text):
     assert warning_of(text)
 
 
-@pytest.mark.parametrize("target", ["os.system", "subprocess.Popen", "builtins.exec", "evil.Net", "torch.load", "a b"])
+@pytest.mark.parametrize(
+    "target",
+    ["os.system", "subprocess.Popen", "builtins.exec", "evil.Net", "torch.load", "a b", "@name", "%name", "$os.mkdir",
+     "run_cmd", "optional_import", "load", "monai.utils.run_cmd", "monai.utils.module.locate"],
+)  # fmt: skip
 def test_targets_beyond_are_marked(target):
-    assert [code.warning for code in code_of({"_target_": target})] != [""]
+    for config in ({"_target_": target}, {"net": {}, "net#_target_": target}, {"net": {}, "net::_target_": target}):
+        assert any(code.warning for code in code_of(config)), config
 
 
 def test_a_name_is_followed_through_its_import():
     assert "reaches os.popen" in warning_of("$np.popen('ls')", imports=["$import os as np"])
+    assert "reaches monai.utils.module.locate" in warning_of(
+        "$m.locate('os.mkdir')('x')", imports=["$from monai.utils import module as m"]
+    )
+    assert "whole module o" in warning_of("$o", imports=["$import os as o"])  # which a reference could go on from
     assert warning_of("$np.mean([1])") == "" == warning_of("$os.environ['RANK'] + os.path.sep", imports=["$import os"])
 
 
@@ -141,6 +165,52 @@ def test_nothing_is_executed(tmp_path):
     assert "handler_h#args evaluates" in text and "is a program" in text and "initialize, when it is loaded" in text
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "class=handlers.os.mkdir\nargs=('{mark}',)",
+        "class=exec\nargs=('import os; os.mkdir(\"{mark}\")',)",
+        "class=StreamHandler\ntext=\", __import__('os').mkdir('{mark}'), \"\nargs=(\"%(text)s\",)",
+        "class=FileHandler\nargs=('{mark}',)",
+        "class=StreamHandler\nargs=()\nkwargs=__import__('os').mkdir('{mark}') or {{}}",
+    ],
+)
+@pytest.mark.parametrize("name", ["logging.conf", "other.ini"])
+def test_what_a_logging_config_executes_is_marked(lines, name, tmp_path):
+    text = (
+        "[loggers]\nkeys=root\n[handlers]\nkeys=h\n[formatters]\nkeys=\n[logger_root]\nlevel=INFO\nhandlers=h\n"
+        f"[handler_h]\n{lines.format(mark=tmp_path / 'mark')}\n"
+    )
+    root = bundle(tmp_path / "evil", {f"configs/{name}": text})
+    assert f"configs/{name}: handler_h#" in " ".join(inspect_bundle(root).warnings())
+    assert not (tmp_path / "mark").exists()
+    code = f"import logging.config; logging.config.fileConfig({str(root / 'configs' / name)!r})"
+    subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, check=False)
+    assert (tmp_path / "mark").exists()  # it would have
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("configs/more/train.json", {"run": ["$exec('1')"]}),
+        ("docs/train.json", {"run": ["$exec('1')"]}),
+        ("train.yaml", {"run": ["$exec('1')"]}),
+        ("configs/large_files.json", {"large_files": [], "run": ["$exec('1')"]}),
+        ("configs/other.json", {"origin": {"config": {}}, "run": ["$exec('1')"]}),
+        ("configs/other.json", {"origin": {"config": {"run": ["$exec('1')"]}}}),
+        ("configs/other.json", {"a": [[1, ["$exec('1')"]]]}),
+    ],
+)
+def test_a_config_is_found_wherever_it_hides(name, content, tmp_path):
+    assert "reaches exec" in " ".join(inspect_bundle(bundle(tmp_path, {name: json.dumps(content)})).warnings())
+
+
+def test_files_that_are_no_configs_are_passed_over(tmp_path):
+    files = {"docs/scores.json": "[1, 2]", "docs/table.json": '{"a": 1}', "notes.cfg": "x", "models/notes.txt": "x"}
+    found = inspect_bundle(bundle(tmp_path, files))
+    assert found.warnings() == [] and list(found.configs) == ["configs/train.json"]
+
+
 @pytest.mark.parametrize("protocol", range(6))
 def test_names_in_pickles_are_told_in_every_protocol(protocol, tmp_path):
     content = pickle.dumps([1.5, Touches(tmp_path / "x")], protocol)
@@ -162,6 +232,39 @@ def test_names_that_are_put_together_from_the_memo_are_told():
     assert foreign_names(io.BytesIO(content)) == ["os.system"]
     hidden = b"\x80\x04\x8c\x02os\x8c\x06system\x8c\x01x0\x93."  # another text pushed and popped in between
     assert foreign_names(io.BytesIO(hidden)) == ["a.name.that.cannot.be.told"]
+
+
+def test_a_pickle_before_a_zip_of_weights_and_names_in_capitals_are_found(tmp_path):
+    evil, whole = pickle.dumps(Touches(tmp_path / "x"), 2), io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("model/data.pkl", pickle.dumps({}, 2))
+    with pytest.raises(ValueError, match=f"begins with one that imports {os.name} mkdir"):
+        foreign_names(io.BytesIO(evil + whole.getvalue()))
+    assert foreign_names(io.BytesIO(evil * 5 + whole.getvalue())) == [f"{os.name}.mkdir"]
+    with zipfile.ZipFile(whole, "a") as archive:
+        archive.writestr("model/DATA.PKL", evil)  # which torch takes for data.pkl
+    assert foreign_names(whole) == [f"{os.name}.mkdir"]
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_weights_are_known_by_their_first_bytes(protocol, tmp_path):
+    evil = pickle.dumps(Touches(tmp_path / "x"), protocol)
+    packed = zipped(tmp_path / "weights", {"model/data.pkl": evil}).read_bytes()
+    root = bundle(tmp_path / "b", {"models/model.dat": evil, "models/weights": packed, "docs/a.bin2": b"PK\3\4"})
+    assert inspect_bundle(root).weights == {
+        name: [f"{os.name}.mkdir"] for name in ("models/model.dat", "models/weights")
+    }
+
+
+def test_torchscript_is_told_as_a_program_and_what_else_it_holds_as_names(tmp_path):
+    torch = pytest.importorskip("torch")
+    network = torch.jit.script(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.ReLU()))
+    torch.jit.save(network, tmp_path / "model.ts")
+    found = inspect_bundle(tmp_path / "model.ts")
+    assert found.kind == "file" and found.programs == ["model.ts"] and found.weights == {"model.ts": []}
+    with zipfile.ZipFile(tmp_path / "model.ts", "a") as archive:
+        archive.writestr("model/more.pkl", pickle.dumps(Touches(tmp_path / "x")))
+    assert inspect_bundle(tmp_path / "model.ts").weights == {"model.ts": [f"{os.name}.mkdir"]}
 
 
 def test_a_zip_is_read_like_the_folder_it_holds(tmp_path):
@@ -233,9 +336,14 @@ def test_yaml_needs_pyyaml_and_says_so(tmp_path, monkeypatch):
 
 
 def test_downloads_and_the_config_of_a_run_are_shown(tmp_path):
-    large = {"large_files": [{"path": "models/model.pt", "url": "https://example.org/m.pt"}]}
-    root = bundle(tmp_path, {"large_files.yml": json.dumps(large)})
-    assert inspect_bundle(root).downloads == ["https://example.org/m.pt"]
+    entry = {"path": "models/model.pt", "url": "https://example.org/m.pt", "hash_val": "1" * 64, "hash_type": "sha256"}
+    root = bundle(tmp_path, {"large_files.yml": json.dumps({"large_files": [entry]})})
+    found = inspect_bundle(root)
+    assert found.downloads == ["https://example.org/m.pt"] and found.warnings() == []
+    careless = entry | {"hash_val": "", "path": "../model.pt"}
+    (root / "large_files.yml").write_text(f"large_files:\n  - {json.dumps(careless)}\n")
+    text = " ".join(inspect_bundle(root).warnings())
+    assert "https://example.org/m.pt has no hash_val" in text and "../model.pt leads out of the bundle" in text
     record = tmp_path / "run.json"
     record.write_text(json.dumps({"origin": {"config": {"run": ["$exec('1')"]}}}))
     assert "run#0 reaches exec" in " ".join(inspect_bundle(record).warnings())

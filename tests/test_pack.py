@@ -8,13 +8,15 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from monai.apps.utils import HashCheckError
-from monai.bundle import download_large_files, load_bundle_config
+from monai.bundle import download, download_large_files, load_bundle_config
+from tile_server import serving
 
 from monai_ext.experiments import pack
 from monai_ext.experiments.pack import PackError, pack_bundle
@@ -108,6 +110,58 @@ def test_large_weights_stay_outside_and_monai_fetches_them_by_their_hash(bundle,
 
     (bundle / "large_files.json").write_text(json.dumps({"large_files": [entry]}))  # a second release needs no --url
     assert pack_bundle(bundle, tmp_path / "again").path.read_bytes() == packed.path.read_bytes()
+
+
+def test_zip_and_weights_come_over_http_and_one_other_byte_in_either_is_found(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(pack, "LARGEST_FILE", 100_000)
+    torch.save({"weight": torch.arange(50_000.0)}, bundle / "models" / "model.pt")
+    weights, asked = (bundle / "models" / "model.pt").read_bytes(), []
+
+    def answer(path: str, times: int) -> tuple[int, dict, bytes]:
+        asked.append(path)
+        if path == "/lesion_unet.zip":
+            return 200, {}, (tmp_path / "dist" / "lesion_unet.zip").read_bytes()
+        return 200, {}, weights if times == 0 else weights[:-1] + bytes([weights[-1] ^ 1])
+
+    with serving(answer) as server:
+        pack.run(_arguments([bundle], tmp_path / "dist", url=server.url))
+        download(
+            name="lesion_unet", url=f"{server.url}/lesion_unet.zip", bundle_dir=str(tmp_path / "got"), progress=False
+        )
+        root = tmp_path / "got" / "lesion_unet"
+        download_large_files(bundle_path=str(root))
+        assert (root / "models" / "model.pt").read_bytes() == weights
+        (root / "models" / "model.pt").unlink()
+        with pytest.raises(HashCheckError, match="sha256"):
+            download_large_files(bundle_path=str(root))
+    assert asked == ["/lesion_unet.zip", *["/lesion_unet/models/model.pt"] * 2]
+
+    check = "sha256sum --ignore-missing --check SHA256SUMS"
+    assert check in (BUNDLE.parents[1] / "README.md").read_text(encoding="utf-8")
+    if shutil.which("sha256sum"):
+        (fetched,) = (tmp_path / "got").glob("*.zip")
+        shutil.copy(tmp_path / "dist" / "SHA256SUMS", fetched.parent)
+        assert subprocess.run(check.split(), cwd=fetched.parent, capture_output=True).returncode == 0
+        fetched.write_bytes(fetched.read_bytes()[:-1] + b"x")
+        assert subprocess.run(check.split(), cwd=fetched.parent, capture_output=True).returncode == 1
+
+
+@pytest.mark.parametrize("suffix", [".yml", ".yaml"])
+def test_a_list_of_the_model_zoos_becomes_ours_and_entries_without_a_hash_are_refused(bundle, tmp_path, suffix):
+    pytest.importorskip("yaml")
+    (bundle / "models" / "model.pt").unlink()
+    lines = ["path: models/model.pt", "url: https://example.org/m.pt", "hash_val: 0123", "hash_type: sha1"]
+    listed = bundle / f"large_files{suffix}"
+    listed.write_text("large_files:\n- " + "\n  ".join(lines).replace("0123", "'0123'") + "\n")
+    packed = pack_bundle(bundle, tmp_path)
+    assert packed.has_weights and f"lesion_unet/large_files{suffix}" not in names(packed.path)
+    with zipfile.ZipFile(packed.path) as archive:
+        (entry,) = json.loads(archive.read("lesion_unet/large_files.json"))["large_files"]
+    assert entry == dict(line.split(": ") for line in lines)
+    for text in ("large_files:\n- " + "\n  ".join(lines[:2]), "large_files: 1", "[", "a: &a [*a"):
+        listed.write_text(text)
+        with pytest.raises(PackError, match=f"large_files{suffix} is damaged"):
+            pack_bundle(bundle, tmp_path)
 
 
 def test_what_would_not_work_is_refused_in_a_sentence(bundle, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigWorkflow
 from monai.transforms import Compose, NormalizeIntensityd
 from PIL import Image
 from torch import nn
@@ -35,8 +36,28 @@ def test_both_pipelines_are_trained_on_the_fold_and_scored_alike(
     assert "(8 cases to train on, 4 to score, each at its own size) after 1 epochs at 32 x 32, batch 4" in printed
     assert "| 5 |" in printed and "| mean |" in printed
     record = json.loads((tmp_path / "out.json").read_text())
-    assert set(record["dice"]) == {same_results.PLAIN, same_results.OURS}
+    assert set(record["dice"]) == {"plain", "same", "bundle"}
     assert all(0 <= score <= 1 for scores in record["dice"].values() for score in scores)
+
+
+def test_the_same_recipe_leaves_out_what_the_plain_pipeline_does_not_have(tmp_path: Path) -> None:
+    write_lesion_phantoms(tmp_path, count=12, size=(32, 32))
+    workflow = ConfigWorkflow(
+        config_file=str(same_results.BUNDLE),
+        workflow_type="train",
+        logging_file=False,
+        dataset_dir=str(tmp_path),
+        output_dir=str(tmp_path / "run"),
+        spatial_size=[32, 32],
+        **same_results.SAME_RECIPE,
+    )
+    workflow.initialize()
+    augment, plain = workflow.parser.get_parsed_content("train#augmentation"), same_results.augmentation((32, 32))
+    drawn = augment.sample(200, torch.Generator().manual_seed(0))
+    assert {"flip", "rotate", "scale", "translate", "brightness", "gamma"} == set(drawn)
+    assert 0.8 <= drawn["gamma"].min() < 0.85 and 1.15 < drawn["gamma"].max() <= 1.2
+    assert any(type(step).__name__ == "RandAdjustContrastd" for step in plain)
+    assert workflow.parser.get_parsed_content("average").decay == 0
 
 
 def test_score_is_the_mean_dice_of_masks_cut_at_one_half_at_their_own_size(tmp_path: Path) -> None:

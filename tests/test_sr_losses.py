@@ -397,7 +397,7 @@ def test_perceptual_energy_reaches_the_samples_only_and_adds_up_over_layers(mobi
     def features(image: torch.Tensor) -> list[torch.Tensor]:
         return [1000 * maps for maps in mobilenet(image)]  # a random network's are as small as what the loss adds
 
-    loss = PerceptualEnergy(features)(samples, target)
+    loss = PerceptualEnergy(features, shift=0)(samples, target)
     loss.backward()
     assert samples.grad.isfinite().all() and samples.grad.flatten(2).any(2).all() and target.grad is None
 
@@ -410,6 +410,24 @@ def test_perceptual_energy_reaches_the_samples_only_and_adds_up_over_layers(mobi
         apart = sum((draws[i][layer] - draws[j][layer]).norm(dim=1).mean() for i, j in ((0, 1), (0, 2), (1, 2))) / 3
         plain = plain + (near - apart / 2) / 4
     torch.testing.assert_close(loss, plain, atol=1e-4, rtol=1e-4)
+
+
+def test_perceptual_energy_shifts_all_images_alike_so_that_no_pixel_is_always_overlooked():
+    seen: list[torch.Tensor] = []
+
+    def every_other(image: torch.Tensor) -> list[torch.Tensor]:
+        seen.append(image)
+        return [image[..., ::2, ::2]]
+
+    target = torch.arange(48.0).reshape(1, 1, 6, 8).expand(1, 2, 6, 8) + 1
+    loss, corners = PerceptualEnergy(every_other, shift=3), set()
+    for _ in range(60):
+        assert loss(torch.stack([target, target], 1), target).abs() < 1e-4  # registered: all are equal
+        assert all(torch.equal(image[:1], seen[-1][:1]) for image in seen[-2:])
+        corners.add(int(seen[-1][0, 0, 0, 0]) - 1)
+    assert corners == {8 * row + column for row in range(3) for column in range(3)}
+    with pytest.raises(ValueError, match="shift=-1"):
+        PerceptualEnergy(every_other, shift=-1)
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 3, 8, 8), (2, 3, 8, 8), (2, 2, 3, 8, 4)])

@@ -10,8 +10,9 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from monai_ext.errors import one_line
 
-__all__ = ["DecodeImaged", "ImageFileError", "image_size", "read_image", "read_mask"]
+__all__ = ["DecodeImaged", "ImageFileError", "image_size", "read_image", "read_mask", "save_picture"]
 
 # What Pillow's readers let out on damaged files; DecompressionBombError guards against more than 179 million pixels.
 DECODING_ERRORS = (
@@ -97,6 +98,17 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     """
     with reading(path) as picture:
         return _upright_size(picture, orientation_of(picture))
+
+
+def save_picture(picture: Image.Image, path: Path, **options: Any) -> None:
+    """Write a picture in the format of the suffix of `path`, encoded in memory first.
+
+    Pillow's writers of JPEG and TIFF hand a file to the system at once, and what a full disk takes of a JPEG counts as
+    all of it.
+    """
+    content = BytesIO()
+    picture.save(content, Image.registered_extensions()[path.suffix.lower()], **options)
+    path.write_bytes(content.getbuffer())
 
 
 class DecodeImaged(Transform):

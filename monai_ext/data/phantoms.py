@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from monai_ext.data.images import save_picture
 from monai_ext.data.phantom_folder import claim_folder
 from monai_ext.files import atomic_path
 
@@ -96,9 +97,9 @@ def write_lesion_phantoms(
             continue
         image, mask = draw_lesion(size, seed=(seed, index))
         with atomic_path(mask_file) as temporary:
-            Image.fromarray(mask[0].numpy() * 255).save(temporary)
+            save_picture(Image.fromarray(mask[0].numpy() * 255), temporary)
         with atomic_path(image_file) as temporary:
-            Image.fromarray(image.permute(1, 2, 0).numpy()).save(temporary, quality=95)
+            save_picture(Image.fromarray(image.permute(1, 2, 0).numpy()), temporary, quality=95)
     return len(list((folder / "images").glob("phantom_*.jpg")))
 
 

@@ -26,6 +26,7 @@ from monai_ext.errors import one_line
 __all__ = ["GdalRaster", "available", "fingerprint_of", "require", "write"]
 
 CACHE_MEGABYTES = 192
+PIECE = 2048  # rows and columns that are compared at a time, whole tiles of any size that GDAL chooses
 # What a file may be, by its name: a VRT reads whatever file it names, so that nothing but a .vrt may be one.
 DRIVERS = {
     ".tif": ("GTiff",),
@@ -279,8 +280,21 @@ def write(path: Path, rows: Path, info: RasterInfo, *, scale: int, fingerprint: 
                 with _open(rasterio, path, "r+") as dataset:
                     for domain, tags in domains.items():
                         dataset.update_tags(ns=domain, **tags)
+            if driver != "PNG":
+                _read_again(rasterio, path, virtual)
     finally:
         virtual.unlink(missing_ok=True)
+
+
+def _read_again(rasterio: ModuleType, path: Path, virtual: Path) -> None:
+    """Compare what was written with what was to be: of a disk that is full when a TIFF is closed, GDAL says nothing."""
+    with _open(rasterio, path) as written, _open(rasterio, virtual) as wanted:
+        for top in range(0, wanted.height, PIECE):
+            for left in range(0, wanted.width, PIECE):
+                size = min(PIECE, wanted.width - left), min(PIECE, wanted.height - top)
+                window = rasterio.windows.Window(left, top, *size)
+                if written.read(window=window).tobytes() != wanted.read(window=window).tobytes():
+                    raise ImageFileError(f"cannot write image {path}: it reads otherwise than it was written.")
 
 
 def _virtual_raster(rows: str, info: RasterInfo, geo: GeoTags, *, scale: int, fingerprint: str) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
-from monai_ext.data.images import TURNS, ImageFileError, orientation_of, reading
+from monai_ext.data.images import TURNS, ImageFileError, orientation_of, reading, save_picture
 from monai_ext.data.raster_info import RasterInfo
 
 __all__ = ["PillowRaster", "check_picture", "fingerprint_of", "is_deep_png", "is_plain_tiff", "write"]
@@ -172,7 +172,7 @@ def write(path: Path, rows: Path, info: RasterInfo, *, scale: int, fingerprint: 
     else:
         options.pop("exif", None)
         options |= {"compression": "tiff_adobe_deflate", "tiffinfo": {SOFTWARE: f"{FINGERPRINT}={fingerprint}"}}
-    picture.save(path, **options)
+    save_picture(picture, path, **options)
 
 
 def fingerprint_of(path: Path) -> str | None:

@@ -48,9 +48,9 @@ class PrepareSuperResolution(PrepareBatch):
 class BayesianAdversarialTrainer(PairedAdversarialTrainer):
     """`PairedAdversarialTrainer` for `BayesianSRResNet`: the same two stages, with a latent.
 
-    Stage one minimises `loss_function`, the evidence lower bound and the energy score of prior samples. Stage two adds
-    `image_losses` of the answer at a latent of the posterior, which knows the truth, and `sample_losses` of the samples
-    of the prior, which are what users will see, and lets the discriminator judge one of these.
+    Stage one minimises `loss_function`, the evidence lower bound and the energy score of prior samples, and
+    `sample_losses` of these, which are what users will see. Stage two adds `image_losses` of the answer at a latent of
+    the posterior, which knows the truth, and lets the discriminator judge a sample of the prior.
 
     The engine's output holds that sample as prediction. `terms` has "likelihood", "kl", "energy", and to be watched
     "kl_00" ... (divergence of each channel of the latent, nats for each low-resolution pixel), "sample_distance" and
@@ -59,7 +59,7 @@ class BayesianAdversarialTrainer(PairedAdversarialTrainer):
     Args:
         args, kwargs: as for `PairedAdversarialTrainer`; `loss_function` is a `SuperResolutionELBO`, `image_losses` may
             be empty, `prepare_batch` is `PrepareSuperResolution()` unless given.
-        sample_losses: name -> (weight, loss) of stage two, called as loss(samples, target) with samples
+        sample_losses: name -> (weight, loss) of both stages, called as loss(samples, target) with samples
             (B, n, C, H, W), such as `PerceptualEnergy`; entries without a loss (None) are left out.
         weight_prior: weight of the divergence of variational weights from their prior, see `weight_divergence`; one
             over the number of all values in the training set is the bound.
@@ -95,10 +95,9 @@ class BayesianAdversarialTrainer(PairedAdversarialTrainer):
         terms = self.loss_function.weighted(parts, values=values_per_pixel(answer))
         if self.weight_prior:
             terms["weights"] = (self.weight_prior, weight_divergence(self.network))
+        terms |= {name: (w, loss(answer["samples"], targets)) for name, (w, loss) in self.sample_losses.items()}
         if self.adversarial:
-            terms |= self._image_terms(answer["mean"], targets)
-            terms |= {name: (w, loss(answer["samples"], targets)) for name, (w, loss) in self.sample_losses.items()}
-            terms |= self._adversarial_term(self._judged(answer))
+            terms |= self._image_terms(answer["mean"], targets) | self._adversarial_term(self._judged(answer))
         return terms | {name: (0.0, value) for name, value in watched_terms(parts).items()}
 
 

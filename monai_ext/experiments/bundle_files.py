@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-__all__ = ["BundleFile", "BundleFiles", "open_bundle"]
+__all__ = ["WEIGHTS", "BundleFile", "BundleFiles", "leaves_the_bundle", "open_bundle"]
+
+WEIGHTS = frozenset({".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".ts"})  # suffixes; many of them are zips
 
 MOST_FILES = 20_000
 LARGEST_UNPACKED = 20 << 30  # bytes of a zip's content
@@ -70,7 +72,7 @@ def open_bundle(path: str | Path) -> Iterator[BundleFiles]:
         raise FileNotFoundError(f"there is no '{path}': give a bundle's folder, its zip, or a config file.")
     elif not path.is_file():
         raise ValueError(f"'{path}' is neither a folder nor a file.")
-    elif zipfile.is_zipfile(path) and path.suffix.lower() not in (".pt", ".pth", ".ckpt", ".npz"):
+    elif zipfile.is_zipfile(path) and path.suffix.lower() not in WEIGHTS | {".npz"}:
         try:
             archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
@@ -88,7 +90,7 @@ def _folder(root: Path) -> BundleFiles:
         found.problems.append(f"{error.filename} cannot be read: {error.strerror}")
 
     for folder, folders, names in os.walk(root, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if name not in ("__pycache__", ".git"))
+        folders[:] = sorted(name for name in folders if name != ".git")
         for name in sorted([*names, *(name for name in folders if os.path.islink(os.path.join(folder, name)))]):
             path = Path(folder, name)
             _add_from_folder(found, path, path.relative_to(root).as_posix())
@@ -120,7 +122,7 @@ def _zip(archive: zipfile.ZipFile) -> BundleFiles:
     top = f"{tops.pop()}/" if len(tops) == 1 and all("/" in info.filename for info in members[:MOST_FILES]) else ""
     for info in members[:MOST_FILES]:
         name = info.filename.removeprefix(top)
-        if leaves := _leaves_the_bundle(info.filename):
+        if leaves := leaves_the_bundle(info.filename):
             found.problems.append(f"{info.filename} {leaves}")
         if info.filename in seen:
             found.problems.append(f"{info.filename} is there more than once: unpacking takes the last")
@@ -134,7 +136,8 @@ def _zip(archive: zipfile.ZipFile) -> BundleFiles:
     return found
 
 
-def _leaves_the_bundle(name: str) -> str:
+def leaves_the_bundle(name: str) -> str:
+    """How a name in a bundle leads elsewhere, in words; "" where it does not."""
     if ".." in PurePosixPath(name.replace("\\", "/")).parts:
         return "leads out of the bundle"
     if name.startswith(("/", "\\")) or name[1:2] == ":":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,17 +23,22 @@ HARMLESS_MODULES = frozenset(
     "collections copy datetime functools glob itertools json logging math operator os os.path pathlib random re "
     "statistics string time typing".split()
 )
-HARMLESS_OS = re.compile(r"os(\.(path|environ|sep|cpu_count|listdir|getcwd|makedirs)(\.\w+)*)?")
+HARMLESS_OS = re.compile(r"os\.(path|environ|sep|cpu_count|listdir|getcwd|makedirs)(\.\w+)*")
 DANGEROUS = re.compile(
     r"""(builtins\.)?(eval|exec|compile|__import__|open|breakpoint|getattr|setattr|delattr|globals|locals|vars)
     |(.*\.)?(sys|subprocess|shutil|socket|ctypes|importlib|builtins|runpy|code|pty|pickle|marshal|shelve|urllib|http
       |ftplib|smtplib|requests|huggingface_hub|webbrowser|tempfile|pip)(\..*)?
-    |.*\.os\.(?!path\.|environ\b).*
-    |.*\.(__\w+__|system|popen|spawn\w*|exec\w*|unlink|rmtree|rmdir|remove|rename|write_text|write_bytes|chmod|fork)
+    |.*\._?os\.(?!path\.|environ\b).*
+    |.*\.(__\w+__|system|popen|(posix_)?spawn\w*|exec\w*|fork|kill|run_cmd
+      |unlink|rmtree|rmdir|remove|rename|chmod|open|touch|write|writelines|write_text|write_bytes|tofile|truncate
+      |symlink_to|hardlink_to|load_library|load_url|load_state_dict_from_url|download\w*|extractall
+      |optional_import|load_submodules|instantiate|locate|pydoc|runstring|rundocs)
     |(operator\.)?(attrgetter|methodcaller)
-    |torch\.(load|hub\..*|utils\.cpp_extension.*|ops\.load_library|package\..*|multiprocessing\..*|jit\.load)
-    |(numpy|np)\.(load|fromfile|memmap|ctypeslib.*|lib\..*|distutils.*)
-    |monai\.bundle\..*|monai\.apps\..*download.*|monai\.utils\.(module\.)?optional_import
+    |logging\.(\w*FileHandler|basicConfig|config\..*|handlers\..*)
+    |torch\.(load|save|serialization\..*|hub\..*|utils\.(cpp_extension|collect_env|model_zoo).*|package\..*
+      |multiprocessing\..*|jit\.(load|save)|distributed\.(run|launch|launcher|elastic)\b.*|testing\._internal.*)
+    |(numpy|np)\.(load|loadtxt|genfromtxt|save\w*|fromfile|memmap|ctypeslib.*|lib\..*|distutils.*|f2py.*|testing\..*)
+    |monai\.bundle\..*|monai\.apps\..*download.*
     |pathlib\.Path\.\w+""",
     re.VERBOSE,
 )
@@ -64,11 +69,13 @@ def code_of(config: Mapping[str, Any]) -> list[Code]:
         ValueError: there are more values than `LIMIT`.
     """
     strings = list(_strings(config))
-    aliases = dict(GLOBALS)
+    aliases, modules = dict(GLOBALS), set(GLOBALS)
     for _, text in strings:
         if (statement := _import_of(text)) is not None:
             aliases |= _bound(statement)
-    return [code for where, text in strings if (code := _code(where, text, aliases)) is not None]
+            if isinstance(statement, ast.Import):
+                modules |= _bound(statement).keys()
+    return [code for where, text in strings if (code := _code(where, text, aliases, modules)) is not None]
 
 
 def _strings(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -88,16 +95,17 @@ def _strings(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             continue
         if len(waiting) + len(parts) > LIMIT:
             break
+        parts = [(key.replace("::", "#"), part) for key, part in parts]  # MONAI knows both marks
         waiting += [(f"{where}#{key}" if where else key, part) for key, part in reversed(parts)]
     raise ValueError(f"it holds more than {LIMIT:,} values.")
 
 
-def _code(where: str, text: str, aliases: Mapping[str, str]) -> Code | None:
+def _code(where: str, text: str, aliases: Mapping[str, str], modules: Set[str]) -> Code | None:
     if text.startswith("$"):
         statement = _import_of(text)
         if statement is not None:
             return Code(where, "import", text[1:], _import_warning(statement))
-        return Code(where, "expression", text[1:], _expression_warning(text[1:], aliases))
+        return Code(where, "expression", text[1:], _expression_warning(text[1:], aliases, modules))
     if where.rpartition("#")[2] == "_target_":
         return Code(where, "target", text, _name_warning(text, whole=True))
     if text.startswith("%"):
@@ -130,7 +138,7 @@ def _import_warning(statement: ast.Import | ast.ImportFrom) -> str:
     return "" if module in HARMLESS_MODULES and not _dangerous(full) else f"imports {full}"
 
 
-def _expression_warning(text: str, aliases: Mapping[str, str]) -> str:
+def _expression_warning(text: str, aliases: Mapping[str, str], modules: Set[str]) -> str:
     if len(text) > LONGEST:
         return f"has {len(text):,} characters, too long to be looked at"
     try:
@@ -141,9 +149,17 @@ def _expression_warning(text: str, aliases: Mapping[str, str]) -> str:
     found = sorted(name for name in names if name and (_dangerous(name) or "__" in name))
     if found:
         return f"reaches {', '.join(found)}"
+    if handed := sorted(_bare_names(tree) & modules):
+        return f"hands on the whole module {', '.join(handed)}"  # under another name it would not be followed
     return (
         "" if text.isascii() or not any(not name.isascii() for name in names) else "names with other than ASCII letters"
     )
+
+
+def _bare_names(tree: ast.AST) -> set[str]:
+    """Names that stand by themselves, not before a dot."""
+    before_dots = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in before_dots}
 
 
 def _dotted(node: ast.AST, aliases: Mapping[str, str]) -> str:
@@ -161,12 +177,14 @@ def _name_warning(name: str, *, whole: bool = False) -> str:
         return "a name with unusual characters"
     if _dangerous(name) or "__" in name:
         return f"reaches {name}"
+    if whole and "." not in name and name[:1].islower():
+        return f"calls the function {name}, whichever of MONAI's has that name"
     if whole and "." in name and name.partition(".")[0] not in PACKAGES:
         return f"calls {name}"
     return ""
 
 
 def _dangerous(name: str) -> bool:
-    if (name == "os" or name.startswith("os.")) and HARMLESS_OS.fullmatch(name) is None:
+    if name.startswith("os.") and HARMLESS_OS.fullmatch(name) is None:
         return True
     return DANGEROUS.fullmatch(name) is not None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from monai_ext import __version__
+from monai_ext.data.memory import in_words
 from monai_ext.data.partial_rows import PartialRows
 from monai_ext.data.raster import check_output, open_raster, write_raster, written_by
 from monai_ext.data.raster_info import Raster
@@ -150,6 +151,6 @@ def _check_room(target: Path, needed: int) -> None:
     free = shutil.disk_usage(target.parent).free
     if needed > free:
         raise OSError(
-            f"{target} needs {needed / 1e9:.1f} GB for its rows before compression, but {target.parent} has only "
-            f"{free / 1e9:.1f} GB left: make room or choose another folder."
+            f"{target} needs {in_words(needed)} for its rows before compression, but {target.parent} has only "
+            f"{in_words(free)} left: make room or choose another folder."
         )

@@ -11,22 +11,30 @@ import argparse
 import ast
 import configparser
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from monai_ext.experiments.bundle_files import BundleFile, BundleFiles, open_bundle
+from monai_ext.experiments.bundle_files import WEIGHTS, BundleFile, BundleFiles, leaves_the_bundle, open_bundle
 from monai_ext.experiments.config_code import Code, code_of
-from monai_ext.experiments.pickled_names import UNREADABLE, foreign_names
+from monai_ext.experiments.pickled_names import UNREADABLE, foreign_names, is_torchscript, looks_pickled
 
 __all__ = ["Inspection", "add_arguments", "inspect_bundle", "inspection_text", "run"]
 
 LARGEST_CONFIG = 10 << 20  # bytes
 LARGEST_WEIGHTS = 4 << 30
-WEIGHTS = {".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".ts"}
-PROGRAMS = {".py", ".pyc", ".so", ".pyd", ".dll", ".dylib", ".sh", ".bat", ".ps1", ".exe", ".ipynb"}
+CONFIGS = {".json", ".yml", ".yaml"}
+LOGGING = {".conf", ".ini", ".cfg"}
+PROGRAMS = {
+    ".py", ".pyc", ".pyw", ".pyz", ".egg", ".whl", ".so", ".pyd", ".dll", ".dylib", ".pt2", ".sh", ".bat", ".cmd",
+    ".ps1", ".exe", ".ipynb",
+}  # fmt: skip
+HARMLESS_CLASSES = re.compile(r"(logging\.)?(StreamHandler|NullHandler|Formatter)")
+OF_TORCHSCRIPT = re.compile(r"__torch__\..*|torch\.jit\._pickle\.\w+")  # names that torch.jit.load looks up in the file
+EVALUATED = ("class", "args", "kwargs", "defaults")  # in a logging config
 FIRST = ("imports", "initialize", "run", "finalize")  # ids that MONAI executes by itself
 SHOWN = 400  # characters of an expression
 
@@ -38,7 +46,7 @@ class Inspection:
     Attributes:
         configs: name of a config -> what it executes.
         weights: name of a file of weights -> names beyond tensors that it would import.
-        programs: files that Python or a shell could run.
+        programs: files that Python, TorchScript or a shell could run.
         downloads: addresses that large_files names.
         problems: sentences on what is broken, odd or too large.
         about: name and version from metadata.json.
@@ -66,7 +74,7 @@ class Inspection:
             if names:
                 yield name, f"is more than tensors: unpickling it imports {', '.join(names)}"
         for name in self.programs:
-            yield name, "is a program, which a config can import when the bundle runs"
+            yield name, "is a program, which a config can import or load when the bundle runs"
 
 
 def inspect_bundle(path: str | Path) -> Inspection:
@@ -94,36 +102,63 @@ def _look_into(file: BundleFile, bundle: BundleFiles, found: Inspection) -> None
     path = PurePosixPath(file.name)
     suffix, folder = path.suffix.lower(), path.parent.name
     if suffix in WEIGHTS:
-        with file.opened() as stream:
-            if file.size > LARGEST_WEIGHTS:
-                raise ValueError(f"it is larger than {LARGEST_WEIGHTS:,} bytes")
-            found.weights[file.name] = foreign_names(stream)
+        _look_into_weights(file, found)
     elif suffix in PROGRAMS:
         found.programs.append(file.name)
-    elif path.stem == "large_files" and suffix in (".json", ".yml", ".yaml"):
-        content = _parsed(file, found)
-        entries = content.get("large_files") if isinstance(content, Mapping) else None
-        if not isinstance(entries, list):
-            raise ValueError("it has no list large_files")
-        found.downloads += [str(entry.get("url")) for entry in entries if isinstance(entry, Mapping)]
-    elif path.name == "logging.conf":
+    elif suffix in CONFIGS:
+        is_config = "configs" in path.parts[:-1] or folder == "extra" or bundle.kind == "file"
+        _look_into_config(file, found, is_config=is_config or path.name == "run.json")
+    elif suffix in LOGGING:
         _look_into_logging(file, found)
-    elif suffix in (".json", ".yml", ".yaml") and (folder in ("configs", "extra") or bundle.kind == "file"):
-        _look_into_config(file, found)
-    elif path.name == "run.json":
-        _look_into_config(file, found)
+    else:
+        with file.opened() as stream:
+            pickled = looks_pickled(stream)
+        if pickled:
+            _look_into_weights(file, found)
 
 
-def _look_into_config(file: BundleFile, found: Inspection) -> None:
+def _look_into_weights(file: BundleFile, found: Inspection) -> None:
+    if file.size > LARGEST_WEIGHTS:
+        raise ValueError(f"it is larger than {LARGEST_WEIGHTS:,} bytes")
+    with file.opened() as stream:
+        names, has_program = foreign_names(stream), is_torchscript(stream)
+    if has_program:
+        found.programs.append(file.name)
+        names = [name for name in names if not OF_TORCHSCRIPT.fullmatch(name)]
+    found.weights[file.name] = names
+
+
+def _look_into_config(file: BundleFile, found: Inspection, *, is_config: bool) -> None:
+    """Every JSON or YAML file: any can be run. Where none belongs, only one that would execute something is shown."""
     content = _parsed(file, found)
     if not isinstance(content, dict):
-        raise ValueError("its content is no mapping")
+        if is_config:
+            raise ValueError("its content is no mapping")
+        return
     if PurePosixPath(file.name).name == "metadata.json":
         found.about = f"{content.get('name', '')} {content.get('version', '')}".strip()
-    origin = content.get("origin")
+    is_list = PurePosixPath(file.name).stem == "large_files"
+    if is_list:
+        _look_into_downloads(file, content, found)
+    codes, origin = [], content.get("origin")
     if isinstance(origin, dict) and isinstance(origin.get("config"), dict):  # run.json
-        content = origin["config"]
-    found.configs[file.name] = code_of(content)
+        codes = code_of(origin["config"])
+        content = content | {"origin": {key: value for key, value in origin.items() if key != "config"}}
+    codes += code_of(content)
+    if codes or (is_config and not is_list):
+        found.configs[file.name] = codes
+
+
+def _look_into_downloads(file: BundleFile, content: Mapping[str, Any], found: Inspection) -> None:
+    entries = content.get("large_files")
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise ValueError("it has no list large_files")
+    for entry in entries:
+        found.downloads.append(str(entry.get("url")))
+        if not entry.get("hash_val"):
+            found.problems.append(f"{file.name}: {entry.get('url')} has no hash_val: what comes would not be checked")
+        if leaves := leaves_the_bundle(str(entry.get("path"))):
+            found.problems.append(f"{file.name}: {entry.get('path')} {leaves}")
 
 
 def _parsed(file: BundleFile, found: Inspection) -> Any:
@@ -153,22 +188,26 @@ def _parsed(file: BundleFile, found: Inspection) -> Any:
 
 
 def _look_into_logging(file: BundleFile, found: Inspection) -> None:
-    """Python evaluates `class` and `args` of handlers and formatters in a logging config."""
-    parser = configparser.RawConfigParser()
+    """Python evaluates some values of handlers and formatters in a logging config, with %(name)s filled in."""
+    text = file.read(LARGEST_CONFIG).decode("utf-8")
+    if "handler" not in text and "formatter" not in text:
+        return
+    parser = configparser.ConfigParser()
     try:
-        parser.read_string(file.read(LARGEST_CONFIG).decode("utf-8"))
+        parser.read_string(text)
+        codes = [_logging_code(section, key, parser) for section in parser.sections() for key in EVALUATED]
     except configparser.Error as error:
         raise ValueError(f"it is no logging config ({' '.join(str(error).split())})") from error
-    codes = []
-    for section in parser.sections():
-        for key in ("class", "args", "kwargs", "format", "validate"):
-            text = parser.get(section, key, fallback=None)
-            if text is None or key in ("format", "validate"):
-                continue
-            harmless = text.isidentifier() or text.startswith("handlers.") if key == "class" else _is_plain(text)
-            kind = "target" if key == "class" else "expression"
-            codes.append(Code(f"{section}#{key}", kind, text, "" if harmless else f"evaluates {text}"))
-    found.configs[file.name] = codes
+    found.configs[file.name] = [code for code in codes if code is not None]
+
+
+def _logging_code(section: str, key: str, parser: configparser.ConfigParser) -> Code | None:
+    text = parser.get(section, key, fallback=None)
+    if text is None:
+        return None
+    harmless = HARMLESS_CLASSES.fullmatch(text) if key == "class" else _is_plain(text)
+    kind = "target" if key == "class" else "expression"
+    return Code(f"{section}#{key}", kind, text, "" if harmless else f"evaluates {text}")
 
 
 def _is_plain(text: str) -> bool:

@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,18 +69,17 @@ def pack_bundle(
             raise FileNotFoundError(f"no weights at '{weights}': name the final.pt or model.pt of a run.")
         files[WEIGHTS] = Path(weights)
     _check(files)
-    content, large = _with_large_files(bundle, files, url)
+    content, large, elsewhere = _with_large_files(bundle, files, url)
     path = Path(output_dir) / f"{bundle.name}.zip"
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(content):
             _store(archive, f"{bundle.name}/{name}", content[name])
-    has_weights = WEIGHTS in content or any(entry["path"] == WEIGHTS for entry in _entries(content.get(LARGE_FILES)))
-    return Packed(path, file_sha256(path), has_weights, tuple(large))
+    return Packed(path, file_sha256(path), WEIGHTS in content or WEIGHTS in elsewhere, tuple(large))
 
 
 def _chosen(bundle: Path) -> Iterator[Path]:
     yield bundle / "LICENSE"
-    yield from bundle.glob("large_files.*")
+    yield from (path for path in bundle.glob("large_files.*") if path.suffix in (".json", ".yml", ".yaml"))
     for folder in FOLDERS:
         for path in (bundle / folder).rglob("*"):
             hidden = any(part.startswith((".", "__")) for part in path.relative_to(bundle).parts)
@@ -107,11 +106,17 @@ def _check(files: dict[str, Path]) -> None:
 
 def _with_large_files(
     bundle: Path, files: dict[str, Path], url: str | None
-) -> tuple[dict[str, Path | bytes], list[Path]]:
-    """The files that go into the zip, large_files.json among them, and those that do not."""
+) -> tuple[dict[str, Path | bytes], list[Path], Set[str]]:
+    """The files that go into the zip, large_files.json among them, those that do not, and the names it gives.
+
+    What a bundle of the model zoo says in large_files.yml goes into large_files.json, since MONAI would read both.
+    """
     large = {name: path for name, path in files.items() if path.stat().st_size > LARGEST_FILE}
-    content: dict[str, Path | bytes] = {name: path for name, path in files.items() if name not in large}
-    known = {entry["path"]: entry for entry in _entries(files.get(LARGE_FILES))}
+    lists = [path for name, path in files.items() if name.startswith("large_files.")]
+    content: dict[str, Path | bytes] = {
+        name: path for name, path in files.items() if name not in large and path not in lists
+    }
+    known = {entry["path"]: entry for path in lists for entry in _entries(path)}
     for name, path in large.items():
         digest = file_sha256(path)
         if url is not None:
@@ -120,26 +125,39 @@ def _with_large_files(
         elif name not in known or known[name].get("hash_val") != digest:
             raise PackError(
                 f"{path} has {path.stat().st_size:,} bytes, more than the {LARGEST_FILE:,} that the model zoo takes, "
-                f"and {LARGE_FILES} does not name it with this content: give --url, where it will be downloaded from."
+                f"and {LARGE_FILES} does not name it with this content's SHA-256: give --url, where it will be "
+                "downloaded from."
             )
     if known:
         content[LARGE_FILES] = json.dumps({"large_files": [known[name] for name in sorted(known)]}, indent=4).encode()
-    return content, list(large.values())
+    return content, list(large.values()), known.keys()
 
 
-def _entries(source: Path | bytes | None) -> list[dict[str, str]]:
-    if source is None:
-        return []
-    way_out = "it needs a list large_files of path, url, hash_val"
-    content = json.loads(source) if isinstance(source, bytes) else read_json(source, error=PackError, way_out=way_out)
+def _entries(path: Path) -> list[dict[str, str]]:
+    way_out = "it needs a list large_files of path, url, hash_val, without which no download is checked"
+    content = _yaml(path) if path.suffix != ".json" else read_json(path, error=PackError, way_out=way_out)
     entries = content.get("large_files") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
-        raise PackError(f"{source} is damaged: {way_out}.")
-    return [entry for entry in entries if "path" in entry]
+        raise PackError(f"{path} is damaged: {way_out}.")
+    return entries
+
+
+def _yaml(path: Path) -> object:
+    try:
+        import yaml
+    except ImportError:
+        raise PackError(f"{path} is YAML: install PyYAML, or write it as {LARGE_FILES}.") from None
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise PackError(f"{path} is damaged ({one_line(error)}): mend it.") from None
 
 
 def _is_entry(entry: object) -> bool:
-    return isinstance(entry, dict) and all(isinstance(value, str) for value in entry.values())
+    """Whether an entry can be downloaded and checked."""
+    if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
+        return False
+    return all(entry.get(key) for key in ("path", "url", "hash_val"))
 
 
 def _store(archive: zipfile.ZipFile, name: str, source: Path | bytes) -> None:

@@ -44,7 +44,7 @@ class PhantomTraining:
     scale: int = 4
     noise: float = 0.0
     weights: str = "none"
-    steps: int = 400
+    steps: int = 1000
     batch_size: int = 8
     learning_rate: float = 2e-3
     crop_size: int = 32

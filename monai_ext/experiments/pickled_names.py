@@ -9,11 +9,12 @@ import zipfile
 import zlib
 from typing import IO
 
-__all__ = ["UNREADABLE", "foreign_names"]
+__all__ = ["UNREADABLE", "foreign_names", "is_torchscript", "looks_pickled"]
 
 # What comes out of files and zips that cannot be read, `foreign_names` included.
 UNREADABLE = (ValueError, OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
+ZIP = b"PK\x03\x04"
 LARGEST = 64 << 20  # bytes of pickled structure, tensors apart
 HARMLESS = re.compile(
     r"""collections\ OrderedDict | _codecs\ encode | torch\ (Size|device|dtype|\w+Storage|u?int\d+|b?float\d+\w*|bool)
@@ -39,18 +40,39 @@ def foreign_names(file: IO[bytes]) -> list[str]:
     """
     found: set[str] = set()
     if zipfile.is_zipfile(file):
-        file.seek(0)
         with zipfile.ZipFile(file) as archive:
-            pickles = [info for info in archive.infolist() if info.filename.endswith(".pkl")]
+            pickles = [info for info in archive.infolist() if _is_pickle(info)]
             if not pickles:
                 raise ValueError("it is a zip without data.pkl")
             for info in pickles:
                 with archive.open(info) as member:
                     found |= _names(member.read(LARGEST + 1))
-    else:
+    file.seek(0)
+    if file.read(4) != ZIP:  # torch.load goes by the first bytes: a zip may lie behind a pickle
         file.seek(0)
-        found = _names(file.read(LARGEST + 1))
+        found |= _names(file.read(LARGEST + 1))
     return sorted(name.replace(" ", ".") for name in found if not HARMLESS.fullmatch(name))
+
+
+def is_torchscript(file: IO[bytes]) -> bool:
+    """Whether a file is an archive that torch.jit.load reads: a program with its weights."""
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(name.lower().endswith("/constants.pkl") for name in archive.namelist())
+
+
+def looks_pickled(file: IO[bytes]) -> bool:
+    """Whether a file begins as weights do, whatever its name is: a zip with pickles, or a pickle of protocol 2 to 5."""
+    start = file.read(4)
+    if start == ZIP and zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            return any(map(_is_pickle, archive.infolist()))
+    return start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5")
+
+
+def _is_pickle(info: zipfile.ZipInfo) -> bool:
+    return info.filename.lower().endswith(".pkl")  # torch finds DATA.PKL as well
 
 
 def _names(content: bytes) -> set[str]:
@@ -63,7 +85,8 @@ def _names(content: bytes) -> set[str]:
             if stream.tell() == len(content):
                 break
     except (ValueError, IndexError, KeyError, AttributeError, UnicodeDecodeError, OverflowError) as error:
-        raise ValueError(f"it is no pickle ({error})") from error
+        before = f", but begins with one that imports {', '.join(sorted(found))}" if found else ""
+        raise ValueError(f"it is no pickle ({error}){before}") from error
     return found
 
 

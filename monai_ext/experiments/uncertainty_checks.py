@@ -60,7 +60,8 @@ class CheckSettings:
     Attributes:
         training: of every network.
         members: of the ensemble.
-        scenes: numbers of training scenes, ascending; the last is that of all other questions.
+        scenes: numbers of training scenes, ascending. The first, which leaves most doubt, is that of the question of
+            place, the last that of scale and noise.
         scales, noises: of the other questions; noise on the [0, 1] scale.
         asked: scenes of each group that are asked.
         size: side of a scene in pixels.
@@ -80,7 +81,7 @@ class CheckSettings:
     asked: int = 24
     size: int = 64
     weight_draws: int = 8
-    latent_draws: int = 8
+    latent_draws: int = 32
     seed: int = 0
 
     def __post_init__(self):
@@ -108,9 +109,7 @@ def uncertainty_checks(output: str | Path, settings: CheckSettings | None = None
     lab.bar.close()
     questions = {question.kind: question for question in QUESTIONS}
     falls = {way: trend(runs, questions["epistemic"], group=UNSEEN) for way, runs in amounts.items()}
-    places = {
-        way: [place_effect(runs[-1], group) for group in GROUPS if group != SEEN] for way, runs in amounts.items()
-    }
+    places = {way: [place_effect(runs[0], group) for group in GROUPS if group != SEEN] for way, runs in amounts.items()}
     ambiguity = trend(scales, questions["ambiguity"], group=UNSEEN)
     aleatoric = trend(noises, questions["aleatoric"], group=UNSEEN)
     document = {

@@ -251,14 +251,14 @@ def _load_state(path: Path) -> Mapping[str, Any]:
 def _save(state: Mapping[str, Any], path: Path, *, previous: Path | None = None) -> None:
     if not is_main_process():
         return
-    with atomic_path(path, previous=previous) as temporary:
-        try:
+    try:
+        with atomic_path(path, previous=previous) as temporary:
             torch.save(dict(state), temporary)
-        except RuntimeError as error:  # in this way torch's writer tells of a full disk
-            raise WriteError(
-                f"checkpoint '{path}' cannot be written ({one_line(error)}): make room on the disk, then continue with "
-                "--resume true; the checkpoints before it are intact."
-            ) from error
+    except RuntimeError as error:  # in this way torch's writer tells of a disk that fails
+        raise WriteError(
+            f"checkpoint '{path}' cannot be written ({one_line(error)}): choose another disk, or continue with "
+            "--resume true; the checkpoints before it are intact."
+        ) from error
 
 
 def _random_state() -> dict[str, Any]:

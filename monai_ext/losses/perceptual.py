@@ -147,14 +147,19 @@ class PerceptualEnergy(nn.Module):
 
     Args:
         features: the network; its gradients reach the samples only.
+        shift: all images of a call lose up to this many pixels less one at the top and at the left, drawn by PyTorch's
+            global generator on the CPU. Features of a stride look at some pixels more than at others, always the same
+            ones: without shifts a network learns lattices that they do not see. 0 for none.
 
     Raises:
-        ValueError: fewer than two samples, or images of different shapes.
+        ValueError: a negative shift, fewer than two samples, or images of different shapes.
     """
 
-    def __init__(self, features: Features):
+    def __init__(self, features: Features, *, shift: int = 8):
         super().__init__()
-        self.features = features
+        if shift < 0:
+            raise ValueError(f"shift={shift} must be at least 0.")
+        self.features, self.shift = features, shift
 
     def forward(self, samples: Tensor, target: Tensor) -> Tensor:
         if samples.ndim != 5 or samples.shape[1] < 2 or samples[:, 0].shape != target.shape:
@@ -163,6 +168,9 @@ class PerceptualEnergy(nn.Module):
                 f"{tuple(target.shape)}."
             )
         count = samples.shape[1]
+        if self.shift:
+            top, left = torch.randint(min(self.shift, *target.shape[2:]), (2,)).tolist()
+            samples, target = samples[..., top:, left:], target[..., top:, left:]
         with torch.no_grad():
             wanted = [_unit_length(maps.float()) for maps in self.features(target)]
         shown = [_unit_length(maps.float()) for maps in self.features(samples.transpose(0, 1).flatten(0, 1))]
