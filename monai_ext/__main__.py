@@ -60,13 +60,12 @@ COMMANDS = {
         "upscale",
         "enlarge pictures and GeoTIFFs of any size without seams, georeference kept; resumable",
         "upscale orthophoto.tif orthophoto_x4.tif --bundle bundles/srgan_aerial --resume\n"
-        "upscale orthophoto.tif layers.tif --bundle bundles/bayesian_srgan_aerial --weights runs/bayesian/model.pt \\\n"
-        "      --samples 4 --bounds --uncertainty",
+        "upscale orthophoto.tif layers.tif --bundle bundles/bayesian_srgan_aerial --samples 4 --bounds --uncertainty",
     ),
     "viewer": Command(
         "viewer",
         "a page of samples, maps of uncertainty and the interval of a clicked pixel, for a part of an image",
-        "viewer tile.png tile.html --bundle bundles/bayesian_srgan_aerial --weights runs/bayesian/model.pt --samples 8",
+        "viewer tile.png tile.html --bundle bundles/bayesian_srgan_aerial --samples 8",
     ),
     "score": Command(
         "score",

@@ -224,10 +224,13 @@ def _places_figure(places: Mapping[str, Sequence[PlaceEffect]]) -> Figure:
         boxes = axis.boxplot(values, widths=0.7, showfliers=False, patch_artist=True, medianprops={"color": "black"})
         for box, colour in zip(boxes["boxes"], ("#BBBBBB", *OKABE_ITO), strict=False):
             box.set_facecolor(colour)
-        labels = [GROUPS[SEEN], *(f"{GROUPS[e.group]}\nP = {e.probability:.2f}" for e in effects)]
+        labels = [
+            f"{GROUPS[SEEN]}\nn = {len(values[0])}",
+            *(f"{GROUPS[e.group]}\nn = {len(e.unseen)}, P = {e.probability:.2f}" for e in effects),
+        ]
         axis.set_xticklabels(labels, fontsize=7, rotation=30, ha="right")
         axis.set_ylim(0, None)
-        axis.set_title(f"{way}, n = {len(values[0])} each", fontsize=9)
+        axis.set_title(way, fontsize=9)
     return figure
 
 

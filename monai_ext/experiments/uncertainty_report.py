@@ -60,7 +60,7 @@ class Question:
 QUESTIONS = (
     Question("epistemic", "training_tiles", -1, "Training tiles"),
     Question("ambiguity", "scale", 1, "Scale factor"),
-    Question("aleatoric", "noise", 1, "Noise added to the low resolution (sd, levels of 255)"),
+    Question("aleatoric", "noise", 1, "Noise added to the low resolution\n(sd, levels of 255)"),
 )
 SETTINGS = tuple(question.setting for question in QUESTIONS)
 
