@@ -21,8 +21,8 @@ def autocast_dtype(device: torch.device | str, precision: str = "auto") -> torch
     Args:
         device: where the network runs.
         precision: `"auto"` takes bfloat16 on CUDA devices and on CPUs that gain by it: those with AMX, and AMD's with
-            avx512_bf16. Intel's with avx512_bf16 alone take twice as long for a convolution as in float32 (measured on
-            a Xeon without AMX: `python -m benchmarks --only step,adversarial`), and elsewhere bfloat16 is emulated.
+            avx512_bf16. On an Intel Xeon with avx512_bf16 alone a step takes 1.4 to 1.5 times as long as in float32
+            (`python -m benchmarks --only step,adversarial`), and elsewhere bfloat16 is emulated.
             `"bf16"` and `"fp32"` insist.
 
     Raises:
