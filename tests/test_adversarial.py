@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -568,6 +569,7 @@ def output(*, real: float = 0.7, fake: float = 0.3, kind: str = "working") -> di
     ("broken", "sentence"),
     [
         ({"real": 0.999, "fake": 0.001}, "the discriminator is saturated, its mean probability 'real' is 0.999"),
+        ({"real": 0.451, "fake": 0.449}, "does not tell real images from fakes, .* is 0.451 and 0.449"),
         ({"kind": "blank"}, "the generator's images are blank, with 0.0% of the contrast"),
         ({"kind": "constant"}, "nearly the same image for every input, with 0.0% of the variety"),
     ],
@@ -578,9 +580,16 @@ def test_alarms_ring_after_as_many_epochs_as_patience_has_and_not_for_a_working_
     epoch_of_outputs(AdversarialAlarm(patience=2, interval=1), [output(**broken)], epochs=1)
     assert not caplog.records
     epoch_of_outputs(AdversarialAlarm(patience=2, interval=1), [output(**broken)], epochs=3)
-    assert [record.getMessage() for record in caplog.records if sentence in record.getMessage()]
-    assert len(caplog.records) == 1
+    (record,) = caplog.records
+    assert re.search(sentence, record.getMessage())
     assert "after epoch 2, for 2 epochs in a row" in caplog.text
+
+
+def test_nobody_is_blind_before_there_is_a_discriminator(caplog):
+    before = output()
+    before["terms"].clear()
+    epoch_of_outputs(AdversarialAlarm(patience=1, interval=1), [before])
+    assert not caplog.records
 
 
 def test_an_epoch_shorter_than_the_interval_is_judged_by_its_last_step(caplog):
@@ -595,5 +604,7 @@ def test_detail_is_measured_within_images_and_among_them():
 
 
 def test_senseless_alarms_are_refused():
-    with pytest.raises(ValueError, match="gap=0"):
-        AdversarialAlarm(gap=0)
+    for settings in ({"gap": 0}, {"chance": 1.0}, {"detail": -0.1}):
+        ((name, value),) = settings.items()
+        with pytest.raises(ValueError, match=f"{name}={value}"):
+            AdversarialAlarm(**settings)

@@ -263,6 +263,19 @@ def test_methods_of_the_comparison_are_built_from_checkpoints(tmp_path):
     assert changed and all(name.startswith("generator.") for name in changed)
 
 
+def test_a_run_begins_with_the_whole_network_of_another(tmp_path):
+    (network, _), (other, _) = networks(), networks()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, 0.05)
+    torch.save(network.state_dict(), tmp_path / "pretrained.pt")
+    load_generator(other, tmp_path / "pretrained.pt")
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in network.state_dict().items())
+    wider = BayesianSRResNet(network.generator, network.projection.operator, latent_channels=5)
+    with pytest.raises(ValueError, match="is of another network .* latent_channels"):
+        load_generator(wider, tmp_path / "pretrained.pt")
+
+
 def test_variational_generators_take_plain_weights_as_means(tmp_path):
     network, _ = networks(VariationalConv2d)
     plain, _ = networks()

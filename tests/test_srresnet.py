@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from monai_ext.networks.sr_discriminator import SRDiscriminator
+from monai_ext.networks.sr_discriminator import DetailDiscriminator, SRDiscriminator
 from monai_ext.networks.srresnet import SRResNet
+from monai_ext.transforms.degradation import Degradation
 
 
 def parameters(network: nn.Module) -> int:
@@ -256,3 +257,37 @@ def test_traced_discriminator_with_spectral_norm_agrees_with_eager():
 def test_bad_discriminators_are_refused_by_name(options, message):
     with pytest.raises(ValueError, match=message):
         SRDiscriminator(**options)
+
+
+def test_a_discriminator_of_details_sees_what_the_reduction_tells_and_the_rest_magnified():
+    operator = Degradation(4)
+    seen = []
+    network = DetailDiscriminator(lambda x: seen.append(x) or x.mean(), operator, gain=7.0)
+    first = torch.rand(2, 3, 16, 24, dtype=torch.float64)
+    second = operator.project(torch.rand(2, 3, 16, 24, dtype=torch.float64), operator.reduce(first))
+    for image in (first, second):
+        network(image)
+    (first_told, first_detail), (second_told, second_detail) = (image.chunk(2, dim=1) for image in seen)
+    torch.testing.assert_close(first_told, second_told)  # they reduce alike
+    torch.testing.assert_close(first_told, operator.pseudo_inverse(operator.reduce(first)))
+    torch.testing.assert_close(first_told + first_detail / 7, first)
+    torch.testing.assert_close(second_detail - first_detail, 7 * (second - first))
+
+
+@pytest.mark.parametrize(("gain", "learns"), [(10.0, True), (1.0, False)])
+def test_magnified_faint_texture_is_told_from_its_lack_in_few_steps(gain, learns):
+    torch.manual_seed(0)
+    operator = Degradation(4)
+    scenes = torch.rand(8, 3, 8, 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    fake = operator.pseudo_inverse(operator.reduce(scenes))
+    real = fake + operator.null_space(0.005 * torch.randn(8, 3, 64, 64))
+    network = DetailDiscriminator(SRDiscriminator(6, features=8, norm=None, head="patch"), operator, gain)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    for _ in range(60):
+        loss = F.softplus(-network(real)).mean() + F.softplus(network(fake)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        right = torch.cat([network(real) > 0, network(fake) < 0]).float().mean()
+    assert (right > 0.9) if learns else (right < 0.7)

@@ -53,7 +53,8 @@ def forward_matrix(values: dict[str, torch.Tensor], i: int) -> np.ndarray:
     angle = math.radians(float(values["rotate"][i, 0]))
     rotation = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     across, down = (math.tan(math.radians(float(v))) for v in values["shear"][i])
-    return float(values["scale"][i]) * rotation @ np.array([[1, across], [down, 1]]) @ mirror
+    zoom = np.diag(np.broadcast_to(values["scale"][i].numpy(), 2)[::-1])
+    return rotation @ np.array([[1, across], [down, 1]]) @ zoom @ mirror
 
 
 def warp_item(image: np.ndarray, values: dict[str, torch.Tensor], i: int, order: int) -> np.ndarray:
@@ -68,9 +69,10 @@ def warp_item(image: np.ndarray, values: dict[str, torch.Tensor], i: int, order:
     return ndimage.affine_transform(image, inverse, offset, order=order, mode="reflect")
 
 
-def test_affine_equals_scipy_item_by_item() -> None:
+@pytest.mark.parametrize("scale", [(0.8, 1.25), ((0.6, 0.9), (1.1, 1.6))], ids=["one zoom", "one for each axis"])
+def test_affine_equals_scipy_item_by_item(scale: tuple) -> None:
     images, labels = photographs(), blobs(6, (20, 31))
-    augment = BatchAugment(**MOVES)
+    augment = BatchAugment(**MOVES | {"scale": scale})
     draw = augment.draw(6, generator())
     result = augment.apply({"image": images, "label": labels}, draw)
     for i in range(6):
@@ -98,6 +100,25 @@ def test_zoom_and_shift_by_hand() -> None:
     result = augment.apply({"image": image}, augment.compile(1, values))["image"]
     # one pixel down, then twice as far from the centre (4, 4): (5, 5) -> (6, 6)
     assert result[0, 0, 6, 6] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_zoom_of_each_axis_by_hand() -> None:
+    image = torch.zeros(1, 1, 9, 9)
+    image[0, 0, 5, 5] = 1.0
+    augment = BatchAugment(padding_mode="zeros")
+    result = augment.apply({"image": image}, augment.compile(1, {"scale": torch.tensor([[3.0, 1.0]])}))["image"]
+    assert result[0, 0, 4 + 3, 4 + 1] == pytest.approx(1.0, abs=1e-5)  # rows three times as far, columns as they were
+    assert result[0, 0, :, 4 + 1].sum() == pytest.approx(3.0 - 1 / 3, abs=0.01) and result.sum() < 3.0
+
+
+def test_zooms_of_axes_are_independent_and_within_their_ranges() -> None:
+    augment = BatchAugment(scale=((0.5, 1.0), (1.0, 2.0)), affine_prob=0.9, rotate=10)
+    zooms = augment.sample(10_000, generator())["scale"].double()
+    chosen = zooms[(zooms != 1).any(1)]
+    assert len(chosen) == pytest.approx(9000, abs=150)
+    for axis, (low, high) in enumerate(((0.5, 1.0), (1.0, 2.0))):
+        assert stats.kstest(chosen[:, axis].numpy(), stats.loguniform(low, high).cdf).pvalue > 1e-3
+    assert abs(torch.corrcoef(chosen.log().T)[0, 1]) < 0.04
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
@@ -442,6 +463,9 @@ def test_operations_of_a_batch_are_few_and_independent_of_its_size_and_never_wai
         ({"rotate": (30, -30)}, "low <= high"),
         ({"scale": 0.2}, "must be a pair of factors"),
         ({"scale": (0.0, 2.0)}, "must be positive"),
+        ({"scale": ((0.5, 2.0),)}, r"one pair \(low, high\) or 2, one for each spatial axis"),
+        ({"scale": ((0.5, 2.0), (0.0, 1.0))}, "must be positive"),
+        ({"scale": (0.5, (1.0, 2.0))}, "one pair"),
         ({"shear": 50}, "stay below 45 degrees"),
         ({"elastic": (0.2, 4)}, "can fold the image: .* amplitude < 0.48 / cells = 0.120"),
         ({"brightness": (-0.5, 1.0)}, "brightness=.* reaches below 0"),

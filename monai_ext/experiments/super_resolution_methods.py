@@ -21,6 +21,7 @@ __all__ = ["SUPER_RESOLUTION_METHODS", "load_generator", "start_generator", "unc
 
 POINT_METHODS = ("srresnet", "srgan", "mc_dropout", "ensemble")
 SUPER_RESOLUTION_METHODS = ("bayesian", *POINT_METHODS)
+GENERATOR = "generator."  # what names of a network with a latent begin with, and no generator's own
 VARIATIONAL = ".log_deviation"  # parameters that a network of plain convolutions does not have
 
 
@@ -75,11 +76,20 @@ def uncertain_network(
 
 
 def load_generator(network: BayesianSRResNet, path: str | Path) -> None:
-    """Let the generator of `network` begin with the weights that a run of `srgan_aerial` left; see `start_generator`.
+    """Let `network` begin with the weights that another run left.
 
-    All else in `network` stays as it is. Variational convolutions take the weights as means of theirs.
+    Those of a run of `srgan_aerial` are its generator's, see `start_generator`: all else in `network` stays as it is.
+    Those of a network of its own kind are all of it, such as for a second stage with batches of another size.
+    Variational convolutions take the weights as means of theirs.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        ValueError: it is damaged, or of another network.
     """
-    start_generator(network.generator, path)
+    if any(name.startswith(GENERATOR) for name in load_checkpoint(path)):
+        _load(network, path)
+    else:
+        start_generator(network.generator, path)
 
 
 @torch.no_grad()

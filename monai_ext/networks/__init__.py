@@ -15,7 +15,7 @@ from monai_ext.networks.multi_rater import (
 )
 from monai_ext.networks.probabilistic_unet import ProbabilisticUNet
 from monai_ext.networks.projection import ConsistencyProjection
-from monai_ext.networks.sr_discriminator import SRDiscriminator
+from monai_ext.networks.sr_discriminator import DetailDiscriminator, SRDiscriminator
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.networks.uncertain_sr import PointSuperResolution, UncertainSuperResolution, WeightEnsemble
 from monai_ext.networks.variance_parts import decompose_variance
@@ -26,6 +26,7 @@ __all__ = [
     "ConsensusNet",
     "ConsistencyProjection",
     "DeepEnsemble",
+    "DetailDiscriminator",
     "DropoutConv2d",
     "HeadSampling",
     "HolisticNet",

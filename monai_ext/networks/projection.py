@@ -28,6 +28,10 @@ class LinearReduction(Protocol):
         """A x."""
         ...
 
+    def null_space(self, high_res: Tensor) -> Tensor:
+        """x - A+ A x."""
+        ...
+
     def project(self, high_res: Tensor, low_res: Tensor) -> Tensor:
         """x + A+ (y - A x)."""
         ...

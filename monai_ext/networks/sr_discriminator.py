@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from monai.networks.layers.utils import get_norm_layer
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
-__all__ = ["SRDiscriminator"]
+from monai_ext.networks.projection import LinearReduction
+
+__all__ = ["DetailDiscriminator", "SRDiscriminator"]
 
 # Multiples of `features` and stride of each 3x3 convolution: k3n64s1, k3n64s2, k3n128s1 ... k3n512s2.
 LAYERS = ((1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2))
@@ -76,3 +79,26 @@ class SRDiscriminator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.head(self.features(image))
+
+
+class DetailDiscriminator(nn.Module):
+    """A discriminator that sees what the low resolution tells, and beside it, magnified, the detail it leaves open.
+
+    The image (B, C, H, W) becomes (B, 2C, H, W): x - d, and gain * d, where d = x - A+ A x is the part of x that the
+    reduction A does not see. Images that reduce to the same input, as all samples and the original do, differ in d
+    alone, which is about a tenth of their range: shown the image itself, a discriminator spends its first hundreds of
+    steps on finding that out. The first half says which detail would be in its place (a conditional discriminator).
+
+    Args:
+        discriminator: of 2C channels.
+        operator: the reduction, such as `monai_ext.transforms.Degradation`; H and W are multiples of its scale.
+        gain: of the detail.
+    """
+
+    def __init__(self, discriminator: nn.Module, operator: LinearReduction, gain: float = 10.0):
+        super().__init__()
+        self.discriminator, self.operator, self.gain = discriminator, operator, gain
+
+    def forward(self, image: Tensor) -> Tensor:
+        detail = self.operator.null_space(image)
+        return self.discriminator(torch.cat([image - detail, self.gain * detail], dim=1))

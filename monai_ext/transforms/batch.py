@@ -23,6 +23,7 @@ from monai_ext.transforms.ranges import (
     positive_range,
     probability,
     ratio_range,
+    ratio_ranges,
     symmetric_range,
     uniform,
 )
@@ -52,7 +53,8 @@ class BatchAugment:
         rot90_prob: chance of 1, 2 or 3 quarter turns, equally likely (0.75 gives all four orientations alike). Images
             that are not square are turned about their centre and padded.
         rotate: degrees, uniform in (-v, v); a true rotation for every aspect ratio. In 3-D one angle for each plane.
-        scale: pair of zoom factors, log-uniform; above 1 enlarges.
+        scale: pair of zoom factors, log-uniform; above 1 enlarges. A pair for each axis in array order draws one factor
+            for each, so that shapes are stretched as well.
         shear: degrees, uniform in (-v, v), for each ordered pair of axes.
         translate: fraction of the axis, uniform in (-v, v), one v or one for each axis in array order; before the zoom.
         affine_prob: chance of rotate, scale, shear and translate together.
@@ -86,7 +88,7 @@ class BatchAugment:
         flip_prob: float | Sequence[float] = 0.0,
         rot90_prob: float = 0.0,
         rotate: float | Sequence[float] | None = None,
-        scale: Sequence[float] | None = None,
+        scale: Sequence[float] | Sequence[Sequence[float]] | None = None,
         shear: float | Sequence[float] | None = None,
         translate: float | Sequence[float] | None = None,
         affine_prob: float = 1.0,
@@ -121,7 +123,7 @@ class BatchAugment:
         self.flip_prob = tuple(probability("flip_prob", p) for p in per_axis("flip_prob", flip_prob, spatial_dims))
         self.rot90_prob = probability("rot90_prob", rot90_prob)
         self.rotate = symmetric_range("rotate", rotate)
-        self.scale = ratio_range("scale", scale)
+        self.scale = ratio_ranges("scale", scale, spatial_dims)
         self.shear = symmetric_range("shear", shear)
         if self.shear and max(map(abs, self.shear)) >= 45:
             raise ValueError(f"shear={shear} must stay below 45 degrees, where opposite shears cancel the image.")
@@ -180,7 +182,8 @@ class BatchAugment:
             if self.rotate:
                 keep("rotate", uniform((count, 1 if dims == 2 else 3), *self.rotate, generator), 0.0, where)
             if self.scale:
-                keep("scale", log_uniform((count,), *self.scale, generator), 1.0, where)
+                zooms = torch.stack([log_uniform((count,), *limits, generator) for limits in self.scale], dim=1)
+                keep("scale", zooms if len(self.scale) > 1 else zooms[:, 0], 1.0, where)
             if self.shear:
                 keep("shear", uniform((count, dims * (dims - 1)), *self.shear, generator), 0.0, where)
             if self.translate:

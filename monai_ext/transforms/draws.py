@@ -49,8 +49,8 @@ def compile_draw(
 
     Args:
         count: number of samples, n.
-        values: any of flip (n, d) bool, rot90 (n,), rotate in degrees (n, 1 or 3), scale (n,), shear in degrees
-            (n, d (d - 1)), translate (n, d) in fractions, elastic (n, d, cells + 3, ...), brightness, contrast,
+        values: any of flip (n, d) bool, rot90 (n,), rotate in degrees (n, 1 or 3), scale (n,) or (n, d), shear in
+            degrees (n, d (d - 1)), translate (n, d) in fractions, elastic (n, d, cells + 3, ...), brightness, contrast,
             saturation, hue, gamma, blur, noise with noise_offset (n,). Axes in array order. What is missing is neutral.
         spatial_dims: d, 2 or 3.
         blur_radius: half width of the blurring kernels in pixels; None: three times the largest blur.
@@ -84,7 +84,7 @@ def _compile_moves(count: int, values: Mapping[str, Tensor], dims: int) -> dict[
     zeros = torch.zeros(count, 1)
     rotation = spatial.rotation_matrix(values.get("rotate", zeros.expand(-1, 2 * dims - 3)).double().deg2rad())
     shear = spatial.shear_matrix(values.get("shear", zeros.expand(-1, dims * (dims - 1))).double().deg2rad())
-    zoom = values.get("scale", torch.ones(count)).double()[:, None, None]
+    zoom = values.get("scale", torch.ones(count)).double().view(count, 1, -1).flip(2)  # (n, 1, d), or (n, 1, 1)
     shift = values.get("translate", zeros.expand(-1, dims)).double().flip(1)
     # Flips and turns come first and are orthogonal: back to the source they come last, transposed.
     tensors = {"matrix": (dihedral.mT @ spatial.source_matrix(rotation @ shear * zoom, shift)).float()}

@@ -47,6 +47,19 @@ def ratio_range(name: str, value: Sequence[float] | None) -> tuple[float, float]
     return low, high
 
 
+def ratio_ranges(
+    name: str, value: Sequence[float] | Sequence[Sequence[float]] | None, dims: int
+) -> list[tuple[float, float]] | None:
+    """One pair of positive factors for all axes, or one for each of the `dims` spatial axes; None as None (off)."""
+    nested = [isinstance(part, Sequence) for part in value] if isinstance(value, Sequence) else []
+    if not any(nested):
+        pair = ratio_range(name, value)
+        return None if pair is None else [pair]
+    if not all(nested) or len(value) != dims:
+        raise ValueError(f"{name}={value} must be one pair (low, high) or {dims}, one for each spatial axis.")
+    return [ratio_range(name, pair) for pair in value]
+
+
 def ordered_pair(name: str, value: Sequence[float]) -> tuple[float, float]:
     """`value` as (low, high), finite and in order, or ValueError."""
     pair = tuple(float(v) for v in value)
