@@ -42,7 +42,6 @@ TURNS = {
 }
 SIXTEEN_TO_EIGHT = 257  # 65535 / 255
 FOREGROUND_ABOVE = 128  # the ISIC challenge's rule, on the scale 0 ... 255
-RESAMPLING = Image.Resampling.BILINEAR  # of photographs
 REDUCING_GAP = 3.0  # block averages take an image down to 3 times the target, the bilinear filter the rest
 
 
@@ -229,7 +228,7 @@ def _decode_image(
                 picture.draft(None, target)
         picture = _to_8bit(picture, path)
         if target is not None:
-            picture = picture.resize(target, RESAMPLING, reducing_gap=REDUCING_GAP)
+            picture = picture.resize(target, Image.Resampling.BILINEAR, reducing_gap=REDUCING_GAP)
         if orientation in TURNS:
             picture = picture.transpose(TURNS[orientation])
         pixels = torch.from_numpy(np.array(picture))

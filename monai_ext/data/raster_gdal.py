@@ -25,7 +25,7 @@ from monai_ext.errors import one_line
 
 __all__ = ["GdalRaster", "available", "fingerprint_of", "require", "write"]
 
-CACHE_MEGABYTES = 192
+CACHE_BYTES = 64 * 2**20  # rasterio hands this to GDAL as bytes; a row of tiles is read twice, once for the mask
 PIECE = 2048  # rows and columns that are compared at a time, whole tiles of any size that GDAL chooses
 # What a file may be, by its name: a VRT reads whatever file it names, so that nothing but a .vrt may be one.
 DRIVERS = {
@@ -81,7 +81,7 @@ def _gdal(path: Path, doing: str) -> Iterator[ModuleType]:
     """rasterio with a bounded cache and no files written aside; its errors become `ImageFileError`."""
     rasterio = require(path)
     settings = {
-        "GDAL_CACHEMAX": CACHE_MEGABYTES,
+        "GDAL_CACHEMAX": CACHE_BYTES,
         "GDAL_PAM_ENABLED": "NO",
         "GDAL_TIFF_INTERNAL_MASK": "YES",
         "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",  # no file makes it ask the network
