@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from ignite.engine import Engine, Events
 from torch import nn
 
-from monai_ext.data.mode_phantoms import field_modes
 from monai_ext.engines.bayesian import BayesianAdversarialTrainer, PrepareSuperResolution, SampledEvaluator
+from monai_ext.experiments.known_truth import find_modes, known_modes, train_on_modes
 from monai_ext.experiments.super_resolution_methods import load_generator, start_generator, uncertain_network
 from monai_ext.handlers.bayesian_health import LatentAlarm, SampleScores
 from monai_ext.losses.energy import energy_score
 from monai_ext.losses.super_resolution_elbo import SuperResolutionELBO
-from monai_ext.metrics.sample_sets import mode_recall, set_distances
+from monai_ext.metrics.sample_sets import set_distances
 from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
 from monai_ext.networks.sr_discriminator import SRDiscriminator
 from monai_ext.networks.srresnet import SRResNet
@@ -199,39 +199,16 @@ def test_validation_scores_its_samples_and_draws_the_same_ones_in_every_run():
 # Known modes
 
 
-def known_modes(layouts: int, seed: int, *, side: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fields of one mode each, (layouts, modes, 3, side, side), and their common low resolution."""
-    versions = torch.stack([field_modes((side, side), layout_seed=(seed, i), field=side) for i in range(layouts)])
-    return versions, Degradation(SCALE, levels=255)(versions[:, 0])
-
-
 def test_samples_find_the_modes_of_fields_that_training_never_saw():
-    versions, low = known_modes(24, 0)
-    torch.manual_seed(0)
-    generator = SRResNet(features=16, blocks=1, norm=None, residual=True, upsampling="direct")
-    network = BayesianSRResNet(generator, Degradation(SCALE), latent_channels=2, texture_blocks=1)
-    loss = SuperResolutionELBO(elbo_weight=0.1, free_nats=0.0, patch=16)
-    steps, rate = 250, 3e-3
-    optimizer = torch.optim.Adam(network.parameters(), rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
-    for step in range(steps):
-        index, choice = torch.randint(24, (16,)), torch.randint(4, (16,))
-        loss.set_beta(
-            12 * min(1.0, 4 * step / steps)
-        )  # furrows without noise: the bound itself would pay for any detail
-        answer = network(low[index], high_res=versions[index, choice], samples=2)
-        optimizer.zero_grad()
-        loss(answer, versions[index, choice]).backward()
-        optimizer.step()
-        schedule.step()
-    unseen, low = known_modes(6, 1)
-    samples = network.sample(low, 32, generator=torch.Generator().manual_seed(0))
-    apart = set_distances(unseen, unseen)[:, 0, 1:].mean().item()
-    assert mode_recall(samples, unseen, radius=apart / 2).mean() >= 0.8
-    nearest = set_distances(samples, unseen).amin(2)
-    assert (nearest < apart / 2).double().mean() > 0.6  # most samples are of one mode, and no mixture
-    one_answer = network(low)[:, None]
-    assert mode_recall(one_answer, unseen).mean() == 0.25
+    network = train_on_modes(known_modes(24, 0))
+    unseen = known_modes(6, 1)
+    found = find_modes(network, unseen)
+    assert found.recall >= 0.8 and found.samples.shape == (6, 32, 3, 16, 16)
+    assert found.near > 0.6  # most samples are of one mode, and no mixture
+    assert min(found.shares) > 0.05 and sum(found.shares) == pytest.approx(1)
+    assert found.recall_of_one == 0.25
+    distances = set_distances(found.samples, unseen.versions)
+    assert found.near == pytest.approx((distances.amin(2) < unseen.apart / 2).double().mean().item())
 
 
 # Methods

@@ -13,6 +13,7 @@ from torch import nn
 
 from monai_ext.__main__ import main
 from monai_ext.data.mode_phantoms import draw_fields
+from monai_ext.experiments.known_truth import interval_coverage
 from monai_ext.experiments.phantom_training import PhantomTraining, scene_deviations, train_on_scenes
 from monai_ext.experiments.uncertainty_checks import CheckSettings, uncertainty_checks
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution, WeightEnsemble
@@ -80,10 +81,25 @@ def test_networks_say_less_noise_where_there_was_none_to_learn_and_have_the_weig
         assert (network.distinct_weights() is None) == (weights != "none")
 
 
+def test_intervals_that_are_twice_too_wide_are_made_to_cover_what_they_promise():
+    """Errors have a deviation of 0.1, the network says 0.2: the central half of its distribution holds 82 %."""
+    network, reduced = Toy(0.5, 0.0), lambda scenes, generator: scenes[..., ::2, ::2]
+    generator = torch.Generator().manual_seed(0)
+    calibration, test = (0.5 + 0.1 * torch.randn(50, 1, 32, 32, generator=generator) for _ in range(2))
+    rows = interval_coverage(network, reduced, calibration, test, alphas=(0.5, 0.1), latent_draws=2)
+    assert [row["nominal"] for row in rows] == [0.5, 0.9]
+    assert [row["before"] for row in rows] == pytest.approx([0.8226, 0.9990], abs=0.005)  # erf(2 z / sqrt(2))
+    # conformal risk control asks for (n r + 1) / (n + 1) <= alpha
+    assert [row["after"] for row in rows] == pytest.approx(
+        [1 - (0.5 * 51 - 1) / 50, 1 - (0.1 * 51 - 1) / 50], abs=0.005
+    )
+    assert [row["multiplier"] for row in rows] == pytest.approx([0.35, 0.87], abs=0.02)
+
+
 def test_every_question_is_answered_with_numbers_and_a_figure(tmp_path, capsys, monkeypatch):
     settings = CheckSettings(
         training=TINY, members=2, scenes=(2, 4), scales=(2, 4), noises=(0.0, 0.1), asked=3, size=32, weight_draws=2,
-        latent_draws=2,
+        latent_draws=2, interval_scenes=24, mode_fields=2, mode_steps=2, mode_samples=3,
     )  # fmt: skip
     document = uncertainty_checks(tmp_path, settings)
     assert json.loads((tmp_path / "checks.json").read_text())["settings"]["members"] == 2
@@ -97,15 +113,22 @@ def test_every_question_is_answered_with_numbers_and_a_figure(tmp_path, capsys, 
         assert list(document["epistemic_by_amount"][way]["means"]) == ["2", "4"]
     assert list(document["ambiguity_by_scale"]["means"]) == ["2", "4"]
     assert list(document["aleatoric_by_noise"]["means"]) == ["0", "0.1"]
+    rows = document["intervals"]["coverage"]
+    assert [row["nominal"] for row in rows] == pytest.approx([0.5, 0.7, 0.8, 0.9, 0.95])
+    assert all(abs(row["after"] - row["nominal"]) < 0.08 for row in rows)
+    assert sum(document["modes"]["shares"]) == pytest.approx(1) and not document["modes"]["as_expected"]
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"checks.json", "place.png", "amount.png", "ambiguity.png", "aleatoric.png"}
+    figures = ("place", "amount", "ambiguity", "aleatoric", "intervals", "modes")
+    assert names == {"checks.json", *(f"{name}.png" for name in figures)}
     for path in tmp_path.glob("*.png"):
         assert (np.asarray(Image.open(path).convert("L")) < 128).mean() > 0.005
     monkeypatch.setattr("monai_ext.experiments.uncertainty_checks.uncertainty_checks", lambda *_: document)
     assert main(["uncertainty-checks", "--output", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 14 and lines[0].startswith("epistemic, ensemble: ")
-    assert lines[-1].startswith("aleatoric rises with noise: ") and "0.1: " in lines[-1]
+    assert len(lines) == 16 and lines[0].startswith("epistemic, ensemble: ")
+    assert lines[-3].startswith("aleatoric rises with noise: ") and "0.1: " in lines[-3]
+    assert lines[-2].startswith("calibrated intervals cover what they promise: ") and "90%: " in lines[-2]
+    assert lines[-1].startswith("3 samples find all modes: NO (recall ")
 
 
 def test_settings_that_ask_nothing_are_refused():

@@ -2,7 +2,8 @@
 
 Epistemic uncertainty should be higher for scenes unlike those learnt from, and fall with more of these: asked of an
 ensemble, of dropout and of variational weights, side by side. Ambiguity should rise with the scale factor, aleatoric
-uncertainty follow the noise added to the low resolution. Needs no data. For trained runs of a bundle on photographs
+uncertainty follow the noise added to the low resolution. And where the truth is known: samples should find all modes,
+and calibrated intervals cover what they promise. Needs no data. For trained runs of a bundle on photographs
 the same is asked by `uncertainty-report`.
 """
 
@@ -24,6 +25,14 @@ from tqdm import tqdm
 from monai_ext.data.aerial_phantoms import draw_aerial
 from monai_ext.data.mode_phantoms import draw_fields
 from monai_ext.experiments.figures import OKABE_ITO, save_figure
+from monai_ext.experiments.known_truth import (
+    coverage_figure,
+    find_modes,
+    interval_coverage,
+    known_modes,
+    modes_figure,
+    train_on_modes,
+)
 from monai_ext.experiments.phantom_training import PhantomTraining, scene_deviations, train_on_scenes
 from monai_ext.experiments.uncertainty_report import (
     LEVELS,
@@ -51,6 +60,7 @@ GROUPS = {
     FURROWS: "furrowed fields",
 }
 SEEN_SIZE_M, COARSER_SIZE_M = 0.3, 1.2
+ENOUGH_RECALL, ENOUGH_COVERAGE = 0.8, 0.02  # of modes; of nominal coverage, how far off it may be
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,9 @@ class CheckSettings:
         size: side of a scene in pixels.
         weight_draws: of dropout and variational weights; an ensemble has its members.
         latent_draws: for each draw of the weights.
+        interval_scenes: that intervals are calibrated on, and as many that their coverage is found on.
+        mode_fields, mode_steps, mode_samples: fields with known modes to learn from, steps of that training, samples of
+            each of as many further fields.
         seed: of everything.
 
     Raises:
@@ -82,6 +95,10 @@ class CheckSettings:
     size: int = 64
     weight_draws: int = 8
     latent_draws: int = 32
+    interval_scenes: int = 96
+    mode_fields: int = 24
+    mode_steps: int = 400
+    mode_samples: int = 32
     seed: int = 0
 
     def __post_init__(self):
@@ -95,7 +112,9 @@ class CheckSettings:
 
 
 def uncertainty_checks(output: str | Path, settings: CheckSettings | None = None) -> dict[str, Any]:
-    """Train, ask, and write `checks.json` and the figures place.png, amount.png, ambiguity.png and aleatoric.png.
+    """Train, ask, and write `checks.json` and a figure for each question.
+
+    The figures are place.png, amount.png, ambiguity.png, aleatoric.png, intervals.png and modes.png.
 
     Returns:
         What the JSON holds.
@@ -106,6 +125,8 @@ def uncertainty_checks(output: str | Path, settings: CheckSettings | None = None
     plain = replace(settings.training, weights="none")
     scales = [lab.ask_plain(replace(plain, scale=scale)) for scale in settings.scales]
     noises = [lab.ask_plain(replace(plain, noise=noise)) for noise in settings.noises]
+    intervals = lab.ask_intervals()
+    modes, modes_picture = lab.ask_modes()
     lab.bar.close()
     questions = {question.kind: question for question in QUESTIONS}
     falls = {way: trend(runs, questions["epistemic"], group=UNSEEN) for way, runs in amounts.items()}
@@ -119,12 +140,19 @@ def uncertainty_checks(output: str | Path, settings: CheckSettings | None = None
         "epistemic_by_amount": {way: _trend_numbers(found) for way, found in falls.items()},
         "ambiguity_by_scale": _trend_numbers(ambiguity),
         "aleatoric_by_noise": _trend_numbers(aleatoric),
+        "intervals": {
+            "coverage": intervals,
+            "as_expected": all(abs(row["after"] - row["nominal"]) <= ENOUGH_COVERAGE for row in intervals),
+        },
+        "modes": modes,
     }
     figures = {
         "place": _places_figure(places),
         "amount": _amounts_figure(falls),
         "ambiguity": _trend_figure(ambiguity),
         "aleatoric": _trend_figure(aleatoric),
+        "intervals": coverage_figure(intervals, scenes=settings.interval_scenes),
+        "modes": modes_picture,
     }
     for name, figure in figures.items():
         save_figure(figure, output / f"{name}.png")
@@ -153,7 +181,7 @@ class _Laboratory:
         more = {(scale, settings.training.noise) for scale in settings.scales}
         more |= {(settings.training.scale, noise) for noise in settings.noises}
         more -= {(settings.training.scale, settings.training.noise)}
-        self.bar = tqdm(total=one_of + len(more), desc="training networks", unit="network", disable=None)
+        self.bar = tqdm(total=one_of + len(more) + 1, desc="training networks", unit="network", disable=None)
 
     def ask_way(self, way: str, count: int) -> CalibratedRun:
         """Everything that networks with `count` training scenes say, their weights uncertain in this way."""
@@ -169,6 +197,33 @@ class _Laboratory:
         """What one network with all training scenes says."""
         count = max(self.settings.scenes)
         return self._asked(self._network(plan, count, 0), plan, count, 1)
+
+    def ask_intervals(self) -> list[dict[str, float]]:
+        """Coverage by one network with all training scenes, on further scenes; see `interval_coverage`."""
+        settings, plan = self.settings, replace(self.settings.training, weights="none")
+        size, count = (settings.size, settings.size), settings.interval_scenes
+        calibration, test = (_drawn(count, (settings.seed, part), size, SEEN_SIZE_M) for part in (4, 5))
+        network = self._network(plan, max(settings.scenes), 0)
+        return interval_coverage(
+            network, plan.degradation, calibration, test, latent_draws=settings.latent_draws, seed=settings.seed
+        )
+
+    def ask_modes(self) -> tuple[dict[str, Any], Figure]:
+        """What samples find of fields that training never saw, and a picture of it; see `find_modes`."""
+        settings, count = self.settings, self.settings.mode_fields
+        learnt, unseen = (known_modes(count, 2 * settings.seed + part) for part in (0, 1))
+        network = train_on_modes(learnt, steps=settings.mode_steps, seed=settings.seed)
+        self.bar.update()
+        found = find_modes(network, unseen, samples=settings.mode_samples, seed=settings.seed)
+        numbers = {
+            "samples": settings.mode_samples,
+            "recall": found.recall,
+            "near_a_mode": found.near,
+            "shares": list(found.shares),
+            "recall_of_one_answer": found.recall_of_one,
+            "as_expected": found.recall >= ENOUGH_RECALL,
+        }
+        return numbers, modes_figure(unseen, found, rows=min(3, count), samples=min(6, settings.mode_samples))
 
     def _network(self, plan: PhantomTraining, count: int, member: int) -> UncertainSuperResolution:
         key = (plan, count, member)
@@ -286,6 +341,13 @@ def run(args: argparse.Namespace) -> int:
         print(f"epistemic, {way}, falls with training scenes: {_told(document['epistemic_by_amount'][way])}")
     print(f"ambiguity rises with scale: {_told(document['ambiguity_by_scale'])}")
     print(f"aleatoric rises with noise: {_told(document['aleatoric_by_noise'])}")
+    intervals, modes = document["intervals"], document["modes"]
+    told = ", ".join(f"{row['nominal']:.0%}: {row['after']:.1%}" for row in intervals["coverage"])
+    print(f"calibrated intervals cover what they promise: {_verdict(intervals)} ({told})")
+    print(
+        f"{modes['samples']} samples find all modes: {_verdict(modes)} (recall {modes['recall']:.2f}; "
+        f"{modes['near_a_mode']:.0%} of the samples are near a mode)"
+    )
     tell(f"figures and numbers in {args.output}")
     return 0
 
