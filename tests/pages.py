@@ -230,8 +230,8 @@ LESS = {  # options that come last, so that they hold
     "benchmarks.unit_costs": "--runs 25 --tiles 8",
 }
 FEW_QUESTIONS = partial(
-    CheckSettings, asked=2, size=32, scales=(2, 4), noises=(0.0, 0.1), weight_draws=2, latent_draws=2, interval_scenes=20,
-    mode_fields=2, mode_steps=2, mode_samples=3,
+    CheckSettings, asked=2, size=32, scales=(2, 4), noises=(0.0, 0.1), weight_draws=2, latent_draws=2,
+    interval_scenes=20, mode_fields=2, mode_steps=2, mode_samples=3,
 )  # fmt: skip
 
 
