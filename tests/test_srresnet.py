@@ -291,3 +291,10 @@ def test_magnified_faint_texture_is_told_from_its_lack_in_few_steps(gain, learns
     with torch.no_grad():
         right = torch.cat([network(real) > 0, network(fake) < 0]).float().mean()
     assert (right > 0.9) if learns else (right < 0.7)
+
+
+def test_crops_too_small_for_instance_norm_are_refused():
+    network = SRDiscriminator(features=4, norm="instance", head="patch")
+    with pytest.raises(ValueError, match="images of 16 x 12 pixels .* crops of at least 17 pixels, or another norm"):
+        network(torch.rand(2, 3, 16, 12))
+    assert network(torch.rand(2, 3, 17, 12)).shape == (2, 1, 2, 1)

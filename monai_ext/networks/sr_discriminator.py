@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from monai.networks.layers.utils import get_norm_layer
 from torch import Tensor, nn
@@ -34,7 +36,7 @@ class SRDiscriminator(nn.Module):
             unchanged; 1 is a global average with 18.4 million parameters fewer. Unused by the patch head.
 
     Raises:
-        ValueError: a count below 1 or another head.
+        ValueError: a count below 1 or another head; when called, an image of 16 pixels or less with instance norm.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class SRDiscriminator(nn.Module):
                 layers.append(get_norm_layer(norm, spatial_dims=2, channels=channels))
             layers.append(nn.LeakyReLU(0.2))
         self.features = nn.Sequential(*layers)
+        instance = norm is not None and (norm if isinstance(norm, str) else norm[0]).lower().startswith("instance")
+        self.smallest = 1 + math.prod(stride for _, stride in LAYERS) if instance else 1  # longer side of an image
         if head == "patch":
             self.head = nn.Sequential(nn.Conv2d(channels, 1, 3, padding=1))
         else:
@@ -78,6 +82,11 @@ class SRDiscriminator(nn.Module):
                     with_spectral_norm(layer)
 
     def forward(self, image: Tensor) -> Tensor:
+        if self.smallest > 1 and max(image.shape[-2], image.shape[-1]) < self.smallest:
+            raise ValueError(
+                f"images of {image.shape[-2]} x {image.shape[-1]} pixels end as a single place, which instance norm "
+                f"makes 0: use crops of at least {self.smallest} pixels, or another norm."
+            )
         return self.head(self.features(image))
 
 
