@@ -6,11 +6,11 @@ plain    `CacheDataset`, `DataLoader`, MONAI's transforms item by item, `Supervi
 same     the same recipe by the bundle: decoded set, augmentation of whole batches, `LeanTrainer`
 bundle   the bundle as it is: also jitter of contrast, saturation and hue, averaged weights, growing images
 
-Between the first two, differences are left where MONAI has no such thing: contrast is a gamma, drawn uniformly there
-and log-uniformly here; zoom is drawn for each axis there; masks are reduced by nearest neighbour there. All are scored
-at the end of the training, by MONAI's `DiceMetric`, against the masks as they are stored: each network sees images as
-its own pipeline decodes them, and its logits are enlarged to the mask's own size, so that none is judged by another's
-way of reducing masks.
+Between the first two, differences are left where MONAI has no such thing: gamma is drawn uniformly there, within the
+range of the image, and log-uniformly here; the extent of what is shown is uniform there, the zoom log-uniform here;
+masks are reduced by nearest neighbour there. All are scored at the end of the training, by MONAI's `DiceMetric`,
+against the masks as they are stored: each network sees images as its own pipeline decodes them, and its logits are
+enlarged to the mask's own size, so that none is judged by another's way of reducing masks.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ PLAIN, SAME, OURS = "plain", "same", "bundle"
 SAME_RECIPE = {
     "size_stages": [[0, 1]],
     "ema_decay": 0.0,
+    "train#augmentation#brightness": 0.2,
     "train#augmentation#contrast": None,
     "train#augmentation#saturation": None,
     "train#augmentation#hue": None,

@@ -55,6 +55,8 @@ def test_the_same_recipe_leaves_out_what_the_plain_pipeline_does_not_have(tmp_pa
     augment, plain = workflow.parser.get_parsed_content("train#augmentation"), same_results.augmentation((32, 32))
     drawn = augment.sample(200, torch.Generator().manual_seed(0))
     assert {"flip", "rotate", "scale", "translate", "brightness", "gamma"} == set(drawn)
+    assert drawn["scale"].shape == (200, 2) and 0.78 <= drawn["scale"].min() and drawn["scale"].max() <= 1.28
+    assert 0.8 <= drawn["brightness"].min() < 0.85 and 1.15 < drawn["brightness"].max() <= 1.2
     assert 0.8 <= drawn["gamma"].min() < 0.85 and 1.15 < drawn["gamma"].max() <= 1.2
     assert any(type(step).__name__ == "RandAdjustContrastd" for step in plain)
     assert workflow.parser.get_parsed_content("average").decay == 0
