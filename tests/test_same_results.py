@@ -36,7 +36,7 @@ def test_both_pipelines_are_trained_on_the_fold_and_scored_alike(
     assert "(8 cases to train on, 4 to score, each at its own size) after 1 epochs at 32 x 32, batch 4" in printed
     assert "| 5 |" in printed and "| mean |" in printed
     record = json.loads((tmp_path / "out.json").read_text())
-    assert set(record["dice"]) == {"plain", "same", "bundle"}
+    assert set(record["dice"]) == {"plain", "same", "one_size", "bundle"}
     assert all(0 <= score <= 1 for scores in record["dice"].values() for score in scores)
 
 
