@@ -243,6 +243,7 @@ def run(words: Words, patch) -> None:
     words = [STANDS_FOR.get(word, word).replace("/PATH/", f"{os.getcwd()}/") for word in words]
     _supply(words)
     words += shlex.split(LESS.get(program_of(words), "") or LESS.get(" ".join(words[3:5]), ""))
+    _make_room(words)
     if words[0] == "torchrun":
         _in_forks(words, patch)
     elif words[0] == "make":
@@ -263,6 +264,15 @@ def run(words: Words, patch) -> None:
             runpy.run_path(words[1], run_name="__main__")
         except SystemExit as end:
             assert not end.code
+
+
+def _make_room(words: Words) -> None:
+    """Remove another training from where this one is to go: it is not to be resumed. Before there are processes."""
+    given = options(words)
+    if "config_file" in given and "ckpt_path" not in settings(words):
+        folder = Path(given.get("output_dir", ""))
+        if "output_dir" in given and (folder / "run.json").exists():
+            shutil.rmtree(folder)
 
 
 def program_of(words: Words) -> str:
@@ -292,8 +302,6 @@ def settings(words: Words) -> set[str]:
 def _bundle(words: Words, patch) -> None:
     if words[3] == "run":
         known, given = settings(words), options(words)
-        if "ckpt_path" not in known and Path(given["output_dir"], "run.json").exists():
-            shutil.rmtree(given["output_dir"])  # of another training, which is not to be resumed
         small = {key: value for key, value in SMALL.items() if key in known and _is_more(given.get(key), value)}
         if "pretrain_epochs" in known:
             small.pop("max_epochs", None)  # it is their sum
