@@ -121,6 +121,13 @@ def test_zooms_of_axes_are_independent_and_within_their_ranges() -> None:
     assert abs(torch.corrcoef(chosen.log().T)[0, 1]) < 0.04
 
 
+@pytest.mark.parametrize("scale", [(0.8, 1.25), ((0.8, 1.25), (0.8, 1.25))], ids=["one zoom", "one for each axis"])
+def test_nothing_is_drawn_for_no_samples(scale: tuple) -> None:
+    augment = BatchAugment(**EVERYTHING | {"scale": scale})
+    draw = augment.draw(0, generator())
+    assert len(draw) == 0 and draw.tensors["matrix"].shape == (0, 2, 3)
+
+
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 @pytest.mark.parametrize("flip", [(False, False), (True, False), (True, True)])
 def test_flips_and_turns_move_pixels_exactly(turns: int, flip: tuple[bool, bool]) -> None:

@@ -86,8 +86,9 @@ def load_generator(network: BayesianSRResNet, path: str | Path) -> None:
         FileNotFoundError: no such checkpoint.
         ValueError: it is damaged, or of another network.
     """
-    if any(name.startswith(GENERATOR) for name in load_checkpoint(path)):
-        _load(network, path)
+    state = load_checkpoint(path)
+    if any(name.startswith(GENERATOR) for name in state):
+        _fill(network, state, path)
     else:
         start_generator(network.generator, path)
 

@@ -84,7 +84,8 @@ def _compile_moves(count: int, values: Mapping[str, Tensor], dims: int) -> dict[
     zeros = torch.zeros(count, 1)
     rotation = spatial.rotation_matrix(values.get("rotate", zeros.expand(-1, 2 * dims - 3)).double().deg2rad())
     shear = spatial.shear_matrix(values.get("shear", zeros.expand(-1, dims * (dims - 1))).double().deg2rad())
-    zoom = values.get("scale", torch.ones(count)).double().view(count, 1, -1).flip(2)  # (n, 1, d), or (n, 1, 1)
+    scale = values.get("scale", torch.ones(count)).double()
+    zoom = scale[:, None, None] if scale.ndim == 1 else scale.flip(1)[:, None]  # (n, 1, 1), or (n, 1, d)
     shift = values.get("translate", zeros.expand(-1, dims)).double().flip(1)
     # Flips and turns come first and are orthogonal: back to the source they come last, transposed.
     tensors = {"matrix": (dihedral.mT @ spatial.source_matrix(rotation @ shear * zoom, shift)).float()}
