@@ -252,7 +252,13 @@ def test_traced_discriminator_with_spectral_norm_agrees_with_eager():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"head": "unet"}, "head='unet' must be 'dense' or 'patch'"), ({"pool": 0}, "pool=0: all are at least 1")],
+    [
+        ({"head": "unet"}, "head='unet' must be 'dense' or 'patch'"),
+        ({"pool": 0}, "pool=0: all are at least 1"),
+        ({"norm": "batchnorm"}, "norm='batchnorm' makes no normalisation of 64 channels: choose 'batch', 'instance'"),
+        ({"norm": ("group", {"num_groups": 7})}, "'num_groups': 7.* makes no normalisation of 64 channels"),
+        ({"norm": 3}, "norm=3 makes no normalisation"),
+    ],
 )
 def test_bad_discriminators_are_refused_by_name(options, message):
     with pytest.raises(ValueError, match=message):

@@ -36,7 +36,8 @@ class SRDiscriminator(nn.Module):
             unchanged; 1 is a global average with 18.4 million parameters fewer. Unused by the patch head.
 
     Raises:
-        ValueError: a count below 1 or another head; when called, an image of 16 pixels or less with instance norm.
+        ValueError: a count below 1, another head, or a norm of which MONAI makes no layer; when called, an image of 16
+            pixels or less with instance norm.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class SRDiscriminator(nn.Module):
             layers.append(nn.Conv2d(channels, multiple * features, 3, stride, 1, bias=not normalised))
             channels = multiple * features
             if normalised:
-                layers.append(get_norm_layer(norm, spatial_dims=2, channels=channels))
+                layers.append(_norm_layer(norm, channels))
             layers.append(nn.LeakyReLU(0.2))
         self.features = nn.Sequential(*layers)
         instance = norm is not None and (norm if isinstance(norm, str) else norm[0]).lower().startswith("instance")
@@ -88,6 +89,16 @@ class SRDiscriminator(nn.Module):
                 f"makes 0: use crops of at least {self.smallest} pixels, or another norm."
             )
         return self.head(self.features(image))
+
+
+def _norm_layer(norm: str | tuple, channels: int) -> nn.Module:
+    try:
+        return get_norm_layer(norm, spatial_dims=2, channels=channels)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"norm={norm!r} makes no normalisation of {channels} channels: choose 'batch', 'instance', "
+            "('group', {'num_groups': 8}) or None."
+        ) from error
 
 
 class DetailDiscriminator(nn.Module):
