@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["as_bool"]
+from collections.abc import Mapping
+from typing import TypeVar
+
+__all__ = ["as_bool", "chosen"]
+
+T = TypeVar("T")
 
 
 def as_bool(value: bool | str, name: str) -> bool:
@@ -20,3 +25,21 @@ def as_bool(value: bool | str, name: str) -> bool:
     if str(value).lower() not in known:
         raise ValueError(f"{name}={value!r}: choose true or false.")
     return known[str(value).lower()]
+
+
+def chosen(options: Mapping[str, T], value: str, name: str) -> T:
+    """The one of `options` that is called `value`.
+
+    Raises:
+        ValueError: there is none; names the setting `name` and the choices.
+
+    >>> chosen({"l1": 1, "mse": 2}, "mse", "pixel_loss")
+    2
+    """
+    if not isinstance(value, str) or value not in options:
+        raise ValueError(f"{name}={value!r}: choose {_in_words(list(options))}.")
+    return options[value]
+
+
+def _in_words(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"

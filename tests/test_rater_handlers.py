@@ -347,7 +347,7 @@ def test_weights_of_another_network_are_refused_with_a_sentence(tmp_path):
     other = nn.Linear(3, 2)
     load_weights(other, tmp_path / "model.pt")
     assert torch.equal(other.weight, network.weight)
-    with pytest.raises(ValueError, match="model.pt' holds another network, 0 of the 2 tensors fit: set method, raters"):
+    with pytest.raises(ValueError, match="model.pt' holds another network, 0 of the 2 tensors fit: name weights of this bundle"):
         load_weights(nn.Linear(4, 3), tmp_path / "model.pt")
     with pytest.raises(FileNotFoundError, match="nothing.pt"):
         load_weights(other, tmp_path / "nothing.pt")

@@ -25,7 +25,8 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     if there != wanted:
         raise ValueError(
             f"checkpoint '{path}' holds another network, {len(there.items() & wanted.items())} of the {len(wanted)} "
-            "tensors fit: set method, raters, in_channels and features as in its training (see the run.json beside it)."
+            "tensors fit: name weights of this bundle, and set what shapes the network as in their training (see the "
+            "run.json beside them)."
         )
     network.load_state_dict(state)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from monai.inferers import Inferer
 from torch import Tensor
 
-__all__ = ["MultiViewInferer"]
+__all__ = ["MultiViewInferer", "largest_view"]
 
 
 class MultiViewInferer(Inferer):
@@ -29,7 +30,7 @@ class MultiViewInferer(Inferer):
             that comes at the largest size of all loses no detail.
 
     Raises:
-        ValueError: no scale, or one that is not positive.
+        ValueError: no list of scales, or one that is not positive.
     """
 
     def __init__(
@@ -40,11 +41,7 @@ class MultiViewInferer(Inferer):
         spatial_size: Sequence[int] | None = None,
     ):
         self.flips = [tuple(dims) for dims in flips]
-        self.scales = [float(scale) for scale in scales]
-        if not self.scales or min(self.scales) <= 0:
-            raise ValueError(
-                f"scales={list(scales)} must list at least one factor, all of them above 0; 1 is one plain view."
-            )
+        self.scales = _factors(scales)
         self.spatial_size = spatial_size
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -64,6 +61,31 @@ class MultiViewInferer(Inferer):
             mirrored = torch.flip(inputs, dims)
             total = total + torch.flip(network(mirrored, *args, **kwargs), dims)
         return total / (1 + len(self.flips))
+
+
+def largest_view(spatial_size: Sequence[int], scales: Sequence[float]) -> list[int]:
+    """Height and width of the largest of the sizes at which `MultiViewInferer` looks at a batch.
+
+    Raises:
+        ValueError: no list of scales, or one that is not positive.
+
+    >>> largest_view([96, 128], [0.75, 1, 1.25])
+    [120, 160]
+    """
+    return [max(1, round(max(_factors(scales)) * side)) for side in spatial_size]
+
+
+def _factors(scales: Sequence[float]) -> list[float]:
+    try:
+        factors = [float(scale) for scale in scales]
+    except (TypeError, ValueError):
+        factors = []
+    if isinstance(scales, str) or not factors or not all(0 < factor < math.inf for factor in factors):
+        raise ValueError(
+            f"scales={scales!r} must list at least one factor, all of them above 0, such as [0.75, 1, 1.25]; [1] is "
+            "one plain view."
+        )
+    return factors
 
 
 def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
