@@ -132,10 +132,10 @@ def interval_coverage(
     calibration: Tensor,
     test: Tensor,
     *,
+    family: str,
     alphas: Sequence[float] = (0.5, 0.3, 0.2, 0.1, 0.05),
     weight_draws: int = 1,
     latent_draws: int = 32,
-    family: str = "gaussian",
     seed: int = 0,
 ) -> list[dict[str, float]]:
     """Share of the values of `test` inside intervals, before and after calibration on other scenes, for each alpha.
@@ -144,8 +144,8 @@ def interval_coverage(
 
     Args:
         calibration, test: scenes (N, C, H, W) in [0, 1] that the network was not trained on.
+        family: of the predicted distribution: what the network was trained for, see `family_of`.
         weight_draws, latent_draws: of the predicted variance.
-        family: of the predicted distribution.
 
     Returns:
         For each alpha "nominal", "before", "after" and "multiplier" of the standard deviation.

@@ -205,7 +205,13 @@ class _Laboratory:
         calibration, test = (_drawn(count, (settings.seed, part), size, SEEN_SIZE_M) for part in (4, 5))
         network = self._network(plan, max(settings.scenes), 0)
         return interval_coverage(
-            network, plan.degradation, calibration, test, latent_draws=settings.latent_draws, seed=settings.seed
+            network,
+            plan.degradation,
+            calibration,
+            test,
+            family=network.likelihood,
+            latent_draws=settings.latent_draws,
+            seed=settings.seed,
         )
 
     def ask_modes(self) -> tuple[dict[str, Any], Figure]:
@@ -286,20 +292,21 @@ def _places_figure(places: Mapping[str, Sequence[PlaceEffect]]) -> Figure:
         axis.set_xticklabels(labels, fontsize=7, rotation=30, ha="right")
         axis.set_ylim(0, None)
         axis.set_title(way, fontsize=9)
+    figure.suptitle("P: probability that such a scene is the more uncertain of it and one learnt from", fontsize=8)
     return figure
 
 
 def _amounts_figure(falls: Mapping[str, Trend]) -> Figure:
     figure, axes = _panels(len(falls), "")
     for axis, (way, found) in zip(axes, falls.items(), strict=True):
-        draw_trend(axis, found)
+        draw_trend(axis, found, of="scenes")
         axis.set_title(f"{way}, {found.tiles.shape[1]} scenes", fontsize=9)
     return figure
 
 
 def _trend_figure(found: Trend) -> Figure:
     figure, (axis,) = _panels(1, "")
-    draw_trend(axis, found)
+    draw_trend(axis, found, of="scenes")
     axis.set_title(f"{found.tiles.shape[1]} scenes, {sum(found.runs)} networks", fontsize=9)
     return figure
 

@@ -264,20 +264,24 @@ def _draw_places(axis: Axes, effects: Sequence[PlaceEffect]) -> None:
     axis.set_title("Tiles learnt from (grey), tiles of other places (green)", fontsize=9)
 
 
-def draw_trend(axis: Axes, found: Trend) -> None:
-    """Mean over the tiles for each value of the setting, with their quartiles."""
+def draw_trend(axis: Axes, found: Trend, *, of: str = "tiles") -> None:
+    """Mean over the images for each value of the setting, with their quartiles; `of` says what the images are."""
     question = found.question
     x = found.values * (LEVELS if question.setting == "noise" else 1)
     low, high = np.quantile(found.tiles, [0.25, 0.75], axis=1)
     colour = KIND_COLOURS[question.kind]
-    axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0, label="quartiles of the tiles")
+    axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0, label=f"quartiles of the {of}")
     axis.plot(x, found.tiles.mean(1), "o-", color=colour, label="mean")
     if question.setting == "training_tiles":
         axis.set_xscale("log")
     axis.set_xticks(x, [f"{value:g}" for value in x])
     axis.minorticks_off()
-    axis.set(xlabel=question.label, ylabel=f"{question.kind.capitalize()} sd (levels of 255)", ylim=(0, None))
-    axis.set_title(f"{found.tiles.shape[1]} tiles, {sum(found.runs)} runs", fontsize=9)
+    axis.set(
+        xlabel=question.label.replace("tiles", of),
+        ylabel=f"{question.kind.capitalize()} sd (levels of 255)",
+        ylim=(0, None),
+    )
+    axis.set_title(f"{found.tiles.shape[1]} {of}, {sum(found.runs)} runs", fontsize=9)
     axis.legend(fontsize=8)
 
 
