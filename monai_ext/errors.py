@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from monai_ext.bundle_options import refuse_unknown_options
 from monai_ext.run_log import keep_log, note
 
 __all__ = ["NonFiniteLossError", "TRACEBACK_VARIABLE", "explain", "one_line", "report_errors_in_one_sentence"]
@@ -70,7 +71,8 @@ def report_errors_in_one_sentence(*, log_dir: str | Path | None = None) -> None:
     """From now on let uncaught errors that `explain` knows end the process with their sentence and exit status 1.
 
     What is logged of such an error on the way, as MONAI's handlers do, loses its stack trace too. Set the environment
-    variable MONAI_EXT_TRACEBACK=1 to see the whole stack trace as well.
+    variable MONAI_EXT_TRACEBACK=1 to see the whole stack trace as well. In a `monai.bundle run`, an option that its
+    configs do not have is the first such error, see `refuse_unknown_options`.
 
     Args:
         log_dir: what is logged from now on is added to `run.log` in this folder as well, see `RunLog`, and so is the
@@ -89,6 +91,7 @@ def report_errors_in_one_sentence(*, log_dir: str | Path | None = None) -> None:
             sys.stderr.write(f"\nerror: {sentence}\n")
 
     sys.excepthook = hook
+    refuse_unknown_options(sys.argv)
 
 
 def _hide_known_traces() -> None:

@@ -13,6 +13,7 @@ from monai.bundle import ConfigWorkflow
 from monai_ext.data.aerial_phantoms import write_aerial_phantoms
 from monai_ext.engines.uncertainty import KINDS
 from monai_ext.experiments.uncertainty_report import place_effect, read_run
+from monai_ext.handlers.weight_digests import weight_digests
 from monai_ext.metrics.conformal import read_calibration
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / "bayesian_srgan_aerial"
@@ -60,6 +61,7 @@ def test_the_calibration_lies_beside_the_weights_and_the_report_in_its_folder(ca
     calibration = read_calibration(folder / "calibration.json")
     assert (calibration.alpha, calibration.method, calibration.kind) == (0.3, "crc", "total")
     assert (calibration.weight_draws, calibration.latent_draws) == (2, 2)
+    assert calibration.weights == weight_digests([folder / "model.pt"])
 
 
 def test_calibration_places_are_apart_from_training_validation_and_test(calibrated):

@@ -32,11 +32,13 @@ from monai_ext.data.partial_rows import PartialRows
 from monai_ext.data.raster_info import GeoTags, RasterInfo
 from monai_ext.experiments import upscale as command
 from monai_ext.experiments.enlarge_file import Choices, upscale_file
+from monai_ext.handlers.weight_digests import weight_digests
 from monai_ext.inferers.layered_upscaler import LayeredUpscaler, band_labels, layered_info
 from monai_ext.inferers.layers import SPREADS, LayerNetwork, Layers
 from monai_ext.inferers.noise_field import NoiseField
 from monai_ext.inferers.tiled import TiledInferer
 from monai_ext.inferers.upscaler import Upscaler
+from monai_ext.metrics.conformal import Calibration, write_calibration
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.networks.uncertain_sr import PointSuperResolution
 from monai_ext.networks.variational import VariationalConv2d
@@ -380,6 +382,19 @@ def test_the_command_says_what_is_missing_or_does_not_fit(tmp_path, bundle, capl
         command.run(typed(folder, tmp_path / "out", *words[2:]))
 
 
+def test_layers_never_overwrite_an_input(tmp_path, bundle):
+    """The names of the layers are ours: an earlier result lies where the next one would be written."""
+    (tmp_path / "q").mkdir()
+    source = save_picture(tmp_path / "q" / "mean.png", noise(3, 8, 8))
+    before = source.read_bytes()
+    words = ("--bundle", bundle, "--device", "cpu", "--samples", 1)
+    with pytest.raises(ValueError, match="layers of .*mean.png go to the folder .*q, where the input .*mean.png lies"):
+        command.run(typed(source, tmp_path / "q.png", *words))
+    with pytest.raises(ValueError, match="output .*q/mean.png is its own input"):
+        upscale_file(source, tmp_path / "q.png", upscaler=toy(Layers(samples=1)))
+    assert source.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["q"]
+
+
 def test_bounds_need_the_calibration_that_lies_beside_the_weights(tmp_path, bundle):
     weights = shutil.copy(bundle / "models" / "model.pt", tmp_path)
     source = save_picture(tmp_path / "a.png", noise(3, 8, 8))
@@ -388,6 +403,23 @@ def test_bounds_need_the_calibration_that_lies_beside_the_weights(tmp_path, bund
         command.run(typed(*words))
     shutil.copy(bundle / "models" / "calibration.json", tmp_path)
     assert command.run(typed(*words)) == 0
+
+
+def test_bounds_that_were_calibrated_with_other_weights_are_refused(tmp_path, bundle):
+    """Half precision makes no other weights of them, in whatever order; one network of an ensemble is another."""
+    state = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    torch.save(state, tmp_path / "a.pt")
+    torch.save({name: value.half() for name, value in state.items()}, tmp_path / "half.pt")
+    torch.save({name: 1.01 * value for name, value in state.items()}, tmp_path / "b.pt")
+    digests = weight_digests([tmp_path / "a.pt", tmp_path / "b.pt"])
+    assert digests == weight_digests([tmp_path / "b.pt", tmp_path / "half.pt"]) and len(set(digests)) == 2
+    calibration = Calibration("crc", 0.1, None, (1.7,), weight_draws=2, latent_draws=3, weights=digests)
+    write_calibration(calibration, tmp_path / "calibration.json")
+    source = save_picture(tmp_path / "p.png", noise(3, 8, 8))
+    words = (source, tmp_path / "o.png", "--bundle", bundle, "--device", "cpu", "--bounds", "--weights")
+    assert command.run(typed(*words, tmp_path / "half.pt", "--weights", tmp_path / "b.pt")) == 0
+    with pytest.raises(ValueError, match="calibration.json' was found with other weights than .*a.pt, for which"):
+        command.run(typed(*words, tmp_path / "a.pt"))
 
 
 def test_several_weights_make_an_ensemble_whose_disagreement_is_epistemic(tmp_path, bundle):

@@ -22,6 +22,7 @@ from monai_ext.experiments import viewer
 from monai_ext.experiments.viewer_page import SCRIPT, ViewerScene, viewer_page
 from monai_ext.inferers.layered_upscaler import LayeredUpscaler
 from monai_ext.inferers.layers import SPREADS, Layers
+from monai_ext.metrics.conformal import Calibration, write_calibration
 
 HOSTILE = "</script><script>alert(1)</script>&<img src=x onerror=alert(2)>"
 
@@ -144,6 +145,25 @@ def test_the_command_writes_a_page_of_a_window(tmp_path, bundle):
     assert (data["low"], data["high"], data["bands"]) == (0.0, 255.0, ["red", "green", "blue"])
     with pytest.raises(ValueError, match="--window 25 0 10 8: choose a part of the image of 30 x 40 pixels"):
         viewer.run(typed(*words, "--window", 25, 0, 10, 8))
+
+
+def test_a_folder_and_a_page_that_no_browser_knows_are_refused(tmp_path, bundle):
+    with pytest.raises(ValueError, match="is a folder: name one image in it"):
+        viewer.run(typed(tmp_path, tmp_path / "page.html", "--bundle", bundle))
+    source = save_picture(tmp_path / "a.png", noise(3, 8, 8))
+    with pytest.raises(ValueError, match="page': give it a name that ends in .html"):
+        viewer.run(typed(source, tmp_path / "page", "--bundle", bundle))
+
+
+def test_a_calibration_of_other_weights_gives_a_page_without_intervals_and_a_word(tmp_path, bundle, caplog):
+    weights = shutil.copy(bundle / "models" / "model.pt", tmp_path)
+    calibration = Calibration("crc", 0.1, None, (1.7,), weight_draws=1, latent_draws=2, weights=("another",))
+    write_calibration(calibration, tmp_path / "calibration.json")
+    source = save_picture(tmp_path / "a.png", noise(3, 8, 8))
+    words = (source, tmp_path / "page.html", "--bundle", bundle, "--samples", 1, "--device", "cpu")
+    assert viewer.run(typed(*words, "--weights", weights, "--weight_draws", 1, "--latent_draws", 2)) == 0
+    assert "no intervals on the page: the calibration " in caplog.text
+    assert "lower" not in data_of((tmp_path / "page.html").read_text(encoding="utf-8"))["layers"]
 
 
 def test_the_middle_is_shown_where_no_window_is_named():

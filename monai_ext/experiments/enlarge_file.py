@@ -74,6 +74,8 @@ def upscale_file(
     try:
         info, outputs = raster.info, upscaler.outputs(target, raster.info)
         for output in outputs:
+            if output.path.exists() and output.path.samefile(source):
+                raise ValueError(f"output {output.path} is its own input: choose another name or folder.")
             check_output(output.path, output.info, scale=upscaler.scale, cog=choices.cog)
         fingerprint = _fingerprint(source, upscaler, choices)
         if choices.resume and all(each.path.is_file() and written_by(each.path) == fingerprint for each in outputs):

@@ -10,9 +10,10 @@ from typing import Literal
 
 import torch
 
-from monai_ext.metrics.conformal import Calibration
+from monai_ext.handlers.weight_digests import weight_digests
+from monai_ext.metrics.conformal import Calibration, read_calibration
 
-__all__ = ["add_draws", "add_pixels", "add_weights", "calibration_file", "devices", "draws", "pixel_limits"]
+__all__ = ["add_draws", "add_pixels", "add_weights", "calibration_for", "devices", "draws", "pixel_limits"]
 
 _logger = logging.getLogger(__name__)
 
@@ -115,7 +116,20 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def calibration_file(bundle: Path, weights: Sequence[Path] | None = None) -> Path:
-    """Where what `calibrate.json` found lies: beside the weights, the first ones of several, that it was found with."""
-    folder = weights[0].parent if weights else bundle / "models"
-    return folder / "calibration.json"
+def calibration_for(bundle: Path, weights: Sequence[Path] | None = None) -> Calibration:
+    """What `calibrate.json` found with these weights, and left beside them (beside the first of several).
+
+    Raises:
+        FileNotFoundError: there is no calibration.
+        ValueError: it is damaged, or was found with other weights.
+    """
+    files = weights or [bundle / "models" / "model.pt"]
+    path = files[0].parent / "calibration.json"
+    calibration = read_calibration(path)
+    if calibration.weights and calibration.weights != weight_digests(files):
+        raise ValueError(
+            f"the calibration '{path}' was found with other weights than {', '.join(map(str, files))}, for which its "
+            "intervals hold nothing for certain: calibrate these (calibrate.json, --checkpoints for several), or leave "
+            "out what needs it."
+        )
+    return calibration

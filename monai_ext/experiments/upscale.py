@@ -28,7 +28,7 @@ from monai_ext.experiments.image_options import (
     add_draws,
     add_pixels,
     add_weights,
-    calibration_file,
+    calibration_for,
     devices,
     draws,
     pixel_limits,
@@ -37,7 +37,6 @@ from monai_ext.folders import files_below
 from monai_ext.inferers.layered_upscaler import LayeredUpscaler
 from monai_ext.inferers.layers import Layers
 from monai_ext.inferers.upscaler import Upscaler
-from monai_ext.metrics.conformal import read_calibration
 
 __all__ = ["Choices", "UpscaleError", "add_arguments", "plan_outputs", "run", "upscale", "upscale_file"]
 
@@ -258,9 +257,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_folders(pairs: Sequence[tuple[Path, Path]]) -> None:
-    """Layers of pictures go to folders: "a.png" and "a.jpg" to the same one."""
+    """Layers of pictures go to folders: "a.png" and "a.jpg" to the same one, and no input may lie there."""
     taken: dict[Path, Path] = {}
+    resolved = _Resolved()
+    inputs = {resolved(source).parent: source for source, _ in pairs}
     for source, target in pairs:
+        folder = target.with_suffix("").resolve()
+        if target.suffix.lower() not in (".tif", ".tiff") and folder in inputs:
+            raise ValueError(
+                f"the layers of {source} go to the folder {target.with_suffix('')}, where the input {inputs[folder]} "
+                "lies and might be overwritten: choose another name or folder."
+            )
         if target.suffix.lower() not in (".tif", ".tiff"):
             other = taken.setdefault(target.with_suffix("").resolve(), source)
             if other is not source:
@@ -293,5 +300,5 @@ def _layers(args: argparse.Namespace) -> Layers | None:
         return None
     if args.precision == "bf16":
         raise ValueError("--precision bf16: samples, bounds and uncertainty are computed in float32, leave it out.")
-    bounds = read_calibration(calibration_file(args.bundle, args.weights)) if args.bounds else None
+    bounds = calibration_for(args.bundle, args.weights) if args.bounds else None
     return Layers(samples=args.samples, bounds=bounds, uncertainty=args.uncertainty, **draws(args, bounds))

@@ -22,7 +22,7 @@ from monai_ext.experiments.image_options import (
     add_draws,
     add_pixels,
     add_weights,
-    calibration_file,
+    calibration_for,
     devices,
     draws,
     pixel_limits,
@@ -31,9 +31,11 @@ from monai_ext.experiments.viewer_page import ViewerScene, viewer_page
 from monai_ext.files import write_text
 from monai_ext.inferers.layered_upscaler import LayeredUpscaler, band_labels
 from monai_ext.inferers.layers import SPREADS, Layers
-from monai_ext.metrics.conformal import read_calibration
+from monai_ext.metrics.conformal import Calibration
 
 __all__ = ["add_arguments", "run", "viewer_scene", "write_viewer"]
+
+_logger = logging.getLogger(__name__)
 
 USUAL = 128  # low-resolution pixels of a side, if no window is named
 LONGEST = 256  # low-resolution pixels of a side: each layer of x4 then has a million pixels, all inside the page
@@ -123,9 +125,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """`python -m monai_ext viewer`: exit status 0; errors are raised."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    if args.image.is_dir():
+        raise ValueError(f"'{args.image}' is a folder: name one image in it, a page shows one.")
+    if args.page.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"page '{args.page}': give it a name that ends in .html, by which browsers know it.")
     network, _ = load_bundle_network(args.bundle, args.weights)
-    known = calibration_file(args.bundle, args.weights)
-    bounds = read_calibration(known) if known.is_file() else None
+    bounds = _bounds(args.bundle, args.weights)
     layers = Layers(samples=args.samples, uncertainty=True, bounds=bounds, **draws(args, bounds))
     with closing(open_raster(args.image, bands=args.bands)) as raster:
         upscaler = LayeredUpscaler(network, layers, batch_size=1, device=devices(args.device)[0])
@@ -137,6 +142,17 @@ def run(args: argparse.Namespace) -> int:
     write_viewer(args.page, scene, title=f"{args.image.name}: {width} x {height} from column {column}, row {row}")
     sys.stderr.write(f"the page: {args.page}\n")
     return 0
+
+
+def _bounds(bundle: Path, weights: Sequence[Path] | None) -> Calibration | None:
+    """The calibration of these weights; without one the page has no intervals."""
+    try:
+        return calibration_for(bundle, weights)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        _logger.warning(f"no intervals on the page: {error}")
+        return None
 
 
 def _window(asked: Sequence[int] | None, size: tuple[int, int]) -> tuple[int, int, int, int]:

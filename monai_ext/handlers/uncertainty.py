@@ -98,6 +98,7 @@ class UncertaintyReport:
         places: id -> place of the tile; None: every tile its own.
         family: of likelihood, CRPS and nominal intervals: "laplace" or "gaussian".
         degradation: for the consistency of samples with their input, see `SampleSetScores`.
+        weights: digests of the networks that are asked, kept in the calibration, see `weight_digests`.
         settings: what tells this run from others, kept in the summary as it is.
 
     Raises:
@@ -114,6 +115,7 @@ class UncertaintyReport:
         places: Mapping[str, str] | None = None,
         family: str = "laplace",
         degradation: Any = None,
+        weights: Sequence[str] = (),
         settings: Mapping[str, Any] | None = None,
     ):
         if CALIBRATION_GROUP not in groups.values():
@@ -123,7 +125,7 @@ class UncertaintyReport:
         self.folder = Path(folder)
         self.groups, self.rule, self.places, self.settings = groups, rule, places, dict(settings or {})
         self.calibration_path = Path(calibration_path or self.folder / "calibration.json")
-        self.family, self.degradation = family, degradation
+        self.family, self.degradation, self.weights = family, degradation, tuple(weights)
         self._reset()
 
     def attach(self, engine: Engine) -> None:
@@ -156,13 +158,9 @@ class UncertaintyReport:
         if CALIBRATION_GROUP not in self._ids:
             raise ValueError("the data set held none of the tiles of the group 'calibration'.")
         draws = {name: getattr(engine.inferer, name, None) for name in ("weight_draws", "latent_draws")}
+        known = {"places": self._place_count(CALIBRATION_GROUP), "weights": self.weights, **draws}
         tables = {key: scores.table() for key, scores in self._scores.items()}
-        chosen = {
-            kind: self.rule.choose(
-                tables[CALIBRATION_GROUP, kind], kind=kind, places=self._place_count(CALIBRATION_GROUP), **draws
-            )
-            for kind in KINDS
-        }
+        chosen = {kind: self.rule.choose(tables[CALIBRATION_GROUP, kind], kind=kind, **known) for kind in KINDS}
         _warn_of_caution(chosen["total"])
         covered = {group: self._covered(group, chosen["total"]) for group in self._ids}
         summary = {

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["needed_context"]
+__all__ = ["CONTEXTS", "needed_context"]
 
 CONTEXTS = (16, 24, 32, 48, 64)
 LARGEST = 80
@@ -53,6 +53,6 @@ def needed_context(
             return context
     _logger.warning(
         f"the network sees further than {contexts[-1]} pixels: seams of about {255 * difference:.1f} of 255 levels may "
-        "show, --mode feather hides them."
+        "show; a larger --tile has room for more, up to 256, and --mode feather hides them."
     )
     return contexts[-1]

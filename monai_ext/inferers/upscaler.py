@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from monai_ext.data.raster_info import Raster, RasterInfo
 from monai_ext.engines.precision import autocast, autocast_dtype
-from monai_ext.inferers.context import needed_context
+from monai_ext.inferers.context import CONTEXTS, needed_context
 from monai_ext.inferers.pixel_coding import BandNetwork, PixelCoding, default_range
 from monai_ext.inferers.tiled import RowReader, TiledInferer
 
@@ -89,9 +89,10 @@ class Upscaler:
         self.channels = _channels(network)
         self.scale = self._probe(tile)
         if overlap is None:
-            context = needed_context(self.network, channels=self.channels, device=self.device)
-            room = tile // (3 if mode == "feather" else 2)
-            self.inferer.overlap = min(2 * context, room // 2 * 2)
+            room = tile // (3 if mode == "feather" else 2) // 2
+            contexts = (*(each for each in CONTEXTS if each < room), min(room, CONTEXTS[-1]))
+            asked = {"channels": self.channels, "device": self.device, "contexts": contexts}
+            self.inferer.overlap = 2 * needed_context(self.network, **asked)
 
     def coding(self, raster: Raster, limits: tuple[float, float] | Literal["data"] | None = None) -> PixelCoding:
         """How the pixels of `raster` are handed to the network, see `PixelCoding`.

@@ -84,6 +84,7 @@ class Calibration:
         images, places: that it was chosen on; 0 places where they are not known.
         coverage: of these images, as many values as `multiplier`.
         weight_draws, latent_draws: of the variance; None where they are not known. Other numbers change it.
+        weights: digests of the networks' weights, see `weight_digests`; none where they are not known.
     """
 
     method: str
@@ -97,6 +98,7 @@ class Calibration:
     coverage: tuple[float, ...] = ()
     weight_draws: int | None = None
     latent_draws: int | None = None
+    weights: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         usable = self.multiplier and all(0 < value <= LARGEST_MULTIPLIER for value in self.multiplier)
@@ -109,6 +111,8 @@ class Calibration:
         for name in ("images", "places", "weight_draws", "latent_draws"):
             if not isinstance(value := getattr(self, name), (int, type(None))):
                 raise ValueError(f"no calibration: {name}={value!r} is no number of things.")
+        if not all(isinstance(digest, str) for digest in self.weights):
+            raise ValueError(f"no calibration: weights={self.weights!r} are no digests.")
 
     def apply(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Lower and upper bounds in [0, 1], of the shape and type of `mean`, (B, C, H, W) or (C, H, W).
@@ -167,7 +171,7 @@ class ConformalRule:
         """The calibration of a table of all calibration images together, made with this `floor`.
 
         Args:
-            known: kind, places, weight_draws, latent_draws, for the record.
+            known: kind, places, weight_draws, latent_draws, weights, for the record.
 
         Raises:
             ValueError: no factor keeps the promise: too few images, or errors beyond every multiple of s.
@@ -231,6 +235,7 @@ def read_calibration(path: str | Path) -> Calibration:
         if (found := values.pop("format")) != FORMAT:
             raise ValueError(f"format {found}, expected {FORMAT}")
         lists = {name: tuple(float(value) for value in values.pop(name)) for name in ("multiplier", "coverage")}
-        return Calibration(**values, **lists)
+        weights = tuple(values.pop("weights", ()))
+        return Calibration(**values, **lists, weights=weights)
     except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"'{path}' is no calibration ({one_line(error)}): calibrate again.") from None

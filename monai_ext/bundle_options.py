@@ -1,0 +1,84 @@
+"""Options of `python -m monai.bundle run` that no config knows: misspelt ones, which MONAI takes without a word."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+__all__ = ["refuse_unknown_options"]
+
+# What `run` of MONAI itself takes, and its handler for experiment tracking.
+OF_MONAI = frozenset(
+    "run_id init_id final_id meta_file config_file logging_file tracking args_file help output_dir tracking_uri "
+    "experiment_name run_name save_execute_config".split()
+)
+REFERENCE = re.compile(r"[@%](\w+)")
+
+
+def refuse_unknown_options(arguments: Sequence[str]) -> None:
+    """Of the command line `arguments` (`sys.argv`): nothing, if it is no `monai.bundle run`, or all names are known.
+
+    Known is what stands at the top of a config file, and what a config or another option refers to by `@` or `%`.
+
+    Raises:
+        ValueError: an option is not; names the nearest that is.
+    """
+    if Path(arguments[0]).parts[-3:] != ("monai", "bundle", "__main__.py") or arguments[1:2] != ["run"]:
+        return
+    given = dict(_options(arguments[2:]))
+    try:
+        files = _config_files(given)
+        texts = [Path(file).read_text(encoding="utf-8") for file in files]
+        tops = [name for file, text in zip(files, texts, strict=True) for name in _top(file, text)]
+    except (OSError, ValueError, TypeError, SyntaxError, ImportError):
+        return  # MONAI reads them in its own way, and speaks of it
+    known = {name.partition("::")[0].partition("#")[0] for name in tops}
+    known |= OF_MONAI | {name for text in (*texts, *given.values()) for name in REFERENCE.findall(text)}
+    for option in given:
+        name = option.partition("::")[0].partition("#")[0]
+        if name not in known and not name.startswith("_"):
+            near = difflib.get_close_matches(name, sorted(known - OF_MONAI | {"output_dir"}), n=1)
+            where = " and ".join(Path(file).name for file in files)
+            raise ValueError(
+                f"--{option}: there is no '{name}' in {where}"
+                + (f", did you mean --{near[0]}?" if near else ": choose one of the names at its top.")
+            )
+
+
+def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(name, value as text) of each `--name value` and `--name=value`, named as Fire names them."""
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            return
+        if argument.startswith("--"):
+            name, equals, value = argument[2:].partition("=")
+            following = arguments[place + 1] if place + 1 < len(arguments) else ""
+            yield name.replace("-", "_"), value if equals else following
+
+
+def _config_files(given: dict[str, str]) -> list[str]:
+    """The config files, named by `--config_file` or in the file of `--args_file`, whose names join `given`."""
+    text = given.get("config_file")
+    if "args_file" in given:
+        further = json.loads(Path(given["args_file"]).read_text(encoding="utf-8"))
+        text = further.get("config_file") if text is None else text
+        for name, value in further.items():
+            given.setdefault(name, str(value))
+    if text is None:
+        raise ValueError("no config file")
+    files = text
+    if isinstance(text, str) and text.lstrip().startswith(("[", "(", "'", '"')):
+        files = ast.literal_eval(text)
+    return [str(file) for file in ([files] if isinstance(files, str) else files)]
+
+
+def _top(file: str, text: str) -> list[str]:
+    if Path(file).suffix.lower() == ".json":
+        return list(json.loads(text))
+    import yaml
+
+    return list(yaml.safe_load(text))
