@@ -40,7 +40,6 @@ def generated_pages(root: Path = ROOT) -> tuple[dict[str, str], dict[str, Path]]
     pages = {
         target: with_site_links((root / source).read_text(encoding="utf-8"), source, sources)
         for source, target in sources.items()
-        if not source.startswith("docs/")
     }
     pages["gallery.md"] = gallery(pictures, _cards(root))
     modules = public_modules(root)
@@ -127,6 +126,8 @@ def on_files(files: object, *, config: object) -> object:
 
     pages, pictures = generated_pages()
     for name, text in pages.items():
+        if (written := files.get_file_from_path(name)) is not None:  # of docs/, with the links of the repository
+            files.remove(written)
         files.append(File.generated(config, name, content=text))
     for name, path in pictures.items():
         files.append(File.generated(config, name, abs_src_path=str(path)))

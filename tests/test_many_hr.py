@@ -25,7 +25,7 @@ from monai_ext.data.many_hr import DecodeManyHighResd, ManyHighResDataset, many_
 from monai_ext.data.many_hr_build import build_many_hr
 from monai_ext.data.many_hr_check import check_many_hr
 from monai_ext.data.many_hr_format import ManyHrError, read_lines
-from monai_ext.data.many_hr_plan import ManyHrSettings
+from monai_ext.data.many_hr_plan import ManyHrPlan, ManyHrSettings
 from monai_ext.data.tiles import tile_items
 from monai_ext.errors import explain
 from monai_ext.experiments.many_hr import NetworkSampler
@@ -345,13 +345,63 @@ def test_errors_name_the_way_out(tiles, tmp_path):
         build(tiles, tmp_path, settings=replace(SETTINGS, size=256))
     with pytest.raises(ValueError, match="kinds capture make no answers that agree exactly"):
         build(tiles, tmp_path, settings=replace(SETTINGS, kinds=("capture",)))
-    with pytest.raises(ValueError, match="the part test shows one place alone"):
+    with pytest.raises(ValueError, match=r"the part test shows one place alone, \w+ \(1 tile.*--test-fraction"):
         build(tiles, tmp_path, settings=replace(SETTINGS, test_fraction=0.1))
     with pytest.raises(ValueError, match="answers=1 must be at least 2"):
         replace(SETTINGS, answers=1)
     with pytest.raises(ValueError, match="the operator draws noise"):
         build_many_hr(tile_items(tiles), tmp_path, degradation=Degradation(4, noise=0.1), settings=SETTINGS)
     assert not list(tmp_path.rglob("*.npy"))
+
+
+def numbered_tiles(folder, numbers):
+    write_aerial_phantoms(folder, count=len(numbers), size=(32, 32))
+    for file, number in zip(sorted(folder.glob("phantom_*.png")), numbers, strict=True):
+        file.rename(folder / f"tile_{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("others", [range(8, 14), ()], ids=["among_others", "alone"])
+def test_numbers_that_look_like_years_make_no_captures(tmp_path, caplog, others):
+    folder = numbered_tiles(tmp_path / "tiles", [*others, *range(1998, 2010)])
+    options = "--records 4 --hr 3 --size 32 --captures 9 --validation-fraction 0".split()
+    assert main(["many-hr", "build", "--tiles", str(folder), "--output", str(tmp_path / "set"), *options]) == 0
+    index = json.loads((tmp_path / "set" / "index.json").read_text())
+    assert index["kinds"] == {"original": 4, "texture": 4, "mined": 4}
+    assert [(tile["footprint"], tile["date"]) for tile in index["tiles"]] == [(t["id"], "") for t in index["tiles"]]
+    warned = [message for message in caplog.messages if "tile (12 tiles" in message and "--dates" in message]
+    assert len(warned) == (0 if others else 1)
+
+
+def test_years_of_one_place_alone_name_it_and_the_table_of_dates(tmp_path, caplog):
+    folder = numbered_tiles(tmp_path / "tiles", [1998])
+    pixels = np.asarray(Image.open(folder / "tile_1998.png"))
+    for year in (1999, 2000):
+        Image.fromarray(pixels // 2 + year % 100).save(folder / f"tile_{year}.png")
+    settings = replace(SETTINGS, size=32, test_fraction=0)
+    with pytest.raises(ValueError, match=r"train shows one place alone, tile \(3 tile.*by --dates CSV") as caught:
+        build(folder, tmp_path / "set", settings=settings)
+    assert explain(caught.value)
+    table = tmp_path / "dates.csv"
+    table.write_text("file,footprint,date\n")  # as the document says: no tile has another date
+    options = ["--dates", str(table), "--records", "2", "--hr", "2", "--size", "32", "--test-fraction", "0"]
+    options += ["--validation-fraction", "0", "--output", str(tmp_path / "set")]
+    assert main(["many-hr", "build", "--tiles", str(folder), *options]) == 0
+    assert "capture" not in json.loads((tmp_path / "set" / "index.json").read_text())["kinds"]
+
+
+def test_a_part_without_a_place_names_the_way_out(tiles, caplog):
+    items = [{**item, "place": "x0 y0"} for item in tile_items(tiles)]
+    assert {tile["part"] for tile in ManyHrPlan(items, SETTINGS).tiles} == {"train"}
+    (warning,) = caplog.messages
+    assert "all 8 tiles left show one place" in warning and "there is no part test" in warning
+    assert "fetch a larger --bbox" in warning and "a lower --block" in warning
+
+
+def test_help_says_that_sampled_needs_a_model(capsys):
+    with pytest.raises(SystemExit):
+        main(["many-hr", "build", "--help"])
+    assert "(all; sampled only with --model)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_command_builds_checks_and_shows(tiles, tmp_path, capsys):

@@ -134,10 +134,7 @@ class _Build:
         self._makers: dict[str, AnswerMaker] = {}
         for part, windows in self.donors.items():
             if windows and len({plan.groups[window.tile] for window in windows}) < 2:
-                raise ValueError(
-                    f"the part {part} shows one place alone, and texture is borrowed from another: add tiles, or "
-                    "change the fractions of the parts."
-                )
+                raise ValueError(_one_footprint(part, [plan.tiles[tile] for tile in {w.tile for w in windows}]))
 
     def prepare(self, numbers: Iterable[int]) -> None:
         """Have at hand what is borrowed from by some records."""
@@ -214,6 +211,21 @@ class _Build:
             "distance_rms": [round(distance, DIGITS) for distance in pairwise_rms(made)],
         }
         return _Record(low_res, made, line, answers)
+
+
+def _one_footprint(part: str, tiles: Sequence[Mapping]) -> str:
+    """What is wrong with a part of one footprint, and the ways out."""
+    fractions = "lower the fractions of the others" if part == "train" else f"raise --{part}-fraction, or set it to 0"
+    problem = (
+        f"the part {part} shows one place alone, {tiles[0]['footprint']} ({len(tiles)} tile(s)), and texture is "
+        f"borrowed from another: add tiles, or {fractions}"
+    )
+    if len(tiles) < 2:
+        return f"{problem}."
+    return (
+        f"{problem}; if they show several places, tell so by --dates CSV with file, footprint, date (a tile that it "
+        "does not list is a place of its own)."
+    )
 
 
 def _rounded(value: float | None) -> float | None:

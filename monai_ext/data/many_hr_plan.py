@@ -19,7 +19,7 @@ from torch import Tensor
 from monai_ext.data.folds import seeded_key
 from monai_ext.data.images import ImageFileError
 from monai_ext.data.many_hr_answers import derived_seed
-from monai_ext.data.many_hr_captures import add_captures, capture_groups
+from monai_ext.data.many_hr_captures import add_captures, capture_groups, without_chance_years
 from monai_ext.data.many_hr_format import KINDS
 from monai_ext.data.raster import open_raster
 from monai_ext.data.tile_images import read_tile
@@ -124,7 +124,8 @@ class ManyHrPlan:
     turned, up to eight times. A longer data set begins with the records of a shorter one.
 
     Args:
-        items: see `tile_items`; with "footprint" and "date" where `add_captures` has told them.
+        items: see `tile_items`; with "footprint" and "date" where `add_captures` has told them. Years in names
+            count where the pictures are alike, see `without_chance_years`.
         settings: choices.
 
     Attributes:
@@ -153,6 +154,8 @@ class ManyHrPlan:
         items = [item for item, kept in zip(items, large, strict=True) if kept]
         self._sizes = [size for size, kept in zip(sizes, large, strict=True) if kept]
         self._paths = [str(item["image"]) for item in items]
+        self._read = lru_cache(TILES_AT_HAND)(self._tile)
+        items = without_chance_years(items, self._sizes, self._read)
         parts = _parts(items, settings)
         self.tiles = [
             {
@@ -168,7 +171,6 @@ class ManyHrPlan:
         windows = [
             Window(tile, top, left) for tile, (tops, lefts) in enumerate(steps) for top in tops for left in lefts
         ]
-        self._read = lru_cache(TILES_AT_HAND)(self._tile)
         self.windows = sorted(windows, key=lambda window: self._key("order", window))
 
     def __len__(self) -> int:
@@ -257,7 +259,11 @@ def _parts(items: Sequence[Mapping], settings: ManyHrSettings) -> list[str]:
         if not fraction:
             continue
         if len({item["place"] for item in left}) < 2:
-            logger.warning("all tiles left show one place: there is no part %s", part)
+            logger.warning(
+                "all %d tiles left show one place, and places are split whole: there is no part %s; add tiles of "
+                "other places (fetch a larger --bbox), or build with a lower --block",
+                len(left), part,
+            )  # fmt: skip
             continue
         left, taken = split_by_place(left, test_fraction=fraction, seed=settings.split_seed)
         part_of.update({item["id"]: part for item in taken})

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from monai_ext.data.images import ImageFileError
 from monai_ext.data.memory import in_words
+from monai_ext.data.missing_pixels import nearest_known
 from monai_ext.data.raster import open_raster
 
 __all__ = ["DecodeTiled", "read_tile"]
@@ -21,16 +22,17 @@ __all__ = ["DecodeTiled", "read_tile"]
 LARGEST = 2**30  # bytes of a tile in memory; larger images are for `monai_ext upscale`, which reads them by rows
 
 
-def read_tile(path: str | os.PathLike, *, bands: Sequence[int] | None = None) -> Tensor:
+def read_tile(path: str | os.PathLike, *, bands: Sequence[int] | None = None, fill_missing: bool = False) -> Tensor:
     """The bands of a tile, uint8 or uint16 (C, H, W) as in the file; a grey picture has one band.
 
     Read by `open_raster`: TIFFs go through rasterio where it is installed. Palettes become colours. An alpha band, or a
-    mask, is no band: what it hides becomes 0. Values that a GeoTIFF calls nodata stay as they are. Signed 16-bit files
-    without negative values count as uint16.
+    mask, is no band: what it hides becomes 0. Values that a GeoTIFF calls nodata stay as they are, unless they
+    are to be filled. Signed 16-bit files without negative values count as uint16.
 
     Args:
         bands: which to return, counted from 1 as GDAL does, in this order; None: all. A grey picture stands for every
             band asked for, since tile servers send grey JPEGs among coloured ones.
+        fill_missing: nodata becomes the nearest known value of its band, for networks, which would take it for colour.
 
     Raises:
         ImageFileError: the file cannot be read, lacks a band, holds other than 8- or 16-bit integers, takes more than a
@@ -52,8 +54,11 @@ def read_tile(path: str | os.PathLike, *, bands: Sequence[int] | None = None) ->
         )
     pixels = planes[: info.bands]
     if info.alpha is not None:
-        opaque = 255 if info.alpha == "mask" else np.iinfo(planes.dtype).max
+        opaque = 255 if info.alpha == "mask" else np.iinfo(info.dtype).max
         pixels = (pixels * (planes[-1] / opaque) + 0.5).astype(planes.dtype)
+    if fill_missing and any(value is not None for value in info.nodata):
+        markers = np.array([np.nan if value is None else value for value in info.nodata])
+        pixels = nearest_known(pixels, pixels != markers[:, None, None])
     if bands is not None:
         if max(bands) > info.bands > 1:
             raise ImageFileError(f"tile {path} has {info.bands} bands: band {max(bands)} is asked for.")
@@ -72,12 +77,20 @@ class DecodeTiled(Transform):
         multiple: height and width are cut, at the bottom and on the right, to whole multiples of this, such as the
             scale of super-resolution.
         keep_paths: also return the file's path as "image_path".
+        fill_missing: see `read_tile`.
 
     Raises (when called):
         ImageFileError: as `read_tile`, or the tile is smaller than `multiple`.
     """
 
-    def __init__(self, bands: Sequence[int] | None = None, *, multiple: int = 1, keep_paths: bool = False):
+    def __init__(
+        self,
+        bands: Sequence[int] | None = None,
+        *,
+        multiple: int = 1,
+        keep_paths: bool = False,
+        fill_missing: bool = False,
+    ):
         if bands is not None and (not bands or not all(isinstance(band, int) and band >= 1 for band in bands)):
             raise ValueError(f"bands is {bands!r}: give whole numbers counted from 1, such as [1, 2, 3].")
         if multiple < 1:
@@ -85,10 +98,11 @@ class DecodeTiled(Transform):
         self.bands = None if bands is None else tuple(bands)
         self.multiple = multiple
         self.keep_paths = keep_paths
+        self.fill_missing = fill_missing
 
     def __call__(self, data: Mapping) -> dict[str, str | Tensor]:
         path = data["image"]
-        pixels = read_tile(path, bands=self.bands)
+        pixels = read_tile(path, bands=self.bands, fill_missing=self.fill_missing)
         height, width = (side // self.multiple * self.multiple for side in pixels.shape[1:])
         if not height or not width:
             raise ImageFileError(
@@ -98,4 +112,7 @@ class DecodeTiled(Transform):
         return item | ({"image_path": str(path)} if self.keep_paths else {})
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(bands={self.bands}, multiple={self.multiple}, keep_paths={self.keep_paths})"
+        filled = ", fill_missing=True" if self.fill_missing else ""
+        return (
+            f"{type(self).__name__}(bands={self.bands}, multiple={self.multiple}, keep_paths={self.keep_paths}{filled})"
+        )

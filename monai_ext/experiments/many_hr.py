@@ -66,7 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--blur", type=float, default=0.0, help="of the operator, in high-resolution pixels (none)")
     build.add_argument("--size", type=int, default=DEFAULTS.size, help="side of the answers, pixels (%(default)d)")
     build.add_argument("--seed", type=int, default=DEFAULTS.seed, help="of all that is drawn (%(default)d)")
-    build.add_argument("--kinds", nargs="+", default=DEFAULTS.kinds, choices=KINDS[1:], help="provenance classes (all)")
+    kinds = {"choices": KINDS[1:], "help": "provenance classes (all; sampled only with --model)"}
+    build.add_argument("--kinds", nargs="+", default=DEFAULTS.kinds, **kinds)
     build.add_argument("--captures", type=int, default=DEFAULTS.captures, help="other dates at most (%(default)d)")
     build.add_argument("--dates", type=Path, metavar="CSV", help="file, footprint, date of tiles (else: their names)")
     build.add_argument("--model", type=Path, metavar="BUNDLE", help="bundle whose network makes the kind 'sampled'")

@@ -9,9 +9,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+
+from monai_ext.data.missing_pixels import nearest_known
 
 __all__ = ["BandNetwork", "PixelCoding", "default_range"]
 
@@ -88,7 +89,7 @@ class PixelCoding:
         channels = [values[:, keep]]
         if self.validity:
             valid = self._valid(planes)
-            channels[0] = _filled(values, valid)[:, keep]
+            channels[0] = nearest_known(values, valid, fallback=MIDDLE)[:, keep]
         if self.alpha is not None:
             channels.append(planes[self.bands :, keep].astype(np.float32) / np.float32(self.opaque))
         if self.validity:
@@ -166,24 +167,6 @@ class PixelCoding:
         if self.alpha is not None:
             valid &= planes[self.bands] > 0
         return valid
-
-
-def _filled(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """`values` (C, n, W) with the nearest known value of the same band where `valid` (1 or C, n, W) is False."""
-    if valid.all():
-        return values
-    values = values.copy()
-    nearest, mask = None, None
-    for band, known in enumerate(np.broadcast_to(valid, values.shape)):
-        if known.all():
-            continue
-        if not known.any():
-            values[band] = MIDDLE
-            continue
-        if mask is None or not np.array_equal(known, mask):
-            mask, nearest = known, distance_transform_edt(~known, return_distances=False, return_indices=True)
-        values[band] = values[band][tuple(nearest)]
-    return values
 
 
 class BandNetwork(nn.Module):
