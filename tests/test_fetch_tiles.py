@@ -381,6 +381,7 @@ def test_the_command_says_what_it_will_do_and_did(tmp_path, capsys):
         assert main(command(server, tmp_path, "--attribution", "mine", "--user-agent", "me")) == 0
     said = capsys.readouterr().err
     assert "4 tiles at zoom 13 (17.7 m a pixel), about 0 MB, at least 0 s at 500 a second" in said
+    assert re.search(r"of [\d.]+ [EW] to [\d.]+ [EW], [\d.]+ [NS] to [\d.]+ [NS]\n", said)
     assert "4 tiles fetched (0.0 MB), 0 were there, 0 do not exist" in said
     assert record(tmp_path)[0]["attribution"] == "mine" and server.asked[0][2] == "me"
 

@@ -18,19 +18,26 @@ SUSPICIOUS_SHARE = 0.02  # of tiles with one and the same content
 
 
 def plan(area: TileArea, source: TileSource, *, rate: float) -> str:
-    """What fetching would mean: tiles, ground size of a pixel, bytes and the least time.
+    """What fetching would mean: tiles, ground size of a pixel, bytes, the least time, and where that is.
 
     >>> area = TileArea(88.3, 22.5, 88.4, 22.6, zoom=16)
     >>> print(plan(area, TileSource("https://tiles.org/{z}/{x}/{y}.jpg"), rate=4))
     399 tiles at zoom 16 (2.21 m a pixel), about 8 MB, at least 1 min 40 s at 4 a second
+    of 88.3 E to 88.4 E, 22.5 N to 22.6 N
     from https://tiles.org/{z}/{x}/{y}.jpg
     """
     count = len(area)
     return (
         f"{count:,} tiles at zoom {area.zoom} ({area.pixel_size_m:.3g} m a pixel), "
         f"about {count * TYPICAL_BYTES / 1e6:,.0f} MB, at least {_duration(count / rate)} at {rate:g} a second\n"
+        f"of {_degrees(area.west, 'EW')} to {_degrees(area.east, 'EW')}, {_degrees(area.south, 'NS')} to "
+        f"{_degrees(area.north, 'NS')}\n"
         f"from {source.public_template}"
     )
+
+
+def _degrees(value: float, sides: str) -> str:
+    return f"{abs(value):g} {sides[value < 0]}"
 
 
 def _duration(seconds: float) -> str:

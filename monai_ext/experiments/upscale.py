@@ -43,6 +43,7 @@ __all__ = ["Choices", "UpscaleError", "add_arguments", "plan_outputs", "run", "u
 _logger = logging.getLogger(__name__)
 
 SHOWN_FAILURES = 10
+LONGEST_SUFFIX = 4  # letters of what looks like a kind of file
 
 
 class UpscaleError(ValueError):
@@ -61,7 +62,8 @@ def plan_outputs(inputs: Sequence[str | Path], output: str | Path) -> list[tuple
 
     Raises:
         FileNotFoundError: an input does not exist, or the folders hold no images.
-        ValueError: two images would be written to one file, or an image over itself or another input.
+        ValueError: two images would be written to one file, or an image over itself or another input; `output` is a
+            kind of file that is not known, or one file for several images.
     """
     inputs, output = [Path(each) for each in inputs], Path(output)
     for each in inputs:
@@ -71,6 +73,7 @@ def plan_outputs(inputs: Sequence[str | Path], output: str | Path) -> list[tuple
     if len(inputs) == 1 and inputs[0].is_file() and output.suffix.lower() in known and not output.is_dir():
         pairs = [(inputs[0], output)]
     else:
+        _check_folder(output, known, single=len(inputs) == 1 and inputs[0].is_file())
         pairs = []
         for each in inputs:
             images = _images(each, known) if each.is_dir() else [(each, Path(each.name))]
@@ -88,6 +91,18 @@ def plan_outputs(inputs: Sequence[str | Path], output: str | Path) -> list[tuple
         if other is not source:
             raise ValueError(f"{other} and {source} would both be written to {target}: enlarge them one by one.")
     return pairs
+
+
+def _check_folder(output: Path, known: Sequence[str], *, single: bool) -> None:
+    """`output` is to be a folder; what looks like the name of a file is told."""
+    if output.is_file():
+        raise ValueError(f"output {output} is a file, and the images go to a folder: name another one.")
+    suffix = output.suffix[1:]
+    if single and suffix.isalpha() and len(suffix) <= LONGEST_SUFFIX and not output.exists():
+        raise ValueError(
+            f"output {output} is of an unknown kind: choose one of {', '.join(known)}, or make the folder first if it "
+            "is one."
+        )
 
 
 class _Resolved:
