@@ -283,6 +283,31 @@ def test_the_alpha_band_of_a_geotiff_hides_pixels(tmp_path):
     assert pixels.shape == (3, 1, 3) and pixels[1, 0].tolist() == [0, 12000, 60000]
 
 
+def test_the_alpha_band_of_signed_16_bits_is_opaque_at_their_highest(tmp_path):
+    values = np.full((4, 1, 3), 20000, np.int16)
+    values[3] = [0, 16384, 32767]
+    pixels = read_tile(geotiff(tmp_path / "a.tif", values, photometric="rgb", alpha="yes"))
+    assert pixels.dtype == torch.uint16 and pixels[2, 0].tolist() == [0, 10000, 20000]
+
+
+def test_the_mask_of_signed_16_bits_hides_pixels(tmp_path):
+    rasterio = pytest.importorskip("rasterio", reason="needs rasterio (the extra geo)")
+    path = geotiff(tmp_path / "a.tif", np.full((3, 1, 3), 20000, np.int16))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK="YES"), rasterio.open(path, "r+") as raster:
+        raster.write_mask(np.array([[False, True, True]]))
+    assert read_tile(path)[0].tolist() == [[0, 20000, 20000]]
+
+
+def test_a_turned_tile_is_upright_and_grey_whose_0_is_white_as_it_looks(tmp_path):
+    values = numbers(5, 6, 3)
+    Image.fromarray(values).save(tmp_path / "a.tif", tiffinfo={274: 6})
+    assert np.array_equal(read_tile(tmp_path / "a.tif").numpy(), np.rot90(values, -1).transpose(2, 0, 1))
+    Image.fromarray(values[..., 0]).save(tmp_path / "b.tif", tiffinfo={262: 0})
+    with Image.open(tmp_path / "b.tif") as picture:
+        assert picture.tag_v2[262] == 0
+        assert np.array_equal(read_tile(tmp_path / "b.tif").numpy(), np.asarray(picture)[None])
+
+
 def test_signed_16_bits_without_negatives_are_unsigned_and_others_are_refused(tmp_path):
     values = np.arange(6, dtype=np.int16).reshape(1, 2, 3) * 1000
     assert read_tile(geotiff(tmp_path / "a.tif", values)).dtype == torch.uint16

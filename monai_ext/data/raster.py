@@ -16,7 +16,7 @@ from monai_ext.data import raster_gdal, raster_pillow
 from monai_ext.data.images import ImageFileError
 from monai_ext.data.raster_info import Raster, RasterInfo
 
-__all__ = ["check_output", "open_raster", "output_suffix", "write_raster", "written_by"]
+__all__ = ["check_output", "has_georeference", "open_raster", "output_suffix", "write_raster", "written_by"]
 
 GDAL_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img")
 PILLOW_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -26,9 +26,13 @@ OUTPUT_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 def open_raster(path: str | os.PathLike, *, bands: Sequence[int] | None = None) -> Raster:
     """The image in a file, ready to be read by rows.
 
-    Pictures are turned upright (EXIF), palettes become RGB(A), CMYK becomes RGB; of several frames or pages the first
-    is read. 16-bit colour PNGs, which Pillow cuts to 8 bits, and all TIFFs go through rasterio; without rasterio plain
-    TIFFs still open.
+    Pictures and TIFFs are turned upright (EXIF), but not TIFFs with a georeference, which counts the pixels as they are
+    stored. Palettes become RGB(A), CMYK becomes RGB; grey whose 0 is white (TIFF, whole numbers) is inverted, nodata
+    with it; of several frames or pages the first is read. 16-bit colour PNGs, which Pillow cuts to 8 bits, and all
+    TIFFs go through rasterio; without rasterio plain TIFFs still open.
+
+    Georeference and nodata are read from world files and .aux.xml beside the image as well, by rasterio; that of a
+    picture turns with it. No such file is written.
 
     Args:
         bands: numbers of the bands to read, from 1; None: all.
@@ -43,7 +47,15 @@ def open_raster(path: str | os.PathLike, *, bands: Sequence[int] | None = None) 
     needs_gdal = path.suffix.lower() in GDAL_SUFFIXES or raster_pillow.is_deep_png(path)
     if needs_gdal and (raster_gdal.available() or not raster_pillow.is_plain_tiff(path)):
         return raster_gdal.GdalRaster(path, bands=bands)
-    return raster_pillow.PillowRaster(path, bands=bands)
+    picture = raster_pillow.PillowRaster(path, bands=bands)
+    if raster_gdal.available() and raster_pillow.sidecars(path):
+        picture.info = raster_gdal.with_sidecars(picture.info, bands=bands, orientation=picture.orientation)
+    return picture
+
+
+def has_georeference(info: RasterInfo) -> bool:
+    """Whether an image, or a file beside it, says where it lies on the ground, be it read (rasterio) or not."""
+    return (info.geo is not None and info.geo.placed) or raster_pillow.georeference_beside(info.path)
 
 
 def output_suffix(path: str | os.PathLike) -> str:
@@ -60,7 +72,7 @@ def check_output(path: str | os.PathLike, info: RasterInfo, *, scale: int, cog: 
     Raises:
         ValueError: the kind of file that `path` names cannot hold the enlarged image, or `cog` is asked of another
             kind than TIFF.
-        ImageFileError: rasterio is needed and not installed.
+        ImageFileError: rasterio is needed, as for every georeference, and not installed.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -69,7 +81,7 @@ def check_output(path: str | os.PathLike, info: RasterInfo, *, scale: int, cog: 
     is_tiff = suffix in (".tif", ".tiff")
     if cog and not is_tiff:
         raise ValueError(f"output {path}: a Cloud-Optimised GeoTIFF needs a name in .tif.")
-    if cog or info.geo is not None and is_tiff:
+    if cog or is_tiff and (info.geo is not None or has_georeference(info)):
         raster_gdal.require(path)
     if not _through_gdal(path, info, cog=cog):
         raster_pillow.check_picture(path, info, scale=scale)

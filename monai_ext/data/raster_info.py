@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-__all__ = ["GeoTags", "Raster", "RasterInfo", "picture_tags"]
+__all__ = ["GeoTags", "Raster", "RasterInfo", "Turn", "picture_tags"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class GeoTags:
     colours: tuple[str, ...] = ()
     order: tuple[int, ...] = ()
 
+    @property
+    def placed(self) -> bool:
+        """Whether it says anything of the image's place on the ground."""
+        return bool(self.crs or self.transform or self.gcps or self.tags.get("RPC"))
+
 
 @dataclass(frozen=True)
 class RasterInfo:
@@ -49,8 +54,8 @@ class RasterInfo:
         dtype: of the pixels.
         nodata: per band the value that marks missing pixels, or None.
         alpha: what kind of coverage follows the bands in `Raster.rows`: "soft" (transparency of a picture), "hard" (a
-            raster's alpha band), "mask" (a raster's mask, 0 or 255, kept as a mask), or None.
-        geo: see `GeoTags`; None for pictures.
+            raster's alpha band), "mask" (a raster's mask, 0 or 255, in int8 0 or 127, kept as a mask), or None.
+        geo: see `GeoTags`; None for pictures, unless a file beside them says where they lie.
         picture: what Pillow is to write beside the pixels: icc_profile, exif, dpi.
     """
 
@@ -82,6 +87,65 @@ def picture_tags(info: RasterInfo) -> GeoTags:
         colours=tuple([*colours, "alpha"][:count] if info.alpha else colours),
         order=tuple(range(count)),
     )
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How the pixels of a file become upright: rows change places with columns, then axes are mirrored.
+
+    Attributes:
+        transposed: whether the file's rows are columns of the upright image.
+        mirrored: whether the upright image's rows, and its columns, run from the last to the first.
+    """
+
+    transposed: bool = False
+    mirrored: tuple[bool, bool] = (False, False)
+
+    @classmethod
+    def of(cls, orientation: int) -> Turn:
+        """That of an EXIF orientation 1 ... 8; none for other numbers."""
+        if orientation not in range(1, 9):
+            return cls()
+        return cls(orientation >= 5, (orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)))
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Upright (H, W) of a file's height and width."""
+        return (width, height) if self.transposed else (height, width)
+
+    def window(self, top: int, bottom: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """(column, row, width, height) in the file of rows [top, bottom) of the upright image of `size` (H, W)."""
+        height, width = size
+        first = height - bottom if self.mirrored[0] else top
+        return (first, 0, bottom - top, width) if self.transposed else (0, first, width, bottom - top)
+
+    def upright(self, planes: np.ndarray) -> np.ndarray:
+        """A window of the file (planes, h, w), turned: (planes, h, w) or (planes, w, h)."""
+        if self == Turn():
+            return planes
+        turned = planes.swapaxes(1, 2) if self.transposed else planes
+        rows, columns = (slice(None, None, -1 if backwards else None) for backwards in self.mirrored)
+        return np.ascontiguousarray(turned[:, rows, columns])
+
+    def geo(self, geo: GeoTags, size: tuple[int, int]) -> GeoTags:
+        """The georeference of a file's pixels as one of the upright image of `size` (H, W); RPC are not turned."""
+        height, width = size
+
+        def moved(row: float, column: float) -> tuple[float, float]:
+            row, column = (column, row) if self.transposed else (row, column)
+            return height - row if self.mirrored[0] else row, width - column if self.mirrored[1] else column
+
+        gcps = tuple((*moved(row, column), *place) for row, column, *place in geo.gcps)
+        if geo.transform is None:
+            return replace(geo, gcps=gcps)
+        a, b, c, d, e, f = geo.transform
+        # What a step down and one to the right in the upright image are in the file, and where its corner lies there.
+        down, right = (-1.0 if backwards else 1.0 for backwards in self.mirrored)
+        row, column = height * self.mirrored[0], width * self.mirrored[1]
+        if self.transposed:
+            transform = (b * right, a * down, c + a * row + b * column, e * right, d * down, f + d * row + e * column)
+        else:
+            transform = (a * right, b * down, c + a * column + b * row, d * right, e * down, f + d * column + e * row)
+        return replace(geo, gcps=gcps, transform=transform)
 
 
 class Raster(Protocol):

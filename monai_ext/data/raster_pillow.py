@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
@@ -13,13 +15,31 @@ from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 from monai_ext.data.images import TURNS, ImageFileError, orientation_of, reading, save_picture
 from monai_ext.data.raster_info import RasterInfo
 
-__all__ = ["PillowRaster", "check_picture", "fingerprint_of", "is_deep_png", "is_plain_tiff", "write"]
+__all__ = [
+    "PillowRaster",
+    "check_picture",
+    "fingerprint_of",
+    "georeference_beside",
+    "is_deep_png",
+    "is_plain_tiff",
+    "sidecars",
+    "tiff_orientation",
+    "write",
+]
 
 FINGERPRINT = "monai_ext_upscale"
-GEO_TAGS = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, geo keys
+GEO_TAGS = (33550, 33922, 34264, 34735, 50844)  # pixel scale, tie points, transformation, geo keys, RPC
+GEO_WORDS = (b"<SRS", b"<GeoTransform", b"<GCPList", b"<GeodataXform")  # what makes an .aux.xml a georeference
 BITS_PER_SAMPLE = 258
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+ORIENTATION = 274
 SAMPLES_PER_PIXEL = 277
 SOFTWARE = 305
+XMP = 700
+XMP_ORIENTATION = rb'tiff:Orientation(?:="|>)([0-9])'
+BIG_TIFF = 43
+MOST_TAGS = 65535
+LONGEST_TEXT = 2**20  # bytes of a text beside the pixels that are looked through
 JPEG_QUALITY = 95
 LONGEST = {".jpg": 65500, ".jpeg": 65500}  # pixels per side
 
@@ -27,18 +47,24 @@ LONGEST = {".jpg": 65500, ".jpeg": 65500}  # pixels per side
 class PillowRaster:
     """A picture, decoded as a whole when it is opened; see `Raster` and `open_raster`.
 
+    Attributes:
+        orientation: EXIF orientation 1 ... 8 of the file's pixels, by which they were turned.
+
     Raises:
         ImageFileError: it cannot be read, or has no such band.
     """
 
     def __init__(self, path: Path, *, bands: Sequence[int] | None = None):
         with reading(path) as picture:
-            orientation = orientation_of(picture)
+            self.orientation = orientation_of(picture)
             keep = _kept_beside_the_pixels(picture)
+            negative = _is_deep_negative(picture)
             picture = _plain(picture, path)
-            if orientation in TURNS:
-                picture = picture.transpose(TURNS[orientation])
+            if self.orientation in TURNS:
+                picture = picture.transpose(TURNS[self.orientation])
             pixels = np.array(picture)
+        if negative:
+            pixels = np.iinfo(pixels.dtype).max - pixels
         pixels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
         pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         has_alpha = picture.mode in ("LA", "RGBA")
@@ -94,6 +120,12 @@ def _plain(picture: Image.Image, path: Path) -> Image.Image:
     return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
 
 
+def _is_deep_negative(picture: Image.Image) -> bool:
+    """Whether 0 is white in 16 bits of grey: Pillow inverts such TIFFs of up to 8 bits only."""
+    is_tiff = isinstance(picture, TiffImagePlugin.TiffImageFile)
+    return is_tiff and picture.mode.startswith("I;16") and picture.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+
+
 def _kept_beside_the_pixels(picture: Image.Image) -> dict[str, Any]:
     keep: dict[str, Any] = {key: picture.info[key] for key in ("icc_profile", "dpi") if picture.info.get(key)}
     if picture.mode == "CMYK":
@@ -114,18 +146,80 @@ def is_deep_png(path: Path) -> bool:
 
 
 def is_plain_tiff(path: Path) -> bool:
-    """Whether a file is a TIFF whose pixels and meaning Pillow keeps: no georeference, 16-bit colour or more bands."""
+    """Whether a file is a TIFF whose pixels and meaning Pillow keeps: no georeference, 16-bit colour or more bands.
+
+    A georeference beside it is no hindrance unless the pixels are to be turned, which GDAL leaves to others then.
+    """
     try:
         with reading(path) as picture:
             if not isinstance(picture, TiffImagePlugin.TiffImageFile):
                 return False
             if any(tag in picture.tag_v2 for tag in GEO_TAGS):
                 return False
+            if georeference_beside(path) and tiff_orientation(path) != 1:
+                return False
             bits = picture.tag_v2.get(BITS_PER_SAMPLE, (1,))
             all_bands = picture.tag_v2.get(SAMPLES_PER_PIXEL, 1) == len(picture.getbands()) and picture.mode != "RGBX"
             return all_bands and (len(bits) == 1 or max(bits) <= 8)
     except ImageFileError:
         return False
+
+
+def tiff_orientation(path: Path) -> int:
+    """The orientation 1 ... 8 of a TIFF's first page, by its tag or else its XMP, as Pillow turns it.
+
+    1 where the file says nothing, or nothing that can be read. Only the list of tags is read, and an XMP of up to 1
+    MiB, so that the file may be of any size.
+    """
+    try:
+        with path.open("rb") as file:
+            found = _orientation_in(file)
+    except (OSError, ValueError, OverflowError, struct.error):
+        return 1
+    return found if found in TURNS else 1
+
+
+def _orientation_in(file: BinaryIO) -> int:
+    head = file.read(16)
+    order = ">" if head[:2] == b"MM" else "<"
+    big = struct.unpack_from(f"{order}H", head, 2)[0] == BIG_TIFF
+    offset, number, entry = ("Q", "Q", "HHQ8s") if big else ("L", "H", "HHL4s")
+    file.seek(struct.unpack_from(order + offset, head, 8 if big else 4)[0])
+    count = struct.unpack(order + number, file.read(struct.calcsize(order + number)))[0]
+    found: dict[int, tuple[int, int, bytes]] = {}
+    for _ in range(min(count, MOST_TAGS)):
+        tag, kind, length, value = struct.unpack(order + entry, file.read(struct.calcsize(order + entry)))
+        found.setdefault(tag, (kind, length, value))
+    if ORIENTATION in found:
+        kind, length, value = found[ORIENTATION]
+        code = {3: "H", 4: "L"}.get(kind)
+        return struct.unpack_from(order + code, value)[0] if code and length == 1 else 1
+    _, length, value = found.get(XMP, (0, 0, b""))
+    if not len(value) < length <= LONGEST_TEXT:
+        return 1
+    file.seek(struct.unpack_from(order + offset, value)[0])
+    match = re.search(XMP_ORIENTATION, file.read(length))
+    return int(match[1]) if match else 1
+
+
+def sidecars(path: Path) -> list[Path]:
+    """World files and GDAL's .aux.xml that lie beside an image."""
+    kind = path.suffix[1:]
+    worlds = (f"{kind[:1]}{kind[-1:]}w", f"{kind}w", "wld")
+    names = [path.with_suffix(f".{each}") for world in worlds for each in {world.lower(), world.upper()}]
+    return [name for name in (*names, path.with_name(f"{path.name}.aux.xml")) if name.is_file()]
+
+
+def georeference_beside(path: Path) -> bool:
+    """Whether a file beside an image says where that lies; an .aux.xml may hold no more than statistics."""
+    for sidecar in sidecars(path):
+        if sidecar.suffix != ".xml":
+            return True
+        with suppress(OSError), sidecar.open("rb") as file:
+            text = file.read(LONGEST_TEXT)
+            if any(word in text for word in GEO_WORDS):
+                return True
+    return False
 
 
 def check_picture(path: Path, info: RasterInfo, *, scale: int) -> None:

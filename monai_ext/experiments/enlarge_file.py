@@ -15,8 +15,9 @@ from typing import Literal
 from monai_ext import __version__
 from monai_ext.data.memory import in_words
 from monai_ext.data.partial_rows import PartialRows
-from monai_ext.data.raster import check_output, open_raster, write_raster, written_by
+from monai_ext.data.raster import check_output, has_georeference, open_raster, write_raster, written_by
 from monai_ext.data.raster_info import Raster
+from monai_ext.data.raster_pillow import sidecars
 from monai_ext.files import atomic_path
 from monai_ext.inferers.pixel_coding import PixelCoding
 from monai_ext.inferers.upscaler import OutputFile, Upscaler
@@ -95,7 +96,7 @@ def upscale_file(
                 partial.discard()
     finally:
         raster.close()
-    if info.geo is not None and info.geo.crs and target.suffix.lower() not in (".tif", ".tiff"):
+    if has_georeference(info) and target.suffix.lower() not in (".tif", ".tiff"):
         _logger.warning(f"{target}: the georeference of {source} is lost, only .tif keeps it.")
     return True
 
@@ -138,10 +139,10 @@ def _collect(
 
 def _fingerprint(source: Path, upscaler: Upscaler, choices: Choices) -> str:
     """Names the work: the same for the same file, network and choices."""
-    status = source.stat()
+    files = [(path, path.stat()) for path in (source, *sidecars(source))]
     work = {
         "version": __version__,
-        "source": [source.name, status.st_size, status.st_mtime_ns],
+        "source": [part for path, status in files for part in (path.name, status.st_size, status.st_mtime_ns)],
         "network": choices.identity,
         **upscaler.settings,
         "choices": [choices.limits, choices.bands, choices.cog],
