@@ -76,8 +76,10 @@ def run_targets(folder: Path) -> Iterator[Target]:
     written(evaluation / "cases.csv", "\n".join(lines) + "\n")
     written(run / "epochs.csv", "epoch,train_loss,seconds\n1,0.5,3\n2,0.4,2.5\n3,0.3,\n")
     written(run / "run.json", {"settings": settings})
-    human = {"tasks": [{"scores": {"dice": {"human": {"mean": 0.5, "low": 0.4, "high": None}}}}]}
-    written(folder / "scores.json", human)
+    human = {name: {"human": {"mean": 0.5, "low": 0.4, "high": None, "cases": 4}} for name in (columns[0], columns[-1])}
+    predicted = {"probability": True, "raters": [1, 2], "samples": []}
+    task = {"task": 1, "scored": 4, "predicted": predicted, "scores": human}
+    written(folder / "scores.json", {"settings": {"estimator": "V"}, "tasks": [task]})
     written(run / "best.json", {"pretrained": {"epoch": 1, "score": "val_psnr", "value": 20.5}})
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
     stages = StageCheckpoints(torch.nn.Linear(1, 1), run, pretrain_epochs=2)
@@ -87,13 +89,16 @@ def run_targets(folder: Path) -> Iterator[Target]:
         (method,) = rater_table.read_methods([run])
         assert not any(math.isinf(value) for row in method.rows.values() for value in row.values())
 
+    def ceiling() -> None:
+        rater_table._human(folder / "scores.json", task=1, samples=4, cases=4)
+
     for path, calls, mutators in (
         (evaluation / "summary.json", [methods, lambda: read_training(run)], JSON),
         (evaluation / "cases.csv", [methods], CSV),
         (run / "epochs.csv", [methods, lambda: read_training(run), lambda: table._rows_before(3)], CSV),
         (run / "run.json", [lambda: read_training(run)], JSON),
         (run / "best.json", [lambda: stages._before(3)], JSON),
-        (folder / "scores.json", [lambda: rater_table._human(folder / "scores.json")], JSON),
+        (folder / "scores.json", [ceiling], JSON),
     ):
         yield target(path, calls, mutators)
 

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from monai_ext.experiments.statistics import (
+    EXACT_UP_TO,
     bootstrap_interval,
     fold_summary,
     holm,
@@ -162,7 +163,7 @@ def test_exact_p_with_ties_agrees_with_the_enumeration_of_all_signs(differences)
 
 
 def test_normal_approximation_agrees_with_scipy_with_ties_and_zeros():
-    rows = np.random.default_rng(1).integers(-4, 6, size=(5, 200)) / 100
+    rows = np.random.default_rng(1).integers(-4, 6, size=(5, 2 * EXACT_UP_TO)) / 100
     expected = [stats.wilcoxon(row, zero_method="wilcox", correction=False, method="asymptotic").pvalue for row in rows]
     np.testing.assert_allclose(paired_wilcoxon_holm(rows).p, expected, rtol=1e-8)
 
@@ -195,6 +196,24 @@ def test_swapping_the_methods_keeps_p_and_turns_the_effect():
     forth, back = paired_wilcoxon_holm(row), paired_wilcoxon_holm(-row)
     assert forth.p[0] == back.p[0]
     assert forth.rank_biserial[0] == pytest.approx(-back.rank_biserial[0])
+
+
+def test_p_is_exact_where_the_normal_approximation_is_on_the_other_side_of_the_level(monkeypatch):
+    generator = np.random.default_rng(0)
+    draws = [generator.normal(0.28, 1.0, 51) for _ in range(100)]
+    exact = paired_wilcoxon_holm(np.stack(draws)).p
+    scipys = [stats.wilcoxon(row, method="exact").pvalue for row in draws]
+    np.testing.assert_allclose(exact, scipys, rtol=1e-9)
+    monkeypatch.setattr("monai_ext.experiments.statistics.EXACT_UP_TO", 50)
+    assert np.abs(paired_wilcoxon_holm(np.stack(draws)).p - exact).max() > 0.001
+
+
+def test_above_what_is_exact_the_normal_approximation_is_as_near_as_stated(monkeypatch):
+    generator, size = np.random.default_rng(1), EXACT_UP_TO + 1
+    rows = np.stack([generator.normal(shift, 1.0, size) for shift in np.linspace(0, 0.2, 20)])
+    approximate = paired_wilcoxon_holm(rows).p
+    monkeypatch.setattr("monai_ext.experiments.statistics.EXACT_UP_TO", size)
+    np.testing.assert_allclose(approximate, paired_wilcoxon_holm(rows).p, atol=0.001, rtol=0)
 
 
 def test_groups_count_once_and_unknown_pairs_not_at_all():

@@ -328,3 +328,12 @@ def test_wrong_use_of_the_metric_is_explained():
     metric.reset()
     metric(random_map(2)[:, None], random_masks(2, 2))
     assert len(metric) == 2
+
+
+def test_a_float64_that_was_float32_reaches_the_level_it_was_stored_for() -> None:
+    votes = torch.arange(11).view(1, 1, 11)
+    masks = torch.stack([votes > k for k in range(10)], dim=1)
+    exact = votes.double() / 10
+    for prediction in (exact, exact.float(), exact.float().double()):
+        assert dice_at_levels(prediction, masks).unique().tolist() == [1.0]
+        assert dice_at_levels(prediction, masks, strict=True).unique().tolist() == [1.0]

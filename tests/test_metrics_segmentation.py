@@ -89,6 +89,27 @@ def test_lists_of_differing_sizes_are_accepted():
     assert metric.per_image()["dice"].flatten().tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_a_prediction_with_nan_has_no_score_and_enters_no_mean(dtype):
+    truth = torch.zeros(4, 1, 4, 4)
+    truth[:2, :, :2] = 1
+    prediction = (truth - 0.5).to(dtype)
+    prediction[1, 0, 3, 3] = torch.nan  # on background: right as a mask
+    prediction[2] = torch.nan  # an empty truth, which nothing above the threshold would fit
+    prediction[3, 0, 0, 0] = -torch.inf  # is a number
+    metric = SegmentationScores()
+    metric(prediction, truth)
+    for values in metric.per_image().values():
+        assert values.flatten().isnan().tolist() == [False, True, True, False]
+    with pytest.warns(UserWarning, match="2 of 4 predictions hold NaN: they have no score"):
+        means = metric.aggregate()
+    assert means["dice"] == means["specificity"] == 1.0
+    metric.reset()
+    metric([p for p in prediction[1:3]], [t for t in truth[1:3]])
+    with pytest.warns(UserWarning, match="2 of 2"):
+        assert all(np.isnan(value) for value in metric.aggregate().values())
+
+
 def test_an_empty_validation_set_is_an_error():
     with pytest.raises(ValueError, match="no image has been scored"):
         SegmentationScores().aggregate()

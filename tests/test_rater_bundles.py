@@ -183,6 +183,29 @@ def test_missing_annotators_and_empty_masks_are_borne(copied, tmp_path):
         assert all(float(line["train_loss"]) > 0 for line in rows(tmp_path / bundle / "epochs.csv"))
 
 
+def test_another_part_is_scored_by_the_annotators_of_the_training_whoever_marked_it(trained, copied, tmp_path):
+    bundle, folder = trained
+    for name in ("case01", "case02"):  # annotator 1 is missing, 3 draws nothing, 6 is new
+        case = Path(shutil.copytree(copied / "Training" / name, copied / "Validation" / name))
+        (case / "task01_seg01.nii.gz").unlink()
+        shutil.copy(case / "task01_seg05.nii.gz", case / "task01_seg06.nii.gz")
+        image = nib.load(case / "task01_seg03.nii.gz")
+        nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), case / "task01_seg03.nii.gz")
+    options = {"ckpt_path": str(folder / "final.pt"), "evaluation_part": "Validation"}
+    run(bundle, ["train.json", "evaluate.json"], copied, tmp_path / "run", **options)
+    evaluation = tmp_path / "run" / "evaluation"
+    assert json.loads((evaluation / "summary.json").read_text())["raters"] == [1, 2, 3, 4, 5]
+    for line in rows(evaluation / "cases.csv"):
+        case, answers = copied / "Validation" / line["id"], evaluation / "predictions" / line["id"]
+        assert line["dice_rater01"] == "" and "dice_rater06" not in line
+        for number in (2, 3, 4, 5):
+            own = f"task01_seg{number:02d}.nii.gz"
+            answer = nib.load(answers / (own if bundle == "qubiq_holistic" else "task01.nii.gz")).get_fdata() > 0.5
+            mask = nib.load(case / own).get_fdata() > 0
+            expected = 2 * (answer & mask).sum() / total if (total := answer.sum() + mask.sum()) else 1
+            assert float(line[f"dice_rater{number:02d}"]) == pytest.approx(expected, abs=1e-6), number
+
+
 def test_bad_data_end_the_run_with_a_sentence_that_names_the_file(copied, tmp_path):
     case = copied / "Training" / "case04"
     good = nib.load(case / "task01_seg02.nii.gz")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -243,6 +244,30 @@ def test_a_case_that_none_of_the_chosen_marked_is_named(tmp_path):
     (tmp_path / "Training" / "case02" / "task01_seg03.nii.gz").unlink()
     with pytest.raises(DatasetLayoutError, match="case02.*annotators 3"):
         rater_cases(tmp_path, method="holistic", raters=[3])
+
+
+def test_cases_to_be_scored_have_the_columns_of_the_training_whoever_marked_them(tmp_path, caplog):
+    write_rater_phantoms(tmp_path, count=2, size=(32, 32))
+    part = tmp_path / "Training"
+    shutil.copytree(part, tmp_path / "Validation")
+    for name in ("case01", "case02"):
+        (tmp_path / "Validation" / name / "task01_seg03.nii.gz").unlink()
+    options = {"part": "Validation", "raters": [1, 3, 5], "evaluation": True}
+    for method in ("holistic", "soft_label", "prob_unet"):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            items = rater_cases(tmp_path, method=method, **options)
+        assert [item["raters"] for item in items] == [[1, 3, 5]] * 2
+        assert [[path and path[-8] for path in item["label"]] for item in items] == [["1", None, "5"]] * 2
+        assert "annotators 2, 4 of" in caplog.text and "are left out: the training had none of them" in caplog.text
+        assert "annotators 3 of the training marked no case of" in caplog.text and "--raters" not in caplog.text
+    with pytest.raises(DatasetLayoutError, match=r"\(Validation\) has a mask by annotator 3, who should have a head"):
+        rater_cases(tmp_path, method="holistic", part="Validation", raters=[1, 3, 5])
+    with pytest.raises(DatasetLayoutError, match="none of the annotators of the training, 3, 9, marked a case"):
+        rater_cases(tmp_path, method="holistic", **options | {"raters": [3, 9]})
+    (tmp_path / "Validation" / "case02" / "task01_seg01.nii.gz").unlink()
+    with pytest.raises(DatasetLayoutError, match=r"case02.*annotators 1, 3 \(1 such cases\): take the cases out"):
+        rater_cases(tmp_path, method="holistic", **options | {"raters": [1, 3]})
 
 
 # --- pictures to predict

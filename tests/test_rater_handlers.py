@@ -137,6 +137,13 @@ def test_a_nan_in_the_answers_leaves_its_case_without_value_but_not_the_others()
     assert not per_case["leave_one_out_dice"][0].isnan()
 
 
+def test_a_case_without_annotators_has_no_score_with_them():
+    presence = torch.tensor([[True, True], [False, False]])
+    scores = answer_scores(torch.cat([*ANSWERS.values()], 1), MASKS, presence=presence, heads=2)
+    known = {name for name, values in scores.items() if not values[1].isnan().all()}
+    assert known == {"sample_diversity"} and scores["dice_consensus"][0] == 1.0
+
+
 def test_wrong_numbers_of_annotators_and_unknown_scores_are_refused():
     made, _ = scored(raters=[1, 2, 3])
     with pytest.raises(ValueError, match="masks of 2 annotators, but raters="):
@@ -347,7 +354,12 @@ def test_weights_of_another_network_are_refused_with_a_sentence(tmp_path):
     other = nn.Linear(3, 2)
     load_weights(other, tmp_path / "model.pt")
     assert torch.equal(other.weight, network.weight)
-    with pytest.raises(ValueError, match="model.pt' holds another network, 0 of the 2 tensors fit: name weights of this bundle"):
+    with pytest.raises(
+        ValueError, match="model.pt' holds another network, 0 of the 2 tensors fit: name weights of this bundle"
+    ):
         load_weights(nn.Linear(4, 3), tmp_path / "model.pt")
     with pytest.raises(FileNotFoundError, match="nothing.pt"):
         load_weights(other, tmp_path / "nothing.pt")
+    torch.save(network.state_dict() | {"more": torch.zeros(1)}, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match="2 of the 2 tensors fit and 1 of the checkpoint are left over: name weights"):
+        load_weights(other, tmp_path / "model.pt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import struct
 import weakref
 from itertools import product
 
@@ -262,6 +263,62 @@ def test_a_map_given_as_masks_scores_as_their_mean():
     by_votes, by_mean = map_scores(hypotheses, masks), map_scores(hypotheses.double().mean(1), masks)
     for name in MAP_SCORES:
         torch.testing.assert_close(by_votes[name].double(), by_mean[name].double(), rtol=1e-6, atol=1e-7, msg=name)
+
+
+def test_a_case_without_annotators_has_no_score_with_them():
+    masks = torch.zeros(2, 3, 2, 2, dtype=torch.uint8)
+    scores = map_scores(torch.rand(2, 2, 2), masks, presence=torch.tensor([[True] * 3, [False] * 3]))
+    assert {name for name, values in scores.items() if not values[1].isnan()} == {"confidence"}
+    assert not scores["dice_consensus"][0].isnan() and not scores["jaccard_consensus"][0].isnan()
+
+
+def with_slope(path, values, slope):
+    """A NIfTI of integers times a scale factor."""
+    nib.save(nib.Nifti1Image(np.rint(values / slope).astype(np.int16), np.eye(4)), path)
+    content = bytearray(path.read_bytes())
+    content[112:120] = struct.pack("<ff", slope, 0)
+    path.write_bytes(content)
+
+
+def scaled_by_nibabel(path, values):
+    image = nib.Nifti1Image(values, np.eye(4))
+    image.set_data_dtype(np.uint8)
+    nib.save(image, path)
+
+
+STORAGES = {
+    "float32": lambda path, values: nib.save(nib.Nifti1Image(values.astype(np.float32), np.eye(4)), path),
+    "float64": lambda path, values: nib.save(nib.Nifti1Image(values, np.eye(4)), path),
+    "float64 of float32": lambda path, v: nib.save(nib.Nifti1Image(v.astype("f4").astype("f8"), np.eye(4)), path),
+    "tenths": lambda path, values: with_slope(path, values, 0.1),
+    "hundredths": lambda path, values: with_slope(path, values, 0.01),
+    "thousandths": lambda path, values: with_slope(path, values, 0.001),
+    "uint8": scaled_by_nibabel,
+    "png8": lambda path, values: Image.fromarray(np.rint(255 * values).astype(np.uint8)).save(path),
+    "png16": lambda path, values: Image.fromarray(np.rint(65535 * values).astype(np.uint16)).save(path),
+}
+
+
+def qubiq_of_stored_shares(folder, save, *, raters, png=False):
+    """Scores of a map of the exact shares of annotators, whose votes are 0 ... `raters`."""
+    votes = np.arange(4 * (raters + 1)).reshape(4, -1) % (raters + 1)
+    write_case(folder / "truth" / "case01", {1 + k: (votes > k).astype(np.uint8) for k in range(raters)})
+    (folder / "predicted" / "case01").mkdir(parents=True)
+    save(folder / "predicted" / "case01" / f"task01.{'png' if png else 'nii'}", votes / raters)
+    return scored(folder / "predicted", folder / "truth")[0]
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_exact_shares_reach_the_levels_that_the_annotators_reach_however_they_are_stored(tmp_path, storage):
+    means = qubiq_of_stored_shares(tmp_path, STORAGES[storage], raters=10, png="png" in storage)
+    assert means["qubiq_score"] == means["dice_soft"] == means["dice_consensus"] == 1
+    assert means["brier_consensus"] < 1e-12
+
+
+def test_shares_of_votes_are_no_tenths_stored_coarsely(tmp_path):
+    means = qubiq_of_stored_shares(tmp_path, lambda path, values: with_slope(path, values, 1 / 7), raters=7)
+    assert means["qubiq_score"] == means["dice_soft"] == 1
+    assert means["brier_consensus"] < 1e-12
 
 
 def test_heads_are_paired_by_number_whatever_their_order():

@@ -20,6 +20,8 @@ from monai_ext.errors import one_line
 __all__ = ["RaterCase", "read_rater_case"]
 
 RANGE_TOLERANCE = 1e-4  # probabilities stored as scaled integers overstep 1 by their rounding
+FINE_STEP = 0.01  # of stored integers; coarser steps may be those of a vote, such as 1/7, and mean what they say
+SCALE_TOLERANCE = 2e-7  # of values with a scale factor, which is single precision
 GREY_MODES = ("1", "L", "I;16", "I")  # a PNG of mode I has 16 bits
 
 
@@ -28,7 +30,7 @@ class RaterCase(NamedTuple):
 
     masks: Tensor  # (R, *size) uint8 of 0/1, empty where the annotator is missing
     presence: Tensor  # (R,) bool
-    probability: Tensor | None  # (*size) floating, in [0, 1]
+    probability: Tensor | None  # (*size) float32, in [0, 1]
     heads: Tensor | None  # (A, *size) uint8, for the annotators `kinds.raters`
     samples: Tensor | None  # (M, *size) uint8
     elsewhere: Path | None  # a predicted file whose affine is not that of the truth
@@ -40,6 +42,10 @@ def read_rater_case(item: Mapping, files: Mapping[Key, Sequence[Path]] | None, k
     Masks hold 0 and 1, or 0 and white (255; 65535 in a PNG of 16 bits). Probabilities lie in [0, 1]; in a PNG they are
     grey values, white being 1, and one whose highest value is 1 of 255 is refused, since it may be a mask of 0/1.
     Axes of length 1 after the second are dropped on both sides.
+
+    Probabilities become float32. Integers with a scale factor, and grey values, can often not hold 0.1, 0.2 ... 0.9:
+    where their steps are at most 0.01, a value within half a step of one of these is taken for it, so that a map of
+    exact shares of annotators reaches the levels of the QUBIQ score that the annotators reach.
 
     Args:
         files: None reads the annotators alone.
@@ -118,20 +124,38 @@ def _binary(values: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _probability(values: np.ndarray, path: Path) -> np.ndarray:
-    """float32 or float64 in [0, 1]."""
-    if path.suffix.lower() == ".png" and values.dtype != bool:
+    """float32 in [0, 1], see `read_rater_case`."""
+    step = 0.0
+    if path.suffix.lower() != ".png":
+        step = _step(path)
+    elif values.dtype != bool:
         if values.max(initial=0) == 1:
             raise ImageFileError(
                 f"{path} holds the grey values 0 and 1 alone: a probability of 1 is white; save a mask as 0 and 255."
             )
-        return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
-    values = values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
+        step = 1 / np.iinfo(values.dtype).max
+        values = values * step
     inside = (values >= -RANGE_TOLERANCE) & (values <= 1 + RANGE_TOLERANCE)  # NaN is not
     if not inside.all():
         raise ImageFileError(
             f"{path} holds the value {values[~inside][0]:g}: expected probabilities in [0, 1]; apply the sigmoid first."
         )
-    return values.clip(0, 1)
+    return _at_tenths(values, step).astype(np.float32).clip(0, 1)
+
+
+def _step(path: Path) -> float:
+    """Between neighbouring values of a NIfTI file that stores integers; 0 of one that stores floating numbers."""
+    stored = open_nifti(path).dataobj
+    return abs(float(stored.slope)) if stored.dtype.kind in "iu" else 0.0
+
+
+def _at_tenths(values: np.ndarray, step: float) -> np.ndarray:
+    """`values` that integers with this step stand for, those that may be tenths as tenths."""
+    if not step:
+        return values
+    tenths = np.rint(10 * values) / 10
+    tolerance = SCALE_TOLERANCE + (step / 2 if step <= FINE_STEP else 0)
+    return np.where(np.abs(values - tenths) <= tolerance, tenths, values)
 
 
 def _check_size(values: np.ndarray, path: Path, size: tuple[int, ...], truth: Path) -> None:

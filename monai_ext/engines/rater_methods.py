@@ -121,60 +121,84 @@ def rater_cases(
     task: int = 1,
     anonymous: bool | str = False,
     slices: bool | str = False,
+    evaluation: bool = False,
 ) -> list[dict]:
-    """`qubiq_items` of the annotators `raters`, if `method` may learn from them.
+    """`qubiq_items` of the annotators `raters`, if `method` may learn from them, or be scored by them.
 
-    A method that answers for each annotator needs annotators who are the same people in all cases, and of each at least
-    one mask. Annotators of the data set who are left out are named in a warning. The other methods take all annotators,
-    or those of `raters` that there are.
+    A method that answers for each annotator needs annotators who are the same people in all cases, and to learn from
+    them at least one mask of each. Annotators of the data set who are left out are named in a warning. The other
+    methods take all annotators, or those of `raters` that there are.
 
     Args:
         method: one of `RATER_METHODS`, or "prob_unet".
         raters: numbers of the annotators, in the order of the heads; None or [], for the other methods: all there are.
         region, part, task, anonymous, slices: see `qubiq_items`.
+        evaluation: list cases to be scored; `raters` are those of the training, and all of them are kept as columns,
+            whoever marked nothing here being None in all cases.
 
     Raises:
         ValueError: no such method; anonymous or no annotators for a method that answers for each.
-        DatasetLayoutError: `raters` are not in the data set, or as `qubiq_items`.
+        DatasetLayoutError: `raters` are not in the data set (`evaluation`: none of them is), or as `qubiq_items`.
     """
     if method not in (*PER_RATER_METHODS, *WITHOUT_RATERS):
         raise ValueError(f"method={method!r} is not known: choose one of {', '.join(RATER_METHODS)}, or prob_unet.")
     options = {"region": region, "part": part, "task": task, "anonymous": as_bool(anonymous, "anonymous")}
     items = qubiq_items(dataset_dir, **options, slices=as_bool(slices, "slices"))
+    place = f"{dataset_dir} ({part})"
     columns = items[0]["raters"]
     marking = [number for r, number in enumerate(columns) if any(item["label"][r] is not None for item in items)]
     wanted = [int(number) for number in raters or marking]
-    unknown = [number for number in wanted if number not in marking]
     if method in PER_RATER_METHODS:
         identified_raters(items)
         if not raters:
             raise ValueError(f"method={method!r} has a head for each annotator: set --raters '{marking}'.")
-        if unknown:
-            raise DatasetLayoutError(
-                f"no case of {dataset_dir} has a mask by annotator {_listed(unknown)}, who should have a head: the "
-                f"annotators there are {_listed(marking)}, so set --raters '{marking}'."
-            )
-    elif raters:
-        wanted = [number for number in wanted if number in marking]
-        if not wanted:
-            raise DatasetLayoutError(
-                f"annotators {_listed(unknown)} marked nothing in {dataset_dir}, only {_listed(marking)} did: set "
-                f"--raters '{marking}'."
-            )
-    left_out = [number for number in marking if number not in wanted]
-    if left_out:
-        _logger.warning(
-            f"annotators {_listed(left_out)} of {dataset_dir} are left out: --raters '{marking}' takes all of them"
+    if not evaluation:
+        wanted = _to_learn_from(wanted, marking, place, all_needed=method in PER_RATER_METHODS)
+    elif not set(wanted) & set(marking):
+        raise DatasetLayoutError(
+            f"none of the annotators of the training, {_listed(wanted)}, marked a case of {place}, only "
+            f"{_listed(marking)} did: nobody is left to score by."
         )
-    places = [columns.index(number) for number in wanted]
-    chosen = [item | {"raters": list(wanted), "label": [item["label"][place] for place in places]} for item in items]
+    _warn_of_others(wanted, marking, place, evaluation=evaluation)
+    places = [columns.index(number) if number in columns else None for number in wanted]
+    chosen = [
+        item | {"raters": list(wanted), "label": [None if p is None else item["label"][p] for p in places]}
+        for item in items
+    ]
     unmarked = [item["id"] for item in chosen if not any(item["label"])]
     if unmarked:
+        way_out = "take the cases out" if evaluation else "add annotators to --raters, or take the cases out"
         raise DatasetLayoutError(
-            f"case {unmarked[0]} of {dataset_dir} has no mask by any of the annotators {_listed(wanted)} "
-            f"({len(unmarked)} such cases): add annotators to --raters, or take the cases out."
+            f"case {unmarked[0]} of {place} has no mask by any of the annotators {_listed(wanted)} "
+            f"({len(unmarked)} such cases): {way_out}."
         )
     return chosen
+
+
+def _to_learn_from(wanted: Sequence[int], marking: Sequence[int], place: str, *, all_needed: bool) -> list[int]:
+    """Those of `wanted` who marked anything, or a DatasetLayoutError where that is nobody, or not all that must."""
+    unknown = [number for number in wanted if number not in marking]
+    if all_needed and unknown:
+        raise DatasetLayoutError(
+            f"no case of {place} has a mask by annotator {_listed(unknown)}, who should have a head: the annotators "
+            f"there are {_listed(marking)}, so set --raters '{list(marking)}'."
+        )
+    if len(unknown) == len(wanted):
+        raise DatasetLayoutError(
+            f"annotators {_listed(unknown)} marked nothing in {place}, only {_listed(marking)} did: set --raters "
+            f"'{list(marking)}'."
+        )
+    return [number for number in wanted if number in marking]
+
+
+def _warn_of_others(wanted: Sequence[int], marking: Sequence[int], place: str, *, evaluation: bool) -> None:
+    left_out = [number for number in marking if number not in wanted]
+    if left_out:
+        reason = "the training had none of them" if evaluation else f"--raters '{list(marking)}' takes all of them"
+        _logger.warning(f"annotators {_listed(left_out)} of {place} are left out: {reason}")
+    missing = [number for number in wanted if number not in marking]
+    if missing:  # in an evaluation alone
+        _logger.warning(f"annotators {_listed(missing)} of the training marked no case of {place}: no score with them")
 
 
 def _listed(numbers: Sequence[int]) -> str:

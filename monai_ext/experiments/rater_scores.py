@@ -84,7 +84,8 @@ def map_scores(
 
     The map's own mask is {p >= 1/2}, the majority {2 c >= K} (`>` in both if `strict`). "uncertainty_ncc" compares
     p (1 - p) with the annotators' variance. "confidence" is the Dice of the map with its own mask, 2 sum(p m) / (sum p
-    + sum m), and 1 for an empty map: what Borges et al. 2024 (arXiv:2402.10665) rank cases by.
+    + sum m), and 1 for an empty map: what Borges et al. 2024 (arXiv:2402.10665) rank cases by. It is the only score of
+    a case without annotators, the others are NaN.
 
     Args:
         prediction: probabilities, floating (B, *spatial), or masks whose mean is the map, bool or integers
@@ -103,14 +104,15 @@ def map_scores(
     present = masks.new_ones(masks.shape[:2], dtype=torch.bool) if presence is None else presence
     majority = consensus_mask(masks, presence=presence, strict=strict)[:, None]
     with_majority = segmentation_scores(confusion_counts(hard[:, None], majority))
+    nobody = ~present.any(1)
     with_each = segmentation_scores(confusion_counts(hard[:, None].expand_as(masks), masks))
     flat, mask = probability.flatten(1).double(), hard.flatten(1)
     total = flat.sum(1) + mask.sum(1)
     scores = {
         "qubiq_score": qubiq_score(prediction, masks, presence=presence, strict=strict),
         "dice_soft": dice_soft(prediction, masks, presence=presence),
-        "dice_consensus": with_majority["dice"][:, 0],
-        "jaccard_consensus": with_majority["jaccard"][:, 0],
+        "dice_consensus": with_majority["dice"][:, 0].masked_fill(nobody, torch.nan),
+        "jaccard_consensus": with_majority["jaccard"][:, 0].masked_fill(nobody, torch.nan),
         "dice_annotators": with_each["dice"].masked_fill(~present, torch.nan).nanmean(1),
         "jaccard_annotators": with_each["jaccard"].masked_fill(~present, torch.nan).nanmean(1),
         "uncertainty_ncc": uncertainty_ncc(probability * (1 - probability), masks, presence=presence),

@@ -31,11 +31,11 @@ from monai_ext.experiments.statistics import (
     pairwise_differences,
     probability_of_first,
 )
+from monai_ext.experiments.summaries import LEVEL, is_claimed
 from monai_ext.files import read_json, table_rows, write_text
 
 __all__ = ["Method", "add_arguments", "rater_table", "read_methods", "run"]
 
-LEVEL = 0.05
 SHOWN = {
     "qubiq_score": "QUBIQ score ↑",
     "dice": "Dice with annotators ↑",
@@ -47,6 +47,7 @@ SHOWN = {
     "ece_consensus": "ECE, shares ↓",
     "brier_consensus": "Brier, shares ↓",
 }
+OF_A_SET = ("generalized_energy_distance", "sample_diversity")  # what annotators score here depends on M and estimator
 FIGURE = ("qubiq_score", "generalized_energy_distance", "hungarian_iou")
 MUST_AGREE = ("samples", "raters")
 WAY_OUT = "run evaluate.json again"
@@ -63,6 +64,15 @@ class Method:
     runs: int
     summary: Mapping  # of the first run
     rows: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Human:
+    """What the annotators score against each other: score -> mean, low, high; and what is to be said of it."""
+
+    scores: Mapping[str, Mapping]
+    cases: int | None  # behind the mean QUBIQ score, None where the file does not say
+    notes: tuple[str, ...]
 
 
 def read_methods(folders: Sequence[str | Path]) -> list[Method]:
@@ -184,12 +194,13 @@ def rater_table(
 
     Args:
         folders: of runs, or above runs.
-        human: scores.json of `score` on the same cases, for the row of the annotators themselves.
+        human: scores.json of `score` on the same cases, for the row of the annotators themselves: of the task that the
+            runs have. Scores of sets are left out where its sets have another number of masks than those of the runs.
         group: regular expression whose first group (or whole match) in a case's name is what the bootstrap draws.
         resamples, seed: of the bootstrap.
 
     Raises:
-        FileNotFoundError, ResultsError: see `read_methods`; or `human` is no such file.
+        FileNotFoundError, ResultsError: see `read_methods`; or `human` is no such file, or lacks the task of the runs.
         ValueError: a case's name does not match `group`.
     """
     methods, output_dir = read_methods(folders), Path(output_dir)
@@ -198,11 +209,14 @@ def rater_table(
     columns = list(dict.fromkeys(name for method in methods for row in method.rows.values() for name in row))
     draw = {"groups": groups, "resamples": resamples, "seed": seed}
     values = {c: np.array([[m.rows.get(k, {}).get(c, math.nan) for k in cases] for m in methods]) for c in columns}
+    summary = methods[0].summary
+    task, samples = summary["settings"].get("task"), summary["samples"]
+    ceiling = None if human is None else _human(Path(human), task=task, samples=samples, cases=len(cases))
     content = {
         "cases": len(cases),
-        "samples": methods[0].summary["samples"],
-        "raters": methods[0].summary["raters"],
-        "settings": {name: methods[0].summary["settings"].get(name) for name in MUST_AGREE_SETTINGS},
+        "samples": samples,
+        "raters": summary["raters"],
+        "settings": {name: summary["settings"].get(name) for name in MUST_AGREE_SETTINGS},
         "methods": [
             {
                 "method": m.name,
@@ -216,8 +230,10 @@ def rater_table(
         "scores": {column: _intervals(values[column], draw) for column in columns},
         "first_in_qubiq_score": [_known(v) for v in probability_of_first(values["qubiq_score"], **draw)],
         "pairs": _pairs([m.name for m in methods], values["qubiq_score"], draw),
-        "human": None if human is None else _human(Path(human)),
-        "conventions": methods[0].summary.get("conventions"),
+        "human": None if ceiling is None else ceiling.scores,
+        "human_cases": None if ceiling is None else ceiling.cases,
+        "notes": [*_notes_on_cases(methods), *(() if ceiling is None else ceiling.notes)],
+        "conventions": summary.get("conventions"),
     }
     picture = save_figure(_figure(content), output_dir / "scores.png")
     blocks = _blocks(content, picture)
@@ -240,31 +256,91 @@ def _pairs(names: Sequence[str], values: NDArray[np.float64], draw: Mapping) -> 
         return []
     tests = paired_wilcoxon_holm(differences, groups=draw["groups"])
     statistics = _intervals(differences, draw)
+    low, high = ([math.nan if s[side] is None else s[side] for s in statistics] for side in ("low", "high"))
     return [
         {
             "first": names[a],
             "second": names[b],
             **statistics[i],
             "p_holm": _known(float(tests.p_holm[i])),
-            "claimed": bool(tests.p_holm[i] < LEVEL and (statistics[i]["low"] or 0) * (statistics[i]["high"] or 0) > 0),
+            "rank_biserial": _known(float(tests.rank_biserial[i])),
+            "claimed": is_claimed(tests.p_holm[i], tests.rank_biserial[i], low=low[i], high=high[i]),
         }
         for i, (a, b) in enumerate(pairs)
     ]
 
 
-def _human(path: Path) -> dict:
+def _notes_on_cases(methods: Sequence[Method]) -> list[str]:
+    """A sentence where not all methods have a QUBIQ score of the same cases."""
+    known = [{case for case, row in m.rows.items() if not math.isnan(row["qubiq_score"])} for m in methods]
+    if all(cases == known[0] for cases in known):
+        return []
+    counts = ", ".join(f"{method.name} {len(cases)}" for method, cases in zip(methods, known, strict=True))
+    return [
+        f"Not all methods were scored on the same cases ({counts}; {len(set.intersection(*known))} are common to all). "
+        "Means over different cases do not compare; differences use the cases that both methods of a pair have."
+    ]
+
+
+def _human(path: Path, *, task: int | None, samples: int, cases: int) -> Human:
+    """The annotators' scores of one task in a scores.json, without those of sets that differ from the methods'.
+
+    Args:
+        task: of the runs; None, where they do not say: the only one there is.
+        samples, cases: of the methods, to be compared.
+
+    Raises:
+        ResultsError: there is no such file, it is damaged, or it has not this task.
+    """
     if not path.is_file():
         raise ResultsError(f"{path} is no scores.json that `score` wrote: there is no such file.")
     content = read_json(path, expected=dict, error=ResultsError, way_out="give the scores.json that `score` wrote")
     try:
-        scores = content["tasks"][0]["scores"]
-        human = {name: values["human"] for name, values in scores.items() if values.get("human")}
-        values = [entry.get(name) for entry in human.values() for name in ("mean", "low", "high")]
-        if not all(value is None or type(value) in (int, float) for value in values):
-            raise TypeError("a value that is no number")
+        tasks = {entry["task"]: entry for entry in content["tasks"]}
+        chosen = next(iter(tasks), None) if task is None and len(tasks) == 1 else task
+        if chosen in tasks:
+            return _human_of_task(path, tasks[chosen], _estimator(content), samples=samples, cases=cases)
     except (LookupError, TypeError, AttributeError) as error:
         raise ResultsError(f"{path} is no scores.json that `score` wrote ({one_line(error)}).") from None
-    return human
+    raise ResultsError(
+        f"{path} has no scores of task {task}, which the runs are of, only of {_listed(sorted(map(str, tasks)))}: run "
+        f"`score` with --task {task}."
+    )
+
+
+def _human_of_task(path: Path, entry: Mapping, estimator: str, *, samples: int, cases: int) -> Human:
+    human = {name: values["human"] for name, values in entry["scores"].items() if values.get("human")}
+    values = [scores.get(name) for scores in human.values() for name in ("mean", "low", "high")]
+    if not all(value is None or type(value) in (int, float) for value in values):
+        raise TypeError("a value that is no number")
+    scored, size = human.get("qubiq_score", {}).get("cases", entry.get("scored")), _set_size(entry)
+    scored = scored if type(scored) is int else None
+    notes = []
+    if scored not in (None, cases):
+        notes.append(f"The row of one more annotator is over {scored} cases ({path}), the methods are over {cases}.")
+    left_out = [name for name in OF_A_SET if name in human and (size, estimator) != (samples, "V")]
+    if left_out:
+        titles = " and ".join(SHOWN[name].removesuffix(" ↓") for name in left_out)
+        theirs = "of unknown size" if size is None else f"of {size} masks"
+        notes.append(
+            f"{titles} of one more annotator are left out: they depend on the size of a set and on the estimator, and "
+            f"{path} has sets {theirs} under the {estimator}-statistic, the methods sets of {samples} under V. To get "
+            f"them, run evaluate.json with --write_samples true, then `score` with --samples {samples}."
+        )
+    return Human({name: scores for name, scores in human.items() if name not in left_out}, scored, tuple(notes))
+
+
+def _set_size(entry: Mapping) -> int | None:
+    """Number of masks M in the sets that `score` took, from the numbers of samples or, without any, of heads."""
+    predicted = entry.get("predicted")
+    if predicted is None:
+        return None
+    samples, heads = (list(predicted[kind]) for kind in ("samples", "raters"))
+    return len(samples or heads)
+
+
+def _estimator(content: Mapping) -> str:
+    return str((content.get("settings") or {}).get("estimator", "V"))
 
 
 def _blocks(content: Mapping, picture: Path) -> list[Block]:
@@ -279,6 +355,8 @@ def _blocks(content: Mapping, picture: Path) -> list[Block]:
         ),
         _main_table(content, names),
     ]
+    if content["notes"]:
+        blocks.append(Text(*content["notes"]))
     if content["raters"]:
         blocks.append(_annotator_table(content, names))
     blocks.append(Picture(picture, "Mean and 95 % interval over cases; dashed: annotators among themselves."))
@@ -290,7 +368,7 @@ def _blocks(content: Mapping, picture: Path) -> list[Block]:
 
 def _main_table(content: Mapping, names: Sequence[str]) -> Table:
     shown = [column for column in SHOWN if column in content["scores"]]
-    header = ("Method", "Parameters", "Epochs", "Minutes", *(SHOWN[column] for column in shown))
+    header = ("Method", "Parameters", "Epochs", "Minutes", "Cases", *(SHOWN[column] for column in shown))
     rows = []
     for index, entry in enumerate(content["methods"]):
         minutes = entry["training_minutes"]
@@ -300,13 +378,15 @@ def _main_table(content: Mapping, names: Sequence[str]) -> Table:
                 f"{entry['parameters']:,}",
                 "-" if entry["epochs"] is None else str(entry["epochs"]),
                 "-" if minutes is None else f"{minutes:.1f}",
+                str(content["scores"]["qubiq_score"][index]["cases"]),
                 *(_cell(content["scores"][column][index]) for column in shown),
             )
         )
     if content["human"] is not None:
-        human = content["human"]
+        human, cases = content["human"], content["human_cases"]
         other = {"dice": "dice_annotators"}
-        rows.append(("one more annotator", "-", "-", "-", *(_cell(human.get(other.get(c, c))) for c in shown)))
+        size = "-" if cases is None else str(cases)
+        rows.append(("one more annotator", "-", "-", "-", size, *(_cell(human.get(other.get(c, c))) for c in shown)))
     return Table("Scores by method", header, rows)
 
 
@@ -319,14 +399,20 @@ def _annotator_table(content: Mapping, names: Sequence[str]) -> Table:
 
 
 def _pair_table(pairs: Sequence[Mapping]) -> Table:
-    header = ("First - second", "Difference in QUBIQ score", "95 % interval", "p (Holm)", "Claim")
+    header = ("First - second", "Difference in QUBIQ score", "95 % interval", "p (Holm)", "Rank-biserial", "Claim")
     rows = []
     for pair in pairs:
         p = "-" if pair["p_holm"] is None else f"{pair['p_holm']:.3g}"
         interval = "-" if pair["low"] is None else f"{pair['low']:+.4f} to {pair['high']:+.4f}"
         mean = "-" if pair["mean"] is None else f"{pair['mean']:+.4f}"
-        rows.append((f"{pair['first']} - {pair['second']}", mean, interval, p, "yes" if pair["claimed"] else "no"))
-    return Table("Every pair on the cases that both have; Wilcoxon signed-rank test, adjusted after Holm", header, rows)
+        effect = "-" if pair["rank_biserial"] is None else f"{pair['rank_biserial']:+.2f}"
+        title = f"{pair['first']} - {pair['second']}"
+        rows.append((title, mean, interval, p, effect, "yes" if pair["claimed"] else "no"))
+    caption = (
+        "Every pair on the cases that both have; Wilcoxon signed-rank test, adjusted after Holm; claimed where "
+        f"p < {LEVEL} and the interval of the mean excludes zero on the side of the rank-biserial correlation"
+    )
+    return Table(caption, header, rows)
 
 
 def _figure(content: Mapping) -> Figure:
@@ -373,7 +459,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folders", nargs="+", type=Path, metavar="RUN", help="folder of a run, or a folder above several")
     add("--output_dir", required=True, type=Path, help="for table.md, table.html, table.json and scores.png")
-    add("--human", type=Path, help="scores.json of `score` on the same cases: adds the annotators' own row")
+    add("--human", type=Path, help="scores.json of `score` on the same cases and task: adds the annotators' row")
     add("--group", help="regular expression: cases with the same match are drawn together (patient)")
     add("--resamples", type=int, default=10_000, help="bootstrap draws (10000)")
     add("--seed", type=int, default=0, help="of the bootstrap (0)")

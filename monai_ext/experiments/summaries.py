@@ -23,7 +23,7 @@ from monai_ext.experiments.statistics import (
 )
 from monai_ext.files import write_text
 
-__all__ = ["LEVEL", "LossSummary", "PairSummary", "loss_summaries", "pair_summaries", "write_tables"]
+__all__ = ["LEVEL", "LossSummary", "PairSummary", "is_claimed", "loss_summaries", "pair_summaries", "write_tables"]
 
 LEVEL = 0.05
 
@@ -62,9 +62,18 @@ class PairSummary:
 
     @property
     def claimed(self) -> bool:
-        """Whether the test rejects (Holm) and the interval of the mean excludes zero on the same side."""
-        same_side = self.low > 0 < self.rank_biserial or self.high < 0 > self.rank_biserial
-        return bool(self.p_holm < LEVEL and same_side)
+        """See `is_claimed`."""
+        return is_claimed(self.p_holm, self.rank_biserial, low=self.low, high=self.high)
+
+
+def is_claimed(p_holm: float, rank_biserial: float, *, low: float, high: float) -> bool:
+    """Whether the test rejects (Holm) and the interval of the mean excludes zero on the same side; not if any is NaN.
+
+    >>> is_claimed(0.01, -0.6, low=0.01, high=0.03)  # the mean is above zero by a few cases, most are below
+    False
+    """
+    same_side = low > 0 < rank_biserial or high < 0 > rank_biserial
+    return bool(p_holm < LEVEL and same_side)
 
 
 def loss_summaries(results: Results, metric: str) -> list[LossSummary]:

@@ -292,7 +292,7 @@ def _places_figure(places: Mapping[str, Sequence[PlaceEffect]]) -> Figure:
         axis.set_xticklabels(labels, fontsize=7, rotation=30, ha="right")
         axis.set_ylim(0, None)
         axis.set_title(way, fontsize=9)
-    figure.suptitle("P: probability that such a scene is the more uncertain of it and one learnt from", fontsize=8)
+    figure.suptitle("P: probability that such a scene is more uncertain than one learnt from", fontsize=8)
     return figure
 
 

@@ -66,15 +66,18 @@ def answer_scores(answers: Tensor, masks: Tensor, *, presence: Tensor | None = N
         masks, presence: of the annotators, (B, R, H, W) and (B, R).
         heads: 0, or R for a method that answers for each annotator.
 
-    A case whose answers hold NaN is NaN in everything that depends on them.
+    A case whose answers hold NaN is NaN in everything that depends on them; a case without annotators in everything but
+    `sample_diversity`.
     """
     probability, own, samples = answers.split([1, heads, answers.shape[1] - 1 - heads], dim=1)
     predicted = own if heads else probability
     consensus = consensus_mask(masks, presence=presence)[:, None]
+    missing = torch.zeros_like(masks.flatten(2)[..., 0], dtype=torch.bool) if presence is None else presence == 0
+    nobody = missing.all(1).to(masks.device)
     scores: dict[str, Tensor] = {
         "qubiq_score": qubiq_score(probability, masks, presence=presence),
         "dice_per_rater": dice_per_rater(predicted > 0.5, masks, presence=presence),
-        "dice_consensus": dice_per_rater(probability >= 0.5, consensus)[:, 0],
+        "dice_consensus": dice_per_rater(probability >= 0.5, consensus)[:, 0].masked_fill(nobody, torch.nan),
         "dice_soft": dice_soft(probability, masks, presence=presence),
         "leave_one_out_dice": leave_one_out_dice(masks, presence=presence).nanmean(1),
         "uncertainty_ncc": uncertainty_ncc(probability * (1 - probability), masks, presence=presence),
@@ -83,7 +86,6 @@ def answer_scores(answers: Tensor, masks: Tensor, *, presence: Tensor | None = N
     scores |= calibration_scores(probability, masks, presence=presence)
     if heads:
         table = pairwise_dice(own > 0.5, masks)
-        missing = torch.zeros_like(masks[:, :, 0, 0], dtype=torch.bool) if presence is None else presence == 0
         scores["heads_by_raters"] = table.masked_fill(missing[:, None], torch.nan)
     broken = answers.flatten(1).isnan().any(1)
     return {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,14 @@ from monai.handlers import from_engine
 
 from monai_ext.files import atomic_path
 from monai_ext.handlers.keyed_scores import KeyedScores
-from monai_ext.metrics import SEGMENTATION_SCORES, SegmentationScores, confusion_counts, segmentation_scores
+from monai_ext.metrics import SEGMENTATION_SCORES, SegmentationScores, segmentation_scores
+from monai_ext.metrics.segmentation import thresholded_counts
 
 __all__ = ["CaseTable", "MeanSegmentationScores"]
+
+NAMED_AT_MOST = 5
+
+_logger = logging.getLogger(__name__)
 
 
 class MeanSegmentationScores(KeyedScores):
@@ -42,7 +49,8 @@ class CaseTable:
     """Writes one row of scores per image to a CSV file when the engine's epoch ends, at once or not at all.
 
     For evaluators that decollate: each item's prediction must have its label's size, so that scores refer to the
-    pixels of the original mask. Columns: the columns asked for, then `SEGMENTATION_SCORES`.
+    pixels of the original mask. Columns: the columns asked for, then `SEGMENTATION_SCORES`, empty where the prediction
+    holds NaN; a warning names these cases.
 
     Args:
         path: the CSV file.
@@ -73,14 +81,19 @@ class CaseTable:
 
     def _collect(self, engine: Engine) -> None:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            prediction, label = output["pred"][None] > self.threshold, output["label"][None] > 0.5
-            scores = segmentation_scores(confusion_counts(prediction, label.to(prediction.device)))
+            prediction, label = output["pred"][None], output["label"][None]
+            counts = thresholded_counts(prediction, label.to(prediction.device), threshold=self.threshold)
+            scores = segmentation_scores(counts)
             row = {name: item[name] for name in self.columns}
             if self.groups is not None:
                 row["group"] = self.groups[row[self.columns[0]]]
             self.rows.append(row | {name: value.mean().item() for name, value in scores.items()})
 
     def _write(self, engine: Engine) -> None:
+        broken = [str(row[self.columns[0]]) for row in self.rows if math.isnan(row["dice"])]
+        if broken:
+            named = ", ".join(broken[:NAMED_AT_MOST]) + (", ..." if len(broken) > NAMED_AT_MOST else "")
+            _logger.warning(f"the prediction holds NaN for {len(broken)} of {len(self.rows)} cases: {named}; no scores")
         with atomic_path(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             grouped = [] if self.groups is None else ["group"]
             writer = csv.DictWriter(file, [*self.columns, *grouped, *SEGMENTATION_SCORES])
@@ -89,4 +102,5 @@ class CaseTable:
 
 
 def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()}
+    texts = {name: "" if math.isnan(v) else f"{v:.6f}" for name, v in row.items() if isinstance(v, float)}
+    return {**row, **texts}

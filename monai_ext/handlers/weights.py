@@ -23,10 +23,12 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     state = load_checkpoint(path)
     there, wanted = _shapes(state), _shapes(network.state_dict())
     if there != wanted:
+        left_over = len(there.keys() - wanted.keys())
+        more = f" and {left_over} of the checkpoint are left over" if left_over else ""
         raise ValueError(
             f"checkpoint '{path}' holds another network, {len(there.items() & wanted.items())} of the {len(wanted)} "
-            "tensors fit: name weights of this bundle, and set what shapes the network as in their training (see the "
-            "run.json beside them)."
+            f"tensors fit{more}: name weights of this bundle, and set what shapes the network as in their training "
+            "(see the run.json beside them)."
         )
     network.load_state_dict(state)
 

@@ -136,8 +136,8 @@ def dice_at_levels(
 
     Args:
         prediction: probabilities, floating (B, H, W) or (B, 1, H, W), compared with i/10 rounded to their own
-            precision, so that a stored 0.7 reaches level 7; or hypotheses, bool or integers (B, M, H, W), which vote
-            in integers as the annotators do.
+            precision, float32 at most, so that a stored 0.7 reaches level 7, also one that went through float32; or
+            hypotheses, bool or integers (B, M, H, W), which vote in integers as the annotators do.
         masks, presence: see the module.
         tenths: the levels i, integers from 1 to 9.
         strict: `>` in place of `>=`, on both sides.
@@ -153,6 +153,7 @@ def dice_at_levels(
     votes, voters = votes.flatten(1), voters[:, None]
     if prediction.is_floating_point():
         shares, valid = probability_map(prediction, masks)
+        shares = shares.float() if shares.dtype == torch.float64 else shares
         levels = torch.tensor([i / 10 for i in tenths], dtype=shares.dtype, device=shares.device)
         predicted = [shares > level if strict else shares >= level for level in levels]
     else:
