@@ -7,6 +7,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["refuse_unknown_options"]
@@ -22,7 +23,8 @@ REFERENCE = re.compile(r"[@%](\w+)")
 def refuse_unknown_options(arguments: Sequence[str]) -> None:
     """Of the command line `arguments` (`sys.argv`): nothing, if it is no `monai.bundle run`, or all names are known.
 
-    Known is what stands at the top of a config file, and what a config or another option refers to by `@` or `%`.
+    Known is what stands at the top of a config file, or of one beside it in the bundle (`compare` hands the same
+    options to training and evaluation), and what a config or another option refers to by `@` or `%`.
 
     Raises:
         ValueError: an option is not; names the nearest that is.
@@ -40,7 +42,7 @@ def refuse_unknown_options(arguments: Sequence[str]) -> None:
     known |= OF_MONAI | {name for text in (*texts, *given.values()) for name in REFERENCE.findall(text)}
     for option in given:
         name = option.partition("::")[0].partition("#")[0]
-        if name not in known and not name.startswith("_"):
+        if name not in known and not name.startswith("_") and name not in _tops_beside(files):
             near = difflib.get_close_matches(name, sorted(known - OF_MONAI | {"output_dir"}), n=1)
             where = " and ".join(Path(file).name for file in files)
             raise ValueError(
@@ -74,6 +76,16 @@ def _config_files(given: dict[str, str]) -> list[str]:
     if isinstance(text, str) and text.lstrip().startswith(("[", "(", "'", '"')):
         files = ast.literal_eval(text)
     return [str(file) for file in ([files] if isinstance(files, str) else files)]
+
+
+def _tops_beside(files: Sequence[str]) -> set[str]:
+    """What stands at the top of the other JSON files in the folders of `files`."""
+    names: set[str] = set()
+    for folder in {Path(file).parent for file in files}:
+        for path in folder.glob("*.json"):
+            with suppress(OSError, ValueError, TypeError):
+                names |= {name.partition("#")[0] for name in json.loads(path.read_text(encoding="utf-8"))}
+    return names
 
 
 def _top(file: str, text: str) -> list[str]:

@@ -68,8 +68,17 @@ def test_several_configs_know_what_one_of_them_does(config, tmp_path):
         refuse_unknown_options([*words, "--treshold", "1"])
 
 
+def test_options_of_the_bundles_other_configs_pass_since_commands_give_all_of_them_to_each(config):
+    (config.parent / "evaluate.json").write_text(json.dumps({"single_lesion": True}))
+    (config.parent / "broken.json").write_text("{")
+    refuse(config, "--single_lesion", "false")
+    with pytest.raises(ValueError, match="no 'single_lesions' in inference.json"):
+        refuse(config, "--single_lesions", "false")
+
+
 def test_options_of_an_args_file_are_read_too(config, tmp_path):
-    path = tmp_path / "args.json"
+    (tmp_path / "elsewhere").mkdir()
+    path = tmp_path / "elsewhere" / "args.json"
     path.write_text(json.dumps({"config_file": str(config), "overlays": True}))
     refuse_unknown_options([MONAI, "run", "--args_file", str(path)])
     path.write_text(json.dumps({"config_file": [str(config)], "overlay": True}))

@@ -94,7 +94,8 @@ def test_a_training_keeps_its_checkpoints_and_ends_as_if_there_had_been_room(on_
             assert not hidden(disk)
             stopped_at.add(sentence.split("'")[1].rpartition("/")[2])
             kept.add(epoch_kept(folder))
-        assert kept == {0, 1, 2} and stopped_at == {"model.pt", "epochs.csv", "last.pt"}
+        assert {0, 1} <= kept <= {0, 1, 2}  # the third epoch needs hardly more than the second
+        assert stopped_at == {"model.pt", "epochs.csv", "last.pt"}
         disk.resize(AMPLE)
         train_tiny(folder)
         assert_equal_results(result(folder), whole)

@@ -302,9 +302,9 @@ def _human(path: Path, *, task: int | None, samples: int, cases: int) -> Human:
             return _human_of_task(path, tasks[chosen], _estimator(content), samples=samples, cases=cases)
     except (LookupError, TypeError, AttributeError) as error:
         raise ResultsError(f"{path} is no scores.json that `score` wrote ({one_line(error)}).") from None
+    there = one_line(ValueError(_listed(sorted(map(str, tasks)))))
     raise ResultsError(
-        f"{path} has no scores of task {task}, which the runs are of, only of {_listed(sorted(map(str, tasks)))}: run "
-        f"`score` with --task {task}."
+        f"{path} has no scores of task {task}, which the runs are of, only of {there}: run `score` with --task {task}."
     )
 
 
