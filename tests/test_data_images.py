@@ -91,6 +91,18 @@ def test_16_bit_grey_is_divided_by_257_and_rounded(tmp_path, suffix):
     assert torch.equal(image[0], image[1]) and torch.equal(image[0], image[2])
 
 
+def test_grey_whose_0_is_white_looks_as_it_is_meant_in_8_and_16_bits(tmp_path):
+    import tifffile
+
+    values = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+    for name, stored in (("a.tif", values), ("b.tif", values.astype(np.uint16) * 257)):
+        tifffile.imwrite(tmp_path / name, stored, photometric="miniswhite")
+        assert np.array_equal(read_image(tmp_path / name)[0], 255 - values)
+        mask = np.where(values > 100, np.iinfo(stored.dtype).max, 0).astype(stored.dtype)
+        tifffile.imwrite(tmp_path / f"mask_{name}", mask, photometric="miniswhite")
+        assert np.array_equal(read_mask(tmp_path / f"mask_{name}")[0], values <= 100)
+
+
 def test_16_bit_colour_is_within_one_level_of_division_by_257(tmp_path):
     values = np.random.default_rng(0).integers(0, 65536, (20, 30, 3)).astype(np.uint16)
     values[0, 0], values[0, 1] = 0, 65535

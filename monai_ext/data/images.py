@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from monai.transforms import Transform
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 from torch import Tensor
 
 from monai_ext.errors import one_line
@@ -40,6 +40,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # tag of a TIFF, and its value for negatives
 SIXTEEN_TO_EIGHT = 257  # 65535 / 255
 FOREGROUND_ABOVE = 128  # the ISIC challenge's rule, on the scale 0 ... 255
 REDUCING_GAP = 3.0  # block averages take an image down to 3 times the target, the bilinear filter the rest
@@ -54,8 +55,9 @@ def read_image(path: str | os.PathLike, *, spatial_size: Sequence[int] | None = 
 
     Grey is repeated; palettes and CMYK are converted (colour profiles are ignored); transparency is laid over black,
     the surround of a dermatoscope's field. 16-bit values v become v / 257: grey rounded, colour as Pillow cuts it.
-    1-bit becomes 0/255. Float images must lie in [0, 1] (scaled by 255) or, if anything exceeds 1, in [0, 255];
-    32-bit integers have no known range and are refused. Of several frames or pages, the first is read.
+    1-bit becomes 0/255; grey TIFFs whose 0 is white are inverted. Float images must lie in [0, 1] (scaled by 255) or,
+    if anything exceeds 1, in [0, 255]; 32-bit integers have no known range and are refused. Of several frames or
+    pages, the first is read.
 
     Args:
         spatial_size: (H, W) to resize to (bilinear, antialiased); None keeps the size of the file.
@@ -209,6 +211,18 @@ def orientation_of(picture: Image.Image) -> int:
     return picture.getexif().get(ExifTags.Base.Orientation, 1)
 
 
+def is_deep_negative(picture: Image.Image) -> bool:
+    """Whether 0 is white in 16 bits of grey: Pillow inverts such TIFFs of up to 8 bits only."""
+    is_tiff = isinstance(picture, TiffImagePlugin.TiffImageFile)
+    return is_tiff and picture.mode.startswith("I;16") and picture.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+
+
+def _grey(picture: Image.Image) -> np.ndarray:
+    """Values (H, W) of a picture of one band, as it looks."""
+    values = np.asarray(picture)
+    return np.iinfo(values.dtype).max - values if is_deep_negative(picture) else values
+
+
 def _upright_size(picture: Image.Image, orientation: int) -> tuple[int, int]:
     width, height = picture.size
     return (width, height) if orientation >= 5 else (height, width)
@@ -240,7 +254,7 @@ def _decode_image(
 def _to_8bit(picture: Image.Image, path: str | os.PathLike) -> Image.Image:
     """The picture in mode L or RGB."""
     if picture.mode.startswith("I;16"):
-        return Image.fromarray(((np.asarray(picture).astype(np.uint32) + 128) // SIXTEEN_TO_EIGHT).astype(np.uint8))
+        return Image.fromarray(((_grey(picture).astype(np.uint32) + 128) // SIXTEEN_TO_EIGHT).astype(np.uint8))
     if picture.mode == "I":
         raise ImageFileError(f"image {path} holds 32-bit integers of unknown range: save it with 8 or 16 bits.")
     if picture.mode == "F":
@@ -274,7 +288,7 @@ def _decode_mask(path: str | os.PathLike, spatial_size: tuple[int, int] | None) 
             picture = picture.convert("RGB")  # a palette's index means nothing, its colour does
         if not picture.mode.startswith(("I", "F")):
             picture = picture.convert("L")
-        mask = _foreground(np.asarray(picture), path)
+        mask = _foreground(_grey(picture), path)
     if orientation in TURNS:
         mask = np.array(Image.fromarray(mask).transpose(TURNS[orientation]))
     if spatial_size is not None and spatial_size != size:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
-from monai_ext.data.images import TURNS, ImageFileError, orientation_of, reading, save_picture
+from monai_ext.data.images import TURNS, ImageFileError, is_deep_negative, orientation_of, reading, save_picture
 from monai_ext.data.raster_info import RasterInfo
 
 __all__ = [
@@ -31,7 +31,6 @@ FINGERPRINT = "monai_ext_upscale"
 GEO_TAGS = (33550, 33922, 34264, 34735, 50844)  # pixel scale, tie points, transformation, geo keys, RPC
 GEO_WORDS = (b"<SRS", b"<GeoTransform", b"<GCPList", b"<GeodataXform")  # what makes an .aux.xml a georeference
 BITS_PER_SAMPLE = 258
-PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
 ORIENTATION = 274
 SAMPLES_PER_PIXEL = 277
 SOFTWARE = 305
@@ -58,7 +57,7 @@ class PillowRaster:
         with reading(path) as picture:
             self.orientation = orientation_of(picture)
             keep = _kept_beside_the_pixels(picture)
-            negative = _is_deep_negative(picture)
+            negative = is_deep_negative(picture)
             picture = _plain(picture, path)
             if self.orientation in TURNS:
                 picture = picture.transpose(TURNS[self.orientation])
@@ -118,12 +117,6 @@ def _plain(picture: Image.Image, path: Path) -> Image.Image:
     if picture.mode == "1":
         return picture.convert("L")
     return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
-
-
-def _is_deep_negative(picture: Image.Image) -> bool:
-    """Whether 0 is white in 16 bits of grey: Pillow inverts such TIFFs of up to 8 bits only."""
-    is_tiff = isinstance(picture, TiffImagePlugin.TiffImageFile)
-    return is_tiff and picture.mode.startswith("I;16") and picture.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
 
 
 def _kept_beside_the_pixels(picture: Image.Image) -> dict[str, Any]:
