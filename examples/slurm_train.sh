@@ -18,7 +18,7 @@ set -euo pipefail
 
 BUNDLE=${BUNDLE:-bundles/lesion_unet}
 : "${DATA:?set DATA to the folder of the data set}" "${RUN:?set RUN to the folder of the run}"
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)  # reads all: head would break the pipe, and the job
 export OMP_NUM_THREADS=8  # CPUs of a task / processes of a machine
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1  # a second start must not read the addresses of the first one
 

@@ -62,6 +62,12 @@ def test_training_starts_one_launcher_on_each_machine_that_resumes(tmp_path):
     assert set(given) <= known and (given["resume"], given["dataset_dir"]) == ("true", "/data set")
 
 
+def test_a_list_of_many_machines_does_not_break_the_pipe(tmp_path):
+    many = 'if [ "$1" = show ]; then for i in $(seq 20000); do echo "node$i"; done; fi'
+    status, words = started(REPOSITORY / "examples" / "slurm_train.sh", tmp_path, scontrol=many)
+    assert status == 0 and "--rdzv_endpoint=node1:29500" in words
+
+
 def test_a_job_of_the_array_takes_its_part_of_the_comparison(tmp_path, monkeypatch):
     status, words = started(REPOSITORY / "examples" / "slurm_compare.sh", tmp_path)
     assert status == 0 and words[:3] == ["python", "-m", "monai_ext"]
