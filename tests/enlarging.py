@@ -26,7 +26,7 @@ from monai_ext.networks.variational import VariationalConv2d
 from monai_ext.transforms.degradation import Degradation
 
 HAS_RASTERIO = raster_gdal.available()
-needs_rasterio = pytest.mark.skipif(not HAS_RASTERIO, reason="needs rasterio: pip install 'monai_ext[geo]'")
+needs_rasterio = pytest.mark.skipif(not HAS_RASTERIO, reason="needs rasterio")
 UTM = "EPSG:32618"
 ALL = Layers(samples=2, bounds=Calibration("crc", 0.1, None, (2.0,)), uncertainty=True, weight_draws=3, latent_draws=2)
 NOISE_SD = 0.02

@@ -39,6 +39,7 @@ from monai_ext.data.phantom_folder import claim_folder
 from monai_ext.experiments import rater_table, reproduce
 from monai_ext.experiments.bundle_network import load_bundle_network
 from monai_ext.experiments.demo_page import read_training
+from monai_ext.experiments.human_row import human_row
 from monai_ext.experiments.inspect_bundle import inspect_bundle, inspection_text
 from monai_ext.experiments.pack import pack_bundle
 from monai_ext.experiments.uncertainty_report import read_run
@@ -90,7 +91,7 @@ def run_targets(folder: Path) -> Iterator[Target]:
         assert not any(math.isinf(value) for row in method.rows.values() for value in row.values())
 
     def ceiling() -> None:
-        rater_table._human(folder / "scores.json", task=1, samples=4, cases=4)
+        human_row(folder / "scores.json", task=1, samples=4, cases=4)
 
     for path, calls, mutators in (
         (evaluation / "summary.json", [methods, lambda: read_training(run)], JSON),

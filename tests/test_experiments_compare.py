@@ -430,7 +430,7 @@ def test_an_option_of_another_backend_is_refused(place):
 
 def test_without_ray_a_sentence_says_how_to_get_it(place, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ValueError, match=r'Ray, which is not installed: pip install "monai_ext\[ray\]"'):
+    with pytest.raises(ValueError, match=r'Ray, which is not installed: pip install "ray>=2.40"'):
         module.run(*command(place, "--backend", "ray"))
     assert not (place / "out").exists()
 

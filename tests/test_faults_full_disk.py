@@ -31,7 +31,7 @@ from test_faults_kills import (  # noqa: F401  (three are fixtures)
 from test_many_hr import SETTINGS, build, contents, tiles  # noqa: F401  (tiles is a fixture)
 from test_upscale import Blurring, upscaler
 
-from monai_ext.data import raster_gdal, raster_pillow
+from monai_ext.data import raster_gdal_write, raster_pillow
 from monai_ext.data.raster_info import RasterInfo
 from monai_ext.experiments.report import report
 from monai_ext.experiments.upscale import Choices, upscale_file
@@ -211,8 +211,8 @@ WRITERS = {
     "JPEG": lambda folder: raster_writer(folder, raster_pillow.write, ".jpg"),
     "PNG": lambda folder: raster_writer(folder, raster_pillow.write, ".png"),
     "TIFF": lambda folder: raster_writer(folder, raster_pillow.write, ".tif"),
-    "GeoTIFF": lambda folder: raster_writer(folder, raster_gdal.write, ".tif", cog=False),
-    "COG": lambda folder: raster_writer(folder, raster_gdal.write, ".tif", cog=True),
+    "GeoTIFF": lambda folder: raster_writer(folder, raster_gdal_write.write, ".tif", cog=False),
+    "COG": lambda folder: raster_writer(folder, raster_gdal_write.write, ".tif", cog=True),
     "NPY": lambda folder: (".npy", lambda path: np.save(path, noise(60_000))),
     "NPZ": lambda folder: (".npz", lambda path: np.savez(path, noise(60_000))),
     "raw": lambda folder: (".raw", lambda path: noise(60_000).tofile(path)),

@@ -124,7 +124,7 @@ def test_few_bytes_that_promise_gigabytes_are_refused_in_little_memory_and_time(
     assert time.perf_counter() - start < 10
 
 
-@pytest.mark.skipif(not raster_gdal.available(), reason="needs rasterio: pip install 'monai_ext[geo]'")
+@pytest.mark.skipif(not raster_gdal.available(), reason="needs rasterio")
 def test_a_sparse_geotiff_of_many_gigabytes_is_opened_by_rows_and_no_tile(tmp_path):
     import rasterio
 
@@ -189,7 +189,7 @@ def test_an_epoch_beyond_all_reason_is_refused(tmp_path):
 # --------------------------------------------------------------------------------------- files that point elsewhere
 
 
-@pytest.mark.skipif(not raster_gdal.available(), reason="needs rasterio: pip install 'monai_ext[geo]'")
+@pytest.mark.skipif(not raster_gdal.available(), reason="needs rasterio")
 @pytest.mark.parametrize("name", ["evil.tif", "evil.png", "evil.jp2", "evil.img"])
 def test_a_virtual_raster_under_another_name_reads_no_other_file(tmp_path, name):
     import rasterio

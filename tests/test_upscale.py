@@ -444,7 +444,7 @@ def test_without_rasterio_plain_tiffs_work_and_others_name_it(tmp_path, monkeypa
     np.testing.assert_array_equal(read(tmp_path / "b.tif"), repeated(pixels))
     assert written_by(tmp_path / "b.tif") is not None
     if HAS_RASTERIO:
-        with pytest.raises(ImageFileError, match="geo.tif needs rasterio: pip install 'monai_ext.geo.'"):
+        with pytest.raises(ImageFileError, match="geo.tif needs rasterio: pip install rasterio"):
             upscale_file(geo, tmp_path / "c.tif", upscaler=upscaler())
 
 

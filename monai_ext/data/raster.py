@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_ext.data import raster_gdal, raster_pillow
+from monai_ext.data import raster_gdal, raster_gdal_write, raster_pillow
 from monai_ext.data.images import ImageFileError
 from monai_ext.data.raster_info import Raster, RasterInfo
 
@@ -103,7 +103,7 @@ def write_raster(
         ImageFileError: it cannot be written.
     """
     if _through_gdal(target, info, cog=cog):
-        raster_gdal.write(path, rows, info, scale=scale, fingerprint=fingerprint, cog=cog)
+        raster_gdal_write.write(path, rows, info, scale=scale, fingerprint=fingerprint, cog=cog)
     else:
         raster_pillow.write(path, rows, info, scale=scale, fingerprint=fingerprint)
 

@@ -238,7 +238,7 @@ def check_picture(path: Path, info: RasterInfo, *, scale: int) -> None:
         with_alpha = " and alpha" if info.alpha else ""
         raise ValueError(
             f"output {path}: '{suffix}' cannot hold {info.bands} band(s){with_alpha} of {info.dtype}, as in "
-            f"{info.path}: choose .tif with rasterio (pip install 'monai_ext[geo]')."
+            f"{info.path}: choose .tif with rasterio (pip install rasterio)."
         )
 
 
@@ -263,7 +263,7 @@ def write(path: Path, rows: Path, info: RasterInfo, *, scale: int, fingerprint: 
 
 
 def fingerprint_of(path: Path) -> str | None:
-    """What `write` here or in `raster_gdal` left in the file as its fingerprint, or None."""
+    """What `write` here or in `raster_gdal_write` left in the file as its fingerprint, or None."""
     try:
         with reading(path) as picture:
             if FINGERPRINT in picture.info:

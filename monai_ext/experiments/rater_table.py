@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from monai_ext.errors import one_line
 from monai_ext.experiments.figures import OKABE_ITO, save_figure
 from monai_ext.experiments.html import Block, Heading, Picture, Table, Text, html_page, markdown_page
+from monai_ext.experiments.human_row import human_row
 from monai_ext.experiments.results import ResultsError
 from monai_ext.experiments.score_summaries import group_labels
 from monai_ext.experiments.statistics import (
@@ -47,7 +48,6 @@ SHOWN = {
     "ece_consensus": "ECE, shares ↓",
     "brier_consensus": "Brier, shares ↓",
 }
-OF_A_SET = ("generalized_energy_distance", "sample_diversity")  # what annotators score here depends on M and estimator
 FIGURE = ("qubiq_score", "generalized_energy_distance", "hungarian_iou")
 MUST_AGREE = ("samples", "raters")
 WAY_OUT = "run evaluate.json again"
@@ -64,15 +64,6 @@ class Method:
     runs: int
     summary: Mapping  # of the first run
     rows: Mapping[str, Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class Human:
-    """What the annotators score against each other: score -> mean, low, high; and what is to be said of it."""
-
-    scores: Mapping[str, Mapping]
-    cases: int | None  # behind the mean QUBIQ score, None where the file does not say
-    notes: tuple[str, ...]
 
 
 def read_methods(folders: Sequence[str | Path]) -> list[Method]:
@@ -211,7 +202,7 @@ def rater_table(
     values = {c: np.array([[m.rows.get(k, {}).get(c, math.nan) for k in cases] for m in methods]) for c in columns}
     summary = methods[0].summary
     task, samples = summary["settings"].get("task"), summary["samples"]
-    ceiling = None if human is None else _human(Path(human), task=task, samples=samples, cases=len(cases))
+    ceiling = None if human is None else human_row(Path(human), task=task, samples=samples, cases=len(cases))
     content = {
         "cases": len(cases),
         "samples": samples,
@@ -280,67 +271,6 @@ def _notes_on_cases(methods: Sequence[Method]) -> list[str]:
         f"Not all methods were scored on the same cases ({counts}; {len(set.intersection(*known))} are common to all). "
         "Means over different cases do not compare; differences use the cases that both methods of a pair have."
     ]
-
-
-def _human(path: Path, *, task: int | None, samples: int, cases: int) -> Human:
-    """The annotators' scores of one task in a scores.json, without those of sets that differ from the methods'.
-
-    Args:
-        task: of the runs; None, where they do not say: the only one there is.
-        samples, cases: of the methods, to be compared.
-
-    Raises:
-        ResultsError: there is no such file, it is damaged, or it has not this task.
-    """
-    if not path.is_file():
-        raise ResultsError(f"{path} is no scores.json that `score` wrote: there is no such file.")
-    content = read_json(path, expected=dict, error=ResultsError, way_out="give the scores.json that `score` wrote")
-    try:
-        tasks = {entry["task"]: entry for entry in content["tasks"]}
-        chosen = next(iter(tasks), None) if task is None and len(tasks) == 1 else task
-        if chosen in tasks:
-            return _human_of_task(path, tasks[chosen], _estimator(content), samples=samples, cases=cases)
-    except (LookupError, TypeError, AttributeError) as error:
-        raise ResultsError(f"{path} is no scores.json that `score` wrote ({one_line(error)}).") from None
-    there = one_line(ValueError(_listed(sorted(map(str, tasks)))))
-    raise ResultsError(
-        f"{path} has no scores of task {task}, which the runs are of, only of {there}: run `score` with --task {task}."
-    )
-
-
-def _human_of_task(path: Path, entry: Mapping, estimator: str, *, samples: int, cases: int) -> Human:
-    human = {name: values["human"] for name, values in entry["scores"].items() if values.get("human")}
-    values = [scores.get(name) for scores in human.values() for name in ("mean", "low", "high")]
-    if not all(value is None or type(value) in (int, float) for value in values):
-        raise TypeError("a value that is no number")
-    scored, size = human.get("qubiq_score", {}).get("cases", entry.get("scored")), _set_size(entry)
-    scored = scored if type(scored) is int else None
-    notes = []
-    if scored not in (None, cases):
-        notes.append(f"The row of one more annotator is over {scored} cases ({path}), the methods are over {cases}.")
-    left_out = [name for name in OF_A_SET if name in human and (size, estimator) != (samples, "V")]
-    if left_out:
-        titles = " and ".join(SHOWN[name].removesuffix(" ↓") for name in left_out)
-        theirs = "of unknown size" if size is None else f"of {size} masks"
-        notes.append(
-            f"{titles} of one more annotator are left out: they depend on the size of a set and on the estimator, and "
-            f"{path} has sets {theirs} under the {estimator}-statistic, the methods sets of {samples} under V. To get "
-            f"them, run evaluate.json with --write_samples true, then `score` with --samples {samples}."
-        )
-    return Human({name: scores for name, scores in human.items() if name not in left_out}, scored, tuple(notes))
-
-
-def _set_size(entry: Mapping) -> int | None:
-    """Number of masks M in the sets that `score` took, from the numbers of samples or, without any, of heads."""
-    predicted = entry.get("predicted")
-    if predicted is None:
-        return None
-    samples, heads = (list(predicted[kind]) for kind in ("samples", "raters"))
-    return len(samples or heads)
-
-
-def _estimator(content: Mapping) -> str:
-    return str((content.get("settings") or {}).get("estimator", "V"))
 
 
 def _blocks(content: Mapping, picture: Path) -> list[Block]:

@@ -178,9 +178,7 @@ def _imported_ray() -> ModuleType:
     try:
         import ray
     except ImportError as error:
-        raise ValueError(
-            'the backend ray needs Ray, which is not installed: pip install "monai_ext[ray]", or pip install ray.'
-        ) from error
+        raise ValueError('the backend ray needs Ray, which is not installed: pip install "ray>=2.40".') from error
     return ray
 
 

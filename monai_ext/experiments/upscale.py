@@ -277,17 +277,18 @@ def _check_folders(pairs: Sequence[tuple[Path, Path]]) -> None:
     resolved = _Resolved()
     inputs = {resolved(source).parent: source for source, _ in pairs}
     for source, target in pairs:
-        folder = target.with_suffix("").resolve()
-        if target.suffix.lower() not in (".tif", ".tiff") and folder in inputs:
+        if target.suffix.lower() in (".tif", ".tiff"):
+            continue
+        folder = target.with_suffix("")
+        place = folder.resolve()
+        if place in inputs:
             raise ValueError(
-                f"the layers of {source} go to the folder {target.with_suffix('')}, where the input {inputs[folder]} "
-                "lies and might be overwritten: choose another name or folder."
+                f"the layers of {source} go to the folder {folder}, where the input {inputs[place]} lies and might be "
+                "overwritten: choose another name or folder."
             )
-        if target.suffix.lower() not in (".tif", ".tiff"):
-            other = taken.setdefault(target.with_suffix("").resolve(), source)
-            if other is not source:
-                folder = target.with_suffix("")
-                raise ValueError(f"layers of {other} and {source} would both be written to {folder}: do them apart.")
+        other = taken.setdefault(place, source)
+        if other is not source:
+            raise ValueError(f"layers of {other} and {source} would both be written to {folder}: do them apart.")
 
 
 def _upscalers(network: nn.Module, places: Sequence[torch.device], args: argparse.Namespace) -> list[Upscaler]:

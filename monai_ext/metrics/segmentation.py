@@ -58,10 +58,7 @@ def thresholded_counts(prediction: Tensor, truth: Tensor, *, threshold: float) -
     """`confusion_counts` of {prediction > threshold} and {truth > 0.5}; a channel with a NaN in its prediction has
     counts of -1, from which `segmentation_scores` makes NaN. Nothing waits for the device.
     """
-    prediction, truth = (
-        prediction.as_subclass(Tensor),
-        truth.as_subclass(Tensor),
-    )  # MONAI's subclass costs more per call
+    prediction, truth = prediction.as_subclass(Tensor), truth.as_subclass(Tensor)  # MONAI's costs more per call
     counts = confusion_counts(prediction > threshold, truth > 0.5)
     if not prediction.is_floating_point():
         return counts
