@@ -16,8 +16,8 @@ from benchmarks.report import Result, Table
 from benchmarks.workbench import BATCH_SIZE, Bench, batches_on_device, small_network
 
 BARE = "bare loop"
-LEAN = "LeanTrainer"
-LEAN_BUNDLE = "LeanTrainer, the bundle's handlers"
+LEAN = "BatchTrainer"
+LEAN_BUNDLE = "BatchTrainer, the bundle's handlers"
 USUAL = "SupervisedTrainer, decollate off, no handlers"
 USUAL_BUNDLE = "typical MONAI bundle"
 USUAL_BUNDLE_META = "typical MONAI bundle, batches with metadata"

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from benchmarks.measure import Cost, Stopwatch
-from monai_ext.engines import LeanEvaluator, LeanTrainer
+from monai_ext.engines import BatchEvaluator, BatchTrainer
 from monai_ext.engines.precision import autocast
 from monai_ext.handlers import (
     EpochTable,
@@ -76,14 +76,14 @@ def bare_training(
 
 def lean_trainer(
     parts: Parts, batches: Iterable, *, epochs: int, folder: Path | None = None, **settings
-) -> LeanTrainer:
+) -> BatchTrainer:
     """Our trainer, with the handlers of the lesion bundle writing to `folder`; without a folder, with none.
 
     What a handler does for the model (averaged weights, sizes that grow) is left out: it is no overhead.
     """
     handlers = [] if folder is None else _lean_handlers(parts, folder)
     handlers.append(LrScheduleHandler(parts.schedule, print_lr=False, epoch_level=False))
-    return LeanTrainer(
+    return BatchTrainer(
         parts.device, epochs, batches, parts.network, parts.optimizer, LOSS, train_handlers=handlers, **settings
     )
 
@@ -142,10 +142,10 @@ def usual_trainer(parts: Parts, batches: Iterable, *, epochs: int, folder: Path 
     )
 
 
-def lean_evaluator(device: torch.device, batches: Iterable, network: nn.Module) -> LeanEvaluator:
+def lean_evaluator(device: torch.device, batches: Iterable, network: nn.Module) -> BatchEvaluator:
     """Our evaluator: all scores, counted on whole batches."""
     metric = {"val_mean_dice": MeanSegmentationScores("dice")}
-    return LeanEvaluator(device, batches, network, precision="fp32", key_val_metric=metric)
+    return BatchEvaluator(device, batches, network, precision="fp32", key_val_metric=metric)
 
 
 def usual_evaluator(device: torch.device, batches: Iterable, network: nn.Module) -> SupervisedEvaluator:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from monai_ext.files import write_text
+from monai_ext.storage.files import write_text
 
 PACKAGES = ("monai_ext", "monai", "torch", "pytorch-ignite", "numpy", "pillow")
 

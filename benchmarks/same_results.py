@@ -3,7 +3,7 @@
     python -m benchmarks.same_results --dataset_dir DATA --epochs 12 --seeds 0,1
 
 plain    `CacheDataset`, `DataLoader`, MONAI's transforms item by item, `SupervisedTrainer` in float32
-same     the same recipe by the bundle: decoded set, augmentation of whole batches, `LeanTrainer`
+same     the same recipe by the bundle: decoded set, augmentation of whole batches, `BatchTrainer`
 one_size the bundle: weaker jitter, of contrast, saturation and hue as well, and averaged weights
 bundle   the same as it is, with images that grow to that size in the course of the training
 
@@ -56,10 +56,10 @@ from torch.nn.functional import interpolate
 from benchmarks.report import Table
 from benchmarks.workbench import KEYS
 from monai_ext.data import DecodeImaged, fold_items, lesion_items
-from monai_ext.data.images import read_mask
-from monai_ext.files import write_text
 from monai_ext.handlers import BatchNormUnfolder
 from monai_ext.networks import MobileNetV2UNet
+from monai_ext.raster.images import read_mask
+from monai_ext.storage.files import write_text
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / "lesion_unet" / "configs" / "train.json"
 PLAIN, SAME, ONE_SIZE, OURS = WAYS = "plain", "same", "one_size", "bundle"

@@ -49,7 +49,7 @@ def run(bench: Bench) -> Result:
     settled = min(SETTLED, len(memory))
     grown = (memory[-1] - memory[settled - 1]) / 2**20
     by_epoch = Table(
-        f"LeanTrainer with its handlers over {len(memory)} epochs of 8 iterations: memory held at the end of an epoch.",
+        f"BatchTrainer with its handlers over {len(memory)} epochs of 8 iterations: memory held after an epoch.",
         ["epoch", "MiB"],
         [[f"{epoch}", f"{memory[epoch - 1] / 2**20:.1f}"] for epoch in sorted({1, settled, len(memory)})],
     )

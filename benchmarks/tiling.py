@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from benchmarks.measure import Cost, in_turn, middle, one_thread, resident_bytes, timed, times_cheaper
 from benchmarks.report import Result, Table
 from benchmarks.workbench import Bench
-from monai_ext.data.raster_info import RasterInfo
-from monai_ext.inferers import Upscaler
+from monai_ext.raster.info import RasterInfo
+from monai_ext.upscaling import Upscaler
 
 SCALE, TILE, OVERLAP, BATCH = 4, 256, 32, 4
 CONSTANT = "MONAI sliding_window_inference, constant, float32"

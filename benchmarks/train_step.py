@@ -17,7 +17,7 @@ from monai_ext.networks import MobileNetV2UNet
 PLAIN = "float32"
 LAID_OUT = "float32, channels_last"
 LAID_OUT_HALF = "bfloat16, channels_last"
-KEPT = ", memory kept"  # as `LeanTrainer` does on a CPU
+KEPT = ", memory kept"  # as `BatchTrainer` does on a CPU
 
 
 def run(bench: Bench) -> Result:

@@ -18,14 +18,14 @@ import torch
 
 from benchmarks.measure import timed
 from monai_ext.__main__ import main as command
+from monai_ext.commands.comparison.compare import LOSSES
+from monai_ext.commands.comparison.report import report
 from monai_ext.data import DeviceDataset, DeviceLoader
-from monai_ext.data.aerial_phantoms import write_aerial_phantoms
-from monai_ext.data.phantoms import write_lesion_phantoms
-from monai_ext.data.tile_images import DecodeTiled
-from monai_ext.data.tiles import tile_items
-from monai_ext.experiments.compare import LOSSES
-from monai_ext.experiments.report import report
+from monai_ext.data.tiles.images import DecodeTiled
+from monai_ext.data.tiles.listing import tile_items
 from monai_ext.metrics import SEGMENTATION_SCORES
+from monai_ext.phantoms.aerial import write_aerial_phantoms
+from monai_ext.phantoms.lesions import write_lesion_phantoms
 
 CPU = torch.device("cpu")
 BUNDLES = Path(__file__).parents[1] / "bundles"
@@ -105,8 +105,8 @@ def tile_costs(folder: Path, tiles: int) -> dict[str, str]:
 
 def ray_costs(folder: Path, runs: int = 20) -> dict[str, str]:
     """Runs that do nothing, as tasks of a local Ray."""
-    from monai_ext.experiments.ray_backend import RayBackend
-    from monai_ext.experiments.runs import Run
+    from monai_ext.commands.comparison.ray_backend import RayBackend
+    from monai_ext.commands.comparison.runs import Run
 
     nothing = ((sys.executable, "-S", "-c", "pass"),)
     made = [Run("none", 0, seed, nothing, folder / f"fold0_seed{seed}") for seed in range(runs + 1)]

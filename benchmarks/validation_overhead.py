@@ -13,7 +13,7 @@ from benchmarks.report import Result, Table
 from benchmarks.workbench import BATCH_SIZE, Bench, batches_on_device, small_network
 
 BARE = "forward passes alone"
-LEAN = "LeanEvaluator, MeanSegmentationScores (seven scores)"
+LEAN = "BatchEvaluator, MeanSegmentationScores (seven scores)"
 USUAL = "SupervisedEvaluator, post-processing, MeanDice"
 
 

@@ -26,8 +26,8 @@ PLAIN_AUTO = f"{ways.PLAIN}, bare loop, precision auto"
 SMP = f"{ways.PLAIN}, bare loop, float32, smp.Unet"
 MONAI = f"{ways.CACHED}, typical MONAI bundle, float32"
 FAST = f"{ways.FAST}, bare loop"
-OURS_FLOAT = f"{ways.OURS}, LeanTrainer with handlers, float32"
-OURS = f"{ways.OURS}, LeanTrainer with handlers, precision auto"
+OURS_FLOAT = f"{ways.OURS}, BatchTrainer with handlers, float32"
+OURS = f"{ways.OURS}, BatchTrainer with handlers, precision auto"
 GRAPH = f"{OURS}, CUDA graph"
 LIMIT = "batches on the device, bare loop, precision auto"
 
@@ -109,7 +109,7 @@ def _some(bench: Bench) -> Pictures:
 def _bare(
     bench: Bench, epoch: ways.Pipeline, network: nn.Module, *, keep: bool = False, **how: Any
 ) -> Callable[[], Cost]:
-    """`keep`: memory is kept from step to step, as `LeanTrainer` does it on a CPU."""
+    """`keep`: memory is kept from step to step, as `BatchTrainer` does it on a CPU."""
     parts = loops.Parts(network, bench.device, channels_last=how.get("channels_last", True))
 
     def work() -> None:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from monai_ext import __version__
-from monai_ext.errors import report_errors_in_one_sentence
+from monai_ext.runtime.errors import report_errors_in_one_sentence
 
 
 class Command(NamedTuple):
-    """A module of `monai_ext.experiments` with `add_arguments` and `run`, imported only when it is asked for."""
+    """A module of `monai_ext.commands` with `add_arguments` and `run`, imported only when it is asked for."""
 
     module: str
     summary: str
@@ -24,13 +24,13 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "demo": Command(
-        "demo",
+        "demo.demo",
         "train, evaluate and apply a bundle on phantoms, and write a page of what came out",
         "demo --bundle bundles/lesion_unet --output_dir demo/lesion_unet",
         log="output_dir",
     ),
     "compare": Command(
-        "compare",
+        "comparison.compare",
         "compare losses over folds and seeds, one bundle run each; resumable",
         "compare --bundle bundles/lesion_unet --dataset_dir ISIC2017 --output_dir runs/comparison \\\n"
         "      --losses bce,dice,tversky,jaccard,dice_bce --folds 5 --seeds 0 --encoder_weights imagenet\n"
@@ -39,66 +39,66 @@ COMMANDS = {
         further=True,
         log="output_dir",
     ),
-    "report": Command("report", "tables, tests and figures of a comparison", "report runs/comparison"),
+    "report": Command("comparison.report", "tables, tests and figures of a comparison", "report runs/comparison"),
     "reproduce": Command(
-        "reproduce",
+        "bundles.reproduce",
         "repeat a training from its run.json into a new folder, and say what differs",
         "reproduce runs/lesion --output_dir runs/lesion_again\nreproduce runs/lesion --dry_run",
     ),
     "fetch-tiles": Command(
-        "fetch_tiles",
+        "datasets.fetch_tiles",
         "map tiles of a box of longitude and latitude, from any tile server; resumable",
         "fetch-tiles --bbox -76.62 39.28 -76.58 39.30 --zoom 16 --output tiles/baltimore",
         log="output",
     ),
     "many-hr": Command(
-        "many_hr",
+        "datasets.many_hr",
         "build, check and show a data set of low-resolution images with many high-resolution answers each; resumable",
         "many-hr build --tiles tiles/baltimore --output many_hr --records 1000 --hr 8\nmany-hr check many_hr",
     ),
     "upscale": Command(
-        "upscale",
+        "upscaling.upscale",
         "enlarge pictures and GeoTIFFs of any size without seams, georeference kept; resumable",
         "upscale orthophoto.tif orthophoto_x4.tif --bundle bundles/srgan_aerial --resume\n"
         "upscale orthophoto.tif layers.tif --bundle bundles/bayesian_srgan_aerial --samples 4 --bounds --uncertainty",
     ),
     "viewer": Command(
-        "viewer",
+        "upscaling.viewer",
         "a page of samples, maps of uncertainty and the interval of a clicked pixel, for a part of an image",
         "viewer tile.png tile.html --bundle bundles/bayesian_srgan_aerial --samples 8",
     ),
     "score": Command(
-        "score",
+        "scoring.score",
         "score predictions against several annotators, with the human ceiling beside them",
         "score --predictions predicted --truth QUBIQ --region kidney --part Validation\n"
         "score --predictions predicted --truth cells --samples 16 --missing zero --output_dir scores\n"
         'score --predictions predicted --truth lidc-nodule --anonymous --group "patient\\d+" --workers 2',
     ),
     "rater-table": Command(
-        "rater_table",
+        "scoring.rater_table",
         "one table of methods for several annotators, from the evaluations of their runs",
         "rater-table runs/cells --output_dir runs/cells/table\n"
         "rater-table runs/holistic runs/combined --human scores/scores.json --output_dir table",
     ),
     "uncertainty-report": Command(
-        "uncertainty_report",
+        "uncertainty.report",
         "does each kind of uncertainty do its job: a figure for each, from calibrated runs",
         "uncertainty-report runs/bayesian runs/bayesian_noisy --output runs/kinds",
     ),
     "uncertainty-checks": Command(
-        "uncertainty_checks",
+        "uncertainty.checks",
         "does each kind of uncertainty do its job: small networks trained on drawn scenes, a figure for each question",
         "uncertainty-checks --output runs/checks",
         log="output",
     ),
     "pack": Command(
-        "pack",
+        "bundles.pack",
         "pack bundles into zips with card, licence and weights, the same bytes each time",
         "pack bundles/lesion_unet bundles/srgan_aerial --output dist\n"
         "pack bundles/lesion_unet --output dist --url https://example.org/weights",
     ),
     "inspect": Command(
-        "inspect_bundle",
+        "bundles.inspection",
         "show what a bundle would execute, without executing it",
         "inspect downloaded_bundle.zip\ninspect bundles/lesion_unet --strict",
     ),
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, command in COMMANDS.items():
         ours = commands.add_parser(name, help=command.summary)
         if name in arguments[:1]:
-            module = importlib.import_module(f"monai_ext.experiments.{command.module}")
+            module = importlib.import_module(f"monai_ext.commands.{command.module}")
             ours.description, ours.epilog = module.__doc__, f"examples:\n{examples(name)}"
             ours.formatter_class = argparse.RawDescriptionHelpFormatter
             module.add_arguments(ours)

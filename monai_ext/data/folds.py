@@ -25,10 +25,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm import tqdm
 
-from monai_ext.array_files import DAMAGES
-from monai_ext.data.images import read_image, read_mask
-from monai_ext.errors import one_line
-from monai_ext.files import atomic_path
+from monai_ext.raster.images import read_image, read_mask
+from monai_ext.runtime.errors import one_line
+from monai_ext.storage.array_files import DAMAGES
+from monai_ext.storage.files import atomic_path
 
 __all__ = ["assign_folds", "duplicate_groups", "fold_items", "near_duplicate_groups", "perceptual_hash"]
 

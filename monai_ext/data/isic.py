@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from monai_ext.folders import files_in, folders_in
+from monai_ext.storage.folders import files_in, folders_in
 
 __all__ = ["DatasetLayoutError", "image_items", "lesion_items", "warn_if_overlapping"]
 

@@ -1,8 +1,8 @@
 from monai_ext.engines.adversarial import PairedAdversarialTrainer
 from monai_ext.engines.averaging import ModelEMA
+from monai_ext.engines.batch_engines import BatchEvaluator, BatchTrainer
 from monai_ext.engines.bayesian import BayesianAdversarialTrainer, PrepareSuperResolution, SampledEvaluator
 from monai_ext.engines.graphs import GraphedTraining
-from monai_ext.engines.lean import LeanEvaluator, LeanTrainer
 from monai_ext.engines.precision import autocast_dtype
 from monai_ext.engines.rater_methods import PER_RATER_METHODS, RATER_METHODS, rater_cases, rater_loss, rater_network
 from monai_ext.engines.raters import OneRaterAugment, PrepareRaters, RaterEvaluator, RaterInferer, pick_rater
@@ -11,8 +11,8 @@ from monai_ext.engines.uncertainty import UncertaintyEvaluator, UncertaintyInfer
 __all__ = [
     "BayesianAdversarialTrainer",
     "GraphedTraining",
-    "LeanEvaluator",
-    "LeanTrainer",
+    "BatchEvaluator",
+    "BatchTrainer",
     "ModelEMA",
     "OneRaterAugment",
     "PER_RATER_METHODS",

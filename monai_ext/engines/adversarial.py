@@ -17,8 +17,8 @@ from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
+from monai_ext.engines.batch_engines import BatchTrainer, _as_float32, _laid_out, _memory_format, _unpack
 from monai_ext.engines.gradients import average_over_ranks, copy_from_first_rank, frozen
-from monai_ext.engines.lean import LeanTrainer, _as_float32, _laid_out, _memory_format, _unpack
 from monai_ext.engines.precision import autocast
 from monai_ext.losses.adversarial import LogisticAdversarialLoss
 
@@ -29,8 +29,8 @@ TERMS = "terms"  # key of the engine's output
 _logger = logging.getLogger(__name__)
 
 
-class PairedAdversarialTrainer(LeanTrainer):
-    """`LeanTrainer` that plays against a discriminator from epoch `pretrain_epochs + 1` on.
+class PairedAdversarialTrainer(BatchTrainer):
+    """`BatchTrainer` that plays against a discriminator from epoch `pretrain_epochs + 1` on.
 
     Batches are pairs: image (B, C, h, w) and label (B, C', H, W), the real image of the discriminator. Stage one
     minimises `loss_function` alone. Stage two minimises
@@ -61,7 +61,7 @@ class PairedAdversarialTrainer(LeanTrainer):
         penalty: penalty(discriminator, real), such as `R1Penalty`; None for none.
         penalty_interval: steps between two penalties, each multiplied by as many (Karras et al. 2020, lazy
             regularisation).
-        kwargs: as for `LeanTrainer`; `average` follows the generator, `max_grad_norm` clips both networks.
+        kwargs: as for `BatchTrainer`; `average` follows the generator, `max_grad_norm` clips both networks.
 
     Raises:
         ValueError: epochs or interval out of range, or stage two has nothing that holds the image to its label.

@@ -13,7 +13,7 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
 from monai_ext.engines.adversarial import PairedAdversarialTrainer
-from monai_ext.engines.lean import LeanEvaluator
+from monai_ext.engines.batch_engines import BatchEvaluator
 from monai_ext.losses.super_resolution_elbo import values_per_pixel, watched_terms
 from monai_ext.networks.variational import weight_divergence
 
@@ -101,13 +101,13 @@ class BayesianAdversarialTrainer(PairedAdversarialTrainer):
         return terms | {name: (0.0, value) for name, value in watched_terms(parts).items()}
 
 
-class SampledEvaluator(LeanEvaluator):
-    """`LeanEvaluator` whose output holds, beside the prediction, "samples" (B, n, C, H, W) of the same images.
+class SampledEvaluator(BatchEvaluator):
+    """`BatchEvaluator` whose output holds, beside the prediction, "samples" (B, n, C, H, W) of the same images.
 
     The prediction is the network's answer at the mean of its prior. Every run draws the same samples.
 
     Args:
-        args, kwargs: as for `LeanEvaluator`; the network is an `UncertainSuperResolution`.
+        args, kwargs: as for `BatchEvaluator`; the network is an `UncertainSuperResolution`.
         samples: n.
         seed: of the draws.
     """

@@ -14,7 +14,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from monai_ext.ranks import is_distributed
+from monai_ext.runtime.ranks import is_distributed
 
 __all__ = ["average_over_ranks", "copy_from_first_rank", "frozen"]
 

@@ -21,10 +21,10 @@ from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys as Keys
 from torch import Tensor
 
-from monai_ext.ranks import is_distributed
+from monai_ext.runtime.ranks import is_distributed
 
 if TYPE_CHECKING:
-    from monai_ext.engines.lean import LeanTrainer
+    from monai_ext.engines.batch_engines import BatchTrainer
 
 __all__ = ["CudaRecorder", "GraphedTraining"]
 
@@ -94,7 +94,7 @@ class _Step:
 
 
 class GraphedTraining:
-    """The steps of a `LeanTrainer` by recordings: augmentation, forward, backward, clipping, optimiser, average.
+    """The steps of a `BatchTrainer` by recordings: augmentation, forward, backward, clipping, optimiser, average.
 
     With a `DeviceLoader` whose data lie on the device the recording begins at the index and the draw of a batch; with
     any other loader, at its prepared batches. Every shape of batch, size of image (`spatial_size` of the transform),
@@ -117,7 +117,7 @@ class GraphedTraining:
     The recording itself has not been run on a GPU yet; what surrounds it is tested with a recorder of CPU operations.
     """
 
-    def __init__(self, trainer: LeanTrainer):
+    def __init__(self, trainer: BatchTrainer):
         self.trainer = trainer
         self.active = False
         trainer.add_event_handler(Events.STARTED, self._begin)
@@ -316,7 +316,7 @@ class _Rates:
                 group.update(values)
 
 
-def _why_not(trainer: LeanTrainer) -> str | None:
+def _why_not(trainer: BatchTrainer) -> str | None:
     """Why no step of `trainer` can be recorded, if so."""
     if is_distributed():
         return "several processes exchange gradients in the middle of each step"

@@ -23,7 +23,7 @@ from monai_ext.networks import (
     MonteCarloDropout,
     RaterEnsemble,
 )
-from monai_ext.settings import as_bool
+from monai_ext.runtime.settings import as_bool
 
 __all__ = ["PER_RATER_METHODS", "RATER_METHODS", "rater_cases", "rater_loss", "rater_network"]
 

@@ -18,11 +18,11 @@ from monai.inferers import Inferer
 from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
-from monai_ext.engines.lean import LeanEvaluator
+from monai_ext.engines.batch_engines import BatchEvaluator
 from monai_ext.networks import ConsensusNet, HeadSampling
 from monai_ext.networks.multi_rater import draw_heads
 from monai_ext.transforms import BatchAugment
-from monai_ext.transforms.draws import AugmentDraw
+from monai_ext.transforms.draws import AugmentParameters
 
 __all__ = ["OneRaterAugment", "PrepareRaters", "RaterEvaluator", "RaterInferer", "pick_rater"]
 
@@ -80,13 +80,13 @@ class OneRaterAugment(BatchAugment):
     "presence" (B, R).
     """
 
-    def draw(self, count: int, generator: torch.Generator | None = None) -> AugmentDraw:
+    def draw(self, count: int, generator: torch.Generator | None = None) -> AugmentParameters:
         draw = super().draw(count, generator)
         draw.tensors["rater"] = torch.rand(count, generator=generator)
         return draw
 
     @torch.no_grad()
-    def apply(self, batch: Mapping, draw: AugmentDraw) -> dict:
+    def apply(self, batch: Mapping, draw: AugmentParameters) -> dict:
         label = pick_rater(batch[self.label_key], batch["presence"], draw.tensors["rater"])
         return super().apply({**batch, self.label_key: label}, draw)
 
@@ -127,15 +127,15 @@ class RaterInferer(Inferer):
         return {"probability": samples.mean(1, keepdim=True), "samples": samples}
 
 
-class RaterEvaluator(LeanEvaluator):
-    """`LeanEvaluator` for several annotators: its output's prediction is what `RaterInferer` returns.
+class RaterEvaluator(BatchEvaluator):
+    """`BatchEvaluator` for several annotators: its output's prediction is what `RaterInferer` returns.
 
     Answers are brought to the size of the masks where that differs (bilinear, antialiased where they shrink), so that
     masks kept at the size of their files are scored there. Every run draws the same hypotheses.
 
     Args:
         inferer: a `RaterInferer`.
-        kwargs: as for `LeanEvaluator`; `prepare_batch` is `PrepareRaters()` unless given.
+        kwargs: as for `BatchEvaluator`; `prepare_batch` is `PrepareRaters()` unless given.
     """
 
     def __init__(

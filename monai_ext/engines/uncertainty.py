@@ -10,7 +10,7 @@ from ignite.engine import Events
 from monai.inferers import Inferer
 from torch import Tensor
 
-from monai_ext.engines.lean import LeanEvaluator
+from monai_ext.engines.batch_engines import BatchEvaluator
 
 __all__ = ["KINDS", "AnswersWithUncertainty", "UncertaintyEvaluator", "UncertaintyInferer"]
 
@@ -64,12 +64,12 @@ class UncertaintyInferer(Inferer):
         return answers
 
 
-class UncertaintyEvaluator(LeanEvaluator):
-    """`LeanEvaluator` whose prediction is what `UncertaintyInferer` returns; every run draws the same numbers.
+class UncertaintyEvaluator(BatchEvaluator):
+    """`BatchEvaluator` whose prediction is what `UncertaintyInferer` returns; every run draws the same numbers.
 
     Args:
         inferer: an `UncertaintyInferer`.
-        kwargs: as for `LeanEvaluator`.
+        kwargs: as for `BatchEvaluator`.
     """
 
     def __init__(

@@ -1,30 +1,30 @@
-from monai_ext.handlers.adversarial_health import AdversarialAlarm, NonFiniteTermGuard, TermCurves
-from monai_ext.handlers.bayesian_health import LatentAlarm, SampleScores
-from monai_ext.handlers.bayesian_pictures import SamplePictures
-from monai_ext.handlers.bayesian_table import SampleTable
-from monai_ext.handlers.checkpoints import (
+from monai_ext.handlers.pictures.segmentation import PredictionWriter, SegmentationPictures
+from monai_ext.handlers.pictures.triplets import TripletPictures
+from monai_ext.handlers.raters.health import BetaWarmUp, CollapseAlarm, HeadHealthMonitor, SamplesAlikeAlarm
+from monai_ext.handlers.raters.pictures import RaterPictures, RaterPredictionWriter
+from monai_ext.handlers.raters.scores import MeanRaterScores, RaterReport
+from monai_ext.handlers.segmentation_scores import CaseTable, MeanSegmentationScores
+from monai_ext.handlers.super_resolution.adversarial_health import AdversarialAlarm, NonFiniteTermGuard, TermCurves
+from monai_ext.handlers.super_resolution.bayesian_health import LatentAlarm, SampleScores
+from monai_ext.handlers.super_resolution.bayesian_pictures import SamplePictures
+from monai_ext.handlers.super_resolution.bayesian_table import SampleTable
+from monai_ext.handlers.super_resolution.many_hr_table import ManyHighResTable
+from monai_ext.handlers.super_resolution.scores import MeanSuperResolutionScores, SuperResolutionTable
+from monai_ext.handlers.super_resolution.uncertainty import UncertaintyReport
+from monai_ext.handlers.super_resolution.upscaled_files import UpscaledWriter
+from monai_ext.handlers.training.checkpoints import (
     BestCheckpoint,
     FinalCheckpoint,
     NonFiniteLossGuard,
     ResumeHandler,
     load_checkpoint,
 )
-from monai_ext.handlers.enlarged_files import EnlargedWriter
-from monai_ext.handlers.many_answers_table import ManyAnswersTable
-from monai_ext.handlers.normalisation import BatchNormUnfolder
-from monai_ext.handlers.pictures import PredictionWriter, SegmentationPictures
-from monai_ext.handlers.rater_health import BetaWarmUp, CollapseAlarm, HeadHealthMonitor, SamplesAlikeAlarm
-from monai_ext.handlers.rater_pictures import RaterPictures, RaterPredictionWriter
-from monai_ext.handlers.rater_scores import MeanRaterScores, RaterReport
-from monai_ext.handlers.records import EpochTable, RunRecord, TrainingProgress
-from monai_ext.handlers.scores import CaseTable, MeanSegmentationScores
-from monai_ext.handlers.sizes import ProgressiveSize
-from monai_ext.handlers.stages import StageCheckpoints, StagedLearningRate
-from monai_ext.handlers.super_resolution import MeanSuperResolutionScores, SuperResolutionTable
-from monai_ext.handlers.tensorboard import MainProcessWriter
-from monai_ext.handlers.triplets import TripletPictures
-from monai_ext.handlers.uncertainty import UncertaintyReport
-from monai_ext.handlers.weights import load_weights
+from monai_ext.handlers.training.normalisation import BatchNormUnfolder
+from monai_ext.handlers.training.records import EpochTable, RunRecord, TrainingProgress
+from monai_ext.handlers.training.sizes import ProgressiveSize
+from monai_ext.handlers.training.stages import StageCheckpoints, StagedLearningRate
+from monai_ext.handlers.training.tensorboard import MainProcessWriter
+from monai_ext.handlers.training.weights import load_weights
 
 __all__ = [
     "AdversarialAlarm",
@@ -33,13 +33,13 @@ __all__ = [
     "BetaWarmUp",
     "CaseTable",
     "CollapseAlarm",
-    "EnlargedWriter",
+    "UpscaledWriter",
     "EpochTable",
     "FinalCheckpoint",
     "HeadHealthMonitor",
     "LatentAlarm",
     "MainProcessWriter",
-    "ManyAnswersTable",
+    "ManyHighResTable",
     "MeanRaterScores",
     "MeanSegmentationScores",
     "MeanSuperResolutionScores",

@@ -25,9 +25,9 @@ from pathlib import Path
 from scipy.stats import binom
 from torch import Tensor
 
-from monai_ext.errors import one_line
-from monai_ext.files import read_json, write_text
 from monai_ext.metrics.uncertainty_tables import ROUNDING_SD, UncertaintyTable, ratio_edges
+from monai_ext.runtime.errors import one_line
+from monai_ext.storage.files import read_json, write_text
 
 __all__ = [
     "Calibration",

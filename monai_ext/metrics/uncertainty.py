@@ -27,7 +27,7 @@ from monai_ext.metrics.uncertainty_tables import (
     uncertainty_calibration_error,
     uncertainty_table,
 )
-from monai_ext.ranks import is_distributed
+from monai_ext.runtime.ranks import is_distributed
 
 __all__ = ["UNCERTAINTY_SCORES", "UncertaintyScores"]
 

@@ -1,9 +1,9 @@
-from monai_ext.networks.batch_norm import folded_batch_norms, unfold_batch_norm
+from monai_ext.networks.backbones.batch_norm import folded_batch_norms, unfold_batch_norm
+from monai_ext.networks.backbones.mobilenet_v2 import MobileNetV2Encoder
 from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
 from monai_ext.networks.features import MobileNetV2Features, VGG19Features
 from monai_ext.networks.holistic_net import HolisticNet
 from monai_ext.networks.mobilenet_unet import MobileNetV2UNet
-from monai_ext.networks.mobilenet_v2 import MobileNetV2Encoder
 from monai_ext.networks.multi_rater import (
     ConsensusNet,
     DeepEnsemble,

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from monai_ext.networks.mobilenet_v2 import IMAGENET_URL, MobileNetV2Encoder, read_weights
+from monai_ext.networks.backbones.mobilenet_v2 import IMAGENET_URL, MobileNetV2Encoder, read_weights
 
 __all__ = ["MobileNetV2Features", "VGG19Features"]
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from monai.networks.nets import FlexibleUNet
 from torch import Tensor
 
-from monai_ext.networks.mobilenet_v2 import WIDTHS, MobileNetV2Encoder
+from monai_ext.networks.backbones.mobilenet_v2 import WIDTHS, MobileNetV2Encoder
 
 __all__ = ["MobileNetV2UNet"]
 

@@ -1,15 +1,15 @@
 from monai_ext.transforms.batch import BatchAugment
 from monai_ext.transforms.components import KeepCentralComponentd
 from monai_ext.transforms.degradation import Degradation
-from monai_ext.transforms.draws import AugmentDraw
+from monai_ext.transforms.draws import AugmentParameters
 from monai_ext.transforms.enlarge import enlarge
-from monai_ext.transforms.many_answers import AnswerCrops
+from monai_ext.transforms.many_answers import ManyHighResCrops
 from monai_ext.transforms.pairs import PairedCrops, ToUnitRanged
 from monai_ext.transforms.restore import RestoreSized
 
 __all__ = [
-    "AnswerCrops",
-    "AugmentDraw",
+    "ManyHighResCrops",
+    "AugmentParameters",
     "BatchAugment",
     "Degradation",
     "KeepCentralComponentd",

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from monai_ext.transforms import colour, spatial
-from monai_ext.transforms.draws import AugmentDraw, compile_draw
+from monai_ext.transforms.draws import AugmentParameters, compile_draw
 from monai_ext.transforms.ranges import (
     log_uniform,
     per_axis,
@@ -158,7 +158,7 @@ class BatchAugment:
         """`batch` augmented with numbers drawn from `generator` (of the CPU; None: torch's own)."""
         return self.apply(batch, self.draw(len(batch[self.image_key]), generator))
 
-    def draw(self, count: int, generator: torch.Generator | None = None) -> AugmentDraw:
+    def draw(self, count: int, generator: torch.Generator | None = None) -> AugmentParameters:
         """Everything random for `count` samples, an epoch of them at once if you like."""
         return self.compile(count, self.sample(count, generator))
 
@@ -209,13 +209,13 @@ class BatchAugment:
             values["noise_offset"] = torch.randint(colour.NoiseBank.OFFSETS, (count,), generator=generator)
         return values
 
-    def compile(self, count: int, values: Mapping[str, Tensor]) -> AugmentDraw:
+    def compile(self, count: int, values: Mapping[str, Tensor]) -> AugmentParameters:
         """Drawn (or chosen) numbers of `count` samples as what `apply` uses, see `compile_draw`."""
         radius = math.ceil(3 * self.blur[1]) if self.blur else None
         return compile_draw(count, values, spatial_dims=self.spatial_dims, blur_radius=radius)
 
     @torch.no_grad()
-    def apply(self, batch: Mapping, draw: AugmentDraw) -> dict:
+    def apply(self, batch: Mapping, draw: AugmentParameters) -> dict:
         """`batch` augmented by `draw`: the same draw gives equal tensors again.
 
         Raises:
@@ -238,7 +238,7 @@ class BatchAugment:
             result[self.label_key] = label.to(torch.float32)
         return result
 
-    def _check(self, image: Tensor, label: Tensor | None, draw: AugmentDraw) -> None:
+    def _check(self, image: Tensor, label: Tensor | None, draw: AugmentParameters) -> None:
         for name, tensor in ((self.image_key, image), (self.label_key, label)):
             if tensor is not None and (tensor.ndim != self.spatial_dims + 2 or len(tensor) != len(draw)):
                 axes = "(B, C, H, W)" if self.spatial_dims == 2 else "(B, C, D, H, W)"

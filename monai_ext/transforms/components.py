@@ -13,7 +13,7 @@ from scipy.ndimage import binary_fill_holes
 from skimage.measure import label
 from torch import Tensor
 
-from monai_ext.settings import as_bool
+from monai_ext.runtime.settings import as_bool
 
 __all__ = ["KeepCentralComponentd"]
 

@@ -16,7 +16,7 @@ COLOUR = ("brightness", "contrast", "saturation", "hue")  # in the order of thei
 
 
 @dataclass(frozen=True)
-class AugmentDraw:
+class AugmentParameters:
     """The random numbers of `count` samples (`values`, readable, on the CPU) and what `apply` uses (`tensors`)."""
 
     count: int
@@ -26,15 +26,15 @@ class AugmentDraw:
     def __len__(self) -> int:
         return self.count
 
-    def to(self, device: torch.device | str) -> AugmentDraw:
+    def to(self, device: torch.device | str) -> AugmentParameters:
         """The draw with `tensors` on `device`."""
         return replace(self, tensors={k: v.to(device, non_blocking=True) for k, v in self.tensors.items()})
 
-    def split(self, sizes: int | list[int]) -> list[AugmentDraw]:
+    def split(self, sizes: int | list[int]) -> list[AugmentParameters]:
         """The draws of consecutive batches, as `torch.split` has them: views, no copy."""
         counts = [len(part) for part in torch.empty(self.count, 0).split(sizes)]
         parts = zip(counts, _split(self.values, counts), _split(self.tensors, counts), strict=True)
-        return [AugmentDraw(*part) for part in parts]
+        return [AugmentParameters(*part) for part in parts]
 
 
 def _split(group: dict[str, Tensor], counts: list[int]) -> list[dict[str, Tensor]]:
@@ -44,7 +44,7 @@ def _split(group: dict[str, Tensor], counts: list[int]) -> list[dict[str, Tensor
 
 def compile_draw(
     count: int, values: Mapping[str, Tensor], *, spatial_dims: int = 2, blur_radius: int | None = None
-) -> AugmentDraw:
+) -> AugmentParameters:
     """Drawn (or chosen) numbers of `count` samples as matrices and kernels, on the CPU.
 
     Args:
@@ -72,7 +72,7 @@ def compile_draw(
         radius = blur_radius or math.ceil(3 * float(values["blur"].max()))
         tensors["blur"] = colour.gaussian_kernels(values["blur"], max(1, radius))
     tensors |= {name: values[name] for name in ("gamma", "noise", "noise_offset") if name in values}
-    return AugmentDraw(count, dict(values), tensors)
+    return AugmentParameters(count, dict(values), tensors)
 
 
 def _compile_moves(count: int, values: Mapping[str, Tensor], dims: int) -> dict[str, Tensor]:

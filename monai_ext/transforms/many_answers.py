@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from monai_ext.transforms.draws import AugmentDraw
+from monai_ext.transforms.draws import AugmentParameters
 from monai_ext.transforms.pairs import PairedCrops
 
-__all__ = ["AnswerCrops"]
+__all__ = ["ManyHighResCrops"]
 
 
-class AnswerCrops(PairedCrops):
+class ManyHighResCrops(PairedCrops):
     """Batch of records -> image: low resolution (B, C, h, w), label: one of its answers (B, C, s h, s w), in [0, 1].
 
     Takes "label" (B, K, C, H, W) of any real type, K answers to one low resolution each, as `DecodeManyHighResd` gives
@@ -36,14 +36,14 @@ class AnswerCrops(PairedCrops):
             raise ValueError(f"{', '.join(kwargs)}: whole answers are left as they are; set a crop_size.")
         super().__init__(degradation, crop_size=crop_size, **kwargs)
 
-    def draw(self, count: int, generator: torch.Generator | None = None) -> AugmentDraw:
+    def draw(self, count: int, generator: torch.Generator | None = None) -> AugmentParameters:
         draw = super().draw(count, generator)
         if self.crop_size is not None:
             draw.tensors["answer"] = torch.rand(count, generator=generator)
         return draw
 
     @torch.no_grad()
-    def apply(self, batch: Mapping, draw: AugmentDraw) -> dict:
+    def apply(self, batch: Mapping, draw: AugmentParameters) -> dict:
         rest = {key: value for key, value in batch.items() if key != "label"}
         answers = batch["label"].as_subclass(Tensor)
         if answers.ndim != 5 or len(answers) != len(draw):

@@ -11,7 +11,7 @@ from monai.transforms import MapTransform
 from torch import Tensor
 
 from monai_ext.transforms.batch import FULL_SCALE, BatchAugment
-from monai_ext.transforms.draws import AugmentDraw
+from monai_ext.transforms.draws import AugmentParameters
 
 __all__ = ["PairedCrops", "ToUnitRanged", "take_crops"]
 
@@ -64,7 +64,7 @@ class PairedCrops(BatchAugment):
         self.degradation = degradation
         self.crop_size = crop_size
 
-    def draw(self, count: int, generator: torch.Generator | None = None) -> AugmentDraw:
+    def draw(self, count: int, generator: torch.Generator | None = None) -> AugmentParameters:
         draw = super().draw(count, generator)
         if self.crop_size is None:
             draw.values["low_res_seed"] = torch.arange(count)
@@ -74,7 +74,7 @@ class PairedCrops(BatchAugment):
         return draw
 
     @torch.no_grad()
-    def apply(self, batch: Mapping, draw: AugmentDraw) -> dict:
+    def apply(self, batch: Mapping, draw: AugmentParameters) -> dict:
         tiles = batch[self.image_key].as_subclass(Tensor)
         if self.crop_size is not None:
             if len(draw) != len(tiles):

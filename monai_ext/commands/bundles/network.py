@@ -1,0 +1,76 @@
+"""The trained network of a bundle, from its folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from monai.bundle import ConfigParser
+from torch import nn
+
+from monai_ext.handlers import load_checkpoint
+from monai_ext.networks.uncertain_sr import UncertainSuperResolution, WeightEnsemble
+from monai_ext.runtime.errors import one_line
+from monai_ext.storage.files import read_json
+
+__all__ = ["load_bundle_network"]
+
+
+def load_bundle_network(
+    bundle: str | Path, weights: str | Path | Sequence[str | Path] | None = None
+) -> tuple[nn.Module, str]:
+    """`network_def` of configs/inference.json with the weights of models/model.pt, on the CPU in eval mode.
+
+    Args:
+        bundle: the bundle's folder.
+        weights: another file of weights, or several for an ensemble of networks that know several answers.
+
+    Returns:
+        The network, and a digest (hexadecimal) of what it is made of.
+
+    Raises:
+        FileNotFoundError: the config or the weights are missing.
+        ValueError: the config has no `network_def`, the weights are damaged or belong to another network, or there are
+            several of a network that knows one answer only.
+    """
+    bundle = Path(bundle)
+    config = bundle / "configs" / "inference.json"
+    if weights is None or isinstance(weights, (str, Path)):
+        weights = [bundle / "models" / "model.pt" if weights is None else weights]
+    if not config.is_file():
+        raise FileNotFoundError(f"no configs/inference.json in the bundle '{bundle}': give --bundle a bundle's folder.")
+    digest = hashlib.sha256(config.read_bytes())
+    networks = [_network(bundle, config, Path(path), digest) for path in weights]
+    if len(networks) == 1:
+        return networks[0].eval(), digest.hexdigest()
+    if not all(isinstance(network, UncertainSuperResolution) for network in networks):
+        raise ValueError(
+            f"{len(networks)} files of weights, but {type(networks[0]).__name__} knows one answer only: an ensemble "
+            "needs a network such as that of bundles/bayesian_srgan_aerial; give --weights once."
+        )
+    return WeightEnsemble(networks).eval(), digest.hexdigest()
+
+
+def _network(bundle: Path, config: Path, path: Path, digest: hashlib._Hash) -> nn.Module:
+    """The network with the weights in `path`, which `digest` is told of."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at '{path}': train the bundle first, or name a file with --weights.")
+    read_json(config, expected=dict, way_out="take it from the bundle again")  # MONAI's parser names no file
+    parser = ConfigParser()
+    parser.read_config(str(config))
+    if parser.get("network_def") is None:
+        raise ValueError(f"'{config}' has no network_def: it is not a config of a network.")
+    parser["bundle_root"] = str(bundle)
+    network = parser.get_parsed_content("network_def")
+    state = load_checkpoint(path)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"the weights '{path}' do not fit the network_def of '{config}': {one_line(error)}."
+        ) from error
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return network

@@ -1,0 +1,201 @@
+"""Pack bundles into zips that `monai.bundle` downloads and reads: card, licence, configs and weights, nothing else.
+
+The same files give the same bytes, wherever and whenever they are packed. Weights above 25 MB, more than the model zoo
+takes, stay outside: large_files.json then names their address and SHA-256, and
+`python -m monai.bundle download_large_files --bundle_path BUNDLE` fetches and checks them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from monai_ext.commands.bundles.pickled_names import UNREADABLE, foreign_names
+from monai_ext.runtime.errors import one_line
+from monai_ext.storage.files import atomic_path, read_json, write_text
+from monai_ext.storage.fingerprint import file_sha256
+
+__all__ = ["LARGEST_FILE", "PackError", "Packed", "add_arguments", "pack_bundle", "run"]
+
+LARGEST_FILE = 25_000_000  # bytes, the model zoo's limit
+NEEDED = ("LICENSE", "docs/README.md", "configs/metadata.json", "configs/train.json", "configs/inference.json")
+FOLDERS = ("configs", "docs", "models")
+WEIGHTS = "models/model.pt"
+LARGE_FILES = "large_files.json"
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can tell
+BLOCK = 1 << 20
+
+
+class PackError(ValueError):
+    """A bundle that cannot be packed as it is."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A packed bundle: its zip, the zip's SHA-256, whether weights belong to it, and the files left to upload."""
+
+    path: Path
+    sha256: str
+    has_weights: bool
+    large: tuple[Path, ...]
+
+
+def pack_bundle(
+    bundle: str | Path, output_dir: str | Path, *, weights: str | Path | None = None, url: str | None = None
+) -> Packed:
+    """Pack the folder `bundle` into `output_dir/NAME.zip`, all files under NAME/, stored without compression.
+
+    Taken are LICENSE, large_files, and what lies in configs, docs and models; hidden files and caches are not.
+
+    Args:
+        weights: a file to take as models/model.pt, such as the final.pt of a run.
+        url: address of a folder; files above 25 MB will be downloaded from `url/NAME/...`.
+
+    Raises:
+        FileNotFoundError: the bundle lacks a file that the model zoo asks for; or there is no such `weights`.
+        PackError: a config is no JSON, weights hold more than tensors, or a large file has no address.
+    """
+    bundle = Path(bundle).resolve()
+    if missing := [name for name in NEEDED if not (bundle / name).is_file()]:
+        raise FileNotFoundError(f"no {missing[0]} in the bundle '{bundle}': the model zoo and MONAI ask for it.")
+    files = {path.relative_to(bundle).as_posix(): path for path in _chosen(bundle)}
+    if weights is not None:
+        if not Path(weights).is_file():
+            raise FileNotFoundError(f"no weights at '{weights}': name the final.pt or model.pt of a run.")
+        files[WEIGHTS] = Path(weights)
+    _check(files)
+    content, large, elsewhere = _with_large_files(bundle, files, url)
+    path = Path(output_dir) / f"{bundle.name}.zip"
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(content):
+            _store(archive, f"{bundle.name}/{name}", content[name])
+    return Packed(path, file_sha256(path), WEIGHTS in content or WEIGHTS in elsewhere, tuple(large))
+
+
+def _chosen(bundle: Path) -> Iterator[Path]:
+    yield bundle / "LICENSE"
+    yield from (path for path in bundle.glob("large_files.*") if path.suffix in (".json", ".yml", ".yaml"))
+    for folder in FOLDERS:
+        for path in (bundle / folder).rglob("*"):
+            hidden = any(part.startswith((".", "__")) for part in path.relative_to(bundle).parts)
+            if path.is_file() and not hidden:
+                yield path
+
+
+def _check(files: dict[str, Path]) -> None:
+    for name, path in files.items():
+        if path.suffix == ".json" and name.startswith("configs/"):
+            read_json(path, error=PackError, way_out="mend it, since every user of the bundle reads it")
+        elif path.suffix == ".pt":
+            with path.open("rb") as file:
+                try:
+                    names = foreign_names(file)
+                except UNREADABLE as error:
+                    raise PackError(f"{path} cannot be read as weights: {one_line(error)}.") from None
+            if names:
+                raise PackError(
+                    f"{path} holds more than tensors ({', '.join(names)}): save the state dict alone, so that it can "
+                    "be read with weights_only=True."
+                )
+
+
+def _with_large_files(
+    bundle: Path, files: dict[str, Path], url: str | None
+) -> tuple[dict[str, Path | bytes], list[Path], Set[str]]:
+    """The files that go into the zip, large_files.json among them, those that do not, and the names it gives.
+
+    What a bundle of the model zoo says in large_files.yml goes into large_files.json, since MONAI would read both.
+    """
+    large = {name: path for name, path in files.items() if path.stat().st_size > LARGEST_FILE}
+    lists = [path for name, path in files.items() if name.startswith("large_files.")]
+    content: dict[str, Path | bytes] = {
+        name: path for name, path in files.items() if name not in large and path not in lists
+    }
+    known = {entry["path"]: entry for path in lists for entry in _entries(path)}
+    for name, path in large.items():
+        digest = file_sha256(path)
+        if url is not None:
+            address = f"{url.rstrip('/')}/{bundle.name}/{name}"
+            known[name] = {"path": name, "url": address, "hash_val": digest, "hash_type": "sha256"}
+        elif name not in known or known[name].get("hash_val") != digest:
+            raise PackError(
+                f"{path} has {path.stat().st_size:,} bytes, more than the {LARGEST_FILE:,} that the model zoo takes, "
+                f"and {LARGE_FILES} does not name it with this content's SHA-256: give --url, where it will be "
+                "downloaded from."
+            )
+    if known:
+        content[LARGE_FILES] = json.dumps({"large_files": [known[name] for name in sorted(known)]}, indent=4).encode()
+    return content, list(large.values()), known.keys()
+
+
+def _entries(path: Path) -> list[dict[str, str]]:
+    way_out = "it needs a list large_files of path, url, hash_val, without which no download is checked"
+    content = _yaml(path) if path.suffix != ".json" else read_json(path, error=PackError, way_out=way_out)
+    entries = content.get("large_files") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
+        raise PackError(f"{path} is damaged: {way_out}.")
+    return entries
+
+
+def _yaml(path: Path) -> object:
+    try:
+        import yaml
+    except ImportError:
+        raise PackError(f"{path} is YAML: install PyYAML, or write it as {LARGE_FILES}.") from None
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise PackError(f"{path} is damaged ({one_line(error)}): mend it.") from None
+
+
+def _is_entry(entry: object) -> bool:
+    """Whether an entry can be downloaded and checked."""
+    if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
+        return False
+    return all(entry.get(key) for key in ("path", "url", "hash_val"))
+
+
+def _store(archive: zipfile.ZipFile, name: str, source: Path | bytes) -> None:
+    info = zipfile.ZipInfo(name, EPOCH)
+    info.create_system, info.external_attr = 3, 0o100644 << 16
+    if isinstance(source, bytes):
+        archive.writestr(info, source)
+        return
+    info.file_size = source.stat().st_size
+    with source.open("rb") as file, archive.open(info, "w") as member:
+        for block in iter(lambda: file.read(BLOCK), b""):
+            member.write(block)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m monai_ext pack`."""
+    parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE", help="folders of bundles")
+    parser.add_argument("--output", type=Path, default=Path("dist"), metavar="DIR", help="folder of the zips (dist)")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of one bundle, such as a run's final.pt")
+    parser.add_argument("--url", help="address of the folder that files above 25 MB will be downloaded from")
+
+
+def run(args: argparse.Namespace) -> int:
+    """`python -m monai_ext pack`: exit status 0; errors are raised."""
+    if args.weights is not None and len(args.bundles) > 1:
+        raise PackError(f"--weights belong to one bundle, but {len(args.bundles)} are named: pack them one by one.")
+    packed = [pack_bundle(bundle, args.output, weights=args.weights, url=args.url) for bundle in args.bundles]
+    for each in packed:
+        without = "" if each.has_weights else ", without weights: monai.bundle.load needs them, see --weights"
+        sys.stderr.write(f"{each.path}: {each.path.stat().st_size:,} bytes{without}\n")
+        for path in each.large:
+            sys.stderr.write(f"  to upload: {path}\n")
+    write_text(args.output / "SHA256SUMS", _sums(packed, args.output))
+    return 0
+
+
+def _sums(packed: Sequence[Packed], folder: Path) -> str:
+    """What `sha256sum --check SHA256SUMS` reads; zips of earlier calls keep their lines."""
+    lines = {each.path.name: each.sha256 for each in packed}
+    lines = {path.name: file_sha256(path) for path in folder.glob("*.zip") if path.name not in lines} | lines
+    return "".join(f"{lines[name]}  {name}\n" for name in sorted(lines))

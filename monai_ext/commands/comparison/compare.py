@@ -1,0 +1,379 @@
+"""Compare losses: one ordinary bundle run per loss x fold x seed, each in processes of its own, resumable.
+
+`output_dir/LOSS/foldF_seedS` holds a run; it is finished when its `finished.json` exists. Runs of other settings are
+never mixed, and one comparison at a time works in a folder, or several parts of one. Runs execute on this machine or as
+tasks of Ray on several. The tables and figures are `monai_ext.commands.comparison.report`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import re
+import shlex
+import signal
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from tqdm import tqdm
+
+from monai_ext import __version__
+from monai_ext.commands.comparison.backends import add_backend_arguments, backend_of
+from monai_ext.commands.comparison.report import report
+from monai_ext.commands.comparison.runs import Backend, LocalBackend, Outcome, Run
+from monai_ext.runtime.run_log import tell
+from monai_ext.storage.files import make_folder, read_json, remove_leftovers, write_text, writing
+
+__all__ = ["ComparisonBusyError", "ComparisonError", "Plan", "add_arguments", "bundle_commands", "compare", "run"]
+
+LOSSES = ("bce", "dice", "tversky", "jaccard", "dice_bce")
+CONFIGS = ("train.json", "evaluate.json")
+FIGURE_CASES = 50  # cases whose probability maps are kept; the report shows a few of them
+OURS = {"config_file", "bundle_root", "dataset_dir", "loss_name", "fold", "folds", "seed", "output_dir", "resume"}
+
+
+class ComparisonError(ValueError):
+    """A comparison that cannot be started or continued as asked."""
+
+
+class ComparisonBusyError(ComparisonError):
+    """Another comparison, or a run that it left behind, works in the same folder."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to compare: a bundle, a data set, and the grid of losses x folds x seeds.
+
+    Args:
+        losses: values of the bundle's `loss_name`; they name folders, so letters, digits and `_ . -` only.
+        arguments: further `--key value` of every run, such as {"max_epochs": "10"}.
+        figure_ids: cases whose probability maps are kept; empty = up to 50, spread over the data set.
+
+    Raises:
+        ComparisonError: an empty or repeated loss or seed, fewer than two folds, an argument set by the comparison.
+        FileNotFoundError: the bundle has no configs/train.json or configs/evaluate.json.
+    """
+
+    bundle: Path
+    dataset_dir: Path
+    output_dir: Path
+    losses: tuple[str, ...] = LOSSES
+    folds: int = 5
+    seeds: tuple[int, ...] = (0,)
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    figure_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("bundle", "dataset_dir", "output_dir"):
+            object.__setattr__(self, name, Path(getattr(self, name)).expanduser().absolute())
+        for name in ("losses", "seeds"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ComparisonError(f"{name} = {list(values)}: give at least one, and none twice.")
+        if bad := [loss for loss in self.losses if not re.fullmatch(r"\w[\w.-]*", loss)]:
+            raise ComparisonError(f"loss {bad[0]!r} cannot name a folder: use letters, digits, '_', '.' and '-'.")
+        if self.folds < 2:
+            raise ComparisonError(f"folds = {self.folds}: cross-validation needs at least 2.")
+        if taken := sorted(OURS & set(self.arguments)):
+            raise ComparisonError(f"--{taken[0]} is set by the comparison for every run: leave it out.")
+        for config in CONFIGS:
+            if not (self.bundle / "configs" / config).is_file():
+                raise FileNotFoundError(f"no configs/{config} in the bundle {self.bundle}: give --bundle its folder.")
+
+    def runs(self, make_commands: MakeCommands) -> list[Run]:
+        """Every run of the grid; all losses of a fold before the next fold, so that a part is already paired."""
+        return [
+            Run(loss, fold, seed, make_commands(self, loss, fold, seed, folder), folder)
+            for seed in self.seeds
+            for fold in range(self.folds)
+            for loss in self.losses
+            for folder in [self.output_dir / loss / f"fold{fold}_seed{seed}"]
+        ]
+
+
+MakeCommands = Callable[[Plan, str, int, int, Path], tuple[tuple[str, ...], ...]]
+
+
+def bundle_commands(plan: Plan, loss: str, fold: int, seed: int, folder: Path) -> tuple[tuple[str, ...], ...]:
+    """Training, then evaluation of the saved model, as `python -m monai.bundle run` on the bundle's configs."""
+    configs = [str(plan.bundle / "configs" / config) for config in CONFIGS]
+    choices = {
+        "bundle_root": plan.bundle,
+        "dataset_dir": plan.dataset_dir,
+        "loss_name": loss,
+        "fold": fold,
+        "folds": plan.folds,
+        "seed": seed,
+        "output_dir": folder,
+        **plan.arguments,
+    }
+    common = [part for key, value in choices.items() for part in (f"--{key}", str(value))]
+    start = (sys.executable, "-m", "monai.bundle", "run", "--config_file")
+    return (
+        (*start, configs[0], *common, "--resume", "true"),
+        (*start, str(configs), *common, "--figure_ids", str(list(plan.figure_ids))),
+    )
+
+
+def lesion_ids(dataset_dir: Path) -> list[str]:
+    """Ids of the lesion images and masks in `dataset_dir`, see `monai_ext.data.isic.lesion_items`."""
+    from monai_ext.data.isic import lesion_items  # here, since it brings torch, which the comparison itself can spare
+
+    return [item["id"] for item in lesion_items(dataset_dir)]
+
+
+def _plan_settings(plan: Plan, ids: Sequence[str]) -> dict[str, object]:
+    """All that a run's numbers depend on, apart from its loss, fold and seed. Paths do not count, contents do."""
+    listing = "\n".join(sorted(ids)).encode()
+    configs = {}
+    for config in CONFIGS:
+        way_out = "take it from the bundle again"
+        configs[config] = read_json(plan.bundle / "configs" / config, error=ComparisonError, way_out=way_out)
+    dataset = {"cases": len(ids), "ids_sha256": hashlib.sha256(listing).hexdigest()}
+    arguments = {"arguments": dict(plan.arguments)} if plan.arguments else {}  # so that each is missed by its own name
+    return {"folds": plan.folds, "dataset": dataset, "configs": configs, **arguments}
+
+
+def _flat(settings: object, key: str = "") -> dict[str, object]:
+    """Nested settings as {"configs::train.json::lr": 0.001}; descriptions are left out, an empty container stays."""
+    if isinstance(settings, Mapping) and settings:
+        pairs = [(str(name), value) for name, value in settings.items() if name not in ("_desc_", "_note_")]
+    elif isinstance(settings, list) and settings:
+        pairs = [(str(index), value) for index, value in enumerate(settings)]
+    else:
+        return {key: settings}
+    return {k: v for name, value in pairs for k, v in _flat(value, f"{key}::{name}" if key else name).items()}
+
+
+def _check_settings(output_dir: Path, settings: Mapping[str, object]) -> None:
+    now = _flat(settings)
+    for path in sorted(output_dir.glob("*/fold*_seed*/started.json")):
+        try:
+            then = _flat(_record(path)["settings"])
+        except RecursionError:
+            raise ComparisonError(f"{path} is damaged: remove the folder {path.parent} to repeat this run.") from None
+        for key in sorted(now.keys() | then.keys()):
+            if now.get(key, "not set") != then.get(key, "not set"):
+                old, new = (str(side.get(key, "not set"))[:80] for side in (then, now))
+                raise ComparisonError(
+                    f"{key} is now {new!r}, but {path.parent} was started with {old!r}: "
+                    "use the same settings, or another --output_dir."
+                )
+
+
+def _record(path: Path) -> dict:
+    """`started.json` of a run."""
+    way_out = f"remove the folder {path.parent} to repeat this run"
+    record = read_json(path, expected=dict, error=ComparisonError, way_out=way_out)
+    if "settings" not in record:
+        raise ComparisonError(f"{path} is damaged (it has no settings): {way_out}.")
+    return record
+
+
+@contextmanager
+def _locked(folder: Path, part: tuple[int, int] | None) -> Iterator[list[int]]:
+    """The folder's locks as file descriptors: one for a whole comparison; a part shares it and has one of its own.
+
+    The kernel drops them with their last holder, so that none is ever stale.
+    """
+    with ExitStack() as stack:
+        held = [stack.enter_context(_lock(folder / ".compare.lock", shared=part is not None))]
+        if part is not None:
+            held.append(stack.enter_context(_lock(folder / f".compare.{part[0]}of{part[1]}.lock")))
+        yield held
+
+
+@contextmanager
+def _lock(path: Path, *, shared: bool = False) -> Iterator[int]:
+    import fcntl  # POSIX only, like process groups; reports must still be importable elsewhere
+
+    with writing(path):
+        opened = path.open("a+")
+    with opened as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ComparisonBusyError(
+                f"a comparison ({file.read().strip() or 'just starting'}), or a run it left behind, still works in "
+                f"{path.parent}: wait for it, or end the processes that its */*/run.pid name."
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield file.fileno()
+
+
+@contextmanager
+def _terminated_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM stop the runs as well, where signals can be handled."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "monai_ext": __version__}
+    for name in ("monai", "torch"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _write_plan(plan: Plan) -> None:
+    """`plan.json`: this plan, joined with the losses and seeds of the runs that are in the folder already."""
+    folders = [path.parent for path in sorted(plan.output_dir.glob("*/fold*_seed*/started.json"))]
+    losses = dict.fromkeys([*plan.losses, *(folder.parent.name for folder in folders)])
+    seeds = dict.fromkeys([*plan.seeds, *(int(folder.name.rpartition("seed")[2]) for folder in folders)])
+    content = {**asdict(plan), "losses": list(losses), "seeds": list(seeds), "command": shlex.join(sys.argv)}
+    write_text(plan.output_dir / "plan.json", json.dumps(content, indent=1, default=str))
+
+
+def compare(
+    plan: Plan,
+    *,
+    jobs: int = 1,
+    make_commands: MakeCommands = bundle_commands,
+    list_ids: Callable[[Path], Sequence[str]] = lesion_ids,
+    backend: Backend | None = None,
+    part: tuple[int, int] | None = None,
+) -> list[Outcome]:
+    """Execute the runs of `plan` that are not finished; returns those that failed (the others go on).
+
+    Args:
+        jobs: runs at a time on this machine; another backend has its own number.
+        part: (i, n) takes every n-th run from the i-th (from 1). Parts of one n may work in the folder side by side.
+
+    Raises:
+        ComparisonError: settings differ from those of a run in `output_dir`, with the key; an unknown figure id.
+        ComparisonBusyError: another comparison, or the same part of one, works in `output_dir`.
+    """
+    ids = sorted(list_ids(plan.dataset_dir))
+    if unknown := sorted({*plan.figure_ids} - {*ids}):
+        raise ComparisonError(f"figure_ids: {unknown[0]!r} is not among the {len(ids)} cases of {plan.dataset_dir}.")
+    spread = {ids[i * len(ids) // FIGURE_CASES] for i in range(FIGURE_CASES)} if len(ids) > FIGURE_CASES else set(ids)
+    plan = replace(plan, figure_ids=plan.figure_ids or tuple(sorted(spread)))
+    settings = _plan_settings(plan, ids)
+    make_folder(plan.output_dir)
+    with _locked(plan.output_dir, part) as locks, _terminated_like_ctrl_c():
+        remove_leftovers(plan.output_dir)
+        _check_settings(plan.output_dir, settings)
+        _write_plan(plan)
+        number, count = part or (1, 1)
+        runs = plan.runs(make_commands)[number - 1 :: count]
+        waiting = [run for run in runs if not (run.folder / "finished.json").exists()]
+        started = _marked_as_started(waiting, settings)
+        outcomes = (backend or LocalBackend(jobs=jobs, keep_open=locks))(started)
+        failed = []
+        with tqdm(total=len(runs), initial=len(runs) - len(waiting), unit="run", desc="compare") as bar:
+            try:
+                for outcome in map(_finished, outcomes):
+                    if outcome.error is not None:
+                        failed.append(outcome)
+                        bar.write(f"{outcome.run.name} failed: {outcome.error} ({outcome.log})", file=sys.stderr)
+                    bar.update()
+            finally:
+                if hasattr(outcomes, "close"):
+                    outcomes.close()  # stops what is running
+    return failed
+
+
+def _marked_as_started(runs: Iterable[Run], settings: Mapping[str, object]) -> Iterator[Run]:
+    for run in runs:
+        remove_leftovers(run.folder)
+        write_text(run.folder / "started.json", json.dumps({"settings": settings, "versions": _versions()}, indent=1))
+        yield run
+
+
+def _finished(outcome: Outcome) -> Outcome:
+    """Put `finished.json` into the folder of a run that kept its promise."""
+    run = outcome.run
+    if outcome.error is not None:
+        return outcome
+    if not (run.folder / "evaluation" / "cases.csv").is_file():
+        return replace(outcome, error="it ended without an error but left no evaluation/cases.csv")
+    started = _record(run.folder / "started.json")
+    content = {"loss": run.loss, "fold": run.fold, "seed": run.seed, "seconds": round(outcome.seconds, 3), **started}
+    write_text(run.folder / "finished.json", json.dumps(content, indent=1))
+    return outcome
+
+
+def _listed(kind: type) -> Callable[[str], tuple]:
+    def convert(text: str) -> tuple:
+        return tuple(kind(part) for part in text.split(",") if part)
+
+    convert.__name__ = f"comma-separated {kind.__name__}"
+    return convert
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m monai_ext compare`; what it does not know goes to every bundle run, see `run`."""
+    parser.allow_abbrev = False  # --loss_weight must reach the bundle, not become --losses
+    parser.add_argument("--bundle", required=True, type=Path, help="the bundle's folder")
+    parser.add_argument("--dataset_dir", required=True, type=Path, help="images and masks")
+    parser.add_argument("--output_dir", required=True, type=Path, help="runs and report; continued if it exists")
+    parser.add_argument("--losses", type=_listed(str), default=LOSSES, help=f"default: {','.join(LOSSES)}")
+    parser.add_argument("--folds", type=int, default=5, help="folds of the cross-validation (5)")
+    parser.add_argument("--seeds", type=_listed(int), default=(0,), help="default: 0")
+    parser.add_argument("--figure_ids", type=_listed(str), default=(), help="cases for the figure (a spread of 50)")
+    parser.add_argument("--report", action=argparse.BooleanOptionalAction, default=True, help="write the report (on)")
+    add_backend_arguments(parser)
+
+
+def run(args: argparse.Namespace, further: Sequence[str] = ()) -> int:
+    """`python -m monai_ext compare`: exit status 0, 1 when runs failed (they are listed), 130 when interrupted.
+
+    Args:
+        further: unknown options (`parse_known_args`), `--key value` or `--key=value`: arguments of every bundle run.
+    """
+    plan = Plan(
+        bundle=args.bundle,
+        dataset_dir=args.dataset_dir,
+        output_dir=args.output_dir,
+        losses=args.losses,
+        folds=args.folds,
+        seeds=args.seeds,
+        arguments=_pairs(further),
+        figure_ids=args.figure_ids,
+    )
+    backend = backend_of(args, needed=(plan.bundle, plan.dataset_dir))
+    jobs = 1 if args.jobs is None else args.jobs
+    try:
+        failed = compare(plan, jobs=jobs, backend=backend, part=args.part)
+    except KeyboardInterrupt:
+        tell("\nstopped; the same command continues.")
+        return 130
+    for outcome in failed:
+        tell(f"failed: {outcome.run.name}: {outcome.error}\n  log: {outcome.log}")
+    if args.report and args.part is None and any(plan.output_dir.glob("*/fold*_seed*/finished.json")):
+        tell(f"report: {report(plan.output_dir)}")
+    return 1 if failed else 0
+
+
+def _pairs(further: Sequence[str]) -> dict[str, str]:
+    pairs, parts = {}, deque(further)
+    while parts:
+        key, equals, value = parts.popleft().partition("=")
+        if not re.fullmatch(r"--\w[\w#:.-]*", key):
+            raise ComparisonError(f"{key!r} is no option: further arguments of the bundle are pairs --key value.")
+        if not equals:
+            if not parts:
+                raise ComparisonError(f"{key} has no value: further arguments of the bundle are pairs --key value.")
+            value = parts.popleft()
+        pairs[key[2:]] = value
+    return pairs

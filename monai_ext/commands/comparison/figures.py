@@ -1,0 +1,222 @@
+"""Figures of a comparison: cases, cases' Dice per loss, pairwise differences, training curves.
+
+One colour per loss in all of them (Okabe and Ito's palette, told apart by colour-blind readers). Built on
+`matplotlib.figure.Figure`, so that no global state and no display is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from monai_ext.commands.statistics import mean_of_known
+from monai_ext.storage.files import atomic_path
+
+__all__ = [
+    "CaseRow",
+    "PairRow",
+    "case_figure",
+    "curve_figure",
+    "dice_figure",
+    "loss_colours",
+    "pair_figure",
+    "save_figure",
+]
+
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+FOREGROUND = 128  # of 255: a pixel above it is lesion (ISIC 2018 rule)
+SHOWN_PIXELS = 320  # longer side of a picture in the case figure
+DPI = 110
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """One row of the case figure: files of image and truth, per loss the probability map's file and the Dice."""
+
+    title: str
+    image: Path
+    label: Path
+    probabilities: Mapping[str, Path]
+    dice: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """One row of the forest plot, in percentage points; `claimed`: the difference may be claimed."""
+
+    name: str
+    difference: float
+    low: float
+    high: float
+    note: str
+    claimed: bool
+
+
+def loss_colours(losses: Sequence[str]) -> dict[str, str]:
+    """Loss -> colour, by position; beyond eight losses the colours repeat."""
+    return {loss: OKABE_ITO[index % len(OKABE_ITO)] for index, loss in enumerate(losses)}
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write `figure` as PNG, whole or not at all."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, facecolor="white")
+    return path
+
+
+def _picture(path: Path, mode: str) -> NDArray[np.uint8]:
+    from monai_ext.raster.images import reading  # here, since it brings torch, which a comparison can spare
+
+    with reading(path) as image:
+        shown = image.convert(mode)
+        shown.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
+        return np.asarray(shown)
+
+
+def _literal(text: str) -> str:
+    """`text` as matplotlib shows it unchanged: it takes what stands between dollars for a formula."""
+    return text.replace("$", r"\$")
+
+
+def case_figure(rows: Sequence[CaseRow], names: Mapping[str, str], colours: Mapping[str, str]) -> Figure:
+    """Image | truth | binary prediction per loss (truth outlined, Dice below) | probability map per loss.
+
+    Args:
+        names: loss -> label, in the order of the columns.
+    """
+    losses = list(names)
+    columns = 2 + 2 * len(losses)
+    height, width = _picture(rows[0].label, "L").shape
+    row_height = 1.35 * min(1.3, height / width) + 0.22
+    figure = Figure(figsize=(1.35 * columns + 2.2, row_height * len(rows) + 0.6), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0, hspace=0)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    shown = None
+    for line, row in zip(axes, rows, strict=True):
+        truth = _picture(row.label, "L")
+        foreground = truth > (FOREGROUND if truth.max() > 1 else 0)
+        line[0].imshow(_picture(row.image, "RGB"))
+        line[0].set_ylabel(_literal(row.title), fontsize=8, rotation=0, ha="right", va="center")
+        line[1].imshow(foreground, cmap="gray", vmin=0, vmax=1)
+        for index, loss in enumerate(losses):
+            probability = _picture(row.probabilities[loss], "L")
+            binary, soft = line[2 + index], line[2 + len(losses) + index]
+            binary.imshow(probability > FOREGROUND, cmap="gray", vmin=0, vmax=1)
+            _outline(binary, foreground, probability.shape)
+            binary.set_xlabel(f"Dice {100 * row.dice[loss]:.1f} %", fontsize=7, labelpad=3)
+            shown = soft.imshow(probability / 255.0, cmap="cividis", vmin=0, vmax=1)
+            for axis in (binary, soft):
+                for spine in axis.spines.values():
+                    spine.set(edgecolor=colours[loss], linewidth=2)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    shown_names = [_literal(name) for name in names.values()]
+    titles = ["Image", "Truth", *(f"{name}\nbinary" for name in shown_names)]
+    for axis, title in zip(axes[0], [*titles, *(f"{name}\nprobability" for name in shown_names)], strict=True):
+        axis.set_title(title, fontsize=9)
+    if shown is not None:
+        bar = figure.colorbar(shown, ax=axes[:, -1], shrink=min(1.0, 3 / len(rows)), aspect=25, pad=0.1)
+        bar.set_label("Probability of lesion", fontsize=8)
+        bar.ax.tick_params(labelsize=7)
+    return figure
+
+
+def _outline(axis: Axes, truth: NDArray[np.bool_], shape: tuple[int, int]) -> None:
+    if truth.shape == shape and truth.any() and not truth.all():
+        axis.contour(truth, levels=[0.5], colors=["#56B4E9"], linewidths=0.9)
+
+
+def dice_figure(dice: Mapping[str, NDArray], names: Mapping[str, str], colours: Mapping[str, str]) -> Figure:
+    """Box and points of the cases' Dice under every loss; the median is written beside its box.
+
+    Args:
+        dice: loss -> (n,), shares from 0 to 1, without NaN; a loss without a case leaves its place empty.
+    """
+    figure = Figure(figsize=(1.6 + 1.5 * len(names), 4.5), layout="constrained")
+    axis = figure.subplots()
+    jitter = np.random.default_rng(0)
+    for place, loss in enumerate(names):
+        values = 100 * dice[loss]
+        if not values.size:
+            continue
+        across = place + jitter.uniform(-0.3, 0.3, values.size)
+        opacity = float(np.clip(60 / values.size, 0.25, 0.8))
+        axis.scatter(across, values, s=5, color=colours[loss], alpha=opacity, linewidths=0, rasterized=True)
+        line = {"color": "black", "linewidth": 1.2}
+        axis.boxplot(
+            values, positions=[place], widths=0.5, showfliers=False, medianprops={**line, "linewidth": 2.2},
+            boxprops=line, whiskerprops=line, capprops=line,
+        )  # fmt: skip
+        median = np.median(values)
+        axis.annotate(f"{median:.1f}", (place + 0.3, median), fontsize=8, va="center", ha="left")
+    ticks = [f"{_literal(name)}\nn = {dice[loss].size}" for loss, name in names.items()]
+    axis.set_xticks(range(len(names)), ticks)
+    axis.set(xlabel="Loss, number of cases", ylabel="Dice per case (%)", xlim=(-0.6, len(names) - 0.3))
+    axis.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def pair_figure(rows: Sequence[PairRow], *, cases: str) -> Figure:
+    """Forest plot of pairwise differences in Dice: point and 95 % interval, filled where a difference is claimed."""
+    figure = Figure(figsize=(8.5, 1.3 + 0.34 * len(rows)), layout="constrained")
+    axis = figure.subplots()
+    axis.axvline(0, color="#888888", linewidth=1, linestyle="--")
+    for place, row in enumerate(rows):
+        axis.plot([row.low, row.high], [place, place], color="black", linewidth=1.5)
+        filling = "black" if row.claimed else "white"
+        axis.plot(row.difference, place, "o", color="black", markersize=6, markerfacecolor=filling)
+        axis.annotate(
+            row.note, (1.01, place), xycoords=("axes fraction", "data"), va="center", ha="left", fontsize=8,
+            annotation_clip=False,
+        )  # fmt: skip
+    axis.set_yticks(range(len(rows)), [_literal(row.name) for row in rows])
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.set_xlabel(f"Difference in mean Dice, first minus second (percentage points), {cases}")
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.tick_params(axis="y", length=0)
+    return figure
+
+
+def curve_figure(
+    curves: Mapping[str, Mapping[str, NDArray]], names: Mapping[str, str], colours: Mapping[str, str]
+) -> Figure:
+    """Training loss (own scale: losses have no common unit) and validation Dice per epoch: mean and range of the runs.
+
+    Args:
+        curves: loss -> {"train_loss": (runs, E), "val_mean_dice": (runs, E)}, NaN where a run has no value.
+    """
+    figure = Figure(figsize=(1.2 + 2.5 * len(names), 5), layout="constrained")
+    axes = figure.subplots(2, len(names), squeeze=False, sharex="col")
+    for axis in axes[1, 1:]:
+        axis.sharey(axes[1, 0])
+        axis.tick_params(labelleft=False)
+    for column, (loss, name) in enumerate(names.items()):
+        runs = curves.get(loss, {}).get("train_loss", np.empty((0, 0)))
+        axes[0, column].set_title(f"{_literal(name)}\n{len(runs)} run{'s' * (len(runs) != 1)}", fontsize=10)
+        for axis, key, factor in ((axes[0, column], "train_loss", 1.0), (axes[1, column], "val_mean_dice", 100.0)):
+            _curve(axis, factor * curves.get(loss, {}).get(key, np.empty((0, 0))), colours[loss])
+        axes[1, column].set_xlabel("Epoch")
+    axes[0, 0].set_ylabel("Training loss (own scale)")
+    axes[1, 0].set_ylabel("Validation Dice (%)")
+    return figure
+
+
+def _curve(axis: Axes, runs: NDArray[np.float64], colour: str) -> None:
+    axis.grid(color="#dddddd", linewidth=0.6)
+    axis.spines[["top", "right"]].set_visible(False)
+    known = ~np.isnan(runs).all(axis=0) if runs.size else np.zeros(0, bool)
+    if not known.any():
+        return
+    epochs, values = np.flatnonzero(known) + 1, runs[:, known]
+    low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+    marker = "o" if len(epochs) < 4 else None  # a line of one epoch would not be seen
+    axis.fill_between(epochs, low, high, color=colour, alpha=0.25, linewidth=0)
+    axis.plot(epochs, mean_of_known(values, axis=0), color=colour, linewidth=1.8, marker=marker)

@@ -1,0 +1,1 @@
+"""`fetch-tiles` and `many-hr`."""

@@ -1,0 +1,158 @@
+"""The demo's page for the Bayesian bundle: samples and uncertainty of test scenes, scores, curves of the latent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from monai.bundle import ConfigParser
+
+from monai_ext.raster.opening import open_raster
+from monai_ext.commands.demo.page import command_blocks, read_table, read_training
+from monai_ext.commands.comparison.figures import save_figure
+from monai_ext.commands.html import Block, Heading, Picture, Table, Text
+from monai_ext.commands.upscaling.viewer import viewer_scene, write_viewer
+from monai_ext.handlers.training.weights import load_weights
+from monai_ext.upscaling.layered_upscaler import LayeredUpscaler
+from monai_ext.upscaling.layers import Layers
+from monai_ext.metrics.conformal import read_calibration
+
+__all__ = ["bayesian_blocks", "is_bayesian_run", "write_demo_viewer"]
+
+VIEWER = "viewer.html"
+VIEWED_SAMPLES = 8
+
+LABELS = {
+    "mean_psnr": "PSNR of the mean (dB)",
+    "sample_psnr": "PSNR of a sample (dB)",
+    "mean_perceptual": "perceptual distance of the mean",
+    "sample_perceptual": "perceptual distance of a sample",
+    "lr_psnr_worst": "LR-PSNR, worst sample of a tile (dB)",
+    "diversity": "NTIRE diversity (%)",
+    "coverage": "coverage of nominal 90 % intervals",
+    "ause": "AUSE",
+    "aleatoric_sd": "aleatoric sd",
+    "ambiguity_sd": "ambiguity sd",
+    "epistemic_sd": "epistemic sd",
+}
+PANELS = (
+    ("val_psnr", "PSNR of the mean (dB)", "#0072B2"),
+    ("val_energy_db", "energy score of samples (dB)", "#D55E00"),
+    ("val_sample_share", "distance of samples / their error", "#009E73"),
+)
+
+
+def is_bayesian_run(training: str | Path) -> bool:
+    """Whether the folder holds a run of `bayesian_srgan_aerial`, evaluated."""
+    return (Path(training) / "evaluation" / "samples.png").is_file()
+
+
+def write_demo_viewer(configs: str | Path, output_dir: str | Path) -> Path:
+    """Write `output_dir/viewer.html`, a page of one test scene: its samples, maps of doubt and intervals.
+
+    Args:
+        configs: folder of the bundle's configs, of which inference.json and demo_inference.json tell the network.
+        output_dir: holds `training` with weights, calibration and evaluation, and `phantoms`.
+    """
+    output_dir = Path(output_dir)
+    training = output_dir / "training"
+    parser = ConfigParser()
+    parser.read_config([str(Path(configs) / name) for name in ("inference.json", "demo_inference.json")])
+    network = parser.get_parsed_content("network_def")
+    load_weights(network, training / "model.pt")
+    calibration = read_calibration(training / "calibration.json")
+    layers = Layers(
+        samples=VIEWED_SAMPLES,
+        uncertainty=True,
+        bounds=calibration,
+        weight_draws=calibration.weight_draws,
+        latent_draws=calibration.latent_draws,
+    )
+    name = read_table(training / "evaluation" / "tiles.csv")[0]["id"]
+    with closing(open_raster(output_dir / "phantoms" / "images" / f"{name}.png", bands=None)) as raster:
+        high_res = torch.from_numpy(raster.rows(0, raster.info.size[0]).astype(np.float32) / 255)
+    low_res = parser.get_parsed_content("degradation")(high_res[None])[0]
+    low_res = (low_res.clamp(0, 1) * 255).round() / 255
+    upscaler = LayeredUpscaler(network, layers, batch_size=1)
+    scene = viewer_scene(upscaler, low_res, bands=("red", "green", "blue"), high=255.0, original=high_res)
+    return write_viewer(output_dir / VIEWER, scene, title=f"{name}, reduced four times")
+
+
+def bayesian_blocks(output_dir: str | Path, commands: Mapping[str, str], seconds: Mapping[str, float]) -> list[Block]:
+    """What the runs of a demo of `bayesian_srgan_aerial` left in `output_dir`, as a page; see `aerial_blocks`."""
+    output_dir = Path(output_dir)
+    training = output_dir / "training"
+    settings, epochs, summary = read_training(training)
+    scores = summary["scores"]
+    return [
+        Heading("What the demo trained", level=1),
+        Text(
+            f"Synthetic aerial scenes were drawn, whose fine texture is a matter of chance and hidden from the low "
+            f"resolution: {settings['training_tiles']} to train on, {settings['validation_tiles']} to validate on and "
+            f"{summary['tiles']} to test on. A network of {settings['parameters']:,} parameters learned what they may "
+            f"look like {settings['scale']} times larger, alone for {settings['pretrain_epochs']} epochs, then against "
+            f"a discriminator for {settings['adversarial_epochs']}; {seconds['training']:.0f} s, start-up included. "
+            f"Every sample reduces to its input: LR-PSNR {scores['lr_psnr_worst']['lowest']:.1f} dB or more, after "
+            "rounding to 8 bits. Scenes that were drawn are not places: scores on photographs are in the bundle's "
+            "docs/README.md."
+        ),
+        Table(
+            f"Over {summary['tiles']} test scenes, {summary['draws']['samples']} samples of each",
+            ["Score", "mean", "median", "lowest", "highest"],
+            [
+                [label, *(f"{scores[key][name]:.4g}" for name in ("mean", "median", "lowest", "highest"))]
+                for key, label in LABELS.items()
+                if key in scores
+            ],
+        ),
+        Heading("Test scenes"),
+        Picture(
+            training / "evaluation" / "samples.png",
+            "Low resolution (its pixels repeated), mean of the answers, two samples, the three kinds of uncertainty as "
+            "standard deviations, original.",
+        ),
+        Text(f"Samples behind a slider, and the interval of any pixel, of the first test scene: {output_dir / VIEWER}"),
+        Heading("Training"),
+        Picture(
+            save_figure(_curves(epochs, int(settings["pretrain_epochs"])), output_dir / "curves.png"),
+            "Scores on validation scenes (averaged weights), per epoch; at the line the adversarial stage begins. The "
+            "distance between samples is that of samples like originals where its share is 1.",
+        ),
+        *_calibration_blocks(training / "uncertainty"),
+        *command_blocks(commands, seconds, results=f"Enlarged scenes: {output_dir / 'inference'}", training=training),
+    ]
+
+
+def _calibration_blocks(report: Path) -> list[Block]:
+    """The figures of a calibration, where one was run."""
+    if not (report / "summary.json").is_file():
+        return []
+    return [
+        Heading("Calibration"),
+        Picture(
+            report / "reliability.png",
+            "Share of values found inside intervals of each nominal share, before calibration by kind of uncertainty, "
+            "and after it (star).",
+        ),
+        Picture(
+            report / "sparsification.png",
+            "Error of what is left when the values told to be most uncertain are removed; the oracle knows the errors.",
+        ),
+    ]
+
+
+def _curves(epochs: Sequence[Mapping[str, str]], pretrain_epochs: int) -> Figure:
+    figure = Figure(figsize=(11, 3.2), layout="constrained", dpi=160)
+    for axis, (key, label, colour) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+        known = [(int(row["epoch"]), float(row[key])) for row in epochs if row.get(key)]
+        if known:
+            axis.plot(*np.array(known).T, color=colour, marker=".")
+        axis.axvline(pretrain_epochs + 0.5, color="#777777", linestyle=":", linewidth=1)
+        axis.set_xlabel("epoch")
+        axis.set_ylabel(label)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure

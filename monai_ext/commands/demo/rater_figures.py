@@ -1,0 +1,127 @@
+"""Figures of methods for several annotators: outlines of both sides, where they part, heads by annotators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from monai_ext.commands.comparison.figures import OKABE_ITO
+
+__all__ = ["RaterCase", "matrix_figure", "outline_figure", "rater_curve_figure"]
+
+MOST_VARIANCE = 0.25  # of a yes or no
+
+
+@dataclass(frozen=True)
+class RaterCase:
+    """One row of the outline figure.
+
+    Args:
+        title: of the row.
+        image: (H, W).
+        raters: names of the annotators -> masks (H, W) of 0 and 1.
+        answers: names -> masks (H, W), heads under the names of their annotators, or samples.
+        probability: predicted share of annotators, (H, W).
+        disagreement: c/K (1 - c/K), (H, W).
+    """
+
+    title: str
+    image: NDArray
+    raters: Mapping[str, NDArray]
+    answers: Mapping[str, NDArray]
+    probability: NDArray
+    disagreement: NDArray
+
+
+def outline_figure(rows: Sequence[RaterCase], *, answered_by: str = "heads") -> Figure:
+    """Image | outlines of the annotators | of the answers | disagreement | predicted uncertainty p (1 - p).
+
+    Both maps share one scale, 0 to 1/4. An annotator and the head that answers for him or her have one colour.
+    """
+    colours = {name: OKABE_ITO[place % len(OKABE_ITO)] for place, name in enumerate(rows[0].raters)}
+    for name in rows[0].answers:
+        colours.setdefault(name, OKABE_ITO[len(colours) % len(OKABE_ITO)])
+    figure = Figure(figsize=(11, 2.15 * len(rows) + 0.9), layout="constrained")
+    axes = figure.subplots(len(rows), 5, squeeze=False)
+    shown = None
+    for line, row in zip(axes, rows, strict=True):
+        for axis in line[:3]:
+            axis.imshow(row.image, cmap="gray")
+        line[0].set_ylabel(row.title, fontsize=8)
+        _outlines(line[1], row.raters, colours)
+        _outlines(line[2], row.answers, colours)
+        for axis, values in zip(line[3:], (row.disagreement, row.probability * (1 - row.probability)), strict=True):
+            shown = axis.imshow(values, cmap="magma", vmin=0, vmax=MOST_VARIANCE)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    titles = ("Image", "Annotators", answered_by.capitalize(), "Annotators' disagreement", "Predicted uncertainty")
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=9)
+    if shown is not None:
+        bar = figure.colorbar(shown, ax=axes[:, -1], shrink=min(1.0, 3 / len(rows)), aspect=25)
+        bar.set_label("Variance of yes or no", fontsize=8)
+        bar.ax.tick_params(labelsize=7)
+    handles = [Line2D([], [], color=colours[name], label=name) for name in rows[0].raters]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=8, frameon=False)
+    return figure
+
+
+def _outlines(axis: Axes, masks: Mapping[str, NDArray], colours: Mapping[str, str]) -> None:
+    for name, mask in masks.items():
+        if mask.any() and not mask.all():
+            axis.contour(mask, levels=[0.5], colors=[colours[name]], linewidths=1.1)
+
+
+def matrix_figure(table: NDArray, raters: Sequence[str]) -> Figure:
+    """Mean Dice (%) of each head with each annotator; the best annotator of each head is framed.
+
+    Args:
+        table: (heads, R), shares from 0 to 1.
+        raters: their names, which are those of the heads too.
+    """
+    figure = Figure(figsize=(2.4 + 0.95 * len(raters), 1.7 + 0.5 * len(raters)), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(100 * table, cmap="cividis", aspect="auto")
+    middle = np.nanmin(table) + (np.nanmax(table) - np.nanmin(table)) / 2
+    for row, values in enumerate(table):
+        for column, value in enumerate(values):
+            best = value == np.nanmax(values)
+            axis.text(
+                column, row, f"{100 * value:.1f}", ha="center", va="center", fontsize=9,
+                color="black" if value > middle else "white", fontweight="bold" if best else "normal",
+                bbox={"fill": False, "edgecolor": "black" if value > middle else "white", "pad": 3} if best else None,
+            )  # fmt: skip
+    axis.set_xticks(range(len(raters)), raters, rotation=25, ha="right", fontsize=8)
+    axis.set_yticks(range(len(raters)), [f"head of {name}" for name in raters], fontsize=8)
+    axis.set_xlabel("Annotator")
+    axis.set_title("Mean Dice (%), best of each head framed", fontsize=10)
+    return figure
+
+
+def rater_curve_figure(epochs: NDArray, loss: NDArray, curves: Mapping[str, NDArray]) -> Figure:
+    """Training loss, and validation scores (%) of each name, per epoch.
+
+    Args:
+        epochs, loss: (E,).
+        curves: name -> (E,), shares from 0 to 1, NaN in epochs without validation.
+    """
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(epochs, loss, color="black")
+    left.set(xlabel="Epoch", ylabel="Training loss")
+    for place, (name, values) in enumerate(curves.items()):
+        known = ~np.isnan(values)
+        colour = OKABE_ITO[place % len(OKABE_ITO)]
+        right.plot(epochs[known], 100 * values[known], color=colour, marker="o", markersize=3, label=name)
+    right.set(xlabel="Epoch", ylabel="Validation (%)")
+    right.legend(fontsize=7, frameon=False)
+    for axis in (left, right):
+        axis.grid(color="#dddddd", linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,0 +1,220 @@
+"""The page of a demo with several annotators: does each head draw like its own one, and is doubt where they part?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_ext.data import qubiq_items, read_nifti, read_rater_mask
+from monai_ext.commands.demo.page import WAY_OUT, command_blocks, read_table, read_training
+from monai_ext.commands.comparison.figures import save_figure
+from monai_ext.commands.html import Block, Heading, Picture, Table, Text
+from monai_ext.commands.demo.rater_figures import RaterCase, matrix_figure, outline_figure, rater_curve_figure
+from monai_ext.storage.files import read_json
+from monai_ext.runtime.run_log import tell
+
+__all__ = ["is_rater_run", "rater_blocks", "rater_conclusions"]
+
+SHOWN_CASES = 4
+SHARES = {  # of one: printed in per cent
+    "qubiq_score": "QUBIQ score",
+    "dice": "Dice with each annotator",
+    "dice_consensus": "Dice with the majority vote",
+    "hungarian_iou": "Hungarian IoU",
+    "dice_max": "Dice of the best answer for each annotator",
+    "ece": "Expected calibration error",
+}
+NUMBERS = {
+    "generalized_energy_distance": "Energy distance squared",
+    "sample_diversity": "Diversity of the answers",
+    "rater_diversity": "Diversity of the annotators",
+    "uncertainty_ncc": "Correlation of uncertainty and disagreement",
+}
+
+
+def is_rater_run(training: Path) -> bool:
+    """Whether the run in this folder was evaluated against several annotators."""
+    return (training / "evaluation" / "summary.json").is_file()
+
+
+def rater_conclusions(summary: Mapping[str, Any], names: Mapping[int, str]) -> list[str]:
+    """What the demo claims, each with its numbers, true or not.
+
+    Args:
+        summary: of `RaterReport`.
+        names: of the annotators by number.
+    """
+    table = summary["heads_by_raters"]
+    lines = []
+    if table is not None:
+        rows = _filled(table)
+        labels = [names[number] for number in summary["raters"]]
+        width = max(map(len, labels))
+        lines.append(f"{_matches(rows)} Mean Dice (%):")
+        lines.append(" " * (width + 10) + "".join(f"{name[:12]:>14}" for name in labels))
+        lines += [
+            f"  head of {label:<{width}}" + "".join(f"{100 * value:>14.1f}" for value in row)
+            for label, row in zip(labels, rows, strict=True)
+        ]
+    scores = summary["scores"]
+    lines.append(
+        f"correlation of predicted uncertainty and annotators' disagreement: {_mean(scores, 'uncertainty_ncc'):.2f}"
+    )
+    lines.append(
+        f"mean Dice with each annotator {100 * _mean(scores, 'dice'):.1f} %, of annotators with each other "
+        f"{100 * _mean(scores, 'rater_agreement'):.1f} %; energy distance squared "
+        f"{_mean(scores, 'generalized_energy_distance'):.3f} at {summary['samples']} answers"
+    )
+    return lines
+
+
+def _filled(table: list) -> NDArray[np.float64]:
+    return np.array([[math.nan if value is None else value for value in row] for row in table])
+
+
+def _matches(table: NDArray[np.float64]) -> str:
+    """How many heads are closest to their own annotator, and how many annotators to their own head."""
+    own = np.arange(len(table))
+    known = np.nan_to_num(table, nan=-1.0)
+    heads, raters = (known.argmax(axis=1) == own).sum(), (known.argmax(axis=0) == own).sum()
+    return (
+        f"{heads} of {len(own)} heads are closest to their own annotator, {raters} of {len(own)} annotators are met "
+        "best by their own head."
+    )
+
+
+def _mean(scores: Mapping[str, Mapping], name: str) -> float:
+    value = scores[name]["mean"]
+    return math.nan if value is None else value
+
+
+def rater_blocks(output_dir: Path, commands: Mapping[str, str], seconds: Mapping[str, float]) -> list[Block]:
+    """The page, and its claims on standard error.
+
+    Args:
+        output_dir: of the demo, with phantoms/, training/ and inference/.
+        commands: step -> command as typed.
+        seconds: step -> its time.
+    """
+    training = output_dir / "training"
+    settings, epochs, summary = read_training(training)
+    styles = read_json(output_dir / "phantoms" / "phantoms.json", expected=dict, way_out=WAY_OUT)["raters"]
+    names = {int(number): style for number, style in styles.items()}
+    conclusions = rater_conclusions(summary, names)
+    tell("\n" + "\n".join(conclusions))
+    scores, table = summary["scores"], summary["heads_by_raters"]
+    cases = _shown_cases(output_dir, names)
+    answered_by = "samples" if table is None else "heads"
+    blocks: list[Block] = [
+        Heading("What the demo trained", level=1),
+        Text(
+            f"Drawn cells, each outlined by {len(names)} annotators of known styles ({', '.join(names.values())}): "
+            f"{settings['training_cases']} to train on, {settings['validation_cases']} to validate on. The network "
+            f"({settings['method']}, {summary['parameters']:,} parameters) started from random weights and was trained "
+            f"for {settings['max_epochs']} epochs in {seconds['training']:.0f} s, start-up included. Phantoms are not "
+            "patients: scores on real images are in the bundle's docs/README.md."
+        ),
+        _score_table(summary),
+    ]
+    if table is not None:
+        values = _filled(table)
+        blocks += [
+            Heading("Does each head draw like its own annotator?"),
+            Text(
+                f"{_matches(values)} An annotator whose hand is new in each case (ragged) can be met no better than by "
+                "a smooth outline; so compare heads in one column, where the annotator is the same."
+            ),
+            Picture(
+                save_figure(matrix_figure(values, [names[n] for n in summary["raters"]]), output_dir / "heads.png"),
+                "Rows: heads. Columns: annotators. The diagonal should lead its row and its column.",
+            ),
+        ]
+    blocks += [
+        Heading("Cases, from least to most like the annotators"),
+        Text(
+            "Uncertainty is where the annotators part: over the validation phantoms the two maps correlate with "
+            f"{_mean(scores, 'uncertainty_ncc'):.2f} (1 is perfect)."
+        ),
+        Picture(
+            save_figure(outline_figure(cases, answered_by=answered_by), output_dir / "cases.png"),
+            "Left to right: image, outlines of the annotators, of the network, disagreement, predicted uncertainty.",
+        ),
+        Heading("Training"),
+        Picture(save_figure(_curves(epochs, names), output_dir / "curves.png"), "Averaged weights, per epoch."),
+        *command_blocks(
+            commands,
+            seconds,
+            results=f"Masks and probability maps of all phantoms, as NIfTI: {output_dir / 'inference'}",
+            training=training,
+        ),
+    ]
+    return blocks
+
+
+def _score_table(summary: Mapping[str, Any]) -> Table:
+    scores, rows = summary["scores"], []
+    for name, title in (SHARES | NUMBERS).items():
+        spread = scores[name]
+        if spread["mean"] is None:
+            rows.append([title, "none", ""])
+        elif name in SHARES:
+            rows.append([f"{title} (%)", f"{100 * spread['mean']:.1f}", f"{100 * (spread['sd'] or 0):.1f}"])
+        else:
+            rows.append([title, f"{spread['mean']:.3f}", f"{spread['sd'] or 0:.3f}"])
+    for name, title in (("rater_agreement", "each other"), ("leave_one_out_dice", "the majority of the others")):
+        spread = summary["rater_ceiling"][name]
+        rows.append(
+            [f"Annotators: Dice with {title} (%)", f"{100 * spread['mean']:.1f}", f"{100 * (spread['sd'] or 0):.1f}"]
+        )
+    return Table(
+        f"Scores on {summary['cases']} validation phantoms, {summary['samples']} answers each",
+        ["Score", "mean", "sd over cases"],
+        rows,
+    )
+
+
+def _shown_cases(output_dir: Path, names: Mapping[int, str]) -> list[RaterCase]:
+    """Cases at equal steps from the worst to the best Dice."""
+    evaluation = output_dir / "training" / "evaluation"
+    ordered = sorted(read_table(evaluation / "cases.csv"), key=lambda row: float(row["dice"]))
+    chosen = np.linspace(0, len(ordered) - 1, min(SHOWN_CASES, len(ordered))).round().astype(int)
+    items = {item["id"]: item for item in qubiq_items(output_dir / "phantoms")}
+    return [
+        _case(items[ordered[place]["id"]], float(ordered[place]["dice"]), evaluation / "predictions", names)
+        for place in chosen
+    ]
+
+
+def _case(item: Mapping, dice: float, predictions: Path, names: Mapping[int, str]) -> RaterCase:
+    raters = {
+        names[number]: read_rater_mask(path) for number, path in zip(item["raters"], item["label"], strict=True) if path
+    }
+    share = np.mean(list(raters.values()), axis=0)
+    folder = predictions / item["case"]
+    heads = {names[int(path.name[10:12])]: read_rater_mask(path) for path in sorted(folder.glob("task??_seg*"))}
+    samples = sorted(folder.glob("task??_sample*"))[: len(raters)]
+    answers = heads or {name: read_rater_mask(path) for name, path in zip(raters, samples, strict=False)}
+    return RaterCase(
+        title=f"{item['id']}\nDice {100 * dice:.1f} %",
+        image=read_nifti(item["image"]),
+        raters=raters,
+        answers=answers,
+        probability=read_nifti(folder / f"task{item['task']:02d}.nii.gz"),
+        disagreement=share * (1 - share),
+    )
+
+
+def _curves(epochs: Sequence[Mapping[str, str]], names: Mapping[int, str]) -> Any:
+
+    def column(key: str) -> NDArray[np.float64]:
+        return np.array([float(row.get(key) or "nan") for row in epochs])
+
+    wanted = {f"val_dice_rater{number:02d}": f"Dice, {name}" for number, name in names.items()}
+    curves = {title: column(key) for key, title in wanted.items() if key in epochs[-1]}
+    curves["QUBIQ score"] = column("val_qubiq_score")
+    return rater_curve_figure(column("epoch"), column("train_loss"), curves)

@@ -1,0 +1,1 @@
+"""`score` and `rater-table`."""

@@ -1,0 +1,186 @@
+"""Every score of one case that its prediction allows, and beside them those of the annotators, see `rater_ceiling`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from monai_ext.commands.scoring.rater_ceiling import others_with_each, rater_ceiling
+from monai_ext.data.raters.cases import RaterCase
+from monai_ext.metrics import (
+    calibration_scores,
+    confusion_counts,
+    consensus_mask,
+    dice_soft,
+    pairwise_dice,
+    qubiq_score,
+    rater_votes,
+    segmentation_scores,
+    set_scores,
+    uncertainty_ncc,
+    votes_reach,
+)
+
+__all__ = ["HEAD_SCORES", "MAP_SCORES", "SET_SCORES", "CaseScores", "Score", "map_scores", "rater_case_scores"]
+
+
+class Score(NamedTuple):
+    """How a score is to be read. `worst` is the value that a missing prediction gets, if it is to count."""
+
+    label: str
+    better: str  # "higher", "lower", or "" where neither is
+    worst: float
+
+
+MAP_SCORES = {
+    "qubiq_score": Score("QUBIQ score", "higher", 0.0),
+    "dice_soft": Score("Soft Dice, five levels", "higher", 0.0),
+    "dice_consensus": Score("Dice with the majority", "higher", 0.0),
+    "jaccard_consensus": Score("Jaccard with the majority", "higher", 0.0),
+    "dice_annotators": Score("Dice with each annotator", "higher", 0.0),
+    "jaccard_annotators": Score("Jaccard with each annotator", "higher", 0.0),
+    "ece": Score("ECE against annotators", "lower", 1.0),
+    "ece_consensus": Score("ECE against shares", "lower", 1.0),
+    "ace": Score("ACE against annotators", "lower", 1.0),
+    "ace_consensus": Score("ACE against shares", "lower", 1.0),
+    "mce": Score("MCE against annotators", "lower", 1.0),
+    "mce_consensus": Score("MCE against shares", "lower", 1.0),
+    "brier": Score("Brier against annotators", "lower", 1.0),
+    "brier_consensus": Score("Brier against shares", "lower", 1.0),
+    "uncertainty_ncc": Score("Correlation with disagreement", "higher", -1.0),
+    "confidence": Score("Soft Dice confidence", "", 1.0),
+}
+SET_SCORES = {
+    "generalized_energy_distance": Score("Energy distance squared", "lower", 2.0),
+    "hungarian_iou": Score("Hungarian IoU", "higher", 0.0),
+    "dice_match": Score("Dice, one sample matched each", "higher", 0.0),
+    "dice_max": Score("Dice of the best sample", "higher", 0.0),
+    "sample_diversity": Score("Diversity within the set", "", math.nan),
+}
+HEAD_SCORES = {
+    "dice_heads": Score("Dice of head and annotator", "higher", 0.0),
+    "jaccard_heads": Score("Jaccard of head and annotator", "higher", 0.0),
+}
+
+
+class CaseScores(NamedTuple):
+    """Scores of one case by name, NaN or absent where not defined; `heads`: Dice of head and annotator, (A, R)."""
+
+    scores: dict[str, float]
+    human: dict[str, float]
+    heads: NDArray[np.float64] | None
+
+
+def map_scores(
+    prediction: Tensor, masks: Tensor, *, presence: Tensor | None = None, strict: bool = False, bins: int = 15
+) -> dict[str, Tensor]:
+    """The scores of `MAP_SCORES` by name, each (B,) float64.
+
+    The map's own mask is {p >= 1/2}, the majority {2 c >= K} (`>` in both if `strict`). "uncertainty_ncc" compares
+    p (1 - p) with the annotators' variance. "confidence" is the Dice of the map with its own mask, 2 sum(p m) / (sum p
+    + sum m), and 1 for an empty map: what Borges et al. 2024 (arXiv:2402.10665) rank cases by. It is the only score of
+    a case without annotators, the others are NaN.
+
+    Args:
+        prediction: probabilities, floating (B, *spatial), or masks whose mean is the map, bool or integers
+            (B, M, *spatial); these vote in integers.
+        masks, presence: annotators (B, R, *spatial) and who is present (B, R), see `monai_ext.metrics.raters`.
+        strict: see `qubiq_score`.
+        bins: see `calibration_bins`.
+    """
+    if prediction.is_floating_point():
+        probability = prediction
+        hard = prediction > 0.5 if strict else prediction >= 0.5
+    else:
+        votes, voters = rater_votes(prediction)
+        voters = voters[(..., *[None] * (votes.ndim - 1))]
+        probability, hard = votes / voters, votes_reach(votes, voters, tenths=5, strict=strict)
+    present = masks.new_ones(masks.shape[:2], dtype=torch.bool) if presence is None else presence
+    majority = consensus_mask(masks, presence=presence, strict=strict)[:, None]
+    with_majority = segmentation_scores(confusion_counts(hard[:, None], majority))
+    nobody = ~present.any(1)
+    with_each = segmentation_scores(confusion_counts(hard[:, None].expand_as(masks), masks))
+    flat, mask = probability.flatten(1).double(), hard.flatten(1)
+    total = flat.sum(1) + mask.sum(1)
+    scores = {
+        "qubiq_score": qubiq_score(prediction, masks, presence=presence, strict=strict),
+        "dice_soft": dice_soft(prediction, masks, presence=presence),
+        "dice_consensus": with_majority["dice"][:, 0].masked_fill(nobody, torch.nan),
+        "jaccard_consensus": with_majority["jaccard"][:, 0].masked_fill(nobody, torch.nan),
+        "dice_annotators": with_each["dice"].masked_fill(~present, torch.nan).nanmean(1),
+        "jaccard_annotators": with_each["jaccard"].masked_fill(~present, torch.nan).nanmean(1),
+        "uncertainty_ncc": uncertainty_ncc(probability * (1 - probability), masks, presence=presence),
+        "confidence": torch.where(total > 0, 2 * (flat * mask).sum(1) / total, 1.0),
+        **calibration_scores(probability, masks, presence=presence, bins=bins),
+    }
+    return {name: scores[name] for name in MAP_SCORES}
+
+
+def rater_case_scores(
+    case: RaterCase,
+    *,
+    raters: Sequence[int],
+    heads: Sequence[int] = (),
+    set_size: int = 0,
+    strict: bool = False,
+    estimator: str = "V",
+    bins: int = 15,
+) -> CaseScores:
+    """All scores of one case.
+
+    The map is the probability if there is one, else the mean of the samples, else of the heads; the set is the samples,
+    else the heads. A case without prediction has the ceiling alone.
+
+    Args:
+        raters: numbers of the annotators of `case.masks`, in order.
+        heads: numbers of those predicted in `case.heads`; empty where annotators are anonymous, and no head has an
+            annotator of its own. One per head gives "dice_rater03" and so on besides the scores of `HEAD_SCORES`.
+        set_size: masks in the set, for the ceiling; 0 where there is none.
+        strict, bins: see `map_scores`.
+        estimator: see `generalized_energy_distance`.
+    """
+    masks, presence = case.masks[None], case.presence[None]
+    hypotheses = case.heads if case.samples is None else case.samples
+    prediction = hypotheses if case.probability is None else case.probability
+    scores: dict[str, Tensor] = {}
+    if prediction is not None:
+        scores |= map_scores(prediction[None], masks, presence=presence, strict=strict, bins=bins)
+    if hypotheses is not None:
+        scores |= set_scores(hypotheses[None], masks, presence=presence, estimator=estimator)
+    numbers = {name: float(scores[name]) for name in (*MAP_SCORES, *SET_SCORES) if name in scores}
+    human = rater_ceiling(case.masks, case.presence, set_size=set_size, strict=strict, estimator=estimator, bins=bins)
+    table = None
+    if heads:
+        columns = [index for index, number in enumerate(raters) if number in heads]
+        human |= _each(others_with_each(case.masks, case.presence), raters, columns)
+        if case.heads is not None:
+            table = pairwise_dice(case.heads[None], masks)[0].masked_fill(~case.presence, torch.nan).numpy()
+            numbers |= _each(_own_heads(case, raters, heads), raters, columns)
+    return CaseScores(numbers, human, table)
+
+
+def _own_heads(case: RaterCase, raters: Sequence[int], heads: Sequence[int]) -> dict[str, Tensor]:
+    """Dice and Jaccard of each annotator with the own head, (R,), NaN where either is missing."""
+    values = {name: torch.full((len(raters),), torch.nan, dtype=torch.float64) for name in ("dice", "jaccard")}
+    for row, number in enumerate(heads):
+        if number in raters and case.presence[column := raters.index(number)]:
+            pair = confusion_counts(case.heads[None, [row]], case.masks[None, [column]])
+            for name, scores in values.items():
+                scores[column] = segmentation_scores(pair)[name][0, 0]
+    return values
+
+
+def _each(values: Mapping[str, Tensor], raters: Sequence[int], columns: Sequence[int]) -> dict[str, float]:
+    """Values (R,) of some annotators as "dice_rater03", ..., and their mean over those who have one."""
+    named = {}
+    for name, column in values.items():
+        chosen = column[list(columns)]
+        named[f"{name}_heads"] = float(chosen.nanmean())
+        named |= {f"{name}_rater{raters[index]:02d}": float(column[index]) for index in columns}
+    return named

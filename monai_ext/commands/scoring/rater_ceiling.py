@@ -1,0 +1,144 @@
+"""What the annotators of one case score against each other: the ceiling beside the scores of a method.
+
+Each annotator present is left out in turn and held against the K - 1 others; the mean over annotators:
+
+* scores of a map: the one left out is the prediction (a map of 0 and 1), the others are the truth;
+* Hungarian IoU and best Dice: the others are the set, the one left out is the truth;
+* energy distance and diversity, which depend on the size of a set by themselves: their expected values for as many
+  masks M as the method has, drawn by annotators such as these. With D = E d(Y, Y') over different annotators these are
+  D (1/M + 1/K) and D (1 - 1/M) under the V-statistic, 0 and D under U;
+* Dice with an annotator's own head: the mean Dice of the others with this annotator.
+
+It is what one more annotator would score. A map that knows of all annotators may do better where spread is rewarded
+(QUBIQ score, calibration). A single annotator has no ceiling.
+
+No image is gone through for each annotator anew: all pairs come from one matrix of overlaps, all levels of the vote
+from how many pixels of an annotator have how many votes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from monai_ext.metrics import DICE_SOFT_TENTHS, QUBIQ_TENTHS, overlap_counts, votes_reach
+
+__all__ = ["rater_ceiling", "others_with_each"]
+
+
+def rater_ceiling(
+    masks: Tensor, presence: Tensor, *, set_size: int, strict: bool = False, estimator: str = "V", bins: int = 15
+) -> dict[str, float]:
+    """Scores of the annotators by the names of the method's, and "rater_agreement", their mean pairwise Dice.
+
+    What a mask cannot have (correlation with disagreement, confidence) is absent; all are where fewer than two
+    annotators are present.
+
+    Args:
+        masks: (R, *size), bool or integers, non-zero is foreground.
+        presence: (R,) bool.
+        set_size: masks M in the method's set; 0 where it has none.
+        strict, estimator, bins: as of the method's scores.
+    """
+    present = (masks[presence] != 0).flatten(1)  # (K, pixels)
+    if len(present) < 2:
+        return {}
+    counts = overlap_counts(present[None])[0]
+    dice, iou = _similarities(counts)
+    diversity = 1 - _mean_of_pairs(iou)
+    closest = dice.masked_fill(_diagonal(dice), -1).amax(0).mean()
+    by_set = 1 / set_size if set_size and estimator == "V" else 0.0
+    by_raters = 1 / len(present) if estimator == "V" else 0.0
+    scores = {
+        **_levels(present, counts.diagonal(), strict),
+        "dice_annotators": _mean_of_pairs(dice),
+        "jaccard_annotators": _mean_of_pairs(iou),
+        **_calibration(counts, present.shape[1], bins),
+        "generalized_energy_distance": diversity * (by_set + by_raters),
+        "hungarian_iou": _mean_of_pairs(iou),
+        "dice_match": closest,
+        "dice_max": closest,
+        "sample_diversity": diversity * (1 - by_set),
+        "rater_agreement": _mean_of_pairs(dice),
+    }
+    return {name: float(value) for name, value in scores.items()}
+
+
+def others_with_each(masks: Tensor, presence: Tensor) -> dict[str, Tensor]:
+    """Mean Dice and Jaccard of the other annotators with each one, (R,), NaN for one who is missing or alone."""
+    pairs = presence & presence[:, None] & ~torch.eye(len(presence), dtype=torch.bool)
+    dice, iou = _similarities(overlap_counts(masks[None])[0])
+    values = {"dice": dice, "jaccard": iou}
+    return {name: value.masked_fill(~pairs, torch.nan).nanmean(0) for name, value in values.items()}
+
+
+def _similarities(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Dice and IoU of all pairs, from their overlaps (K, K); 1 where both are empty."""
+    sizes = counts.diagonal()
+    total = sizes[:, None] + sizes
+    dice = torch.where(total > 0, 2 * counts / total, 1.0)
+    return dice, torch.where(total > 0, counts / (total - counts), 1.0)
+
+
+def _diagonal(matrix: Tensor) -> Tensor:
+    return torch.eye(len(matrix), dtype=torch.bool)
+
+
+def _mean_of_pairs(matrix: Tensor) -> Tensor:
+    return matrix[~_diagonal(matrix)].mean()
+
+
+def _levels(present: Tensor, sizes: Tensor, strict: bool) -> dict[str, Tensor]:
+    """Scores at levels of the vote. The map of one annotator is the same mask at every level."""
+    raters = len(present)
+    votes = present.sum(0)
+    everywhere = torch.bincount(votes, minlength=raters + 1)
+    own = torch.stack([torch.bincount(votes[mask], minlength=raters + 1) for mask in present])
+    # Where an annotator marks a pixel of j + 1 votes, j of the others do.
+    inside, outside = own[:, 1:], (everywhere - own)[:, :-1]  # (K, K) pixels by votes of the others, 0 ... K - 1
+    steps, others = torch.arange(raters), torch.tensor(raters - 1)
+
+    def overlap(tenths: int, strict: bool) -> tuple[Tensor, Tensor]:
+        reached = votes_reach(steps, others, tenths=tenths, strict=strict)
+        both = (inside * reached).sum(1).double()
+        return both, sizes + both + (outside * reached).sum(1)
+
+    def dice(tenths: int, strict: bool) -> Tensor:
+        both, total = overlap(tenths, strict)
+        return torch.where(total > 0, 2 * both / total, 1.0).mean()
+
+    both, total = overlap(5, strict)
+    return {
+        "qubiq_score": torch.stack([dice(i, strict) for i in QUBIQ_TENTHS]).mean(),
+        "dice_soft": torch.stack([dice(i, True) for i in DICE_SOFT_TENTHS]).mean(),
+        "dice_consensus": torch.where(total > 0, 2 * both / total, 1.0).mean(),
+        "jaccard_consensus": torch.where(total > 0, both / (total - both), 1.0).mean(),
+    }
+
+
+def _calibration(counts: Tensor, pixels: int, bins: int) -> dict[str, Tensor]:
+    """A map of 0 and 1 fills the first and the last bin: with the other annotators' marks and omissions, its errors."""
+    sizes = counts.diagonal()
+    omitted = sizes - counts  # (left out, other): marked by the other alone, p = 0
+    added = sizes[:, None] - counts  # marked by the one left out alone, p = 1
+    if bins == 1:
+        gaps, filled = (added - omitted)[None], torch.full_like(sizes, pixels)[None]
+    else:
+        gaps, filled = torch.stack([omitted, added]), torch.stack([pixels - sizes, sizes])
+    pairs = ~_diagonal(counts)
+    off = pairs.double() / pairs.sum(1, keepdim=True)  # mean over the others
+    scores = {}
+    for suffix, gap in (("", gaps.abs()), ("_consensus", (gaps * off).sum(2, keepdim=True).abs())):
+        weight = off if suffix == "" else torch.ones(1, 1, dtype=torch.float64)
+        shares = gap / filled.clamp(min=1)[..., None]
+        occupied = (filled > 0).sum(0)[:, None]
+        for name, value in (
+            ("ece", gap.sum(0) / pixels),
+            ("ace", shares.sum(0) / occupied),
+            ("mce", shares.amax(0)),
+        ):
+            scores[f"{name}{suffix}"] = (value * weight).sum(1).mean()
+    scores["brier"] = ((omitted + added) * off).sum(1).mean() / pixels
+    squares = torch.einsum("rs,st,rt->r", off, counts, off)  # sum over pixels of the others' share squared
+    scores["brier_consensus"] = (sizes - 2 * (counts * off).sum(1) + squares).mean() / pixels
+    return scores

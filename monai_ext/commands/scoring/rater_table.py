@@ -1,0 +1,410 @@
+"""One table of several methods that answer for several annotators, from the evaluations of their runs.
+
+Each run folder holds what `evaluate.json` of the bundles qubiq_holistic and prob_unet wrote: evaluation/summary.json
+and evaluation/cases.csv. Folds of one method are put together; every mean has a bootstrap interval over cases, and each
+pair of methods is compared on the cases that both have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from monai_ext.commands.comparison.figures import OKABE_ITO, save_figure
+from monai_ext.commands.comparison.results import ResultsError
+from monai_ext.commands.comparison.summaries import LEVEL, is_claimed
+from monai_ext.commands.html import Block, Heading, Picture, Table, Text, html_page, markdown_page
+from monai_ext.commands.scoring.rater_row import rater_row
+from monai_ext.commands.scoring.summaries import group_labels
+from monai_ext.commands.statistics import (
+    bootstrap_interval,
+    mean_of_known,
+    paired_wilcoxon_holm,
+    pairwise_differences,
+    probability_of_first,
+)
+from monai_ext.runtime.errors import one_line
+from monai_ext.storage.files import read_json, table_rows, write_text
+
+__all__ = ["Method", "add_arguments", "rater_table", "read_methods", "run"]
+
+SHOWN = {
+    "qubiq_score": "QUBIQ score ↑",
+    "dice": "Dice with annotators ↑",
+    "generalized_energy_distance": "Energy distance² ↓",
+    "hungarian_iou": "Hungarian IoU ↑",
+    "sample_diversity": "Diversity",
+    "uncertainty_ncc": "Correlation with disagreement ↑",
+    "ece": "ECE, annotators ↓",
+    "ece_consensus": "ECE, shares ↓",
+    "brier_consensus": "Brier, shares ↓",
+}
+FIGURE = ("qubiq_score", "generalized_energy_distance", "hungarian_iou")
+MUST_AGREE = ("samples", "raters")
+WAY_OUT = "run evaluate.json again"
+MUST_AGREE_SETTINGS = ("task", "spatial_size", "batch_size", "part")
+
+
+@dataclass(frozen=True)
+class Method:
+    """All evaluated runs of one method; `rows`: case -> score -> value, NaN where a score has none."""
+
+    name: str
+    parameters: int
+    minutes: float  # of training, mean over its runs; NaN where epochs.csv is not there
+    runs: int
+    summary: Mapping  # of the first run
+    rows: Mapping[str, Mapping[str, float]]
+
+
+def read_methods(folders: Sequence[str | Path]) -> list[Method]:
+    """Every evaluated run in or below `folders`, by method in the order in which they are found.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ResultsError: no evaluated run; a damaged file; a case that two runs of one method scored; runs that were not
+            scored alike (annotators, number of samples) or not trained alike (size of batches and images). Epochs may
+            differ, and are shown.
+    """
+    found: dict[str, list[tuple[Path, dict]]] = {}
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no folder {folder}: give the output_dir of runs that evaluate.json has scored.")
+        for path in sorted(folder.rglob("evaluation/summary.json")):
+            summary = _read_summary(path)
+            found.setdefault(str(summary["settings"]["method"]), []).append((path, summary))
+    if not found:
+        raise ResultsError(f"no evaluation/summary.json below {_listed(folders)}: run evaluate.json of a bundle first.")
+    everything = [entry for entries in found.values() for entry in entries]
+    _check_alike(everything)
+    return [_method(name, entries) for name, entries in found.items()]
+
+
+def _read_summary(path: Path) -> dict:
+    summary = read_json(path, expected=dict, error=ResultsError, way_out=WAY_OUT)
+    settings = summary.get("settings")
+    whole = (
+        isinstance(settings, dict)
+        and isinstance(settings.get("method"), str)
+        and all(type(summary.get(name)) is int for name in ("parameters", "samples"))
+        and all(type(number) is int for number in _listed_in(summary, "raters"))
+        and isinstance(summary.get("conventions") or {}, dict)
+    )
+    if not whole:
+        raise ResultsError(f"{path} is no summary of a method for several annotators: {WAY_OUT}.")
+    return summary
+
+
+def _listed_in(summary: Mapping, name: str) -> list:
+    """A list of a summary, empty where it has none; [None] where it is something else."""
+    value = summary.get(name)
+    return value if isinstance(value, list) else [] if value is None else [None]
+
+
+def _check_alike(entries: Sequence[tuple[Path, Mapping]]) -> None:
+    first_path, first = entries[0]
+    for path, summary in entries[1:]:
+        pairs = [(name, first.get(name), summary.get(name)) for name in MUST_AGREE]
+        both = (first["settings"], summary["settings"])
+        pairs += [(name, *(settings.get(name) for settings in both)) for name in MUST_AGREE_SETTINGS]
+        for name, one, other in pairs:
+            if one != other:
+                raise ResultsError(
+                    f"{first_path} has {name} = {one}, {path} has {other}: they do not compare; evaluate or train one "
+                    "of them again, or give the folders of comparable runs."
+                )
+
+
+def _method(name: str, entries: Sequence[tuple[Path, Mapping]]) -> Method:
+    rows: dict[str, dict[str, float]] = {}
+    minutes = []
+    for path, _ in entries:
+        for case, values in _read_cases(path.with_name("cases.csv")).items():
+            if case in rows:
+                raise ResultsError(f"case {case!r} was scored by two runs of {name}, the second {path.parent.parent}.")
+            rows[case] = values
+        minutes.append(_training_minutes(path.parent.parent / "epochs.csv"))
+    return Method(name, entries[0][1]["parameters"], float(np.mean(minutes)), len(entries), entries[0][1], rows)
+
+
+def _read_cases(path: Path) -> dict[str, dict[str, float]]:
+    if not path.is_file():
+        raise ResultsError(f"no {path}: {WAY_OUT}.")
+    rows = [row for _, row in table_rows(path, needed=("id", "qubiq_score"), error=ResultsError, way_out=WAY_OUT)]
+    try:
+        table = {row.pop("id"): {k: _number(v) for k, v in row.items()} for row in rows}
+    except ValueError as error:
+        raise ResultsError(f"{path} is damaged ({one_line(error)}): {WAY_OUT}.") from None
+    if not table or len(table) < len(rows):
+        raise ResultsError(f"{path} holds {'no case' if not table else 'a case twice'}: {WAY_OUT}.")
+    return table
+
+
+def _number(text: str) -> float:
+    """The number in a cell; NaN of an empty one.
+
+    Raises:
+        ValueError: it is none, or infinite.
+    """
+    value = float(text) if text else math.nan
+    if math.isinf(value):
+        raise ValueError(f"{text[:20]!r} is no finite number")
+    return value
+
+
+def _training_minutes(path: Path) -> float:
+    if not path.is_file():
+        return math.nan
+    way_out = "remove it, then the time of training is left out"
+    rows = [row for _, row in table_rows(path, needed=("seconds",), error=ResultsError, way_out=way_out)]
+    try:
+        return sum(_number(row["seconds"]) for row in rows) / 60
+    except ValueError as error:
+        raise ResultsError(f"{path} is damaged ({one_line(error)}): {way_out}.") from None
+
+
+def rater_table(
+    folders: Sequence[str | Path],
+    output_dir: str | Path,
+    *,
+    human: str | Path | None = None,
+    group: str | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> dict:
+    """Write table.md, table.html, table.json and scores.png into `output_dir`; returns the content of table.json.
+
+    Args:
+        folders: of runs, or above runs.
+        human: scores.json of `score` on the same cases, for the row of the annotators themselves: of the task that the
+            runs have. Scores of sets are left out where its sets have another number of masks than those of the runs.
+        group: regular expression whose first group (or whole match) in a case's name is what the bootstrap draws.
+        resamples, seed: of the bootstrap.
+
+    Raises:
+        FileNotFoundError, ResultsError: see `read_methods`; or `human` is no such file, or lacks the task of the runs.
+        ValueError: a case's name does not match `group`.
+    """
+    methods, output_dir = read_methods(folders), Path(output_dir)
+    cases = sorted({case for method in methods for case in method.rows})
+    groups = group_labels(cases, group)
+    columns = list(dict.fromkeys(name for method in methods for row in method.rows.values() for name in row))
+    draw = {"groups": groups, "resamples": resamples, "seed": seed}
+    values = {c: np.array([[m.rows.get(k, {}).get(c, math.nan) for k in cases] for m in methods]) for c in columns}
+    summary = methods[0].summary
+    task, samples = summary["settings"].get("task"), summary["samples"]
+    ceiling = None if human is None else rater_row(Path(human), task=task, samples=samples, cases=len(cases))
+    content = {
+        "cases": len(cases),
+        "samples": samples,
+        "raters": summary["raters"],
+        "settings": {name: summary["settings"].get(name) for name in MUST_AGREE_SETTINGS},
+        "methods": [
+            {
+                "method": m.name,
+                "runs": m.runs,
+                "parameters": m.parameters,
+                "epochs": m.summary["settings"].get("max_epochs"),
+                "training_minutes": _known(m.minutes),
+            }
+            for m in methods
+        ],
+        "scores": {column: _intervals(values[column], draw) for column in columns},
+        "first_in_qubiq_score": [_known(v) for v in probability_of_first(values["qubiq_score"], **draw)],
+        "pairs": _pairs([m.name for m in methods], values["qubiq_score"], draw),
+        "human": None if ceiling is None else ceiling.scores,
+        "human_cases": None if ceiling is None else ceiling.cases,
+        "notes": [*_notes_on_cases(methods), *(() if ceiling is None else ceiling.notes)],
+        "conventions": summary.get("conventions"),
+    }
+    picture = save_figure(_figure(content), output_dir / "scores.png")
+    blocks = _blocks(content, picture)
+    write_text(output_dir / "table.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(output_dir / "table.md", markdown_page(blocks))
+    write_text(output_dir / "table.html", html_page(blocks, title="Methods for several annotators"))
+    return content
+
+
+def _intervals(values: NDArray[np.float64], draw: Mapping) -> list[dict]:
+    low, high = bootstrap_interval(values, **draw)
+    means, counts = mean_of_known(values, axis=1), (~np.isnan(values)).sum(axis=1)
+    numbers = zip(means.tolist(), low.tolist(), high.tolist(), counts.tolist(), strict=True)
+    return [{"mean": _known(m), "low": _known(lo), "high": _known(hi), "cases": n} for m, lo, hi, n in numbers]
+
+
+def _pairs(names: Sequence[str], values: NDArray[np.float64], draw: Mapping) -> list[dict]:
+    pairs, differences = pairwise_differences(values[:, None])
+    if not pairs:
+        return []
+    tests = paired_wilcoxon_holm(differences, groups=draw["groups"])
+    statistics = _intervals(differences, draw)
+    low, high = ([math.nan if s[side] is None else s[side] for s in statistics] for side in ("low", "high"))
+    return [
+        {
+            "first": names[a],
+            "second": names[b],
+            **statistics[i],
+            "p_holm": _known(float(tests.p_holm[i])),
+            "rank_biserial": _known(float(tests.rank_biserial[i])),
+            "claimed": is_claimed(tests.p_holm[i], tests.rank_biserial[i], low=low[i], high=high[i]),
+        }
+        for i, (a, b) in enumerate(pairs)
+    ]
+
+
+def _notes_on_cases(methods: Sequence[Method]) -> list[str]:
+    """A sentence where not all methods have a QUBIQ score of the same cases."""
+    known = [{case for case, row in m.rows.items() if not math.isnan(row["qubiq_score"])} for m in methods]
+    if all(cases == known[0] for cases in known):
+        return []
+    counts = ", ".join(f"{method.name} {len(cases)}" for method, cases in zip(methods, known, strict=True))
+    return [
+        f"Not all methods were scored on the same cases ({counts}; {len(set.intersection(*known))} are common to all). "
+        "Means over different cases do not compare; differences use the cases that both methods of a pair have."
+    ]
+
+
+def _blocks(content: Mapping, picture: Path) -> list[Block]:
+    settings = content["settings"]
+    names = [entry["method"] for entry in content["methods"]]
+    budget = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items() if value is not None)
+    blocks: list[Block] = [
+        Heading("Methods for several annotators", 1),
+        Text(
+            f"{len(names)} methods, {content['cases']} cases, {content['samples']} samples for scores of sets. The "
+            f"same for all: {budget}. Mean over cases and 95 % interval (percentile bootstrap over cases)."
+        ),
+        _main_table(content, names),
+    ]
+    if content["notes"]:
+        blocks.append(Text(*content["notes"]))
+    if content["raters"]:
+        blocks.append(_annotator_table(content, names))
+    blocks.append(Picture(picture, "Mean and 95 % interval over cases; dashed: annotators among themselves."))
+    if content["pairs"]:
+        blocks.append(_pair_table(content["pairs"]))
+    lines = [f"{name}: {text}" for name, text in (content["conventions"] or {}).items()]
+    return [*blocks, Heading("How the numbers are made"), Text(*lines)] if lines else blocks
+
+
+def _main_table(content: Mapping, names: Sequence[str]) -> Table:
+    shown = [column for column in SHOWN if column in content["scores"]]
+    header = ("Method", "Parameters", "Epochs", "Minutes", "Cases", *(SHOWN[column] for column in shown))
+    rows = []
+    for index, entry in enumerate(content["methods"]):
+        minutes = entry["training_minutes"]
+        rows.append(
+            (
+                names[index],
+                f"{entry['parameters']:,}",
+                "-" if entry["epochs"] is None else str(entry["epochs"]),
+                "-" if minutes is None else f"{minutes:.1f}",
+                str(content["scores"]["qubiq_score"][index]["cases"]),
+                *(_cell(content["scores"][column][index]) for column in shown),
+            )
+        )
+    if content["human"] is not None:
+        human, cases = content["human"], content["human_cases"]
+        other = {"dice": "dice_annotators"}
+        size = "-" if cases is None else str(cases)
+        rows.append(("one more annotator", "-", "-", "-", size, *(_cell(human.get(other.get(c, c))) for c in shown)))
+    return Table("Scores by method", header, rows)
+
+
+def _annotator_table(content: Mapping, names: Sequence[str]) -> Table:
+    columns = {f"dice_rater{n:02d}": f"Annotator {n}" for n in content["raters"]}
+    columns = {name: title for name, title in columns.items() if name in content["scores"]}
+    header = ("Method", *columns.values())
+    rows = [(name, *(_cell(content["scores"][c][i]) for c in columns)) for i, name in enumerate(names)]
+    return Table("Hard Dice with each annotator; of the annotator's own head where a method has heads", header, rows)
+
+
+def _pair_table(pairs: Sequence[Mapping]) -> Table:
+    header = ("First - second", "Difference in QUBIQ score", "95 % interval", "p (Holm)", "Rank-biserial", "Claim")
+    rows = []
+    for pair in pairs:
+        p = "-" if pair["p_holm"] is None else f"{pair['p_holm']:.3g}"
+        interval = "-" if pair["low"] is None else f"{pair['low']:+.4f} to {pair['high']:+.4f}"
+        mean = "-" if pair["mean"] is None else f"{pair['mean']:+.4f}"
+        effect = "-" if pair["rank_biserial"] is None else f"{pair['rank_biserial']:+.2f}"
+        title = f"{pair['first']} - {pair['second']}"
+        rows.append((title, mean, interval, p, effect, "yes" if pair["claimed"] else "no"))
+    caption = (
+        "Every pair on the cases that both have; Wilcoxon signed-rank test, adjusted after Holm; claimed where "
+        f"p < {LEVEL} and the interval of the mean excludes zero on the side of the rank-biserial correlation"
+    )
+    return Table(caption, header, rows)
+
+
+def _figure(content: Mapping) -> Figure:
+    names = [entry["method"] for entry in content["methods"]]
+    figure = Figure(figsize=(10.5, 1.2 + 0.3 * len(names)), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(FIGURE), sharey=True))
+    for axis, column in zip(axes, FIGURE, strict=True):
+        for place, score in enumerate(content["scores"].get(column, ())):
+            if score["mean"] is None:
+                continue
+            colour = OKABE_ITO[place % (len(OKABE_ITO) - 2)]
+            axis.plot([score["low"], score["high"]], [place, place], color=colour, linewidth=2)
+            axis.plot(score["mean"], place, "o", color=colour, markersize=6)
+        human = (content["human"] or {}).get(column)
+        if human and human.get("mean") is not None:
+            axis.axvline(human["mean"], color="#666666", linestyle="--", linewidth=1)
+        axis.set_title(SHOWN[column].replace("↑", "(higher is better)").replace("↓", "(lower is better)"), fontsize=9)
+        axis.set_yticks(range(len(names)), names)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="x", color="#dddddd", linewidth=0.6)
+        axis.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
+def _cell(score: Mapping | None) -> str:
+    if score is None or score.get("mean") is None:
+        return "-"
+    low, high = score.get("low"), score.get("high")
+    return f"{score['mean']:.3f}" + (f" ({low:.3f}-{high:.3f})" if low is not None and high is not None else "")
+
+
+def _known(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else float(value)
+
+
+def _listed(folders: Sequence[str | Path]) -> str:
+    return ", ".join(map(str, folders))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m monai_ext rater-table`."""
+    add = parser.add_argument
+    add("folders", nargs="+", type=Path, metavar="RUN", help="folder of a run, or a folder above several")
+    add("--output_dir", required=True, type=Path, help="for table.md, table.html, table.json and scores.png")
+    add("--human", type=Path, help="scores.json of `score` on the same cases and task: adds the annotators' row")
+    add("--group", help="regular expression: cases with the same match are drawn together (patient)")
+    add("--resamples", type=int, default=10_000, help="bootstrap draws (10000)")
+    add("--seed", type=int, default=0, help="of the bootstrap (0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """`python -m monai_ext rater-table`: write the table and say where it lies."""
+    rater_table(
+        args.folders,
+        args.output_dir,
+        human=args.human,
+        group=args.group,
+        resamples=args.resamples,
+        seed=args.seed,
+    )
+    sys.stdout.write((args.output_dir / "table.md").read_text(encoding="utf-8"))
+    sys.stderr.write(f"table: {args.output_dir / 'table.html'}\n")
+    return 0

@@ -1,0 +1,160 @@
+"""From the scored cases of a task to means with intervals over cases, beside those of the annotators; see `score`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from monai_ext.commands.scoring.case_scores import HEAD_SCORES, MAP_SCORES, SET_SCORES
+from monai_ext.commands.statistics import bootstrap_interval, mean_of_known
+from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions
+from monai_ext.metrics import area_under_risk_coverage
+
+__all__ = ["Bootstrap", "ScoredCase", "applicable_scores", "group_labels", "summary_over_tasks", "task_summary"]
+
+SCORES = MAP_SCORES | SET_SCORES | HEAD_SCORES
+
+
+class ScoredCase(NamedTuple):
+    """A row of cases.csv, and what does not go into it."""
+
+    row: dict
+    counted: bool  # False for a missing prediction that is left out of the means
+    heads: NDArray[np.float64] | None  # Dice of heads and annotators, (A, R)
+    elsewhere: Path | None  # see `RaterCase`
+
+
+class Bootstrap(NamedTuple):
+    """What `bootstrap_interval` draws, and how often; see `ScoreOptions`."""
+
+    group: str | None
+    resamples: int
+    seed: int
+
+
+def applicable_scores(kinds: PredictionKinds, raters: Sequence[int], *, anonymous: bool) -> list[str]:
+    """Names of the scores that what was predicted allows, those of single annotators last."""
+    names = list(MAP_SCORES)
+    if kinds.samples or kinds.raters:
+        names += SET_SCORES
+    own = [] if anonymous else [number for number in raters if number in kinds.raters]
+    if own:
+        names += HEAD_SCORES
+        names += [f"{name}_rater{number:02d}" for number in own for name in ("dice", "jaccard")]
+    return names
+
+
+def task_summary(
+    items: Sequence[Mapping],
+    found: RaterPredictions,
+    cases: Sequence[ScoredCase],
+    *,
+    anonymous: bool,
+    bootstrap: Bootstrap,
+) -> dict:
+    """What scores.json says of one task.
+
+    Args:
+        items: of `rater_truth`, also those that nobody marked.
+        found: predictions for the others.
+        cases: one for each of the others.
+    """
+    raters, kinds = list(items[0]["raters"]), found.kinds
+    rows = [case.row for case in cases if case.counted]
+    heads = [] if anonymous else list(kinds.raters)
+    tables = [case.heads for case in cases if case.heads is not None]
+    return {
+        "task": items[0]["task"],
+        "folder": str(found.folder),
+        "cases": len(cases),
+        "scored": sum(case.row["status"] == "scored" for case in cases),
+        "missing": found.missing,
+        "without_truth": [item["id"] for item in items if not any(item["label"])],
+        "unknown_predictions": list(found.unknown),
+        "other_affine": [str(case.elsewhere) for case in cases if case.elsewhere is not None],
+        "annotators": raters,
+        "annotators_without_head": [number for number in raters if number not in heads] if heads else [],
+        "heads_without_annotator": [number for number in heads if number not in raters],
+        "predicted": kinds._asdict(),
+        "map": _map_source(kinds),
+        "set": _set_source(kinds),
+        "scores": _statistics(rows, applicable_scores(kinds, raters, anonymous=anonymous), bootstrap),
+        "rater_agreement": _statistics(rows, ["rater_agreement"], bootstrap)["rater_agreement"],
+        "aurc": _aurc(rows),
+        "dice_of_heads_and_annotators": mean_of_known(np.stack(tables), axis=0).tolist() if tables else None,
+    }
+
+
+def summary_over_tasks(cases: Sequence[ScoredCase], *, bootstrap: Bootstrap) -> dict:
+    """Each case as the mean over its tasks, so that it counts once and is drawn once; scores that all tasks have."""
+    rows = [case.row for case in cases if case.counted]
+    names = [name for name in SCORES if all(name in row for row in rows)]
+    columns = [*names, *(f"human_{name}" for name in names)]
+    by_case: dict[str, list[dict]] = {}
+    for row in rows:
+        by_case.setdefault(row["case"], []).append(row)
+    merged = [
+        {"case": case, **{name: float(mean_of_known([row[name] for row in own])) for name in columns}}
+        for case, own in by_case.items()
+    ]
+    return {"cases": len(merged), "scores": _statistics(merged, names, bootstrap)}
+
+
+def group_labels(cases: Sequence[str], group: str | None) -> list[str] | None:
+    """What the bootstrap draws: the first group (or whole match) of the expression in the name of each case.
+
+    Raises:
+        ValueError: a name does not match.
+    """
+    if group is None:
+        return None
+    labels = []
+    for case in cases:
+        match = re.search(group, case)
+        if match is None:
+            raise ValueError(f"group is {group!r}, which is not found in the name of case {case}.")
+        labels.append(match[1] if match.re.groups else match[0])
+    return labels
+
+
+def _statistics(rows: Sequence[Mapping], names: Sequence[str], bootstrap: Bootstrap) -> dict[str, dict]:
+    """Mean, 95 % interval, standard deviation and number of the cases that have a value; the same of the annotators."""
+    wanted = [name for name in (*names, *(f"human_{name}" for name in names)) if name in rows[0]]
+    values = np.array([[float(row[name]) for row in rows] for name in wanted])
+    groups = group_labels([row["case"] for row in rows], bootstrap.group)
+    low, high = bootstrap_interval(values, groups=groups, resamples=bootstrap.resamples, seed=bootstrap.seed)
+    found = {}
+    for name, row, lower, upper in zip(wanted, values, low.tolist(), high.tolist(), strict=True):
+        known = row[~np.isnan(row)]
+        spread = float(known.std(ddof=1)) if known.size > 1 else math.nan
+        mean = float(mean_of_known(row))
+        found[name] = {"mean": mean, "low": lower, "high": upper, "sd": spread, "cases": int(known.size)}
+    return {
+        name: {
+            "better": SCORES[name].better if name in SCORES else "higher",
+            **found[name],
+            "human": found.get(f"human_{name}"),
+        }
+        for name in names
+    }
+
+
+def _map_source(kinds: PredictionKinds) -> str:
+    return "probability map" if kinds.probability else f"mean of {_set_source(kinds)}"
+
+
+def _set_source(kinds: PredictionKinds) -> str | None:
+    count, kind = (len(kinds.samples), "sample") if kinds.samples else (len(kinds.raters), "head")
+    return f"{count} {kind}{'' if count == 1 else 's'}" if count else None
+
+
+def _aurc(rows: Sequence[Mapping]) -> float:
+    confidence, dice = (torch.tensor([row[name] for row in rows]) for name in ("confidence", "dice_consensus"))
+    return float(area_under_risk_coverage(confidence, 1 - dice))

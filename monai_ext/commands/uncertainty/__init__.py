@@ -1,0 +1,1 @@
+"""`uncertainty-checks` and `uncertainty-report`."""

@@ -1,0 +1,142 @@
+"""The methods that a super-resolution with uncertainty is compared with, each asked in the same way."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from monai_ext.handlers.training.checkpoints import load_checkpoint
+from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
+from monai_ext.networks.projection import LinearReduction
+from monai_ext.networks.srresnet import SRResNet
+from monai_ext.networks.uncertain_sr import PointSuperResolution, UncertainSuperResolution, WeightEnsemble
+from monai_ext.networks.variational import DropoutConv2d, has_uncertain_weights
+
+__all__ = ["SUPER_RESOLUTION_METHODS", "load_generator", "start_generator", "uncertain_network"]
+
+POINT_METHODS = ("srresnet", "srgan", "mc_dropout", "ensemble")
+SUPER_RESOLUTION_METHODS = ("bayesian", *POINT_METHODS)
+GENERATOR = "generator."  # what names of a network with a latent begin with, and no generator's own
+VARIATIONAL = ".log_deviation"  # parameters that a network of plain convolutions does not have
+
+
+def uncertain_network(
+    method: str,
+    network: BayesianSRResNet,
+    checkpoints: Sequence[str | Path],
+    *,
+    operator: LinearReduction | None = None,
+) -> UncertainSuperResolution:
+    """A trained network to ask for samples and uncertainty, in evaluation mode, where `network` is.
+
+    * bayesian: `network` with the weights of one run of this kind; of several runs, their ensemble.
+    * srresnet, srgan: its generator alone, with weights of a run of `srgan_aerial` (of stage one, of stage two), and
+      without dropout.
+    * mc_dropout: the same with dropout kept on; the generator is built with `DropoutConv2d`.
+    * ensemble: generators of several runs.
+
+    Args:
+        method: one of `SUPER_RESOLUTION_METHODS`.
+        network: built as in its training; not changed.
+        checkpoints: a file of weights for each member.
+        operator: for the methods without a latent: makes their answers consistent; None leaves them as they are.
+
+    Raises:
+        ValueError: no such method, too few or too many checkpoints for it, a generator without dropout for mc_dropout
+            or with variational weights for the others without a latent, or weights of another network.
+        FileNotFoundError: no such checkpoint.
+    """
+    if method not in SUPER_RESOLUTION_METHODS:
+        raise ValueError(f"method={method!r} is not known: choose one of {', '.join(SUPER_RESOLUTION_METHODS)}.")
+    count = len(checkpoints)
+    if (count < 2) if method == "ensemble" else (count < 1 or (count > 1 and method != "bayesian")):
+        several = {"ensemble": "two or more checkpoints", "bayesian": "one checkpoint or more"}
+        raise ValueError(
+            f"method={method!r} takes {several.get(method, 'one checkpoint')}, got {count}: set --checkpoints."
+        )
+    if method == "mc_dropout" and not has_uncertain_weights(network.generator):
+        raise ValueError("method='mc_dropout' needs a generator with dropout: set --weight_uncertainty dropout.")
+    members: list[UncertainSuperResolution] = []
+    for path in checkpoints:
+        member = copy.deepcopy(network)
+        if method == "bayesian":
+            _load(member, path)
+            members.append(member)
+        else:
+            _load(member.generator, path)
+            if method != "mc_dropout":
+                _make_certain(member.generator, method)
+            members.append(PointSuperResolution(member.generator, operator))
+    return (members[0] if count == 1 else WeightEnsemble(members)).eval()
+
+
+def load_generator(network: BayesianSRResNet, path: str | Path) -> None:
+    """Let `network` begin with the weights that another run left.
+
+    Those of a run of `srgan_aerial` are its generator's, see `start_generator`: all else in `network` stays as it is.
+    Those of a network of its own kind are all of it, such as for a second stage with batches of another size.
+    Variational convolutions take the weights as means of theirs.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        ValueError: it is damaged, or of another network.
+    """
+    state = load_checkpoint(path)
+    if any(name.startswith(GENERATOR) for name in state):
+        _fill(network, state, path)
+    else:
+        start_generator(network.generator, path)
+
+
+@torch.no_grad()
+def start_generator(generator: SRResNet, path: str | Path) -> None:
+    """Let `generator` begin with the weights of one that has as many residual blocks, or fewer.
+
+    Blocks that the other one does not have begin as the identity: the second convolution of their branch is zero, so
+    that the deeper network first answers as the shallower one did (Net2DeeperNet, Chen et al. 2016, arXiv:1511.05641).
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        ValueError: it is damaged, or of a generator of another build, or of one with more blocks.
+    """
+    state = load_checkpoint(path)
+    known = 1 + max((int(name.split(".")[1]) for name in state if re.match(r"blocks\.\d+\.", name)), default=-1)
+    further = tuple(f"blocks.{index}." for index in range(known, len(generator.blocks)))
+    _fill(generator, state, path, optional=further)
+    for block in generator.blocks[known:]:
+        for name in ("weight", "bias"):
+            if (parameter := getattr(block.conv2, name)) is not None:
+                parameter.zero_()
+
+
+def _make_certain(generator: nn.Module, method: str) -> None:
+    for layer in generator.modules():
+        if isinstance(layer, DropoutConv2d):
+            layer.rate = 0.0
+    if has_uncertain_weights(generator):
+        raise ValueError(f"method={method!r} asks a generator of certain weights: set --weight_uncertainty none.")
+
+
+def _load(network: nn.Module, path: str | Path) -> None:
+    _fill(network, load_checkpoint(path), path)
+
+
+def _fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, optional: tuple[str, ...] = ()) -> None:
+    """Load `state`, read from `path`; names that begin with one of `optional` may be missing from it."""
+    wanted = network.state_dict()
+    needed = [name for name in wanted if not name.endswith(VARIATIONAL) and not name.startswith(optional)]
+    missing = [name for name in needed if name not in state]
+    other = [name for name, value in state.items() if name not in wanted or value.shape != wanted[name].shape]
+    if missing or other:
+        example = (missing + other)[0]
+        raise ValueError(
+            f"checkpoint '{path}' is of another network ({len(missing)} of its {len(wanted)} tensors are missing and "
+            f"{len(other)} do not fit, such as '{example}'): set bands, generator_features, blocks, norm, residual, "
+            "upsampling, latent_channels and texture_blocks as in its training."
+        )
+    network.load_state_dict(state, strict=False)

@@ -1,0 +1,1 @@
+"""Data sets decoded once and held on the device."""

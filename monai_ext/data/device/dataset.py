@@ -1,0 +1,343 @@
+"""A data set decoded once and kept on the device as compact tensors, from which whole batches are picked by index.
+
+The order and the augmentation of an epoch depend on seed and epoch alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from monai_ext.data.device.cache_file import DecodedFileError, file_key, read_decoded, write_decoded
+from monai_ext.data.device.decoded_set import DecodedSet, collect
+from monai_ext.data.device.decoding import decode_items
+from monai_ext.runtime.memory import DeviceMemoryError, free_memory, in_words
+
+logger = logging.getLogger(__name__)
+
+HOST = torch.device("cpu")
+
+
+class DeviceDataset(Dataset):
+    """Items decoded once, in parallel threads, and held on `device` in the type in which they were decoded.
+
+    To MONAI and PyTorch it is a map-style data set of dicts; `DeviceLoader` takes whole batches from it. Tensors are
+    plain; texts other than the id stay in `data`. Items of equal shapes form a group; a batch comes from one group.
+
+    Args:
+        data: items, mappings that `transform` takes.
+        transform: deterministic decoder, item -> mapping of tensors, arrays or numbers, and optionally "id".
+        device: where the tensors lie.
+        cache_dir: folder of the decoded-set file, which lets the next start skip the decoding; None: no file. On a CPU
+            that start maps the file instead of reading it. It is renewed when it is damaged or when a source or a
+            setting of `transform` has changed.
+        num_workers: decoding threads, see `decode_items`.
+        progress: show a bar while decoding.
+        on_error: "raise" at an item that cannot be decoded, or "skip" it with a warning.
+        shard: under torch.distributed hold every world-size-th item only, starting with the rank; or the pair
+            (rank, world size) itself; False holds everything. With on_error="skip" all ranks must build the data set,
+            since they tell each other what is left.
+        spill: "host" keeps the tensors in host memory where the device has too little, and copies batch by batch;
+            "error" raises.
+        memory_fraction: largest part of the free memory to take.
+
+    Attributes:
+        data: the items held, in the order of the indices.
+        ids: their ids.
+        nbytes: size of all tensors.
+        spilled: whether they lie in host memory instead of on the device.
+        rank: whose shard it is.
+        shard_lengths: number of items of each rank.
+
+    Raises:
+        DecodeError: an item cannot be decoded; names the item and its files.
+        DeviceMemoryError: not enough memory, found before decoding, or as soon as differing sizes show it.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping],
+        transform: Callable[[Mapping], Mapping],
+        *,
+        device: torch.device | str = "cpu",
+        cache_dir: str | Path | None = None,
+        num_workers: int | None = None,
+        progress: bool = True,
+        on_error: str = "raise",
+        shard: bool | tuple[int, int] = True,
+        spill: str = "host",
+        memory_fraction: float = 0.8,
+    ) -> None:
+        if spill not in ("host", "error"):
+            raise ValueError(f"spill={spill!r} must be 'host' or 'error'.")
+        self.device = _with_index(torch.device(device))
+        self.spill, self.memory_fraction = spill, memory_fraction
+        self.rank, world_size = _rank_and_world_size(shard)
+        if len(data) < world_size:
+            raise ValueError(f"{len(data)} items are too few for {world_size} rank(s): each needs at least one.")
+        items = list(data)[self.rank :: world_size]
+
+        def decode() -> DecodedSet:
+            bar = progress and self.rank == 0
+            stream = decode_items(items, transform, num_workers=num_workers, on_error=on_error, progress=bar)
+            with closing(stream):
+                return collect(stream, len(items), self._place)
+
+        if cache_dir is None:
+            decoded = decode()
+        else:
+            decoded = self._from_file(Path(cache_dir), items, transform, decode, on_error)
+        self.ids, self._groups, self.nbytes = decoded.ids, decoded.groups, decoded.nbytes
+        self.data = [items[position] for position in decoded.kept]
+        self.spilled = self._groups[0][next(iter(self._groups[0]))].device != self.device
+        self.members = [torch.tensor(members) for members in decoded.members]
+        self._group_of, self._row_of = torch.zeros(2, len(self.ids), dtype=torch.long).unbind()
+        for number, members in enumerate(self.members):
+            self._group_of[members], self._row_of[members] = number, torch.arange(len(members))
+        self._rows_on_device = self._row_of.to(self.device)
+        self.shard_lengths = [len(range(rank, len(data), world_size)) for rank in range(world_size)]
+        if on_error == "skip" and world_size > 1 and dist.is_initialized():
+            dist.all_gather_object(self.shard_lengths, len(self.ids))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor | str]:
+        """Tensors of one item, copied, on the device, and its "id"."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is out of range: the data set has {len(self)} items.")
+        index %= len(self)
+        group, row = self._groups[self._group_of[index]], self._row_of[index]
+        return {"id": self.ids[index], **{key: v[row].clone().to(self.device) for key, v in group.items()}}
+
+    def batch(
+        self, indices: Tensor | Sequence[int], *, host_indices: Sequence[int] | None = None
+    ) -> dict[str, Tensor | list[str]]:
+        """Tensors of the items `indices`, (B, ...) each, with "index" (B,) on the device and the "id"s.
+
+        Args:
+            indices: (B,), on the host or on the device.
+            host_indices: the same numbers on the host. Given with indices on the device nothing waits for it; without
+                them, they are copied back.
+
+        Raises:
+            ValueError: the items differ in size.
+        """
+        if host_indices is None:
+            host_indices = indices.tolist() if isinstance(indices, Tensor) else list(indices)
+        index = torch.as_tensor(indices, dtype=torch.long).to(self.device, non_blocking=True)
+        number, rows = 0, index
+        if len(self._groups) > 1:
+            number, rows = self._common_group(host_indices), self._rows_on_device.index_select(0, index)
+        if self.spilled:
+            rows = self._row_of[host_indices]
+            picked = {key: self._copy_rows(tensor, rows) for key, tensor in self._groups[number].items()}
+        else:
+            picked = {key: tensor.index_select(0, rows) for key, tensor in self._groups[number].items()}
+        return {**picked, "index": index, "id": [self.ids[i] for i in host_indices]}
+
+    def _common_group(self, indices: Sequence[int]) -> int:
+        numbers = {int(self._group_of[i]) for i in indices}
+        if len(numbers) == 1:
+            return numbers.pop()
+        shapes = [{key: tuple(v.shape[1:]) for key, v in self._groups[number].items()} for number in sorted(numbers)]
+        raise ValueError(
+            f"a batch cannot hold items of different sizes, {shapes[0]} and {shapes[1]}: set spatial_size in the "
+            "transform, or take batches from DeviceLoader, which keeps sizes apart."
+        )
+
+    def _copy_rows(self, tensor: Tensor, rows: Tensor) -> Tensor:
+        # PyTorch reuses a pinned block only after the copies from it are done, so no batch overwrites another.
+        pinned = self.device.type == "cuda"
+        staging = torch.empty((len(rows), *tensor.shape[1:]), dtype=tensor.dtype, pin_memory=pinned)
+        return torch.index_select(tensor, 0, rows, out=staging).to(self.device, non_blocking=True)
+
+    def _place(self, nbytes: int, held: int = 0) -> torch.device:
+        """Where a set of `nbytes`, `held` of them taken already, goes: the device, or the host if it has to."""
+        missing = self._missing(self.device, nbytes, held)
+        if not missing:
+            logger.info("the decoded set takes %s on %s", in_words(nbytes), self.device)
+            return self.device
+        if self.device != HOST and self.spill == "host" and not self._missing(HOST, nbytes, held):
+            logger.warning(
+                "%s: the decoded set (%s) stays in host memory and is copied batch by batch", missing, in_words(nbytes)
+            )
+            return HOST
+        raise DeviceMemoryError(
+            f"the decoded set needs {in_words(nbytes)}, but {missing}: set a smaller spatial_size in the transform, "
+            "share the items among more ranks, or raise memory_fraction"
+            + (", or set spill='host'." if self.device != HOST and self.spill == "error" else ".")
+        )
+
+    def _missing(self, device: torch.device, nbytes: int, held: int) -> str:
+        """What is missing for `nbytes` on `device`, in words, empty where it fits."""
+        free = free_memory(device)
+        if free is None or nbytes <= held + self.memory_fraction * free:
+            return ""
+        lacking = in_words(nbytes - held - self.memory_fraction * free)
+        return f"{lacking} are missing on {device} ({in_words(free)} free, {self.memory_fraction:.0%} of it for data)"
+
+    def _from_file(
+        self,
+        folder: Path,
+        items: Sequence[Mapping],
+        transform: Callable,
+        decode: Callable[[], DecodedSet],
+        on_error: str,
+    ) -> DecodedSet:
+        key = file_key(items, transform)
+        path = folder / key.name
+        try:
+            decoded = read_decoded(path, key.fingerprint)
+            if len(decoded.ids) == len(items) or on_error == "skip":
+                logger.info("decoded set taken from %s", path)
+                return decoded if self.device == HOST else decoded.to(self._place(decoded.nbytes))
+            logger.warning("%s lacks items that could not be decoded; they are tried again", path)
+        except FileNotFoundError:
+            logger.info("no decoded set at %s yet", path)
+        except DecodedFileError as error:
+            logger.warning("%s It is made anew.", error)
+        except OSError as error:
+            logger.warning("the decoded set at %s cannot be read (%s)", path, error)
+        decoded = decode()
+        try:
+            write_decoded(path, key.fingerprint, decoded)
+        except OSError as error:
+            logger.warning("the decoded set cannot be kept in %s (%s); the next start decodes again", path, error)
+        return decoded
+
+
+class DeviceLoader:
+    """Iterates over a `DeviceDataset` in whole batches; each iteration is one epoch.
+
+    The order is drawn on the host and copied to the device once an epoch, and so are the random numbers of a transform
+    that has `draw` and `apply` (see `monai_ext.transforms.BatchAugment`). The n-th sample of an epoch has the same
+    numbers whatever the batch size.
+
+    Every rank has the same number of batches, that of the longest shard (of the shortest with `drop_last`), and every
+    item is seen exactly once an epoch: a rank with fewer items makes some batches smaller. Only where it has fewer
+    items than batches (then of size 1) are items repeated.
+
+    Args:
+        dataset: where the batches come from.
+        batch_size: number of items of a batch, at most.
+        shuffle: draw a new order each epoch; items of different sizes stay in separate batches.
+        drop_last: leave out batches with fewer items, so that all shapes are equal.
+        seed: of the orders and of the augmentation.
+        transform: batch -> batch; called with the batch, or, if it has `draw` and `apply`, through those.
+
+    Raises:
+        ValueError: there is no batch, or items of several ranks differ in size.
+    """
+
+    def __init__(
+        self,
+        dataset: DeviceDataset,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        seed: int = 0,
+        transform: Callable[[dict], dict] | None = None,
+    ) -> None:
+        if batch_size < 1 or seed < 0:
+            raise ValueError(f"batch_size={batch_size} and seed={seed} must be at least 1 and 0.")
+        if len(dataset.shard_lengths) > 1 and len(dataset.members) > 1:
+            raise ValueError("ranks cannot share items of different sizes: set spatial_size in the transform.")
+        self.dataset, self.batch_size = dataset, batch_size
+        self.shuffle, self.drop_last, self.seed, self.transform = shuffle, drop_last, seed, transform
+        self.epoch = 0
+        self._sizes = self._batch_sizes()
+        if not self._sizes:
+            raise ValueError(f"no batch of {batch_size} among {len(dataset)} items: choose a smaller batch_size.")
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __iter__(self) -> Iterator[dict]:
+        return map(self.make, self.plans())
+
+    @property
+    def makes_on_device(self) -> bool:
+        """Whether `make` works on tensors of the device alone, alike for each batch, so that it can be recorded."""
+        drawn = hasattr(self.transform, "draw") and hasattr(self.transform, "apply")
+        single = not self.dataset.spilled and len(self.dataset.members) == 1
+        return single and (drawn or self.transform is None)
+
+    def plans(self) -> Iterator[dict]:
+        """An epoch of batches before they are made: "index" (B,) on the device, "host_index" a list, and the "draw"."""
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        batches = self.order(epoch)
+        sizes = [len(batch) for batch in batches]
+        indices = torch.cat(batches).to(self.dataset.device).split(sizes)
+        draws, transform = [None] * len(batches), self.transform
+        if hasattr(transform, "draw") and hasattr(transform, "apply"):
+            draws = transform.draw(sum(sizes), self._generator(epoch, 1)).to(self.dataset.device).split(sizes)
+        for host, index, draw in zip(batches, indices, draws, strict=True):
+            yield {"index": index, "host_index": host.tolist(), "draw": draw}
+
+    def make(self, plan: Mapping) -> dict:
+        """The batch of a plan of `plans`."""
+        batch = self.dataset.batch(plan["index"], host_indices=plan["host_index"])
+        if plan["draw"] is not None:
+            return self.transform.apply(batch, plan["draw"])
+        return batch if self.transform is None else self.transform(batch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Number of the epoch that the next iteration is (the first is 0), for a run that is resumed."""
+        self.epoch = epoch
+
+    def order(self, epoch: int) -> list[Tensor]:
+        """Indices of the batches of an epoch, on the host."""
+        generator = self._generator(epoch, 0)
+        pieces = []
+        for members in self.dataset.members:
+            pieces.append(members[torch.randperm(len(members), generator=generator)] if self.shuffle else members)
+        if len(pieces) == 1:
+            wanted = sum(self._sizes)
+            repeated = pieces[0].repeat(-(-wanted // len(pieces[0])))
+            return list(repeated[:wanted].split(self._sizes))
+        batches = [batch for piece in pieces for batch in piece.split(self.batch_size)]
+        batches = [batch for batch in batches if len(batch) == self.batch_size or not self.drop_last]
+        return [batches[i] for i in torch.randperm(len(batches), generator=generator)] if self.shuffle else batches
+
+    def _batch_sizes(self) -> list[int]:
+        size, lengths = self.batch_size, self.dataset.shard_lengths
+        if len(self.dataset.members) > 1:
+            return [len(batch) for batch in self.order(0)]
+        if self.drop_last:
+            return [size] * (min(lengths) // size)
+        count, length = -(-max(lengths) // size), len(self.dataset)
+        if length > (count - 1) * size:
+            return [size] * (count - 1) + [length - (count - 1) * size]
+        even, larger = divmod(max(length, count), count)
+        return [even + 1] * larger + [even] * (count - larger)
+
+    def _generator(self, epoch: int, purpose: int) -> torch.Generator:
+        state = np.random.SeedSequence([self.seed, epoch, self.dataset.rank, purpose]).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def _with_index(device: torch.device) -> torch.device:
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps", 0) if device.type == "mps" else device
+
+
+def _rank_and_world_size(shard: bool | tuple[int, int]) -> tuple[int, int]:
+    if not isinstance(shard, bool):
+        rank, world_size = shard
+        if not 0 <= rank < world_size:
+            raise ValueError(f"shard={shard} must be (rank, world size) with 0 <= rank < world size.")
+        return rank, world_size
+    if shard and dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1

@@ -1,0 +1,1 @@
+"""Data sets of one low-resolution image and many high-resolution ones."""

@@ -1,0 +1,240 @@
+"""Descriptions that a one-LR-many-HR data set carries: a data card for people, Croissant metadata for machines.
+
+Croissant: https://docs.mlcommons.org/croissant/docs/croissant-spec.html, version 1.0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from monai_ext.data.many_hr.format import ANSWER_FILE, KINDS, RECORD_FILE, file_entry
+
+__all__ = ["CARD_FILE", "CROISSANT_FILE", "Credit", "croissant", "data_card"]
+
+CARD_FILE, CROISSANT_FILE = "README.md", "croissant.json"
+ENCODINGS = {".npy": "application/x-npy", ".jsonl": "application/jsonlines", ".json": "application/json"}
+EXPLAINED = {
+    "original": "the tile itself",
+    "texture": "the tile, its hidden detail exchanged in soft regions for that of patches of other tiles whose "
+    "low-resolution sides agree",
+    "mined": "a mosaic of whole patches of other tiles whose low-resolution sides nearly equal it",
+    "sampled": "samples of a network",
+    "capture": "the same ground at another date, as it is: it agrees only nearly, filter by `lr_psnr`",
+}
+RECORD_FIELDS = {
+    "record": ("sc:Text", "name of the low-resolution image"),
+    "operator": ("sc:Text", "what reduces its answers; operator.npy holds it as a matrix"),
+    "part": ("sc:Text", "train, validation or test: whole places; nothing is borrowed across parts"),
+    "place": ("sc:Text", "place that the tile shows"),
+    "tile_id": ("sc:Text", "tile that the original was cut from"),
+    "top": ("sc:Integer", "upper row of the window in the tile"),
+    "left": ("sc:Integer", "left column of the window in the tile"),
+    "turn": ("sc:Integer", "quarter turns (turn modulo 4), then mirrored from 4 on"),
+    "shard": ("sc:Integer", "number of the shard"),
+    "low_res_row": ("sc:Integer", "row in the shard's low_res.npy"),
+    "high_res_row": ("sc:Integer", "first row in the shard's high_res.npy"),
+    "answers": ("sc:Integer", "rows that agree exactly, the original first"),
+    "captures": ("sc:Integer", "rows after them, of other dates"),
+    "distance_rms": ("sc:Float", "root mean square differences of all pairs of rows, in levels: 0-1, 0-2 ... 1-2 ..."),
+}
+ANSWER_FIELDS = {
+    "record": ("sc:Text", "name of the low-resolution image"),
+    "shard": ("sc:Integer", "number of the shard"),
+    "row": ("sc:Integer", "row in the shard's high_res.npy"),
+    "kind": ("sc:Text", "provenance: " + ", ".join(KINDS)),
+    "seed": ("sc:Integer", "of its random numbers"),
+    "lr_max": ("sc:Float", "largest low-resolution difference in levels, before rounding"),
+    "lr_psnr": ("sc:Float", "PSNR of that difference in dB, at most 100"),
+    "lr_differing": ("sc:Integer", "low-resolution pixels that differ after rounding to 8 bits"),
+    "borrowed": ("sc:Float", "share of the image that is borrowed"),
+}
+SNIPPET = """import json
+import numpy as np
+
+folder = "."
+records = [json.loads(line) for line in open(f"{folder}/records.jsonl")]
+M = np.load(f"{folder}/operator.npy")
+record = records[0]
+stem = f"{folder}/shards/{record['shard']:05d}"
+low_res = np.load(f"{stem}.low_res.npy", mmap_mode="r")[record["low_res_row"]]  # (C, h, w), uint8
+first = record["high_res_row"]
+high_res = np.load(f"{stem}.high_res.npy", mmap_mode="r")[first : first + record["answers"]]  # (K, C, H, W)
+reduced = M @ high_res @ M.T
+assert (reduced.clip(0, 255).round() == low_res).mean() > 0.999
+"""
+
+
+class Credit(NamedTuple):
+    """What is told of origin and licence; what is None is left out.
+
+    Attributes:
+        name: of the data set.
+        licence: of the tiles, its name or address.
+        creator: whom to credit.
+        url: where the data set is published.
+        published: date, YYYY-MM-DD.
+    """
+
+    name: str = "one-lr-many-hr"
+    licence: str | None = None
+    creator: str | None = None
+    url: str | None = None
+    published: str | None = None
+
+
+def data_card(content: Mapping, records: Sequence[Mapping], answers: Sequence[Mapping]) -> str:
+    """README.md of a data set: what is in it, how far it keeps its promise, how to read it.
+
+    Args:
+        content: of the index.
+        records, answers: lines of the tables.
+    """
+    low, high = ("x".join(map(str, content[f"{side}_res_shape"][1:])) for side in ("low", "high"))
+    parts = ", ".join(f"{count:,} {part}" for part, count in content["parts"].items())
+    distances = [_nearest(record) for record in records]
+    credit = content["credit"]
+    told = [f"{name}: {credit[key]}" for key, name in (("licence", "Licence"), ("creator", "Credit")) if credit[key]]
+    return "\n".join(
+        [
+            f"# {credit['name']}",
+            "",
+            f"{content['records']:,} low-resolution images ({low}), each with {content['settings']['answers']} "
+            f"high-resolution ones ({high}) that all reduce to it: {content['answers']:,} images in all, 8 bits, "
+            f"{content['low_res_shape'][0]} bands. Parts, by place: {parts}. Nothing is borrowed across parts.",
+            "",
+            f"The operator is `{content['operator']}`: M x M^T with M in operator.npy, cut to 0 ... 255 and rounded.",
+            *(["", *told] if told else ["", "Licence and credit: those of the tiles; none was stated for this build."]),
+            "",
+            "## Kinds of answers, and how well they agree",
+            "",
+            "LR-PSNR and largest gap are of the reduced image before rounding; an image that differs by the rounding "
+            "alone has about 59 dB.",
+            "",
+            "| kind | images | LR-PSNR median, lowest (dB) | largest gap (levels) | LR pixels that differ | borrowed |",
+            "|---|---|---|---|---|---|",
+            *(_kind_row(kind, [a for a in answers if a["kind"] == kind]) for kind in content["kinds"]),
+            "",
+            *(f"* **{kind}**: {EXPLAINED[kind]}." for kind in content["kinds"]),
+            "",
+            "Root mean square distance of the two exact answers of a record that are most alike: "
+            f"{median(distances):.2f} levels in the median, {min(distances):.2f} at least.",
+            "",
+            "## Reading it with numpy alone",
+            "",
+            "```python",
+            SNIPPET.rstrip(),
+            "```",
+            "",
+            "`index.json` lists every file with its sha256; `records.jsonl` and `answers.jsonl` are the tables, "
+            "explained field by field in `croissant.json`.",
+            "",
+            "## Limits",
+            "",
+            "* Borrowed detail is plausible, not true: answers span what the collection knows, no more, and keep the "
+            "original where no patch agrees.",
+            "* The original was compressed as its tile was; JPEG's traces are part of the detail.",
+            "* Captures differ by season, light and what was built: they are no exact answers.",
+            "",
+        ]
+    )
+
+
+def croissant(folder: Path, content: Mapping, names: Sequence[str]) -> str:
+    """croissant.json of a data set: its files with checksums, and the fields of both tables."""
+    credit = content["credit"]
+    stated = {
+        "license": credit["licence"],
+        "creator": credit["creator"] and {"@type": "sc:Organization", "name": credit["creator"]},
+        "url": credit["url"],
+        "datePublished": credit["published"],
+    }
+    described = {
+        "@context": _context(),
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": credit["name"],
+        "description": f"{content['records']} low-resolution images, each with {content['settings']['answers']} "
+        f"high-resolution images that reduce to it by {content['operator']}.",
+        **{key: value for key, value in stated.items() if value},
+        "distribution": [_file_object(folder, name) for name in sorted(names)],
+        "recordSet": [
+            _record_set("records", RECORD_FILE, RECORD_FIELDS),
+            _record_set("answers", ANSWER_FILE, ANSWER_FIELDS),
+        ],
+    }
+    return json.dumps(described, indent=1) + "\n"
+
+
+def _nearest(record: Mapping) -> float:
+    """Least distance of two answers of a record that agree exactly."""
+    count = record["answers"] + record["captures"]
+    pairs = ((i, j) for i in range(count) for j in range(i + 1, count))
+    return min(d for d, (_, j) in zip(record["distance_rms"], pairs, strict=True) if j < record["answers"])
+
+
+def _kind_row(kind: str, answers: Sequence[Mapping]) -> str:
+    psnr = [answer["lr_psnr"] for answer in answers]
+    return (
+        f"| {kind} | {len(answers):,} | {median(psnr):.1f}, {min(psnr):.1f} | "
+        f"{max(answer['lr_max'] for answer in answers):.2f} | {sum(answer['lr_differing'] for answer in answers):,} | "
+        f"{sum(answer['borrowed'] for answer in answers) / len(answers):.0%} |"
+    )
+
+
+def _file_object(folder: Path, name: str) -> dict:
+    entry = file_entry(folder / name)
+    return {
+        "@type": "cr:FileObject",
+        "@id": name,
+        "name": name,
+        "contentUrl": name,
+        "contentSize": f"{entry['bytes']} B",
+        "encodingFormat": ENCODINGS[Path(name).suffix],
+        "sha256": entry["sha256"],
+    }
+
+
+def _record_set(name: str, file: str, fields: Mapping[str, tuple[str, str]]) -> dict:
+    return {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "field": [
+            {
+                "@type": "cr:Field",
+                "@id": f"{name}/{column}",
+                "name": column,
+                "description": description,
+                "dataType": kind,
+                **({"repeated": True} if column == "distance_rms" else {}),
+                "source": {"fileObject": {"@id": file}, "extract": {"column": column}},
+            }
+            for column, (kind, description) in fields.items()
+        ],
+    }
+
+
+def _context() -> dict:
+    """The vocabulary that the specification prescribes."""
+    plain = (
+        "citeAs", "column", "extract", "field", "fileProperty", "fileObject", "fileSet", "format", "includes",
+        "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex",
+        "repeated", "replace", "separator", "source", "subField", "transform",
+    )  # fmt: skip
+    return {
+        "@language": "en",
+        "@vocab": "https://schema.org/",
+        "sc": "https://schema.org/",
+        "cr": "http://mlcommons.org/croissant/",
+        "rai": "http://mlcommons.org/croissant/RAI/",
+        "dct": "http://purl.org/dc/terms/",
+        "conformsTo": "dct:conformsTo",
+        "data": {"@id": "cr:data", "@type": "@json"},
+        "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+        "examples": {"@id": "cr:examples", "@type": "@json"},
+        **{name: f"cr:{name}" for name in plain},
+    }

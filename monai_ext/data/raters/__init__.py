@@ -1,0 +1,1 @@
+"""Data with several raters: QUBIQ layout, cases, predictions."""

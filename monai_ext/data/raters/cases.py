@@ -1,0 +1,180 @@
+"""The annotators' masks of one case beside its prediction, read from NIfTI or PNG with errors that name the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from monai_ext.data.raters.decoding import MASK_TOLERANCE
+from monai_ext.data.raters.predictions import Key, PredictionKinds
+from monai_ext.raster.images import DECODING_ERRORS, FORMATS, ImageFileError
+from monai_ext.raster.nifti import SAME_PLACE, open_nifti, read_nifti
+from monai_ext.runtime.errors import one_line
+
+__all__ = ["RaterCase", "read_rater_case"]
+
+RANGE_TOLERANCE = 1e-4  # probabilities stored as scaled integers overstep 1 by their rounding
+FINE_STEP = 0.01  # of stored integers; coarser steps may be those of a vote, such as 1/7, and mean what they say
+SCALE_TOLERANCE = 2e-7  # of values with a scale factor, which is single precision
+GREY_MODES = ("1", "L", "I;16", "I")  # a PNG of mode I has 16 bits
+
+
+class RaterCase(NamedTuple):
+    """One case with its prediction; all of one size, (H, W), or (H, W, D) for volumes."""
+
+    masks: Tensor  # (R, *size) uint8 of 0/1, empty where the annotator is missing
+    presence: Tensor  # (R,) bool
+    probability: Tensor | None  # (*size) float32, in [0, 1]
+    heads: Tensor | None  # (A, *size) uint8, for the annotators `kinds.raters`
+    samples: Tensor | None  # (M, *size) uint8
+    elsewhere: Path | None  # a predicted file whose affine is not that of the truth
+
+
+def read_rater_case(item: Mapping, files: Mapping[Key, Sequence[Path]] | None, kinds: PredictionKinds) -> RaterCase:
+    """The annotators' masks of an item of `rater_truth` and its prediction, an entry of `RaterPredictions.files`.
+
+    Masks hold 0 and 1, or 0 and white (255; 65535 in a PNG of 16 bits). Probabilities lie in [0, 1]; in a PNG they are
+    grey values, white being 1, and one whose highest value is 1 of 255 is refused, since it may be a mask of 0/1.
+    Axes of length 1 after the second are dropped on both sides.
+
+    Probabilities become float32. Integers with a scale factor, and grey values, can often not hold 0.1, 0.2 ... 0.9:
+    where their steps are at most 0.01, a value within half a step of one of these is taken for it, so that a map of
+    exact shares of annotators reaches the levels of the QUBIQ score that the annotators reach.
+
+    Args:
+        files: None reads the annotators alone.
+        kinds: what to read; every one must be in `files`.
+
+    Raises:
+        ImageFileError: a file cannot be read, holds other values, or differs in size from the first annotator's mask.
+    """
+    paths = [None if path is None else Path(path) for path in item["label"]]
+    first = next(path for path in paths if path is not None)
+    masks = {path: _binary(_stored(path), path) for path in paths if path is not None}
+    size = masks[first].shape
+    for path, mask in masks.items():
+        _check_size(mask, path, size, first)
+    empty = np.zeros(size, dtype=np.uint8)
+    truth = torch.from_numpy(np.stack([empty if path is None else masks[path] for path in paths]))
+    presence = torch.tensor([path is not None for path in paths])
+    if files is None:
+        return RaterCase(truth, presence, None, None, None, None)
+
+    def whole(kind: str, number: int) -> np.ndarray:
+        """The values of one prediction at the size of the truth, slices put together."""
+        read = _probability if kind == "probability" else _binary
+        parts = []
+        for path in files[kind, number]:
+            stored = _stored(path)
+            _check_size(stored, path, size if len(files[kind, number]) == 1 else size[:2], first)
+            parts.append(read(stored, path))
+        return np.ascontiguousarray(parts[0] if len(parts) == 1 else np.stack(parts, axis=-1))
+
+    def stacked(kind: str, numbers: Sequence[int]) -> Tensor | None:
+        return torch.from_numpy(np.stack([whole(kind, number) for number in numbers])) if numbers else None
+
+    return RaterCase(
+        masks=truth,
+        presence=presence,
+        probability=torch.from_numpy(whole("probability", 0)) if kinds.probability else None,
+        heads=stacked("seg", kinds.raters),
+        samples=stacked("sample", kinds.samples),
+        elsewhere=_elsewhere(next(iter(files.values())), first),
+    )
+
+
+def _stored(path: Path) -> np.ndarray:
+    return _read_png(path) if path.suffix.lower() == ".png" else read_nifti(path)
+
+
+def _read_png(path: Path) -> np.ndarray:
+    """Grey values: bool, uint8 or uint16 (H, W)."""
+    try:
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
+            mode, values = picture.mode, np.asarray(picture)
+    except FileNotFoundError as error:
+        raise ImageFileError(f"image file {path} does not exist.") from error
+    except DECODING_ERRORS as error:
+        raise ImageFileError(f"cannot read {path} as PNG: {one_line(error)}.") from error
+    if mode not in GREY_MODES:
+        raise ImageFileError(f"{path} has the colour mode {mode}: save one grey channel of 8 or 16 bits.")
+    return values.astype(np.uint16) if mode.startswith("I") else values
+
+
+def _binary(values: np.ndarray, path: Path) -> np.ndarray:
+    """uint8 0/1 of the values of a mask; the rule of `read_rater_mask`, for any number of axes."""
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    highest = values.max(initial=0)
+    white = (65535 if values.dtype == np.uint16 and highest > 255 else 255) if highest > 1.5 else 1
+    foreground = np.abs(values - np.float32(white)) <= MASK_TOLERANCE
+    wrong = ~(foreground | (np.abs(values) <= MASK_TOLERANCE))
+    if wrong.any():
+        raise ImageFileError(
+            f"mask {path} holds the value {values[wrong][0]:g}: a mask has 0 and 1, or 0 and 255, alone; threshold it, "
+            "or name a probability map task01.nii.gz."
+        )
+    return foreground.astype(np.uint8)
+
+
+def _probability(values: np.ndarray, path: Path) -> np.ndarray:
+    """float32 in [0, 1], see `read_rater_case`."""
+    step = 0.0
+    if path.suffix.lower() != ".png":
+        step = _step(path)
+    elif values.dtype != bool:
+        if values.max(initial=0) == 1:
+            raise ImageFileError(
+                f"{path} holds the grey values 0 and 1 alone: a probability of 1 is white; save a mask as 0 and 255."
+            )
+        step = 1 / np.iinfo(values.dtype).max
+        values = values * step
+    inside = (values >= -RANGE_TOLERANCE) & (values <= 1 + RANGE_TOLERANCE)  # NaN is not
+    if not inside.all():
+        raise ImageFileError(
+            f"{path} holds the value {values[~inside][0]:g}: expected probabilities in [0, 1]; apply the sigmoid first."
+        )
+    return _at_tenths(values, step).astype(np.float32).clip(0, 1)
+
+
+def _step(path: Path) -> float:
+    """Between neighbouring values of a NIfTI file that stores integers; 0 of one that stores floating numbers."""
+    stored = open_nifti(path).dataobj
+    return abs(float(stored.slope)) if stored.dtype.kind in "iu" else 0.0
+
+
+def _at_tenths(values: np.ndarray, step: float) -> np.ndarray:
+    """`values` that integers with this step stand for, those that may be tenths as tenths."""
+    if not step:
+        return values
+    tenths = np.rint(10 * values) / 10
+    tolerance = SCALE_TOLERANCE + (step / 2 if step <= FINE_STEP else 0)
+    return np.where(np.abs(values - tenths) <= tolerance, tenths, values)
+
+
+def _check_size(values: np.ndarray, path: Path, size: tuple[int, ...], truth: Path) -> None:
+    if values.shape == size:
+        return
+    turned = ", as if the first two axes were swapped" if values.shape == (size[1], size[0], *size[2:]) else ""
+    raise ImageFileError(
+        f"{path} has {_by(values.shape)} pixels, but the annotator's mask {truth} has {_by(size)}{turned}: save every "
+        "mask and prediction at the size of the case."
+    )
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _elsewhere(paths: Sequence[Path], truth: Path) -> Path | None:
+    """The predicted file if it is a NIfTI whose affine differs from that of the truth; slices have their own."""
+    if len(paths) > 1 or paths[0].suffix.lower() == ".png":
+        return None
+    same = np.allclose(open_nifti(paths[0]).affine, open_nifti(truth).affine, rtol=SAME_PLACE, atol=SAME_PLACE)
+    return None if same else paths[0]

@@ -1,0 +1,202 @@
+"""From the files of a case to one image, the masks of all annotators, and who of them is there.
+
+Rows and columns are the first two axes as stored, see `monai_ext.raster.nifti`.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.transforms import Transform
+from torch import Tensor
+
+from monai_ext.raster.images import ImageFileError
+from monai_ext.raster.nifti import plane_of, read_nifti
+
+__all__ = ["DecodeRaters", "read_rater_mask"]
+
+MASK_TOLERANCE = 1e-3  # files with a scale factor hold 0.99999994 for 1
+
+
+def read_rater_mask(path: str | os.PathLike, *, slice_index: int | None = None) -> np.ndarray:
+    """The mask of one annotator, uint8 (H, W) of 0 and 1; an empty one is allowed.
+
+    Values are 0 and 1, or 0 and 255, within 0.001. Anything else (probabilities, several labels, NaN) is refused,
+    since no threshold for it is agreed on.
+
+    Raises:
+        ImageFileError: the file cannot be read, holds other values, or is a volume without `slice_index`.
+    """
+    values = read_nifti(path, slice_index=slice_index)
+    if values.ndim != 2:
+        raise ImageFileError(
+            f"mask {path} has the shape {values.shape}: it should have the two axes of its image; list the slices of a "
+            "volume with slices=True."
+        )
+    highest = 255 if values.size and values.max() > 1.5 else 1
+    foreground = np.abs(values - np.float32(highest)) <= MASK_TOLERANCE
+    background = np.abs(values) <= MASK_TOLERANCE
+    wrong = ~(foreground | background)
+    if wrong.any():
+        raise ImageFileError(
+            f"mask {path} holds the value {values[wrong][0]:g}: a mask has 0 and 1, or 0 and 255, alone; threshold a "
+            "probability map, and save each of several labels as a task of its own."
+        )
+    return foreground.astype(np.uint8)
+
+
+class DecodeRaters(Transform):
+    """From the paths of an item of `qubiq_items` to its pixels.
+
+    Gives {"id": str, "image": `dtype` (C, H, W), "label": uint8 (R, H, W) of 0/1, "presence": bool (R,),
+    "original_size": int64 (2,) = (H, W) of the file}. Column r belongs to the same annotator in all cases; where that
+    one is missing, presence is False and the mask empty, and where presence is True an empty mask says "nothing here".
+    An item without "label" gives neither label nor presence. Steps, in order, each for every channel of its own:
+    non-finite pixels, window, normalisation, resizing (bilinear, antialiased; masks become foreground where its
+    share is at least half, as in `read_mask`).
+
+    Args:
+        spatial_size: (H, W) for images and masks; None keeps the size of the files, and of the masks alone with
+            label_spatial_size="native", to evaluate there.
+        window: (level, width) in the units of the file, Hounsfield for CT: level - width / 2 becomes 0, level +
+            width / 2 becomes 1, and what lies outside is clipped. (40, 400) is a common one for abdominal organs.
+        normalise: "minmax" maps the two `percentiles` to 0 and 1 and clips; "zscore" clips to them, then gives mean 0
+            and standard deviation 1. A constant channel becomes 0. None leaves the values.
+        percentiles: lower and upper one; (0, 100) are minimum and maximum.
+        non_finite: what NaN and infinite pixels become: "minimum" of the others in the channel, with a warning, or
+            "error".
+        dtype: of the image. An integer type keeps whole numbers compactly (torch.uint8, torch.int16 for CT) and cannot
+            be combined with window or normalise.
+        channel_axis: axis of the channels in files of three axes; None: the one that the masks leave over.
+        label_spatial_size: "native" or None.
+
+    Raises (when called):
+        ImageFileError: a file cannot be read, image and masks differ in size, a mask holds other values than 0 and 1,
+            all pixels are non-finite, or pixels do not fit `dtype`; names the file.
+    """
+
+    def __init__(
+        self,
+        spatial_size: Sequence[int] | None = None,
+        *,
+        window: Sequence[float] | None = None,
+        normalise: Literal["minmax", "zscore"] | None = None,
+        percentiles: Sequence[float] = (0.5, 99.5),
+        non_finite: Literal["minimum", "error"] = "minimum",
+        dtype: torch.dtype = torch.float32,
+        channel_axis: int | None = None,
+        label_spatial_size: Literal["native"] | None = None,
+    ):
+        if spatial_size is not None and (len(spatial_size) != 2 or min(spatial_size) < 1):
+            raise ValueError(f"spatial_size is {spatial_size!r}: give (height, width), two positive integers.")
+        if window is not None and (len(window) != 2 or window[1] <= 0):
+            raise ValueError(f"window is {window!r}: give (level, width) with a width above 0.")
+        if normalise not in (None, "minmax", "zscore"):
+            raise ValueError(f"normalise is {normalise!r}: choose 'minmax', 'zscore' or None.")
+        if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
+            raise ValueError(f"percentiles is {percentiles!r}: give two rising numbers in [0, 100].")
+        if non_finite not in ("minimum", "error"):
+            raise ValueError(f"non_finite is {non_finite!r}: choose 'minimum' or 'error'.")
+        if not dtype.is_floating_point and (window is not None or normalise is not None):
+            raise ValueError(f"dtype is {dtype}, but window and normalise give fractions: choose torch.float32.")
+        if channel_axis not in (None, 0, 1, 2):
+            raise ValueError(f"channel_axis is {channel_axis!r}: choose 0, 1, 2 or None.")
+        if label_spatial_size not in (None, "native"):
+            raise ValueError(f"label_spatial_size is {label_spatial_size!r}: choose 'native' or None.")
+        self.spatial_size = None if spatial_size is None else tuple(int(side) for side in spatial_size)
+        self.window = None if window is None else tuple(float(v) for v in window)
+        self.normalise = normalise
+        self.percentiles = tuple(float(p) for p in percentiles)
+        self.non_finite = non_finite
+        self.dtype = dtype
+        self.channel_axis = channel_axis
+        self.label_spatial_size = label_spatial_size
+
+    def __call__(self, data: Mapping) -> dict[str, str | Tensor]:
+        path, index, files = data["image"], data.get("slice"), data.get("label")
+        masks = [None if file is None else read_rater_mask(file, slice_index=index) for file in files or ()]
+        present = next((mask for mask in masks if mask is not None), None)
+        stored = read_nifti(path, slice_index=index)
+        plane = plane_of(
+            stored.shape, path, mask_size=None if present is None else present.shape, channel_axis=self.channel_axis
+        )
+        stored = stored[None] if plane.channel_axis is None else np.moveaxis(stored, plane.channel_axis, 0)
+        item: dict[str, str | Tensor] = {
+            "id": str(data.get("id", Path(path).parent.name)),
+            "image": self._to_dtype(self._pixels(stored, path), path),
+        }
+        if files:
+            for mask, file in zip(masks, files, strict=True):
+                if mask is not None and mask.shape != plane.size:
+                    raise ImageFileError(
+                        f"image {path} has {plane.size[0]} x {plane.size[1]} pixels (rows x columns), but the "
+                        f"annotator's mask {file} has {mask.shape[0]} x {mask.shape[1]}: pair the right files."
+                    )
+            empty = np.zeros(plane.size, dtype=np.uint8)
+            item["label"] = self._resized_masks(np.stack([empty if mask is None else mask for mask in masks]))
+            item["presence"] = torch.tensor([mask is not None for mask in masks])
+        item["original_size"] = torch.tensor(plane.size)
+        return item
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
+
+    def _pixels(self, stored: np.ndarray, path: str | os.PathLike) -> np.ndarray:
+        """Finite float32 values (C, H, W), windowed and normalised."""
+        pixels = stored.astype(np.float32)
+        finite = np.isfinite(pixels)
+        if not finite.all():
+            pixels = self._filled(pixels, finite, path)
+        if self.window is not None:
+            level, width = self.window
+            pixels = np.clip((pixels - (level - width / 2)) / width, 0, 1)
+        if self.normalise is not None:
+            low, high = np.percentile(pixels, self.percentiles, axis=(1, 2), keepdims=True).astype(np.float32)
+            pixels = np.clip(pixels, low, high)
+            if self.normalise == "minmax":
+                shift, scale = low, high - low
+            else:
+                shift, scale = pixels.mean((1, 2), keepdims=True), pixels.std((1, 2), keepdims=True)
+            constant = high == low  # where the spread is rounding alone
+            pixels = np.where(constant, 0, (pixels - shift) / np.where(constant, 1, scale)).astype(np.float32)
+        return pixels
+
+    def _filled(self, pixels: np.ndarray, finite: np.ndarray, path: str | os.PathLike) -> np.ndarray:
+        share = f"{np.count_nonzero(~finite)} of the {pixels.size} pixels of image {path} are NaN or infinite"
+        if self.non_finite == "error":
+            raise ImageFileError(f"{share}: mend the file, or set non_finite='minimum'.")
+        if not finite.any(axis=(1, 2)).all():
+            raise ImageFileError(f"{share}, in one channel all of them: nothing is left to see.")
+        warnings.warn(f"{share}; they become the minimum of the others.", stacklevel=2)
+        lowest = np.where(finite, pixels, np.inf).min((1, 2), keepdims=True)
+        return np.where(finite, pixels, lowest)
+
+    def _to_dtype(self, pixels: np.ndarray, path: str | os.PathLike) -> Tensor:
+        """Resized, and in the type of the result."""
+        image = torch.from_numpy(np.ascontiguousarray(pixels))
+        if not self.dtype.is_floating_point:
+            limits = torch.iinfo(self.dtype)
+            lowest, highest = pixels.min(), pixels.max()
+            if lowest < limits.min or highest > limits.max or (pixels != np.round(pixels)).any():
+                raise ImageFileError(
+                    f"image {path} has values from {lowest:g} to {highest:g} or fractions, which do not fit "
+                    f"{self.dtype}: choose dtype torch.float32."
+                )
+        if self.spatial_size is not None and tuple(image.shape[1:]) != self.spatial_size:
+            image = F.interpolate(image[None], self.spatial_size, mode="bilinear", antialias=True)[0]
+        return image.to(self.dtype) if self.dtype.is_floating_point else image.round().to(self.dtype)
+
+    def _resized_masks(self, masks: np.ndarray) -> Tensor:
+        if self.spatial_size is not None and self.label_spatial_size is None and masks.shape[1:] != self.spatial_size:
+            share = torch.from_numpy(np.ascontiguousarray(masks))[None].float()
+            share = F.interpolate(share, self.spatial_size, mode="bilinear", antialias=True)[0]
+            return (share >= 0.5).byte()
+        return torch.from_numpy(np.ascontiguousarray(masks))

@@ -1,0 +1,138 @@
+"""Pictures to be outlined as annotators would: cases of the QUBIQ layout, NIfTI files, or photographs, in one list."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from monai_ext.data.isic import IMAGE_SUFFIXES, DatasetLayoutError
+from monai_ext.data.raters.decoding import DecodeRaters
+from monai_ext.data.raters.qubiq import _find_parts, qubiq_items
+from monai_ext.raster.images import ImageFileError, read_image
+from monai_ext.runtime.settings import as_bool
+from monai_ext.storage.folders import files_in
+
+__all__ = ["DecodeRaterImages", "is_nifti", "rater_image_items", "read_grey"]
+
+NIFTI_ENDINGS = (".nii", ".nii.gz")
+LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+def is_nifti(path: str | os.PathLike) -> bool:
+    """Whether the name of a file says NIfTI.
+
+    >>> is_nifti("case01/image.nii.gz"), is_nifti("image.png")
+    (True, False)
+    """
+    return os.fspath(path).lower().endswith(NIFTI_ENDINGS)
+
+
+def read_grey(path: str | os.PathLike) -> Tensor:
+    """The luminance of a photograph (1, H, W), float32 of whole numbers 0 ... 255; see `read_image`."""
+    picture = read_image(path).float()
+    return torch.einsum("chw,c->hw", picture, torch.tensor(LUMINANCE)).round()[None]
+
+
+def rater_image_items(
+    path: str | os.PathLike,
+    *,
+    region: str | None = None,
+    part: str | None = None,
+    task: int = 1,
+    slices: bool | str = False,
+) -> list[dict]:
+    """Items to predict: one picture, every picture directly in a folder, or the cases of a QUBIQ folder.
+
+    Pictures are NIfTI files and photographs; an item is {"id", "case", "image", "task"}, its id the name of the file
+    without ending. Without pictures the folder is read as `qubiq_items` reads it, masks not required.
+
+    Args:
+        region, task, slices: see `qubiq_items`.
+        part: "Training", "Validation" or "Testing"; None where there is only one.
+
+    Raises:
+        DatasetLayoutError: nothing is there, two pictures share a name, or several parts are there and none is chosen.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [_picture_item(path, task)]
+    if region is None and part is None and path.is_dir():
+        pictures = [file for file in files_in(path) if _is_picture(file)]
+        if pictures:
+            return _distinct([_picture_item(file, task) for file in pictures], path)
+    if part is None:
+        parts = list(_find_parts(path, region))
+        if len(parts) > 1:
+            raise DatasetLayoutError(f"{path} holds the parts {', '.join(parts)}: choose one by part=.")
+        part = parts[0]
+    slices = as_bool(slices, "slices")
+    return qubiq_items(path, region=region, part=part, task=task, slices=slices, require_masks=False)
+
+
+class DecodeRaterImages(DecodeRaters):
+    """`DecodeRaters` for photographs as well, and only for images of the channels that a network takes.
+
+    A photograph becomes grey (luminance) for one channel and RGB for three; it has no label.
+
+    Args:
+        in_channels: of the network.
+        settings: see `DecodeRaters`.
+
+    Raises (when called):
+        ImageFileError: another number of channels, or as `DecodeRaters`; names the file.
+    """
+
+    def __init__(self, *, in_channels: int = 1, **settings: Any):
+        super().__init__(**settings)
+        self.in_channels = in_channels
+
+    def __call__(self, data: Mapping) -> dict[str, str | Tensor]:
+        path = data["image"]
+        item = super().__call__(data) if is_nifti(path) else self._photograph(data)
+        channels = item["image"].shape[0]
+        if channels != self.in_channels:
+            raise ImageFileError(
+                f"image {path} has {channels} channel(s), the network takes {self.in_channels}: set "
+                f"in_channels={channels}."
+            )
+        return item
+
+    def _photograph(self, data: Mapping) -> dict[str, str | Tensor]:
+        path = data["image"]
+        picture = read_grey(path) if self.in_channels == 1 else read_image(path).float()
+        return {
+            "id": str(data.get("id", Path(path).stem)),
+            "image": self._to_dtype(self._pixels(picture.numpy(), path), path),
+            "original_size": torch.tensor(picture.shape[1:]),
+        }
+
+
+def _is_picture(path: Path) -> bool:
+    return not path.name.startswith(".") and (is_nifti(path) or path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _picture_item(path: Path, task: int) -> dict:
+    name = path.name
+    for ending in sorted(NIFTI_ENDINGS, key=len, reverse=True):
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+            break
+    else:
+        name = path.stem
+    return {"id": name, "case": name, "image": str(path), "task": task}
+
+
+def _distinct(items: list[dict], folder: Path) -> list[dict]:
+    seen: dict[str, str] = {}
+    for item in items:
+        if item["id"] in seen:
+            raise DatasetLayoutError(
+                f"{folder} holds two pictures of the name {item['id']}: {seen[item['id']]} and {item['image']}."
+            )
+        seen[item["id"]] = item["image"]
+    return items

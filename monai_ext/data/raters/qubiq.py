@@ -1,0 +1,299 @@
+"""Lists of cases outlined by several annotators, in the folders of the QUBIQ challenge (2020, 2021), and their folds.
+
+An annotator is known by the number in the name of the file, `task01_seg03.nii.gz`, never by its place in a listing, and
+has the same column in all cases, also in those where the file is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from monai_ext.data.folds import seeded_key
+from monai_ext.data.isic import DatasetLayoutError, check_name
+from monai_ext.raster.nifti import open_nifti
+from monai_ext.storage.folders import folders_in
+
+__all__ = ["assign_rater_folds", "identified_raters", "qubiq_items", "rater_fold_items"]
+
+PARTS = ("training", "validation", "testing")
+IMAGE_NAME = re.compile(r"image\.nii(\.gz)?", re.IGNORECASE)
+MASK_NAME = re.compile(r"task(\d+)_seg(\d+)\.nii(?:\.gz)?", re.IGNORECASE)
+LAYOUT = "<region>/Training/case01/image.nii.gz with task01_seg01.nii.gz, task01_seg02.nii.gz, ..."
+NAMED_AT_MOST = 5
+
+Group = Callable[[Mapping], str] | str | None
+
+
+class _Case(NamedTuple):
+    folder: Path
+    image: Path | None
+    masks: dict[tuple[int, int], Path]  # (task, annotator) -> file
+
+
+def qubiq_items(
+    dataset_dir: str | os.PathLike,
+    *,
+    region: str | None = None,
+    part: str = "Training",
+    task: int = 1,
+    raters: Sequence[int] | None = None,
+    anonymous: bool = False,
+    slices: bool = False,
+    require_masks: bool = True,
+) -> list[dict]:
+    """One item for each case, or for each slice of each case, in natural order of the case names (case2 before case10).
+
+    An item is {"id", "case", "image": path, "label": [path or None, ...], "raters": [number, ...], "task", "anonymous"}
+    and, for slices, "slice". Entry r of "label" is the mask of annotator `raters[r]`, None where that one did not mark
+    the case; "raters" is the same list in all items. The id is the name of the case folder, followed by _task02 where
+    the cases have several tasks and by _z014 for slices. Where no annotator is known, "label" and "raters" are absent.
+
+    `dataset_dir` holds `<region>/{Training,Validation,Testing}/<case>/`, or these folders from any level on. Case
+    folders that lie there directly count as the training part, in a folder that is named after a part as that one. A
+    case holds `image.nii.gz` and `taskTT_segRR.nii.gz` (or .nii); other files and hidden folders are passed over.
+
+    Args:
+        region: folder of the organ; needed where `dataset_dir` holds regions.
+        part: "Training", "Validation" or "Testing", in any case of letters.
+        task: number TT.
+        raters: annotators to take, in the order of the columns; None: all who marked this task in any part, ascending.
+            Give it where training and validation data lie apart: whoever marked nothing here is missing in all cases.
+        anonymous: seg01 of one case is not the person of seg01 in another, as in LIDC; see `identified_raters`.
+        slices: the files are volumes; list their slices along the third axis.
+        require_masks: False lets cases through that nobody has marked.
+
+    Raises:
+        DatasetLayoutError: no such folder, part, task or annotator; a case without image, without masks (if required),
+            or with two files for one thing.
+        ImageFileError: the header of a volume cannot be read (`slices` alone).
+    """
+    if part.lower() not in PARTS:
+        raise ValueError(f"part is {part!r}: choose 'Training', 'Validation' or 'Testing'.")
+    parts = _find_parts(Path(dataset_dir), region)
+    if part.lower() not in parts:
+        raise DatasetLayoutError(f"{dataset_dir} has no {part.lower()} part, only: {', '.join(parts)}.")
+    everywhere = {name: _read_cases(folder) for name, folder in parts.items()}
+    cases = everywhere[part.lower()]
+    known = {key for listed in everywhere.values() for case in listed for key in case.masks}
+    numbers = _columns(known, task, raters, parts[part.lower()], needed=require_masks)
+    several = len({number for number, _ in known}) > 1
+    items = []
+    for case in cases:
+        if case.image is None:
+            raise DatasetLayoutError(
+                f"case {case.folder} has no image: expected image.nii.gz beside "
+                + (f"{len(case.masks)} annotator files." if case.masks else "task01_seg01.nii.gz, ...")
+            )
+        masks = [case.masks.get((task, number)) for number in numbers]
+        if require_masks and not any(masks):
+            raise DatasetLayoutError(
+                f"case {case.folder} has no mask of task {task} by any of the annotators {_some(numbers)}: expected "
+                f"task{task:02d}_seg{numbers[0]:02d}.nii.gz, ...; set require_masks=False for cases to predict only."
+            )
+        name = case.folder.name
+        item = {"id": f"{name}_task{task:02d}" if several else name, "case": name, "image": str(case.image)}
+        if numbers:
+            item |= {"label": [None if mask is None else str(mask) for mask in masks], "raters": list(numbers)}
+        item |= {"task": task, "anonymous": anonymous}
+        items += _slice_items(item) if slices else [item]
+    return items
+
+
+def identified_raters(items: Iterable[Mapping]) -> list[int]:
+    """Numbers of the annotators, column by column, for whatever trains or scores a single annotator.
+
+    >>> identified_raters([{"case": "case01", "raters": [1, 3]}, {"case": "case02", "raters": [1, 3]}])
+    [1, 3]
+
+    Raises:
+        ValueError: the annotators are anonymous, unknown, or not the same columns in all items.
+    """
+    columns: list[int] | None = None
+    for item in items:
+        if item.get("anonymous"):
+            raise ValueError(
+                f"the annotators of case {item['case']} are anonymous: the first of one case is another person than "
+                "the first of the next, so nothing can be learnt or scored for a single annotator. Use all of them "
+                "alike (majority vote, soft labels, probabilistic U-Net), or set anonymous=False if the numbers in the "
+                "file names do stand for persons."
+            )
+        if not item.get("raters"):
+            raise ValueError(f"case {item['case']} has no annotators: a part without masks cannot train or score any.")
+        if columns is not None and list(item["raters"]) != columns:
+            raise ValueError(
+                f"case {item['case']} has the annotators {list(item['raters'])}, the cases before {columns}: list all "
+                "parts with the same raters=."
+            )
+        columns = list(item["raters"])
+    if columns is None:
+        raise ValueError("there are no items to take the annotators from.")
+    return columns
+
+
+def assign_rater_folds(items: Sequence[Mapping], *, folds: int = 5, seed: int = 0, group: Group = None) -> list[int]:
+    """Fold 0 ... folds - 1 of each item; everything of one case (slices, tasks) or of one `group` shares a fold.
+
+    Larger groups are dealt out first, each to the fold with the fewest items, and chance, by `seed`, decides among
+    equals. The outcome depends on the seed and the names of the cases, not on their place or order. Cases of the same
+    name are one group, so give `group` where lists of several regions are joined.
+
+    Args:
+        group: item -> name of what belongs together (such as the patient), or a regular expression searched in the
+            case's name, whose first group (or whole match) is it: r"case\\d+" joins case1-1 and case1-2.
+
+    Raises:
+        ValueError: fewer than two folds, more folds than groups, or the expression is not found in a name.
+    """
+    if folds < 2:
+        raise ValueError(f"folds is {folds}: cross-validation needs at least 2.")
+    names = [_group_name(item, group) for item in items]
+    counts = Counter(names)
+    if folds > len(counts):
+        raise ValueError(
+            f"folds is {folds}, but the {len(items)} items form only {len(counts)} groups: choose fewer folds."
+        )
+    sizes = [0] * folds
+    chosen: dict[str, int] = {}
+    for name in sorted(counts, key=lambda name: (-counts[name], seeded_key(seed, name))):
+        fold = min(range(folds), key=lambda fold, name=name: (sizes[fold], seeded_key(seed, f"{name}/{fold}")))
+        sizes[fold] += counts[name]
+        chosen[name] = fold
+    return [chosen[name] for name in names]
+
+
+def rater_fold_items(
+    items: Sequence[Mapping],
+    fold: int,
+    *,
+    part: Literal["training", "validation"] = "training",
+    folds: int = 5,
+    seed: int = 0,
+    group: Group = None,
+) -> list[Mapping]:
+    """The items of one fold (`part="validation"`), or those of all others (`"training"`), in their order.
+
+    Raises:
+        ValueError: `fold` is not in 0 ... folds - 1, `part` is unknown, or as `assign_rater_folds`.
+    """
+    if part not in ("training", "validation"):
+        raise ValueError(f"part is {part!r}: choose 'training' or 'validation'.")
+    if not 0 <= fold < folds:
+        raise ValueError(f"fold is {fold}: with folds={folds} it lies in 0 ... {folds - 1}.")
+    assigned = assign_rater_folds(items, folds=folds, seed=seed, group=group)
+    return [item for item, own in zip(items, assigned, strict=True) if (own == fold) == (part == "validation")]
+
+
+def _find_parts(root: Path, region: str | None) -> dict[str, Path]:
+    """Part in small letters -> its folder of cases."""
+    folder = root if region is None else root / region
+    if not folder.is_dir():
+        if not root.is_dir():
+            raise DatasetLayoutError(f"dataset_dir={str(root)!r} is not a folder.")
+        raise DatasetLayoutError(f"{root} has no region {region!r}, only {_some([f.name for f in _subfolders(root)])}.")
+    if folder.name.lower() in PARTS and _holds_cases(folder):
+        own = folder.name.lower()
+        beside = _parts_in(folder.parent)
+        return {own: folder} | {name: path for name, path in beside.items() if name != own}
+    if parts := _parts_in(folder):
+        return parts
+    if _holds_cases(folder):
+        return {"training": folder}
+    regions = [child.name for child in _subfolders(folder) if _parts_in(child) or _holds_cases(child)]
+    if regions:
+        raise DatasetLayoutError(f"{folder} holds the regions {_some(regions)}: choose one by region=.")
+    raise DatasetLayoutError(f"no cases in {folder}; expected is {LAYOUT}.")
+
+
+def _parts_in(folder: Path) -> dict[str, Path]:
+    return {child.name.lower(): child for child in _subfolders(folder) if child.name.lower() in PARTS}
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Folders in natural order, without hidden ones and what archives of a Mac leave behind."""
+    return sorted(folders_in(folder), key=lambda path: (_natural(path.name), path.name))
+
+
+def _natural(name: str) -> list[str | int]:
+    return [int(piece) if place % 2 else piece.lower() for place, piece in enumerate(re.split(r"([0-9]+)", name))]
+
+
+def _holds_cases(folder: Path) -> bool:
+    names = (name for child in folders_in(folder) for name in os.listdir(child))
+    return any(IMAGE_NAME.fullmatch(name) or MASK_NAME.fullmatch(name) for name in names)
+
+
+def _read_cases(folder: Path) -> list[_Case]:
+    cases = [_read_case(child) for child in _subfolders(folder)]
+    if not cases:
+        raise DatasetLayoutError(f"no case folder lies in {folder}; expected is {LAYOUT}.")
+    return cases
+
+
+def _read_case(folder: Path) -> _Case:
+    check_name(folder)
+    image: Path | None = None
+    masks: dict[tuple[int, int], Path] = {}
+    for name in sorted(os.listdir(folder)):
+        if match := MASK_NAME.fullmatch(name):
+            path, key = folder / name, (int(match[1]), int(match[2]))
+            if key in masks:
+                raise DatasetLayoutError(
+                    f"case {folder} has two masks of annotator {key[1]} for task {key[0]}: {masks[key].name} and "
+                    f"{name}."
+                )
+            masks[key] = path
+        elif IMAGE_NAME.fullmatch(name):
+            if image is not None:
+                raise DatasetLayoutError(f"case {folder} has two images: {image.name} and {name}.")
+            image = folder / name
+    return _Case(folder, image, masks)
+
+
+def _columns(
+    known: set[tuple[int, int]], task: int, raters: Sequence[int] | None, folder: Path, *, needed: bool
+) -> list[int]:
+    """The annotators of the columns, checked against those who marked the task anywhere."""
+    there = sorted(rater for number, rater in known if number == task)
+    if known and not there:
+        tasks = sorted({number for number, _ in known})
+        raise DatasetLayoutError(f"nobody marked task {task} in {folder}, only {_some(tasks)}: choose task=.")
+    if not known and needed:
+        raise DatasetLayoutError(
+            f"no annotator file lies in the cases of {folder}; expected is {LAYOUT}, or set require_masks=False for "
+            "cases to predict only."
+        )
+    if raters is None:
+        return there
+    if len(set(raters)) != len(raters) or not raters:
+        raise ValueError(f"raters is {list(raters)}: give different numbers, at least one.")
+    if there and not set(raters) & set(there):
+        raise DatasetLayoutError(f"annotators {_some(raters)} marked nothing in {folder}, only {_some(there)} did.")
+    return list(raters)
+
+
+def _slice_items(item: Mapping) -> list[dict]:
+    shape = open_nifti(item["image"]).shape
+    depth = shape[2] if len(shape) > 2 else 1
+    digits = max(3, len(str(depth - 1)))
+    return [{**item, "id": f"{item['id']}_z{index:0{digits}d}", "slice": index} for index in range(depth)]
+
+
+def _group_name(item: Mapping, group: Group) -> str:
+    if group is None:
+        return str(item["case"])
+    if callable(group):
+        return str(group(item))
+    match = re.search(group, str(item["case"]))
+    if match is None:
+        raise ValueError(f"group is {group!r}, which is not found in the name of case {item['case']}.")
+    return match[1] if match.re.groups else match[0]
+
+
+def _some(names: Sequence) -> str:
+    more = len(names) - NAMED_AT_MOST
+    return ", ".join(map(str, names[:NAMED_AT_MOST])) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,1 @@
+"""Aerial tiles: fetched, listed, split by place, decoded."""

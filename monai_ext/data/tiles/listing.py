@@ -1,0 +1,209 @@
+"""Lists of aerial tiles with the places they show, and their split by place.
+
+Neighbouring tiles share roofs and roads, and tiles of several zooms or dates share their ground: a split by tile would
+test on what was trained on. So each tile has a place, and places are what is split.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from monai_ext.data.folds import seeded_key
+from monai_ext.data.isic import DatasetLayoutError, check_name
+from monai_ext.runtime.errors import one_line
+from monai_ext.storage.folders import files_below
+
+__all__ = ["split_by_place", "tile_items"]
+
+TILE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
+DEEPEST_ZOOM = 30
+Z_X_Y = re.compile(r"(\d+)[_/](\d+)[_/](\d+)(?:@\dx)?")
+X_Y = re.compile(r"(\d+)_(\d+)")
+FILE_COLUMNS = ("file", "image", "path", "filename", "file_name")
+NOTICEABLE = 0.05  # difference between the share of test tiles that was asked for and the one that places allow
+NAMED_AT_MOST = 3
+
+logger = logging.getLogger(__name__)
+
+
+def tile_items(
+    folder: str | os.PathLike, *, block: int = 8, manifest: str | os.PathLike | None = "auto"
+) -> list[dict[str, str]]:
+    """Items {"id", "image": path, "place"} of all tiles in `folder` and the folders below it, sorted by id.
+
+    Places come from the first of these that there is:
+
+    * a manifest, a csv file with the columns "place" and "file" (or image, path, filename, file_name; relative to the
+      csv or to `folder`), which must name every tile;
+    * names that are addresses: `Z/X/Y.jpg`, `Z_X_Y.jpg` or, without a zoom, `X_Y.jpg` as jimutmap writes them. The
+      place is the block of `block` x `block` neighbouring tiles at the coarsest zoom of the folder; tiles of finer
+      zooms belong to the block that they lie in, and tiles of several dates to the same one;
+    * else each file is its own place.
+
+    The id is the path below `folder`, without suffix, with "_" for "/". JPEG, PNG, TIFF and WebP files are tiles;
+    hidden files are not.
+
+    Args:
+        block: tiles along a side of a place, at least 1.
+        manifest: the csv file; "auto" takes `folder`/manifest.csv, `folder`/NAME_manifest.csv or NAME_manifest.csv
+            beside the folder, where NAME is the folder's name; None uses none.
+
+    Raises:
+        DatasetLayoutError: no such folder, no tiles, two of them with one id, or a manifest that lacks a column, a
+            place or a tile.
+        ValueError: `block` is below 1.
+    """
+    if block < 1:
+        raise ValueError(f"block is {block}: a place has at least 1 x 1 tile.")
+    root = Path(folder)
+    if not root.is_dir():
+        raise DatasetLayoutError(f"{str(root)!r} is not a folder of tiles.")
+    tiles = (file for file in files_below(root) if file.suffix.lower() in TILE_SUFFIXES)
+    files = sorted(tiles, key=lambda file: file.parts)
+    if not files:
+        raise DatasetLayoutError(f"no tile lies in {root}: known are {' '.join(sorted(TILE_SUFFIXES))}.")
+    listing = _find_manifest(root) if manifest == "auto" else manifest
+    places = _block_places(files, block) if listing is None else _manifest_places(files, root, Path(listing))
+    items: dict[str, dict[str, str]] = {}
+    for file, place in zip(files, places, strict=True):
+        check_name(file)
+        name = file.relative_to(root).with_suffix("").as_posix().replace("/", "_")
+        if name in items:
+            raise DatasetLayoutError(f"two tiles have the id {name}: {items[name]['image']} and {file}.")
+        items[name] = {"id": name, "image": str(file), "place": place or name}
+    return [items[name] for name in sorted(items)]
+
+
+def split_by_place(
+    items: Sequence[Mapping], *, test_fraction: float = 0.2, seed: int = 0
+) -> tuple[list[Mapping], list[Mapping]]:
+    """Items for training and for testing, each in their order; no place is in both.
+
+    Places are taken in an order that chance decides by `seed`, each one that brings the test set nearer to
+    `test_fraction` of all tiles. The outcome depends on the seed and the places' names and sizes alone. Split the
+    training part once more for a validation part.
+
+    Raises:
+        ValueError: `test_fraction` is not between 0 and 1, an item has no place, or all have the same.
+
+    >>> items = [{"id": i, "place": "ab"[i > 3]} for i in range(5)]
+    >>> [item["id"] for item in split_by_place(items)[1]]
+    [4]
+    """
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction is {test_fraction}: choose a share between 0 and 1.")
+    for item in items:
+        if not item.get("place"):
+            raise ValueError(f"item {item.get('id')!r} has no place: list tiles by tile_items.")
+    sizes = Counter(item["place"] for item in items)
+    if len(sizes) < 2:
+        raise ValueError(
+            f"the {len(items)} tiles have {len(sizes)} place(s), and a split needs two: fetch more, or choose a "
+            "smaller block."
+        )
+    wanted, count, chosen = test_fraction * len(items), 0, set()
+    for place in sorted(sizes, key=lambda place: seeded_key(seed, place)):
+        nearer = abs(count + sizes[place] - wanted) < abs(count - wanted)
+        if nearer and len(chosen) < len(sizes) - 1:
+            chosen.add(place)
+            count += sizes[place]
+    if not chosen:
+        chosen = {min(sizes, key=lambda place: (sizes[place], seeded_key(seed, place)))}
+        count = sum(sizes[place] for place in chosen)
+    logger.info("%d of %d tiles (%d of %d places) are for testing", count, len(items), len(chosen), len(sizes))
+    if abs(count / len(items) - test_fraction) > NOTICEABLE:
+        logger.warning(
+            "%.0f %% of the tiles are for testing, not %.0f %%: the %d places are too large for that",
+            100 * count / len(items), 100 * test_fraction, len(sizes),
+        )  # fmt: skip
+    parts: tuple[list[Mapping], list[Mapping]] = ([], [])
+    for item in items:
+        parts[item["place"] in chosen].append(item)
+    return parts
+
+
+class _Address(NamedTuple):
+    zoom: int | None
+    x: int
+    y: int
+
+
+def _address(file: Path) -> _Address | None:
+    """What the name of a tile says of its place in the grid."""
+    for name in (file.stem, "/".join([*file.absolute().parts[-3:-1], file.stem])):
+        if match := Z_X_Y.fullmatch(name):
+            zoom, x, y = map(int, match.groups())
+            if zoom <= DEEPEST_ZOOM and max(x, y) < 2**zoom:
+                return _Address(zoom, x, y)
+    match = X_Y.fullmatch(file.stem)
+    return match and _Address(None, *map(int, match.groups()))
+
+
+def _block_places(files: Sequence[Path], block: int) -> list[str]:
+    """The block of each file, or "" where its name is no address."""
+    addresses = [_address(file) for file in files]
+    coarsest = min((address.zoom for address in addresses if address and address.zoom is not None), default=0)
+    places = []
+    for address in addresses:
+        if address is None:
+            places.append("")
+            continue
+        finer = 0 if address.zoom is None else address.zoom - coarsest
+        x, y = ((position >> finer) // block * block for position in (address.x, address.y))
+        places.append(f"x{x} y{y}" if address.zoom is None else f"z{coarsest} x{x} y{y}")
+    return places
+
+
+def _find_manifest(root: Path) -> Path | None:
+    name = root.absolute().name
+    candidates = (root / "manifest.csv", root / f"{name}_manifest.csv", root.absolute().parent / f"{name}_manifest.csv")
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _manifest_rows(manifest: Path) -> list[tuple[str, str]]:
+    """(file, place) of each line."""
+    try:
+        with manifest.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+            file_column = next((columns[name] for name in FILE_COLUMNS if name in columns), None)
+            if file_column is None or "place" not in columns:
+                there = " ".join(", ".join(columns).split())[:200] or "none"
+                raise DatasetLayoutError(
+                    f"the manifest {manifest} has the columns {there}: it needs 'place' and 'file' (or "
+                    f"{', '.join(FILE_COLUMNS[1:])}); manifest=None does without it."
+                )
+            return [(row[file_column] or "", (row[columns["place"]] or "").strip()) for row in reader]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DatasetLayoutError(
+            f"the manifest {manifest} is no CSV in UTF-8 ({one_line(error)}); manifest=None does without it."
+        ) from error
+
+
+def _manifest_places(files: Sequence[Path], root: Path, manifest: Path) -> list[str]:
+    if not manifest.is_file():
+        raise DatasetLayoutError(f"the manifest {manifest} of {root} does not exist.")
+    rows = _manifest_rows(manifest)
+    listed = {}
+    for name, place in rows:
+        if not place:
+            raise DatasetLayoutError(f"the manifest {manifest} gives no place for {name!r}.")
+        for base in (manifest.parent, root):
+            listed[os.path.abspath(base / name)] = place
+    unlisted = [file for file in files if os.path.abspath(file) not in listed]
+    if unlisted:
+        some = ", ".join(str(file.relative_to(root)) for file in unlisted[:NAMED_AT_MOST])
+        raise DatasetLayoutError(
+            f"{len(unlisted)} of the {len(files)} tiles in {root} are not in the manifest {manifest}: {some}"
+            f"{' ...' if len(unlisted) > NAMED_AT_MOST else ''}; add them, or do without it by manifest=None."
+        )
+    if len(rows) > len(files):
+        logger.warning("%d tiles of %s are not in %s", len(rows) - len(files), manifest, root)
+    return [listed[os.path.abspath(file)] for file in files]

@@ -1,0 +1,96 @@
+"""Low resolution, enlarged, original, side by side: in TensorBoard during training, in a figure afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ignite.engine import Engine
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from monai_ext.handlers.pictures.drawing import Picture
+from monai_ext.handlers.pictures.rows import PictureRows
+from monai_ext.storage.files import atomic_path
+
+__all__ = ["TripletPictures", "TripletRow", "as_picture", "enlarged_pixels", "save_triplets", "triplet_figure"]
+
+
+def as_picture(image: Tensor, bands: Sequence[int] = (0, 1, 2)) -> Picture:
+    """(C, H, W) in [0, 1] -> uint8 (H, W, 3); the channels `bands` are red, green and blue, fewer than three grey."""
+    image = image[list(bands)] if len(image) > max(bands) else image[:1]
+    pixels = (image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def enlarged_pixels(picture: Picture, height: int) -> Picture:
+    """`picture` with every pixel repeated so that it is `height` high, for showing a low resolution as it is."""
+    factor = height // picture.shape[0]
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+class TripletPictures(PictureRows):
+    """Shows the first validation tiles in TensorBoard, the same ones in every epoch, one row each.
+
+    Columns: low resolution (pixels repeated) | prediction | original. For the evaluator's handlers.
+
+    Args:
+        summary_writer: where to write.
+        bands: channels shown as red, green and blue.
+        kwargs: count, interval and tag, see `PictureRows`.
+    """
+
+    TAG = "low resolution, prediction, original"
+
+    def __init__(self, summary_writer: SummaryWriter, *, bands: Sequence[int] = (0, 1, 2), **kwargs: Any):
+        super().__init__(summary_writer, **kwargs)
+        self.bands = tuple(bands)
+
+    def collect(self, engine: Engine, wanted: int) -> None:
+        images = (engine.state.output[key][:wanted] for key in ("image", "pred", "label"))
+        for triplet in zip(*images, strict=True):
+            low, *rest = (as_picture(image, self.bands) for image in triplet)
+            self.add([enlarged_pixels(low, len(rest[0])), *rest])
+
+
+@dataclass(frozen=True)
+class TripletRow:
+    """One tile of a figure: its name, and pictures of one height with a line of text each, by column."""
+
+    title: str
+    pictures: Mapping[str, Picture]
+    captions: Mapping[str, str]
+
+
+def triplet_figure(rows: Sequence[TripletRow], *, inches: float = 2.4) -> Figure:
+    """A grid of tiles (rows) and versions of them (columns), captions beneath; no interpolation.
+
+    Raises:
+        ValueError: no row.
+    """
+    if not rows:
+        raise ValueError("no tile to show: give at least one row.")
+    columns = list(rows[0].pictures)
+    figure = Figure(figsize=(inches * len(columns), (inches + 0.3) * len(rows)), layout="constrained", dpi=160)
+    axes = figure.subplots(len(rows), len(columns), squeeze=False)
+    for row, line in zip(rows, axes, strict=True):
+        for name, axis in zip(columns, line, strict=True):
+            axis.imshow(row.pictures[name], interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.set_xlabel(row.captions.get(name, ""), fontsize=8)
+            if row is rows[0]:
+                axis.set_title(name, fontsize=10)
+        line[0].set_ylabel(row.title, fontsize=7)
+    return figure
+
+
+def save_triplets(rows: Sequence[TripletRow], path: str | Path) -> Path:
+    """`triplet_figure` as a PNG file, written at once or not at all."""
+    with atomic_path(path) as temporary:
+        triplet_figure(rows).savefig(temporary)
+    return Path(path)

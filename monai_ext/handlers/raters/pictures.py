@@ -1,0 +1,144 @@
+"""Answers for several annotators: as pictures in TensorBoard, as NIfTI files in the naming of the challenge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Engine
+from torch import Tensor
+
+from monai_ext.data import RaterWriter, save_nifti
+from monai_ext.data.raters.images import is_nifti, read_grey
+from monai_ext.handlers.item_writer import ItemWriter
+from monai_ext.handlers.pictures.drawing import Picture, contour, heat_map
+from monai_ext.handlers.pictures.rows import PictureRows
+from monai_ext.metrics import rater_variance
+from monai_ext.runtime.settings import as_bool
+from monai_ext.storage.files import inside
+
+__all__ = ["RATER_COLOURS", "RaterPictures", "RaterPredictionWriter"]
+
+# Okabe-Ito without black, which is not seen on dark pictures.
+RATER_COLOURS = (
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
+)  # fmt: skip
+MOST_VARIANCE = 0.25  # of a yes or no
+
+
+class RaterPictures(PictureRows):
+    """Shows the first validation cases in TensorBoard, one row each, for the handlers of a `RaterEvaluator`.
+
+    Columns: image | contour of each annotator | contour of each head, or of as many hypotheses, in the same colours |
+    disagreement of the annotators, c/K (1 - c/K) | predicted uncertainty, p (1 - p); the last two on one scale, from 0
+    to 1/4. Of images with two or more than three channels the first channel is shown. Arguments as of `PictureRows`.
+    """
+
+    TAG = "image, annotators, heads or samples, disagreement, uncertainty"
+
+    def collect(self, engine: Engine, wanted: int) -> None:
+        output = engine.state.output
+        answers, label = output["pred"], output["label"]
+        drawn = answers.get("heads", answers["samples"])[:wanted] > 0.5
+        images = output["image"][:wanted].float().cpu()
+        parts = (drawn, answers["probability"][:wanted, 0], label["masks"][:wanted], label["presence"][:wanted])
+        for image, *rest in zip(images, *(part.cpu() for part in parts), strict=True):
+            self.add(_row(image, *rest))
+
+
+def _row(image: Tensor, drawn: Tensor, probability: Tensor, masks: Tensor, presence: Tensor) -> list[Picture]:
+    shown = _picture(image)
+    present = presence != 0
+    disagreement = rater_variance((masks > 0.5)[None], presence=present[None])[0].nan_to_num()
+    uncertainty = probability * (1 - probability)
+    return [
+        shown,
+        _outlined(shown, masks > 0.5, [r for r in range(len(masks)) if present[r]]),
+        _outlined(shown, drawn, range(min(len(drawn), len(masks)))),
+        *(heat_map((values / MOST_VARIANCE).numpy()) for values in (disagreement, uncertainty)),
+    ]
+
+
+def _picture(image: Tensor) -> Picture:
+    """(C, H, W) -> uint8 (H, W, 3), stretched to its own range."""
+    image = image if len(image) == 3 else image[:1]
+    low, high = image.aminmax()
+    pixels = ((image - low) / (high - low).clamp(min=1e-6) * 255).round().byte().permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def _outlined(picture: Picture, masks: Tensor, places: Sequence[int]) -> Picture:
+    for place in places:
+        if masks.shape[1:] == picture.shape[:2]:
+            picture = contour(picture, masks[place].numpy(), RATER_COLOURS[place % len(RATER_COLOURS)])
+    return picture
+
+
+class RaterPredictionWriter(ItemWriter):
+    """Writes the answers for each case as NIfTI, for the handlers of a `RaterEvaluator`; see `RaterWriter`.
+
+    `<folder>/<case>/task01_seg01.nii.gz` and so on are the masks of the heads, `task01_sample01.nii.gz` hypotheses,
+    `task01.nii.gz` the predicted share of annotators, all in the geometry of the case's image. Beside those of a
+    photograph (PNG, JPEG, ...), which has no geometry, lies its grey picture as `image.nii.gz`.
+
+    Args:
+        folder: where to write.
+        items: of the cases; batches name them by id.
+        raters: numbers of the annotators, in the order of the heads.
+        masks: write the masks of the heads, of methods that have heads.
+        samples: write the hypotheses.
+        probability: write the predicted share.
+        only: ids to write; None writes all.
+        channel_axis: see `DecodeRaters`.
+
+    Raises (when called):
+        ValueError: the name of a case leads out of the folder.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        items: Sequence[Mapping],
+        *,
+        raters: Sequence[int] | None = None,
+        masks: bool | str = True,
+        samples: bool | str = False,
+        probability: bool | str = True,
+        only: Sequence[str] | None = None,
+        channel_axis: int | None = None,
+    ):
+        super().__init__(folder, what="the predictions of {} cases")
+        self.writer = RaterWriter(folder, channel_axis=channel_axis)
+        self.items = {str(item["id"]): item for item in items}
+        self.raters = None if raters is None else [int(number) for number in raters]
+        self.masks = as_bool(masks, "masks")
+        self.samples = as_bool(samples, "samples")
+        self.probability = as_bool(probability, "probability")
+        self.only = None if only is None else set(map(str, only))
+
+    def write(self, engine: Engine) -> None:
+        answers: dict[str, Any] = {name: maps.cpu() for name, maps in engine.state.output["pred"].items()}
+        for place, name in enumerate(engine.state.batch["id"]):
+            if self.only is not None and name not in self.only:
+                continue
+            item = self._with_geometry(self.items[name])
+            if self.masks and "heads" in answers:
+                self.writer.write_masks(item, answers["heads"][place], raters=self.raters)
+            if self.samples:
+                self.writer.write_samples(item, answers["samples"][place])
+            if self.probability:
+                self.writer.write_probability(item, answers["probability"][place])
+            self.written += 1
+
+    def _with_geometry(self, item: Mapping) -> Mapping:
+        """`item` with an image that RaterWriter can take the geometry from."""
+        if is_nifti(item["image"]):
+            return item
+        path = inside(self.folder, str(item["case"])) / "image.nii.gz"
+        grey = read_grey(item["image"])[0].to(torch.uint8).numpy()
+        save_nifti(nib.Nifti1Image(grey, np.eye(4)), path)
+        return {**item, "image": str(path)}

@@ -1,0 +1,210 @@
+"""Scores of answers to "what would the annotators draw": curves during training, a table of cases, a summary in JSON.
+
+Everything is one function of the answers, `answer_scores`, so that curves and tables never differ in a definition.
+Answers are what `monai_ext.engines.RaterInferer` returns.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor
+
+from monai_ext.handlers.multi_metric import MultiMetricHandler
+from monai_ext.metrics import (
+    RaterScore,
+    calibration_scores,
+    consensus_mask,
+    dice_per_rater,
+    dice_soft,
+    leave_one_out_dice,
+    pairwise_dice,
+    qubiq_score,
+    set_scores,
+    uncertainty_ncc,
+)
+from monai_ext.storage.files import atomic_path, write_text
+
+__all__ = ["MeanRaterScores", "RaterReport", "answer_scores", "rater_column"]
+
+CONVENTIONS = {
+    "mean": "over cases that have a value; sd with n - 1",
+    "empty masks": "Dice and IoU of two empty masks are 1",
+    "missing annotators": "enter no vote, no mean and no count",
+    "qubiq_score": "levels 0.1 ... 0.9, p >= level, annotators counted in integers (10 c >= i K)",
+    "dice": "hard Dice at p > 0.5 with each annotator present, then their mean; of the annotator's own head where the "
+    "method has heads, else of its one map",
+    "dice_consensus": "p >= 0.5 and the majority vote (half suffices)",
+    "sets": "hypotheses at p > 0.5, d = 1 - IoU of the foreground, V-statistic (self pairs in)",
+    "calibration": "15 equal bins over all pixels; plain names against each annotator, _consensus against c / K",
+    "uncertainty_ncc": "p (1 - p) with c/K (1 - c/K), Pearson over pixels",
+}
+HUMAN = ("rater_agreement", "rater_diversity", "leave_one_out_dice")
+
+
+def rater_column(number: int) -> str:
+    """Name of an annotator's Dice in tables and curves.
+
+    >>> rater_column(3)
+    'dice_rater03'
+    """
+    return f"dice_rater{number:02d}"
+
+
+def answer_scores(answers: Tensor, masks: Tensor, *, presence: Tensor | None = None, heads: int = 0) -> dict:
+    """Every score of every case: (B,) each, (B, R) for one Dice per annotator, (B, heads, R) for heads_by_raters.
+
+    Args:
+        answers: (B, 1 + heads + n, H, W), the probability map, the maps of the heads, n hypotheses as probabilities.
+        masks, presence: of the annotators, (B, R, H, W) and (B, R).
+        heads: 0, or R for a method that answers for each annotator.
+
+    A case whose answers hold NaN is NaN in everything that depends on them; a case without annotators in everything but
+    `sample_diversity`.
+    """
+    probability, own, samples = answers.split([1, heads, answers.shape[1] - 1 - heads], dim=1)
+    predicted = own if heads else probability
+    consensus = consensus_mask(masks, presence=presence)[:, None]
+    missing = torch.zeros_like(masks.flatten(2)[..., 0], dtype=torch.bool) if presence is None else presence == 0
+    nobody = missing.all(1).to(masks.device)
+    scores: dict[str, Tensor] = {
+        "qubiq_score": qubiq_score(probability, masks, presence=presence),
+        "dice_per_rater": dice_per_rater(predicted > 0.5, masks, presence=presence),
+        "dice_consensus": dice_per_rater(probability >= 0.5, consensus)[:, 0].masked_fill(nobody, torch.nan),
+        "dice_soft": dice_soft(probability, masks, presence=presence),
+        "leave_one_out_dice": leave_one_out_dice(masks, presence=presence).nanmean(1),
+        "uncertainty_ncc": uncertainty_ncc(probability * (1 - probability), masks, presence=presence),
+    }
+    scores |= set_scores(samples > 0.5, masks, presence=presence)
+    scores |= calibration_scores(probability, masks, presence=presence)
+    if heads:
+        table = pairwise_dice(own > 0.5, masks)
+        scores["heads_by_raters"] = table.masked_fill(missing[:, None], torch.nan)
+    broken = answers.flatten(1).isnan().any(1)
+    return {
+        name: values if name in HUMAN else values.masked_fill(broken[(..., *[None] * (values.ndim - 1))], torch.nan)
+        for name, values in scores.items()
+    }
+
+
+class MeanRaterScores(MultiMetricHandler):
+    """Means over cases of all `answer_scores` that are one number, as an Ignite metric of a `RaterEvaluator`.
+
+    The value of the metric is the score `key`, the others stand beside it, see `MultiMetricHandler`. There is one
+    `dice_raterNN` for each annotator, a curve each in TensorBoard, unless they are anonymous, and `dice`, their mean
+    over each case and then over cases. Means are over the cases that have a value. Works over several ranks.
+
+    Args:
+        raters: numbers of the annotators, one for each column of the masks; None where they are anonymous.
+        key: the score that is the metric's value.
+    """
+
+    def __init__(self, raters: Sequence[int] | None = None, *, key: str = "qubiq_score"):
+        super().__init__(
+            RaterScore(answer_scores), key, output_transform=lambda output: (output["pred"], output["label"])
+        )
+        self.raters = None if raters is None else [int(number) for number in raters]
+        self.samples: int | None = None
+
+    def update(self, output: tuple[Mapping[str, Tensor], Mapping[str, Tensor]]) -> None:
+        answers, label = output
+        if self.raters is not None and len(self.raters) != label["masks"].shape[1]:
+            raise ValueError(f"masks of {label['masks'].shape[1]} annotators, but raters={self.raters}: name each one.")
+        self.samples = answers["samples"].shape[1]
+        parts = [answers[name] for name in ("probability", "heads", "samples") if name in answers]
+        self.metric_fn.options["heads"] = answers["heads"].shape[1] if "heads" in answers else 0
+        self.metric_fn(torch.cat(parts, dim=1), label)
+
+    def per_case(self) -> dict[str, Tensor]:
+        """Scores of each case since the start of the validation, (N, ...) on the CPU, `dice` among them."""
+        scores = {name: values.cpu() for name, values in self.metric_fn.per_case().items()}
+        return {"qubiq_score": scores.pop("qubiq_score"), "dice": scores["dice_per_rater"].nanmean(1)} | scores
+
+    def means(self) -> dict[str, float]:
+        scores = self.per_case()
+        means = {name: values.nanmean().item() for name, values in scores.items() if values.ndim == 1}
+        if self.raters is not None:
+            columns = scores["dice_per_rater"].nanmean(0).tolist()
+            means |= {rater_column(number): value for number, value in zip(self.raters, columns, strict=True)}
+        if self.key not in means:
+            raise ValueError(f"key={self.key!r} is no score of this run: choose one of {', '.join(means)}.")
+        return means
+
+
+class RaterReport:
+    """Writes the scores of each case to `cases.csv` and their means, with every convention, to `summary.json`.
+
+    The same columns and keys for every method, so that they can stand in one table. For evaluators in one process. The
+    summary holds `scores` (mean, sd and number of cases), `dice_per_rater`, `rater_ceiling` (mean Dice between
+    annotators, and of each with the majority of the others) and `heads_by_raters`, the mean Dice of head k (row) with
+    annotator r (column), in which the diagonal should lead.
+
+    Args:
+        folder: of both files; each appears complete or not at all.
+        scores: the evaluator's `MeanRaterScores`.
+        settings: what tells this method and run from others, kept in the summary as it is.
+    """
+
+    def __init__(self, folder: str | Path, scores: MeanRaterScores, *, settings: Mapping[str, Any] | None = None):
+        self.folder = Path(folder)
+        self.scores = scores
+        self.settings = dict(settings or {})
+        self.ids: list[str] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda: self.ids.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: self.ids.extend(e.state.batch["id"]))
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _write(self, engine: Engine) -> None:
+        scores = self.scores.per_case()
+        table = scores.pop("heads_by_raters", None)
+        per_rater = scores.pop("dice_per_rater")
+        columns = {name: values.tolist() for name, values in scores.items()}
+        if self.scores.raters is not None:
+            for number, values in zip(self.scores.raters, per_rater.unbind(1), strict=True):
+                columns[rater_column(number)] = values.tolist()
+        self._write_cases(columns)
+        summary = {
+            "settings": self.settings,
+            "cases": len(self.ids),
+            "samples": self.scores.samples,
+            "raters": self.scores.raters,
+            "parameters": sum(p.numel() for p in engine.network.parameters()),
+            "scores": {name: _spread(values) for name, values in columns.items()},
+            "rater_ceiling": {name: _spread(columns[name]) for name in ("rater_agreement", "leave_one_out_dice")},
+            "heads_by_raters": None
+            if table is None
+            else [[_known(v) for v in row] for row in table.nanmean(0).tolist()],
+            "conventions": CONVENTIONS,
+        }
+        write_text(self.folder / "summary.json", json.dumps(summary, indent=1, default=str) + "\n")
+
+    def _write_cases(self, columns: Mapping[str, list[float]]) -> None:
+        rows = sorted(zip(self.ids, *columns.values(), strict=True))
+        with (
+            atomic_path(self.folder / "cases.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.writer(file)
+            writer.writerow(["id", *columns])
+            writer.writerows([name, *("" if math.isnan(v) else f"{v:.6f}" for v in row)] for name, *row in rows)
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | int | None]:
+    known = torch.tensor([value for value in values if not math.isnan(value)], dtype=torch.float64)
+    mean = known.mean().item() if len(known) else math.nan
+    deviation = known.std().item() if len(known) > 1 else math.nan
+    return {"mean": _known(mean), "sd": _known(deviation), "cases": len(known)}
+
+
+def _known(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else round(value, 6)

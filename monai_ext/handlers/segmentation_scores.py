@@ -1,0 +1,106 @@
+"""Segmentation scores as an Ignite metric, and as a table of cases."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.handlers import from_engine
+
+from monai_ext.handlers.multi_metric import MultiMetricHandler
+from monai_ext.metrics import SEGMENTATION_SCORES, SegmentationScores, segmentation_scores
+from monai_ext.metrics.segmentation import thresholded_counts
+from monai_ext.storage.files import atomic_path
+
+__all__ = ["CaseTable", "MeanSegmentationScores"]
+
+NAMED_AT_MOST = 5
+
+_logger = logging.getLogger(__name__)
+
+
+class MeanSegmentationScores(MultiMetricHandler):
+    """Mean over images of every score of `SEGMENTATION_SCORES`, from one count per batch on the device.
+
+    The value of the metric is the score `key`, the others stand beside it, see `MultiMetricHandler`.
+
+    Args:
+        key: the score that is the metric's value.
+        threshold: see `SegmentationScores`; the default fits logits.
+        output_transform: the engine's output -> (prediction, label).
+
+    Raises:
+        ValueError: `key` is not a known score.
+    """
+
+    def __init__(self, key: str = "dice", *, threshold: float = 0.0, output_transform: Callable | None = None):
+        if key not in SEGMENTATION_SCORES:
+            raise ValueError(f"key={key!r} is not a segmentation score: choose one of {SEGMENTATION_SCORES}.")
+        transform = output_transform or from_engine(["pred", "label"])
+        super().__init__(SegmentationScores(threshold), key, output_transform=transform)
+
+
+class CaseTable:
+    """Writes one row of scores per image to a CSV file when the engine's epoch ends, at once or not at all.
+
+    For evaluators that decollate: each item's prediction must have its label's size, so that scores refer to the
+    pixels of the original mask. Columns: the columns asked for, then `SEGMENTATION_SCORES`, empty where the prediction
+    holds NaN; a warning names these cases.
+
+    Args:
+        path: the CSV file.
+        columns: keys of the batch items to write first, the identity of the case before all.
+        groups: identity -> group, written as the column `group`; cases of one group (near duplicates, one patient) are
+            not independent, and statistics must take them together.
+        threshold: foreground is `prediction > threshold`: 0.5 for probabilities.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        columns: Sequence[str] = ("id",),
+        groups: Mapping[str, str] | None = None,
+        threshold: float = 0.5,
+    ):
+        self.path = Path(path)
+        self.columns = tuple(columns)
+        self.groups = groups
+        self.threshold = threshold
+        self.rows: list[dict[str, Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda: self.rows.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _collect(self, engine: Engine) -> None:
+        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
+            prediction, label = output["pred"][None], output["label"][None]
+            counts = thresholded_counts(prediction, label.to(prediction.device), threshold=self.threshold)
+            scores = segmentation_scores(counts)
+            row = {name: item[name] for name in self.columns}
+            if self.groups is not None:
+                row["group"] = self.groups[row[self.columns[0]]]
+            self.rows.append(row | {name: value.mean().item() for name, value in scores.items()})
+
+    def _write(self, engine: Engine) -> None:
+        broken = [str(row[self.columns[0]]) for row in self.rows if math.isnan(row["dice"])]
+        if broken:
+            named = ", ".join(broken[:NAMED_AT_MOST]) + (", ..." if len(broken) > NAMED_AT_MOST else "")
+            _logger.warning(f"the prediction holds NaN for {len(broken)} of {len(self.rows)} cases: {named}; no scores")
+        with atomic_path(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            grouped = [] if self.groups is None else ["group"]
+            writer = csv.DictWriter(file, [*self.columns, *grouped, *SEGMENTATION_SCORES])
+            writer.writeheader()
+            writer.writerows(_rounded(row) for row in sorted(self.rows, key=lambda row: str(row[self.columns[0]])))
+
+
+def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+    texts = {name: "" if math.isnan(v) else f"{v:.6f}" for name, v in row.items() if isinstance(v, float)}
+    return {**row, **texts}

@@ -1,0 +1,1 @@
+"""Scores, pictures, alarms and files for super-resolution."""

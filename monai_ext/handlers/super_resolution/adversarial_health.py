@@ -1,0 +1,165 @@
+"""Curves of every term of an adversarial training, and watchers that speak up when the game has stopped."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from monai_ext.handlers.training.checkpoints import NonFiniteLossGuard
+
+__all__ = ["AdversarialAlarm", "NonFiniteTermGuard", "TermCurves", "detail_ratios"]
+
+_logger = logging.getLogger(__name__)
+
+
+class NonFiniteTermGuard(NonFiniteLossGuard):
+    """`NonFiniteLossGuard` that watches every term of the engine's output, the discriminator's as well."""
+
+    def _accumulate(self, engine: Engine) -> None:
+        super()._accumulate(engine)
+        for term in engine.state.output["terms"].values():
+            self._sum = self._sum + term
+
+
+class TermCurves:
+    """Writes the means of all loss terms since the last point, and learning rates, to TensorBoard.
+
+    Terms are `engine.state.output["terms"]`, scalars on the device by name; they are added up there and read once every
+    `interval` iterations and at the end of an epoch. Curves are called `train_NAME` and `learning_rate_NAME`. A term
+    that only some steps have, such as a lazy penalty, is averaged over those.
+
+    Args:
+        summary_writer: where to write.
+        optimizers: name -> optimiser whose first group's learning rate is a curve.
+        interval: iterations between two points.
+    """
+
+    def __init__(
+        self,
+        summary_writer: SummaryWriter,
+        *,
+        optimizers: Mapping[str, torch.optim.Optimizer] | None = None,
+        interval: int = 10,
+    ):
+        self.summary_writer = summary_writer
+        self.optimizers = dict(optimizers or {})
+        self.interval = interval
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._accumulate)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self._write)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _accumulate(self, engine: Engine) -> None:
+        for name, term in engine.state.output["terms"].items():
+            self._sums[name] = self._sums[name] + term if name in self._sums else term.clone()
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def _write(self, engine: Engine) -> None:
+        if not self._sums:
+            return
+        sums = torch.stack([value.float() for value in self._sums.values()]).tolist()  # the only wait
+        for name, value in zip(self._sums, sums, strict=True):
+            self.summary_writer.add_scalar(f"train_{name}", value / self._counts[name], engine.state.iteration)
+        for name, optimizer in self.optimizers.items():
+            rate = optimizer.param_groups[0]["lr"]
+            self.summary_writer.add_scalar(f"learning_rate_{name}", rate, engine.state.iteration)
+        self._sums, self._counts = {}, {}
+
+
+def detail_ratios(prediction: Tensor, target: Tensor) -> Tensor:
+    """How much predictions (B, C, H, W) vary, as shares of what targets do: (2,), [within an image, among images].
+
+    Square roots of the ratio of variances: near 1 for a working generator. The first is 0 for images of one colour, the
+    second for the same image whatever the input; it is 1 for a batch of one image, which has nothing to compare.
+
+    >>> images = torch.tensor([0.0, 1.0, 1.0, 0.0]).view(2, 1, 1, 2)
+    >>> detail_ratios(images, images).tolist(), detail_ratios(images[:1].expand(2, 1, 1, 2), images).tolist()
+    ([1.0, 1.0], [1.0, 0.0])
+    """
+    variances = []
+    for images in (prediction.float(), target.float()):
+        within = images.var((-2, -1), correction=0).mean()
+        among = images.var(0, correction=0).mean() if len(images) > 1 else torch.ones_like(within)
+        variances.append(torch.stack([within, among]))
+    return (variances[0] / variances[1].clamp(min=1e-12)).sqrt()
+
+
+class AdversarialAlarm:
+    """Warns when the discriminator is saturated or blind, or the generator blank or constant; for the trainer.
+
+    Saturated: its mean probability "real" of real images exceeds that of fakes by more than `gap`, so that little can
+    be learned from it. Blind: it exceeds it by less than `chance`, as before the discriminator has learned anything (or
+    where nothing is left to tell apart). Blank: the generator's images have less than `detail` of the contrast of the
+    real ones.
+    Constant: they differ from each other less than that. Each must hold in `patience` epochs in a row before it is
+    reported, and is reported again after as many.
+
+    Args:
+        gap: in (0, 1]; with label smoothing a perfect discriminator reaches only 1 minus that.
+        detail: see `detail_ratios`.
+        chance: in [0, 1).
+        patience: epochs.
+        interval: iterations between two measurements; they are read once an epoch.
+    """
+
+    def __init__(
+        self, *, gap: float = 0.97, detail: float = 0.1, chance: float = 0.01, patience: int = 3, interval: int = 10
+    ):
+        if not 0 < gap <= 1 or not 0 <= detail < 1 or not 0 <= chance < 1 or patience < 1 or interval < 1:
+            raise ValueError(
+                f"gap={gap}, detail={detail}, chance={chance}, patience={patience}, interval={interval}: gap must be "
+                "in (0, 1], detail and chance in [0, 1), the others at least 1."
+            )
+        self.gap, self.detail, self.chance, self.patience, self.interval = gap, detail, chance, patience, interval
+        self._rows: list[Tensor] = []
+        self._lasting = dict.fromkeys(("saturated", "blind", "blank", "constant"), 0)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda: self._rows.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._judge)
+
+    @torch.no_grad()
+    def _collect(self, engine: Engine) -> None:
+        output = engine.state.output
+        ratios = detail_ratios(output["pred"], output["label"])
+        terms = [output["terms"].get(name, torch.zeros_like(ratios[0])) for name in ("real_score", "fake_score")]
+        self._rows.append(torch.cat([ratios, torch.stack(terms).to(ratios)]))
+
+    def _judge(self, engine: Engine) -> None:
+        if not self._rows:  # an epoch shorter than the interval
+            self._collect(engine)
+        playing = "real_score" in engine.state.output["terms"]
+        contrast, variety, real, fake = torch.stack(self._rows).mean(0).tolist()
+        found = {
+            "saturated": real - fake > self.gap,
+            "blind": playing and real - fake < self.chance,
+            "blank": contrast < self.detail,
+            "constant": variety < self.detail,
+        }
+        sentences = {
+            "saturated": f"the discriminator is saturated, its mean probability 'real' is {real:.3f} for real images "
+            f"and {fake:.3f} for fakes, and the generator learns little from it: lower --discriminator_learning_rate, "
+            "or set --label_smoothing 0.1 or --r1_gamma 1",
+            "blind": f"the discriminator does not tell real images from fakes, its mean probability 'real' is "
+            f"{real:.3f} and {fake:.3f}, and the generator learns nothing from it: give it more steps by a smaller "
+            "--batch_size, raise --discriminator_learning_rate, or lower --adversarial_weight",
+            "blank": f"the generator's images are blank, with {contrast:.1%} of the contrast of real ones: lower "
+            "--adversarial_learning_rate or --adversarial_weight, or lengthen --pretrain_epochs",
+            "constant": f"the generator gives nearly the same image for every input, with {variety:.1%} of the variety "
+            "of real ones: lower --adversarial_learning_rate or --adversarial_weight, or lengthen --pretrain_epochs",
+        }
+        for name, holds in found.items():
+            self._lasting[name] = self._lasting[name] + 1 if holds else 0
+            if self._lasting[name] and self._lasting[name] % self.patience == 0:
+                _logger.warning(
+                    f"after epoch {engine.state.epoch}, for {self._lasting[name]} epochs in a row: {sentences[name]}."
+                )

@@ -1,0 +1,51 @@
+"""A network with several answers scored on records of which several true answers are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine
+
+from monai_ext.handlers.super_resolution.bayesian_table import SampleTable
+from monai_ext.metrics.sample_sets import SampleSetScores, sample_distance
+
+__all__ = ["ManyHighResTable"]
+
+
+class ManyHighResTable(SampleTable):
+    """`SampleTable` for batches with "answers" (B, K, C, H, W), the first of which is the label.
+
+    The columns of `SampleTable` compare with that one alone. To them come those of `SampleSetScores` with all K, under
+    the prefix `set_`: distance of each answer to the sample nearest to it (`set_best_psnr`), energy score and distance,
+    precision and recall of the set; and `answers_distance`, the mean distance of two answers, which the samples' own,
+    `set_sample_distance`, should reach.
+
+    Args:
+        args, kwargs: as for `SampleTable`.
+
+    Raises (in a run):
+        KeyError: batches without "answers".
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.known = SampleSetScores(levels=self.levels)
+
+    def _reset(self, engine: Engine) -> None:
+        super()._reset(engine)
+        self.known.reset()
+        self._distances: list[torch.Tensor] = []
+
+    @torch.no_grad()
+    def _collect(self, engine: Engine) -> None:
+        super()._collect(engine)
+        answers = engine.state.batch["answers"].to(engine.state.output["label"].device)
+        self.known(engine.state.output["pred"]["samples"], answers)
+        self._distances.append(torch.cat([sample_distance(record) for record in answers.split(1)]))
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        more = {f"set_{name}": values for name, values in self.known.per_image().items()}
+        more["answers_distance"] = torch.cat(self._distances)
+        return super()._columns() | {name: values.double().cpu().numpy() for name, values in more.items()}

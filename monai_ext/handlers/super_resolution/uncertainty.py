@@ -1,0 +1,281 @@
+"""Uncertainty calibrated on some places and reported on others: a table of tiles, a summary in JSON, two figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor
+
+from monai_ext.engines.uncertainty import KINDS
+from monai_ext.handlers.super_resolution.uncertainty_figures import reliability_figure, save_png, sparsification_figure
+from monai_ext.metrics.conformal import Calibration, ConformalRule, write_calibration
+from monai_ext.metrics.sample_sets import SampleSetScores
+from monai_ext.metrics.uncertainty import UncertaintyScores
+from monai_ext.metrics.uncertainty_tables import (
+    LEVELS,
+    UncertaintyTable,
+    covered_share,
+    interval_quality,
+    reliability_curve,
+    sparsification_curves,
+)
+from monai_ext.storage.files import write_text
+
+__all__ = ["CALIBRATION_GROUP", "UncertaintyReport", "group_tiles"]
+
+CALIBRATION_GROUP = "calibration"
+NOTICEABLE = 0.02  # coverage above what is promised
+CONVENTIONS = {
+    "unit": "values are those of single pixels and bands on the [0, 1] scale; means are over tiles",
+    "floor": "but in sd, no standard deviation counts as less than that of rounding to 8 bits, 1 / (255 sqrt 12)",
+    "coverage, width, winkler": "central intervals of the family at 1 - alpha; width not cut to [0, 1]",
+    "calibrated": "the same with the conformal multiplier, chosen on the group 'calibration' alone",
+    "uce, ence": "15 groups of values of equal count by predicted variance, all tiles together",
+    "ause": "mean over removed shares 0, 0.01 ... 0.99 of the gap in RMSE to the oracle, relative to the RMSE of all",
+    "diversity": "NTIRE: 100 (global best - local best) / global best, squared differences, mean over bands",
+    "energy_score": "E d(x, y) - E d(x, x') / 2 with d the root mean square difference, different draws",
+}
+
+_logger = logging.getLogger(__name__)
+
+
+def group_tiles(
+    parts: Mapping[str, Sequence[Mapping]], *, at_most: int | None = None
+) -> tuple[list[Mapping], dict[str, str]]:
+    """All tiles of "calibration" and at most as many of each other group, at equal steps; and id -> name of the group.
+
+    >>> tiles = [{"id": name} for name in "abcdef"]
+    >>> group_tiles({"calibration": tiles[:2], "test": tiles[2:]}, at_most=2)[1]
+    {'a': 'calibration', 'b': 'calibration', 'c': 'test', 'e': 'test'}
+
+    Args:
+        parts: name of the group -> its items, with "id".
+        at_most: None: all tiles.
+
+    Raises:
+        ValueError: a tile is in two groups, or `at_most` is below 1.
+    """
+    if at_most is not None and at_most < 1:
+        raise ValueError(f"at_most={at_most}: take at least one tile of each group, or None for all.")
+    items: list[Mapping] = []
+    groups: dict[str, str] = {}
+    for group, members in parts.items():
+        count = len(members) if at_most is None or group == CALIBRATION_GROUP else min(at_most, len(members))
+        for item in (members[i * len(members) // count] for i in range(count)):
+            if item["id"] in groups:
+                raise ValueError(f"tile '{item['id']}' is in the groups '{groups[item['id']]}' and '{group}'.")
+            items.append(item)
+            groups[item["id"]] = group
+    return items, groups
+
+
+class UncertaintyReport:
+    """Chooses conformal intervals on one group of tiles and scores every kind of uncertainty on each group.
+
+    For an evaluator in one process that returns what `UncertaintyInferer` does. When the epoch ends, each file at once
+    or not at all:
+
+    * `calibration_path`: the intervals of the total variance, see `Calibration`;
+    * `summary.json`: per group and kind all scores, calibrated intervals and curves, with every convention;
+    * `tiles.csv`: a row for each tile;
+    * `reliability.png` and `sparsification.png`.
+
+    Args:
+        folder: of all files but the first.
+        groups: id of a tile -> name of its group, such as "test"; intervals are chosen on the group "calibration".
+        rule: how.
+        calibration_path: None: `calibration.json` in the folder.
+        places: id -> place of the tile; None: every tile its own.
+        family: of likelihood, CRPS and nominal intervals: "laplace" or "gaussian".
+        degradation: for the consistency of samples with their input, see `SampleSetScores`.
+        weights: digests of the networks that are asked, kept in the calibration, see `weight_digests`.
+        settings: what tells this run from others, kept in the summary as it is.
+
+    Raises:
+        ValueError: no tile is of the group "calibration", or they are too few for the rule.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        groups: Mapping[str, str],
+        *,
+        rule: ConformalRule,
+        calibration_path: str | Path | None = None,
+        places: Mapping[str, str] | None = None,
+        family: str = "laplace",
+        degradation: Any = None,
+        weights: Sequence[str] = (),
+        settings: Mapping[str, Any] | None = None,
+    ):
+        if CALIBRATION_GROUP not in groups.values():
+            raise ValueError(
+                "no tile is of the group 'calibration': intervals need tiles that nothing was learnt from."
+            )
+        self.folder = Path(folder)
+        self.groups, self.rule, self.places, self.settings = groups, rule, places, dict(settings or {})
+        self.calibration_path = Path(calibration_path or self.folder / "calibration.json")
+        self.family, self.degradation, self.weights = family, degradation, tuple(weights)
+        self._reset()
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _reset(self) -> None:
+        self._scores = defaultdict(lambda: UncertaintyScores(family=self.family, alpha=self.rule.alpha))
+        self._sets = defaultdict(lambda: SampleSetScores(degradation=self.degradation))
+        self._ids: dict[str, list[str]] = defaultdict(list)
+        self._shares: dict[str, list[Tensor]] = defaultdict(list)  # of each tile by |e| / s of the total, 10 kB
+
+    def _collect(self, engine: Engine) -> None:
+        low_res, label, answers = (engine.state.output[key] for key in ("image", "label", "pred"))
+        names = engine.state.batch["id"]
+        members = [self.groups[name] for name in names]
+        for group in dict.fromkeys(members):
+            rows = [i for i, member in enumerate(members) if member == group]
+            mean, target = answers["mean"][rows], label[rows]
+            for kind in KINDS:
+                self._scores[group, kind](mean, target, variance=answers[kind][rows])
+            if "samples" in answers:
+                self._sets[group](answers["samples"][rows], target, low_res=low_res[rows])
+            shares = self._scores[group, "total"].latest.ratios[..., 0]  # (b, C, Q)
+            self._shares[group].append(shares.float().cpu())
+            self._ids[group] += [names[i] for i in rows]
+
+    def _write(self, engine: Engine) -> None:
+        if CALIBRATION_GROUP not in self._ids:
+            raise ValueError("the data set held none of the tiles of the group 'calibration'.")
+        draws = {name: getattr(engine.inferer, name, None) for name in ("weight_draws", "latent_draws")}
+        known = {"places": self._place_count(CALIBRATION_GROUP), "weights": self.weights, **draws}
+        tables = {key: scores.table() for key, scores in self._scores.items()}
+        chosen = {kind: self.rule.choose(tables[CALIBRATION_GROUP, kind], kind=kind, **known) for kind in KINDS}
+        _warn_of_caution(chosen["total"])
+        covered = {group: self._covered(group, chosen["total"]) for group in self._ids}
+        summary = {
+            "settings": self.settings,
+            "draws": draws | {"samples": getattr(engine.inferer, "samples", None)},
+            "rule": vars(self.rule),
+            "family": self.family,
+            "groups": {
+                group: self._summary(group, {kind: tables[group, kind] for kind in KINDS}, chosen, covered[group])
+                for group in self._ids
+            },
+            "conventions": CONVENTIONS,
+        }
+        write_calibration(chosen["total"], self.calibration_path)
+        write_text(self.folder / "tiles.csv", self._tiles(covered))
+        write_text(self.folder / "summary.json", json.dumps(_plain(summary), indent=1) + "\n")
+        self._draw(summary["groups"])
+        for group, part in summary["groups"].items():
+            share = part["kinds"]["total"]["calibrated"]["coverage"]
+            _logger.info(
+                f"{group}: {share:.1%} of the values of {part['tiles']} tiles lie in the intervals that promise "
+                f"{1 - self.rule.alpha:.0%}; report in '{self.folder}'"
+            )
+
+    def _place(self, name: str) -> str:
+        return name if self.places is None else self.places[name]
+
+    def _place_count(self, group: str) -> int:
+        return len({self._place(name) for name in self._ids[group]})
+
+    def _covered(self, group: str, calibration: Calibration) -> list[float]:
+        """Share of each tile's values inside the calibrated intervals."""
+        shares = torch.cat(self._shares[group]).double()
+        return covered_share(shares, calibration.multiplier).mean(1).tolist()
+
+    def _summary(
+        self,
+        group: str,
+        tables: Mapping[str, UncertaintyTable],
+        chosen: Mapping[str, Calibration],
+        covered: list[float],
+    ) -> dict[str, Any]:
+        kinds = {}
+        for kind, table in tables.items():
+            quality = interval_quality(table, chosen[kind].multiplier, alpha=self.rule.alpha)
+            nominal, found = reliability_curve(table, levels=LEVELS, family=self.family)
+            curves = sparsification_curves(table)
+            kinds[kind] = self._scores[group, kind].aggregate() | {
+                "calibrated": {"multiplier": chosen[kind].multiplier}
+                | {name: values.mean().item() for name, values in quality.items()},
+                "reliability": {"nominal": nominal.tolist(), "found": found.tolist()},
+                "sparsification": {name: values.tolist() for name, values in curves._asdict().items()},
+            }
+        by_place = defaultdict(list)
+        for name, share in zip(self._ids[group], covered, strict=True):
+            by_place[self._place(name)].append(share)
+        means = sorted(sum(shares) / len(shares) for shares in by_place.values())
+        return {
+            "tiles": len(self._ids[group]),
+            "places": len(by_place),
+            "calibrated_coverage_of_places": {"lowest": means[0], "highest": means[-1]},
+            "kinds": kinds,
+            "samples": self._sets[group].aggregate() if group in self._sets else None,
+        }
+
+    def _tiles(self, covered: Mapping[str, list[float]]) -> str:
+        rows: list[dict[str, Any]] = []
+        for group, names in self._ids.items():
+            total = self._scores[group, "total"].per_image()
+            columns = {name: total[name] for name in ("rmse", "nll", "crps", "coverage", "width", "winkler")}
+            columns["calibrated_coverage"] = torch.tensor(covered[group])
+            for score in ("sd", "ause"):
+                columns |= {f"{kind}_{score}": self._scores[group, kind].per_image()[score] for kind in KINDS}
+            if group in self._sets:
+                columns |= self._sets[group].per_image()
+            values = {name: column.tolist() for name, column in columns.items()}
+            for i, name in enumerate(names):
+                numbers = {key: f"{column[i]:.6g}" for key, column in values.items()}
+                rows.append({"id": name, "place": self._place(name), "group": group} | numbers)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda row: (row["group"], row["id"])))
+        return text.getvalue()
+
+    def _draw(self, groups: Mapping[str, Mapping]) -> None:
+        titles = {group: f"{group}: {part['tiles']} tiles, {part['places']} places" for group, part in groups.items()}
+        reliability, rest, oracles, calibrated = {}, {}, {}, {}
+        for group, title in titles.items():
+            kinds = groups[group]["kinds"]
+            reliability[title] = {k: (v["reliability"]["nominal"], v["reliability"]["found"]) for k, v in kinds.items()}
+            curves = {kind: values["sparsification"] for kind, values in kinds.items()}
+            rest[title] = {kind: (curve["removed"], curve["by_uncertainty"]) for kind, curve in curves.items()}
+            oracles[title] = (curves["total"]["removed"], curves["total"]["oracle"])
+            calibrated[title] = kinds["total"]["calibrated"]["coverage"]
+        figure = reliability_figure(reliability, calibrated, promised=1 - self.rule.alpha)
+        save_png(figure, self.folder / "reliability.png")
+        save_png(sparsification_figure(rest, oracles), self.folder / "sparsification.png")
+
+
+def _warn_of_caution(calibration: Calibration) -> None:
+    covered = sum(calibration.coverage) / len(calibration.coverage)
+    if covered > 1 - calibration.alpha + NOTICEABLE:
+        _logger.warning(
+            f"{calibration.images} calibration tiles are few for '{calibration.method}': intervals that promise "
+            f"{1 - calibration.alpha:.0%} cover {covered:.1%} of their values; set more tiles apart."
+        )
+
+
+def _plain(value: Any) -> Any:
+    """For JSON, which has no NaN and no tuples; six digits."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value

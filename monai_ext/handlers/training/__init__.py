@@ -1,0 +1,1 @@
+"""What every training has: checkpoints, records, stages, weights."""

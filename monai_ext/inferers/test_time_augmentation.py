@@ -1,0 +1,94 @@
+"""Prediction averaged over mirror images and sizes of the input (test-time augmentation)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.inferers import Inferer
+from torch import Tensor
+
+__all__ = ["TTAInferer", "largest_view"]
+
+
+class TTAInferer(Inferer):
+    """Mean logits, float32, over the image, its mirror images and its sizes, each brought back to where it came from.
+
+    Every size is seen with every mirror image: five sizes with three mirror images are 20 forward passes. Outputs of
+    any size can be mirrored, those of a super-resolution network too; for further sizes the network's output must have
+    the height and width of its input.
+
+    Args:
+        flips: sets of dimensions of the batch to mirror, e.g. `[[3], [2], [2, 3]]` for (B, C, H, W) images: left-right,
+            up-down and both. Empty: the image as it is.
+        scales: sizes at which the network sees the batch, as factors of `spatial_size`; it is resized bilinearly and
+            antialiased, and the logits come back at the batch's own size by bilinear resizing.
+        spatial_size: height and width that scale 1 means, usually those of training. None: the batch's own. A batch
+            that comes at the largest size of all loses no detail.
+
+    Raises:
+        ValueError: no list of scales, or one that is not positive.
+    """
+
+    def __init__(
+        self,
+        flips: Sequence[Sequence[int]] = ((3,), (2,), (2, 3)),
+        *,
+        scales: Sequence[float] = (1.0,),
+        spatial_size: Sequence[int] | None = None,
+    ):
+        self.flips = [tuple(dims) for dims in flips]
+        self.scales = _factors(scales)
+        self.spatial_size = spatial_size
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        if self.scales == [1.0] and self.spatial_size is None:
+            return self._mirrored(inputs, network, args, kwargs)
+        own = inputs.shape[-2:]
+        unit = own if self.spatial_size is None else self.spatial_size
+        total: Tensor | float = 0.0
+        for scale in self.scales:
+            size = [max(1, round(scale * side)) for side in unit]
+            total = total + _resized(self._mirrored(_resized(inputs, size), network, args, kwargs), own)
+        return total / len(self.scales)
+
+    def _mirrored(self, inputs: Tensor, network: Callable[..., Tensor], args: Sequence, kwargs: dict) -> Tensor:
+        total = network(inputs, *args, **kwargs).float()  # bfloat16 would round the sum, and a CPU cannot resize it
+        for dims in self.flips:
+            mirrored = torch.flip(inputs, dims)
+            total = total + torch.flip(network(mirrored, *args, **kwargs), dims)
+        return total / (1 + len(self.flips))
+
+
+def largest_view(spatial_size: Sequence[int], scales: Sequence[float]) -> list[int]:
+    """Height and width of the largest of the sizes at which `TTAInferer` looks at a batch.
+
+    Raises:
+        ValueError: no list of scales, or one that is not positive.
+
+    >>> largest_view([96, 128], [0.75, 1, 1.25])
+    [120, 160]
+    """
+    return [max(1, round(max(_factors(scales)) * side)) for side in spatial_size]
+
+
+def _factors(scales: Sequence[float]) -> list[float]:
+    try:
+        factors = [float(scale) for scale in scales]
+    except (TypeError, ValueError):
+        factors = []
+    if isinstance(scales, str) or not factors or not all(0 < factor < math.inf for factor in factors):
+        raise ValueError(
+            f"scales={scales!r} must list at least one factor, all of them above 0, such as [0.75, 1, 1.25]; [1] is "
+            "one plain view."
+        )
+    return factors
+
+
+def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=False, antialias=True)

@@ -1,0 +1,203 @@
+"""MobileNetV2 as a MONAI encoder (Sandler et al. 2018, arXiv:1801.04381), with torchvision's parameter names.
+
+Official ImageNet checkpoints load unchanged: `MobileNetV2Encoder.load_weights` takes torchvision's state dict, drops
+the classifier and fits the first convolution to the number of input channels.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from monai.networks.blocks import BaseEncoder
+from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
+from torch import Tensor, nn
+
+from monai_ext.runtime.errors import one_line
+from monai_ext.storage.fingerprint import file_sha256
+from monai_ext.storage.tensor_files import DAMAGES, read_tensors
+
+__all__ = ["MobileNetV2Encoder", "read_weights"]
+
+# torchvision's IMAGENET1K_V1; the digits before ".pth" begin the file's SHA-256 and are checked after the download.
+IMAGENET_URL = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
+
+# Table 2 of the paper: expansion t, output channels c, repeats n, first stride s.
+SETTINGS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+# The last block before each halving of the resolution: these features are the U-Net's skips, at 1/2 ... 1/32.
+FEATURE_BLOCKS = (1, 3, 6, 13, 17)
+WIDTHS = (0.25, 0.35, 0.5, 0.75, 1.0, 1.4)
+
+
+def read_weights(source: str | Path) -> dict[str, Tensor]:
+    """State dict of `source` on the CPU, floating point entries as float32.
+
+    Args:
+        source: a file saved by `torch.save` (read with `weights_only=True`), or `"imagenet"` for torchvision's
+            checkpoint, which is fetched once, verified by its hash and kept in torch hub's cache.
+
+    Raises:
+        FileNotFoundError: no such file, or no network and no cached copy; names the file to fetch.
+        ValueError: the file, or the cached copy, is damaged, or holds no state dict. Nothing else comes out.
+    """
+    if str(source) == "imagenet":
+        _check_cached(Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET_URL.rpartition("/")[2])
+        try:
+            state = torch.hub.load_state_dict_from_url(
+                IMAGENET_URL, map_location="cpu", check_hash=True, weights_only=True
+            )
+        except OSError as error:
+            raise FileNotFoundError(
+                f"cannot download encoder_weights='imagenet' ({error}): fetch {IMAGENET_URL} on another machine and "
+                "pass the path of the file as encoder_weights."
+            ) from error
+        except DAMAGES as error:
+            raise ValueError(
+                f"what was downloaded from {IMAGENET_URL} is not that file ({one_line(error)}): try again, or fetch it "
+                "on another machine and pass its path as encoder_weights."
+            ) from None
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"encoder_weights={str(source)!r} is neither a file nor 'imagenet': fetch {IMAGENET_URL}."
+            )
+        state = read_tensors(path, named=f"encoder_weights={str(source)!r}")
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(
+            f"encoder_weights={str(source)!r} holds no state dict (names -> tensors): fetch {IMAGENET_URL}."
+        )
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def _check_cached(path: Path) -> None:
+    """torch hub compares a file with its hash when it downloads it, not when it takes it from its cache."""
+    if path.is_file() and not file_sha256(path).startswith(path.stem.rpartition("-")[2]):
+        raise ValueError(f"'{path}', in torch hub's cache, is damaged: remove it to fetch it again.")
+
+
+def _scaled(channels: int, width: float) -> int:
+    """`channels * width` rounded to a multiple of 8 and never more than 10 % below it, as in the official code."""
+    target = channels * width
+    rounded = max(8, int(target + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * target else rounded
+
+
+class _ConvNormAct(nn.Sequential):
+    def __init__(self, in_channels: int, out_channels: int, *, kernel: int = 3, stride: int = 1, groups: int = 1):
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU6(),  # not in place: in training that would clone its input first
+        )
+
+
+class _InvertedResidual(nn.Module):
+    """1x1 expansion, depthwise 3x3, linear 1x1 projection, and a skip where the shapes agree (Fig. 3b)."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int, expansion: int):
+        super().__init__()
+        hidden = in_channels * expansion
+        layers: list[nn.Module] = []
+        if expansion != 1:
+            layers.append(_ConvNormAct(in_channels, hidden, kernel=1))
+        layers += [
+            _ConvNormAct(hidden, hidden, stride=stride, groups=hidden),
+            nn.Conv2d(hidden, out_channels, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
+        ]
+        self.conv = nn.Sequential(*layers)
+        self.has_skip = stride == 1 and in_channels == out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.has_skip else self.conv(x)
+
+
+class MobileNetV2Encoder(nn.Module, BaseEncoder):
+    """The 17 inverted-residual blocks of MobileNetV2; forward returns the features at 1/2, 1/4, 1/8, 1/16 and 1/32.
+
+    Registered in MONAI's `FLEXUNET_BACKBONE` as `"mobilenet_v2_<width>"`, e.g. `FlexibleUNet(3, 1, "mobilenet_v2_1")`.
+
+    Args:
+        in_channels: image channels C; the input is (B, C, H, W) with H and W divisible by 32.
+        width: multiplier of every channel count, one of `WIDTHS` (the published checkpoints).
+        spatial_dims: 2, the only one there are weights for; part of MONAI's encoder interface.
+        pretrained: load torchvision's ImageNet weights; part of MONAI's encoder interface, see `load_weights`.
+    """
+
+    def __init__(self, in_channels: int = 3, width: float = 1.0, spatial_dims: int = 2, pretrained: bool = False):
+        super().__init__()
+        if spatial_dims != 2:
+            raise ValueError(f"MobileNetV2Encoder is 2-D, got spatial_dims={spatial_dims}.")
+        channels = _scaled(32, width)
+        blocks: list[nn.Module] = [_ConvNormAct(in_channels, channels, stride=2)]
+        for expansion, out_channels, repeats, first_stride in SETTINGS:
+            for repeat in range(repeats):
+                out = _scaled(out_channels, width)
+                blocks.append(
+                    _InvertedResidual(channels, out, stride=first_stride if repeat == 0 else 1, expansion=expansion)
+                )
+                channels = out
+        self.features = nn.Sequential(*blocks)
+        self.feature_blocks = list(FEATURE_BLOCKS)  # an attribute, because TorchScript sees no globals
+        if pretrained:
+            self.load_weights("imagenet")
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features: list[Tensor] = []
+        for i, block in enumerate(self.features):
+            x = block(x)
+            if i in self.feature_blocks:
+                features.append(x)
+        return features
+
+    def load_weights(self, source: str | Path) -> None:
+        """Load ImageNet weights under torchvision's names; see `read_weights` for `source`.
+
+        The classifier and the last 1x1 convolution (`features.18`), which a U-Net does not use, are dropped. For
+        another number of input channels than 3 the first convolution repeats the RGB kernels, scaled by 3/C so that
+        activations keep their size. Half precision is widened.
+
+        Raises:
+            ValueError: the weights lack a parameter or have another shape (another `width`): names the parameter.
+        """
+        given = read_weights(source)
+        own = self.state_dict()
+        missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
+        if missing:
+            raise ValueError(
+                f"encoder weights {str(source)!r} lack {missing[0]!r} ({len(missing)} of {len(own)} entries missing): "
+                "expected a MobileNetV2 state dict with torchvision's key names."
+            )
+        first = "features.0.0.weight"
+        channels = own[first].shape[1]
+        if channels != given[first].shape[1]:
+            repeated = given[first].repeat(1, math.ceil(channels / 3), 1, 1)[:, :channels]
+            given[first] = repeated * (3 / channels)
+        for name, value in own.items():
+            if name in given and given[name].shape != value.shape:
+                raise ValueError(
+                    f"encoder weights {str(source)!r}: {name!r} has shape {tuple(given[name].shape)}, this encoder "
+                    f"needs {tuple(value.shape)}: choose the `width` that the weights were trained with."
+                )
+        self.load_state_dict({name: given.get(name, value) for name, value in own.items()})
+
+    @classmethod
+    def get_encoder_parameters(cls) -> list[dict]:
+        return [{"spatial_dims": 2, "in_channels": 3, "pretrained": False, "width": w} for w in WIDTHS]
+
+    @classmethod
+    def num_channels_per_output(cls) -> list[tuple[int, ...]]:
+        return [tuple(_scaled(c, w) for c in (16, 24, 32, 96, 320)) for w in WIDTHS]
+
+    @classmethod
+    def num_outputs(cls) -> list[int]:
+        return [len(FEATURE_BLOCKS)] * len(WIDTHS)
+
+    @classmethod
+    def get_encoder_names(cls) -> list[str]:
+        return [f"mobilenet_v2_{w:g}" for w in WIDTHS]
+
+
+FLEXUNET_BACKBONE.register_class(MobileNetV2Encoder)

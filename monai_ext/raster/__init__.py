@@ -1,0 +1,1 @@
+"""Images as files: photographs, rasters of any size, NIfTI."""

@@ -1,0 +1,279 @@
+"""Pictures that Pillow reads and writes, whole, as rasters of rows; see `monai_ext.raster.opening`."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
+
+from monai_ext.raster.images import TURNS, ImageFileError, is_deep_negative, orientation_of, reading, save_picture
+from monai_ext.raster.info import RasterInfo
+
+__all__ = [
+    "PillowRaster",
+    "check_picture",
+    "fingerprint_of",
+    "georeference_beside",
+    "is_deep_png",
+    "is_plain_tiff",
+    "sidecars",
+    "tiff_orientation",
+    "write",
+]
+
+FINGERPRINT = "monai_ext_upscale"
+GEO_TAGS = (33550, 33922, 34264, 34735, 50844)  # pixel scale, tie points, transformation, geo keys, RPC
+GEO_WORDS = (b"<SRS", b"<GeoTransform", b"<GCPList", b"<GeodataXform")  # what makes an .aux.xml a georeference
+BITS_PER_SAMPLE = 258
+ORIENTATION = 274
+SAMPLES_PER_PIXEL = 277
+SOFTWARE = 305
+XMP = 700
+XMP_ORIENTATION = rb'tiff:Orientation(?:="|>)([0-9])'
+BIG_TIFF = 43
+MOST_TAGS = 65535
+LONGEST_TEXT = 2**20  # bytes of a text beside the pixels that are looked through
+JPEG_QUALITY = 95
+LONGEST = {".jpg": 65500, ".jpeg": 65500}  # pixels per side
+
+
+class PillowRaster:
+    """A picture, decoded as a whole when it is opened; see `Raster` and `open_raster`.
+
+    Attributes:
+        orientation: EXIF orientation 1 ... 8 of the file's pixels, by which they were turned.
+
+    Raises:
+        ImageFileError: it cannot be read, or has no such band.
+    """
+
+    def __init__(self, path: Path, *, bands: Sequence[int] | None = None):
+        with reading(path) as picture:
+            self.orientation = orientation_of(picture)
+            keep = _kept_beside_the_pixels(picture)
+            negative = is_deep_negative(picture)
+            picture = _plain(picture, path)
+            if self.orientation in TURNS:
+                picture = picture.transpose(TURNS[self.orientation])
+            pixels = np.array(picture)
+        if negative:
+            pixels = np.iinfo(pixels.dtype).max - pixels
+        pixels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+        has_alpha = picture.mode in ("LA", "RGBA")
+        count = len(pixels) - has_alpha
+        if bands is not None:
+            pixels = pixels[chosen_planes(path, bands, count, alpha=count if has_alpha else None)]
+            count = len(bands)
+        self._pixels = pixels
+        self.info = RasterInfo(
+            path=path,
+            size=pixels.shape[1:],
+            bands=count,
+            dtype=pixels.dtype,
+            nodata=(None,) * count,
+            alpha="soft" if has_alpha else None,
+            picture=keep,
+        )
+
+    def rows(self, top: int, bottom: int) -> np.ndarray:
+        return self._pixels[:, top:bottom]
+
+    def close(self) -> None:
+        pass
+
+
+def chosen_planes(path: Path, bands: Sequence[int], count: int, *, alpha: int | None) -> list[int]:
+    """Positions of the bands numbered `bands` (from 1), then that of alpha.
+
+    Raises:
+        ImageFileError: there is no such band.
+    """
+    if not bands or min(bands) < 1 or max(bands) > count:
+        asked = ",".join(map(str, bands))
+        raise ImageFileError(
+            f"image {path} has no bands {asked}: it has {count}, alpha not counted; number them from 1."
+        )
+    return [number - 1 for number in bands] + ([] if alpha is None else [alpha])
+
+
+def _plain(picture: Image.Image, path: Path) -> Image.Image:
+    """The picture in mode L, LA, RGB, RGBA, I;16 or F."""
+    if picture.mode == "I":
+        values = np.asarray(picture)
+        if values.min() < 0 or values.max() > 65535:
+            raise ImageFileError(f"image {path} holds 32-bit integers: save it with 8 or 16 bits or as float TIFF.")
+        return Image.fromarray(values.astype(np.uint16))
+    if picture.mode.startswith("I;16") or picture.mode == "F":
+        return picture
+    if picture.has_transparency_data:
+        return picture.convert("LA" if picture.mode in ("L", "LA", "La", "1") else "RGBA")
+    if picture.mode == "1":
+        return picture.convert("L")
+    return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+
+
+def _kept_beside_the_pixels(picture: Image.Image) -> dict[str, Any]:
+    keep: dict[str, Any] = {key: picture.info[key] for key in ("icc_profile", "dpi") if picture.info.get(key)}
+    if picture.mode == "CMYK":
+        keep.pop("icc_profile", None)  # it describes inks, the output has colours
+    if picture.format in ("JPEG", "PNG", "WEBP") and "exif" in picture.info:
+        exif = picture.getexif()
+        exif.pop(ExifTags.Base.Orientation, None)
+        if exif:
+            keep["exif"] = exif.tobytes()
+    return keep
+
+
+def is_deep_png(path: Path) -> bool:
+    """Whether the file is a PNG of 16 bits with more than one channel, which Pillow would cut to 8."""
+    with path.open("rb") as file:
+        header = file.read(26)
+    return header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 26 and header[24] == 16 and header[25] in (2, 4, 6)
+
+
+def is_plain_tiff(path: Path) -> bool:
+    """Whether a file is a TIFF whose pixels and meaning Pillow keeps: no georeference, 16-bit colour or more bands.
+
+    A georeference beside it is no hindrance unless the pixels are to be turned, which GDAL leaves to others then.
+    """
+    try:
+        with reading(path) as picture:
+            if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+                return False
+            if any(tag in picture.tag_v2 for tag in GEO_TAGS):
+                return False
+            if georeference_beside(path) and tiff_orientation(path) != 1:
+                return False
+            bits = picture.tag_v2.get(BITS_PER_SAMPLE, (1,))
+            all_bands = picture.tag_v2.get(SAMPLES_PER_PIXEL, 1) == len(picture.getbands()) and picture.mode != "RGBX"
+            return all_bands and (len(bits) == 1 or max(bits) <= 8)
+    except ImageFileError:
+        return False
+
+
+def tiff_orientation(path: Path) -> int:
+    """The orientation 1 ... 8 of a TIFF's first page, by its tag or else its XMP, as Pillow turns it.
+
+    1 where the file says nothing, or nothing that can be read. Only the list of tags is read, and an XMP of up to 1
+    MiB, so that the file may be of any size.
+    """
+    try:
+        with path.open("rb") as file:
+            found = _orientation_in(file)
+    except (OSError, ValueError, OverflowError, struct.error):
+        return 1
+    return found if found in TURNS else 1
+
+
+def _orientation_in(file: BinaryIO) -> int:
+    head = file.read(16)
+    order = ">" if head[:2] == b"MM" else "<"
+    big = struct.unpack_from(f"{order}H", head, 2)[0] == BIG_TIFF
+    offset, number, entry = ("Q", "Q", "HHQ8s") if big else ("L", "H", "HHL4s")
+    file.seek(struct.unpack_from(order + offset, head, 8 if big else 4)[0])
+    count = struct.unpack(order + number, file.read(struct.calcsize(order + number)))[0]
+    found: dict[int, tuple[int, int, bytes]] = {}
+    for _ in range(min(count, MOST_TAGS)):
+        tag, kind, length, value = struct.unpack(order + entry, file.read(struct.calcsize(order + entry)))
+        found.setdefault(tag, (kind, length, value))
+    if ORIENTATION in found:
+        kind, length, value = found[ORIENTATION]
+        code = {3: "H", 4: "L"}.get(kind)
+        return struct.unpack_from(order + code, value)[0] if code and length == 1 else 1
+    _, length, value = found.get(XMP, (0, 0, b""))
+    if not len(value) < length <= LONGEST_TEXT:
+        return 1
+    file.seek(struct.unpack_from(order + offset, value)[0])
+    match = re.search(XMP_ORIENTATION, file.read(length))
+    return int(match[1]) if match else 1
+
+
+def sidecars(path: Path) -> list[Path]:
+    """World files and GDAL's .aux.xml that lie beside an image."""
+    kind = path.suffix[1:]
+    worlds = (f"{kind[:1]}{kind[-1:]}w", f"{kind}w", "wld")
+    names = [path.with_suffix(f".{each}") for world in worlds for each in {world.lower(), world.upper()}]
+    return [name for name in (*names, path.with_name(f"{path.name}.aux.xml")) if name.is_file()]
+
+
+def georeference_beside(path: Path) -> bool:
+    """Whether a file beside an image says where that lies; an .aux.xml may hold no more than statistics."""
+    for sidecar in sidecars(path):
+        if sidecar.suffix != ".xml":
+            return True
+        with suppress(OSError), sidecar.open("rb") as file:
+            text = file.read(LONGEST_TEXT)
+            if any(word in text for word in GEO_WORDS):
+                return True
+    return False
+
+
+def check_picture(path: Path, info: RasterInfo, *, scale: int) -> None:
+    """Refuse what Pillow could not write at `path`.
+
+    Raises:
+        ValueError: the format cannot hold so many pixels, such bands or such values.
+    """
+    suffix = path.suffix.lower()
+    longest = LONGEST.get(suffix)
+    if longest and scale * max(info.size) > longest:
+        raise ValueError(
+            f"output {path}: {scale * info.size[0]} x {scale * info.size[1]} pixels are more than a JPEG can hold "
+            f"({longest} per side): choose .png or .tif."
+        )
+    deep = info.dtype != np.uint8
+    if suffix in (".jpg", ".jpeg"):
+        fits = not deep and info.planes in (1, 3) and info.alpha is None
+    else:
+        depths = (np.uint8, np.uint16, np.float32) if suffix.startswith(".tif") else (np.uint8, np.uint16)
+        fits = info.dtype in depths and info.bands in (1, 3) and (not deep or info.planes == 1)
+    if not fits:
+        with_alpha = " and alpha" if info.alpha else ""
+        raise ValueError(
+            f"output {path}: '{suffix}' cannot hold {info.bands} band(s){with_alpha} of {info.dtype}, as in "
+            f"{info.path}: choose .tif with rasterio (pip install rasterio)."
+        )
+
+
+def write(path: Path, rows: Path, info: RasterInfo, *, scale: int, fingerprint: str) -> None:
+    """Write raw rows as a picture in the format of the suffix of `path`; see `write_raster`. JPEG with quality 95."""
+    height, width = scale * info.size[0], scale * info.size[1]
+    pixels = np.memmap(rows, dtype=info.dtype, mode="r", shape=(height, info.planes, width))
+    array = pixels[:, 0] if info.planes == 1 else np.ascontiguousarray(np.moveaxis(pixels, 1, -1))
+    picture = Image.fromarray(array)
+    options = dict(info.picture)
+    suffix = path.suffix.lower()
+    if suffix == ".png":
+        text = PngImagePlugin.PngInfo()
+        text.add_text(FINGERPRINT, fingerprint)
+        options["pnginfo"] = text
+    elif suffix in (".jpg", ".jpeg"):
+        options |= {"quality": JPEG_QUALITY, "subsampling": 0, "comment": f"{FINGERPRINT}={fingerprint}"}
+    else:
+        options.pop("exif", None)
+        options |= {"compression": "tiff_adobe_deflate", "tiffinfo": {SOFTWARE: f"{FINGERPRINT}={fingerprint}"}}
+    save_picture(picture, path, **options)
+
+
+def fingerprint_of(path: Path) -> str | None:
+    """What `write` here or in `raster_gdal_write` left in the file as its fingerprint, or None."""
+    try:
+        with reading(path) as picture:
+            if FINGERPRINT in picture.info:
+                return picture.info[FINGERPRINT]
+            text = picture.info.get("comment", b"")
+            if isinstance(picture, TiffImagePlugin.TiffImageFile):
+                # GDAL keeps its metadata in tag 42112 as XML.
+                text = f"{picture.tag_v2.get(SOFTWARE, '')} {picture.tag_v2.get(42112, '')}"
+    except ImageFileError:
+        return None
+    text = text.decode("latin-1") if isinstance(text, bytes) else str(text)
+    found = re.search(rf"{FINGERPRINT}(?:=|\">)([0-9a-f]+)", text)
+    return found[1] if found else None

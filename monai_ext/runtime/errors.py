@@ -1,0 +1,110 @@
+"""Errors as one sentence instead of a stack trace, for commands that people type."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from monai_ext.runtime.bundle_options import refuse_unknown_options
+from monai_ext.runtime.run_log import keep_log, note
+
+__all__ = ["NonFiniteLossError", "TRACEBACK_VARIABLE", "explain", "one_line", "report_errors_in_one_sentence"]
+
+TRACEBACK_VARIABLE = "MONAI_EXT_TRACEBACK"
+LONGEST_REASON = 200  # characters of a library's message inside a sentence of ours
+# What a disk or its owner is to blame for, wherever it shows: in a curve's writer, a log, a library.
+OF_THE_DISK = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
+)
+_PACKAGE = Path(__file__).parents[1]
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The training loss became NaN or infinite."""
+
+
+def explain(error: BaseException) -> str | None:
+    """The sentence of the error that this package raised on purpose, or None where there is none.
+
+    MONAI and Ignite wrap what happens inside a config several times, so the chain of causes is searched for a
+    `ValueError`, `OSError` or `NonFiniteLossError` raised by a line of this package; the innermost one speaks.
+    Where there is none, what the operating system refuses us, and a full disk or a missing right whoever ran into it,
+    is told. Anything else (a `KeyError`, an error from deep inside a library) is a defect whose stack trace is needed.
+    """
+    sentence = refusal = None
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        of_system = isinstance(link, OSError) and link.errno is not None
+        if of_system and (link.errno in OF_THE_DISK or _raised_here(link)):
+            place = "the disk" if link.filename is None else f"'{link.filename}'"
+            refusal = f"cannot use {place} ({link.strerror}): see that it is there, has room, and may be written to."
+        elif isinstance(link, (ValueError, OSError, NonFiniteLossError)) and _raised_here(link):
+            sentence = str(link)
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return sentence or refusal
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of a library says, on one line of at most 200 characters; its type where it says nothing.
+
+    >>> one_line(ValueError("bad\\n  news"))
+    'bad news'
+    """
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 3]}..."
+
+
+def _raised_here(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and _PACKAGE in Path(frames[-1].filename).resolve().parents
+
+
+def report_errors_in_one_sentence(*, log_dir: str | Path | None = None) -> None:
+    """From now on let uncaught errors that `explain` knows end the process with their sentence and exit status 1.
+
+    What is logged of such an error on the way, as MONAI's handlers do, loses its stack trace too. Set the environment
+    variable MONAI_EXT_TRACEBACK=1 to see the whole stack trace as well. In a `monai.bundle run`, an option that its
+    configs do not have is the first such error, see `refuse_unknown_options`.
+
+    Args:
+        log_dir: what is logged from now on is added to `run.log` in this folder as well, see `RunLog`, and so is the
+            error, always with its stack trace. None: no log is kept.
+    """
+    keep_log(log_dir)
+    _hide_known_traces()
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        sentence = explain(error)
+        note("".join(traceback.format_exception(kind, error, trace)).rstrip(), logging.ERROR)
+        if sentence is None or os.environ.get(TRACEBACK_VARIABLE):
+            sys.__excepthook__(kind, error, trace)
+        if sentence is not None:
+            note(f"error: {sentence}", logging.ERROR)
+            sys.stderr.write(f"\nerror: {sentence}\n")
+
+    sys.excepthook = hook
+    refuse_unknown_options(sys.argv)
+
+
+def _hide_known_traces() -> None:
+    make = logging.getLogRecordFactory()
+    if getattr(make, "hides_known_traces", False):
+        return
+
+    def record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        made = make(*args, **kwargs)
+        error = made.exc_info[1] if isinstance(made.exc_info, tuple) else None
+        if error is not None and not os.environ.get(TRACEBACK_VARIABLE) and explain(error) is not None:
+            made.exc_info = None
+        return made
+
+    record.hides_known_traces = True
+    logging.setLogRecordFactory(record)

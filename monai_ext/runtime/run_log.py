@@ -1,0 +1,103 @@
+"""The log of a run: what is logged and told, and the error that ended it, in `run.log` in the run's output folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["LOG_FILE", "RunLog", "keep_log", "note", "tell"]
+
+LOG_FILE = "run.log"
+FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"  # that of the bundles' logging.conf
+MOST_WAITING = 10_000  # lines kept while the folder is not there
+
+_kept: RunLog | None = None
+
+
+class RunLog(logging.Handler):
+    """Adds what is logged to `folder/run.log`, under a line `# command: ...`.
+
+    The folder is not made for the log's sake: lines wait until the run makes it, and are dropped where it never does,
+    so that a refused run leaves nothing. The file is opened for each line alone, so that what a killed run logged is
+    there, and that two processes may add to it. A log that cannot be written (no right, no room) ends with one line on
+    standard error; the run goes on.
+
+    Args:
+        folder: of the run.
+        rank: of several processes; those other than 0 add errors alone.
+    """
+
+    def __init__(self, folder: str | Path, *, rank: int | str = 0):
+        is_first = str(rank) == "0"
+        super().__init__(logging.INFO if is_first else logging.ERROR)
+        self.setFormatter(logging.Formatter(FORMAT if is_first else FORMAT.replace("(name)s", f"(name)s@rank{rank}")))
+        self.path = Path(folder) / LOG_FILE
+        self._waiting = [f"\n# command: {shlex.join(sys.orig_argv)}\n"] if is_first else []
+        self._given_up = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting.append(f"{self.format(record)}\n")
+        self.flush()
+
+    def flush(self) -> None:
+        if self._given_up or not self._waiting or not self.path.parent.is_dir():
+            return
+        try:
+            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write("".join(self._waiting))
+        except OSError as error:
+            self._given_up = True
+            sys.stderr.write(f"no log from here on: '{self.path}' cannot be written ({error.strerror}).\n")
+        self._waiting.clear()
+
+
+def keep_log(folder: str | Path | None) -> RunLog | None:
+    """From now on this process adds what it logs to `folder/run.log`; an earlier log of the process ends.
+
+    Of several processes that torchrun has started, rank 0 logs and the others add errors alone. Where the process's
+    output is redirected to that very file there is nothing to add, and None is returned.
+
+    Args:
+        folder: of the run, made by the run itself; None ends the log.
+    """
+    global _kept
+    root = logging.getLogger()
+    if _kept is not None:
+        root.removeHandler(_kept)
+        _kept = None
+    if folder is None or _is_output(Path(folder) / LOG_FILE):
+        return None
+    _kept = RunLog(folder, rank=os.environ.get("RANK", "0"))
+    if not root.handlers:  # a handler of ours must not silence the warnings on standard error
+        root.addHandler(logging.lastResort)
+    root.addHandler(_kept)
+    package = logging.getLogger("monai_ext")
+    if not package.isEnabledFor(logging.INFO):
+        package.setLevel(logging.INFO)
+    return _kept
+
+
+def tell(text: str) -> None:
+    """Write a line to standard error, and to the log if one is kept."""
+    sys.stderr.write(f"{text}\n")
+    note(text.strip())
+
+
+def note(text: str, level: int = logging.INFO) -> None:
+    """Write a line to the log alone; nothing happens where none is kept."""
+    if _kept is not None and level >= _kept.level:
+        _kept.handle(logging.LogRecord("monai_ext", level, "", 0, text, None, None))
+
+
+def _is_output(path: Path) -> bool:
+    """Whether standard output or error is the file `path`."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed, replaced by something that is no file, None
+            if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                return True
+    return False

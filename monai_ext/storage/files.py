@@ -1,0 +1,266 @@
+"""Files that appear under their final name only when they are complete, and files read with errors that name them."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import glob
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from monai_ext.runtime.errors import one_line
+
+try:
+    import fcntl  # POSIX only; without it leftovers of killed processes stay
+except ImportError:  # pragma: no cover
+    fcntl = None
+
+__all__ = [
+    "WriteError",
+    "atomic_path",
+    "inside",
+    "make_folder",
+    "read_json",
+    "remove_leftovers",
+    "table_rows",
+    "write_text",
+    "writing",
+]
+
+MARK = ".part"  # in the names of temporary files
+LONGEST_STEM = 48  # characters of the final name in them, so that they are never too long
+LARGEST_JSON = 2**28  # bytes; ours are far smaller
+PROBE = 2**20  # bytes that are written to find out whether there is room
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NOT_WRITABLE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+)
+
+_umask_lock = threading.Lock()
+
+
+class WriteError(OSError):
+    """A file or a folder cannot be written; the sentence says which, why, and the way out."""
+
+
+@contextmanager
+def atomic_path(path: str | Path, *, previous: str | Path | None = None) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; on leaving the block it is flushed to disk and takes the final name.
+
+    If the block raises, the temporary file is removed and whatever lay at `path` stays as it was. The parent folder is
+    made if need be. The suffix is kept, since many writers choose the format by it. A process that is killed leaves its
+    temporary file behind, see `remove_leftovers`.
+
+    Args:
+        previous: what lay at `path` gets this name, at the moment when the new file is complete.
+
+    Raises:
+        WriteError: the folder cannot be made or written to, or there is no room, which many writers tell by an error
+            that does not say so: the disk is asked then.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    with writing(path):
+        handle, temporary = _temporary(path)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            if previous is not None:
+                _keep(path, Path(previous))
+            temporary.replace(path)
+        except BaseException as error:
+            refusal = _refusal(temporary, error)
+            with suppress(OSError):
+                temporary.unlink()
+            if refusal is not None:
+                raise refusal from None  # what the writer said of it would hide it
+            raise
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """A full disk or a missing right becomes a `WriteError` that names `path`, for which the block writes."""
+    try:
+        yield
+    except OSError as error:
+        if not _concerns(error, Path(path)):
+            raise
+        if error.errno in NO_ROOM:
+            raise WriteError(
+                f"there is no room for '{path}' ({error.strerror}): make room on the disk, then give the same command "
+                "again; what was there before is untouched."
+            ) from error
+        raise WriteError(
+            f"'{path}' cannot be written ({error.strerror}): choose a folder that can be written to, and where no file "
+            "is in the way."
+        ) from error
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` (UTF-8) to `path` at once or not at all, see `atomic_path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def make_folder(path: str | Path) -> Path:
+    """`path`, which is a folder from now on.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+    with writing(path):
+        Path(path).mkdir(parents=True, exist_ok=True)
+    return Path(path)
+
+
+def remove_leftovers(folder: str | Path, stem: str | None = None) -> None:
+    """Remove the temporary files in `folder` that killed processes left; those of a living process stay.
+
+    Args:
+        stem: name without suffix of the file that they were to become; None: of any.
+    """
+    if fcntl is None:
+        return
+    wanted = "*" if stem is None else glob.escape(stem[:LONGEST_STEM])
+    for file in Path(folder).glob(f".{wanted}-????????{MARK}*"):
+        with suppress(OSError), file.open("r+b") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its writer holds this lock while it lives
+            file.unlink()
+
+
+def inside(folder: str | Path, name: str) -> Path:
+    """`folder / name`, for a name that comes from outside and must not lead out of the folder.
+
+    Raises:
+        ValueError: it would, or it is no name at all.
+
+    >>> inside("out", "case 1").as_posix()
+    'out/case 1'
+    """
+    base = Path(os.path.normpath(folder))
+    target = base if "\0" in name else Path(os.path.normpath(base / name))
+    if target == base or not target.is_relative_to(base):
+        raise ValueError(f"{name!r} cannot name a file in '{folder}': it leads out of the folder, or is no name.")
+    return target
+
+
+def read_json(
+    path: str | Path, *, expected: type = object, error: type[ValueError] = ValueError, way_out: str = "remove it"
+) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        expected: type that it must have.
+        error: what is raised where it is damaged; the sentence ends in `way_out`.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+        ValueError: it is no JSON in UTF-8, holds something else than `expected`, or is larger than 256 MiB.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise ValueError(f"larger than {LARGEST_JSON >> 20} MiB")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, expected):
+            raise ValueError(f"no {expected.__name__} but {type(content).__name__}")
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path} is damaged ({one_line(problem)}): {way_out}.") from None
+    return content
+
+
+def table_rows(
+    path: str | Path,
+    *,
+    needed: Sequence[str] = (),
+    error: type[ValueError] = ValueError,
+    way_out: str = "remove it",
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, row by column) of a CSV file; what a row lacks is "", what it has too much is left out.
+
+    A byte order mark, which spreadsheets write, is passed over.
+
+    Args:
+        needed: columns that must be there.
+        error: see `read_json`.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+        ValueError: it is no CSV in UTF-8, or lacks a column.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="")
+            if absent := [name for name in needed if name not in (reader.fieldnames or ())]:
+                raise error(f"{path} has no column {absent[0]!r}: it needs {', '.join(needed)}.")
+            for row in reader:
+                row.pop(None, None)
+                yield reader.line_num, row
+    except (csv.Error, UnicodeDecodeError) as problem:
+        raise error(f"{path} is damaged ({one_line(problem)}): {way_out}.") from None
+
+
+def _temporary(path: Path) -> tuple[int, Path]:
+    """A new file beside `path`, open, and locked as long as it is open."""
+    start, end = f".{path.stem[:LONGEST_STEM]}-", f"{MARK}{path.suffix}"
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=start, suffix=end)
+        if fcntl is None:
+            return handle, Path(name)
+        with suppress(OSError):  # a file system without locks: leftovers are not removed there
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # another process took the empty file for a leftover
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give what lies at `path` a second name."""
+    if not path.exists():
+        return
+    previous.unlink(missing_ok=True)
+    try:
+        os.link(path, previous)
+    except OSError:  # no hard links here: for a moment there is nothing at `path`
+        path.replace(previous)
+
+
+def _refusal(temporary: Path, error: BaseException) -> OSError | None:
+    """What the disk says where a writer failed without a number of the system: NumPy, Pillow, GDAL and torch do."""
+    unclear = isinstance(error, (OSError, RuntimeError, ValueError)) and not isinstance(error, WriteError)
+    if not unclear or getattr(error, "errno", None) is not None:
+        return None
+    try:
+        with temporary.open("ab") as file:
+            file.write(bytes(PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as refusal:
+        return refusal if refusal.errno in NO_ROOM else None
+    return None
+
+
+def _concerns(error: OSError, path: Path) -> bool:
+    """Whether the disk or its owner refuses something at `path`, beside it or above it."""
+    if error.errno not in NO_ROOM | NOT_WRITABLE:
+        return False
+    named = None if error.filename is None else Path(os.path.abspath(str(error.filename)))
+    own = Path(os.path.abspath(path))
+    return named is None or own.is_relative_to(named) or named.parent == own.parent
+
+
+def _umask() -> int:
+    with _umask_lock:  # it can only be read by setting it: two threads at once could leave it at 0
+        current = os.umask(0o077)
+        os.umask(current)
+    return current

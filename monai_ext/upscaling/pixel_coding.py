@@ -1,0 +1,250 @@
+"""Pixels of a raster as the network wants them, and its answer as pixels again: ranges, missing values, alpha."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from monai_ext.raster.missing_pixels import nearest_known
+
+__all__ = ["BandNetwork", "PixelCoding", "default_range"]
+
+MIDDLE = 0.5  # what a network sees where a whole strip is missing
+TORCH_TYPES = {
+    "uint8": torch.uint8,
+    "int8": torch.int8,
+    "uint16": torch.uint16,
+    "int16": torch.int16,
+    "uint32": torch.uint32,
+    "int32": torch.int32,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+
+
+def default_range(dtype: np.dtype) -> tuple[float, float] | None:
+    """The pixel values that stand for 0 and 1: 0 and the highest of an 8- or 16-bit type; None where none is usual."""
+    if dtype.kind in "iu" and dtype.itemsize <= 2:
+        return 0.0, float(np.iinfo(dtype).max)
+    return None
+
+
+@dataclass(frozen=True)
+class PixelCoding:
+    """How the planes of a raster become channels and back.
+
+    The channels are the bands, mapped from [low, high] to [0, 1]; then alpha from its full range; then `validity`
+    channels of 1 where a pixel is known and 0 where it is missing. Missing pixels hold the nearest known value of
+    their band, so that nothing is smeared into those beside them.
+
+    Attributes:
+        dtype: of the pixels.
+        bands: number of bands.
+        low, high: values of a pixel that the network sees as 0 and 1; others are mapped beyond.
+        nodata: per band the value that marks missing pixels, or None. NaN and infinities are always missing.
+        alpha: see `RasterInfo`. Where it is 0, all bands are missing to the network.
+        validity: number of validity channels: 0 if nothing is ever missing, 1 for alpha alone, else `bands`.
+    """
+
+    dtype: np.dtype
+    bands: int
+    low: float
+    high: float
+    nodata: tuple[float | None, ...]
+    alpha: Literal["soft", "hard", "mask"] | None
+    validity: int
+
+    @property
+    def opaque(self) -> float:
+        """Alpha of full coverage."""
+        if self.alpha == "mask":
+            return 255.0
+        return float(np.iinfo(self.dtype).max) if self.dtype.kind in "iu" else 1.0
+
+    @property
+    def marks_missing(self) -> bool:
+        """Whether missing pixels have a value of their own, by which every band says which are known."""
+        return self.validity == self.bands and (
+            self.dtype.kind == "f" or any(value is not None for value in self.nodata)
+        )
+
+    def decode(self, planes: np.ndarray, *, top: int = 0, rows: int | None = None) -> Tensor:
+        """Channels (1, bands + alpha + validity, rows, W) float32 of rows `top` ... `top + rows` of `planes`.
+
+        Args:
+            planes: (bands + alpha, n, W); the rows around those asked for fill their missing pixels.
+        """
+        keep = slice(top, None if rows is None else top + rows)
+        colours = planes[: self.bands]
+        values = (
+            (colours - np.asarray(self.low, np.result_type(self.dtype, np.float32))) / (self.high - self.low)
+        ).astype(np.float32, copy=False)
+        channels = [values[:, keep]]
+        if self.validity:
+            valid = self._valid(planes)
+            channels[0] = nearest_known(values, valid, fallback=MIDDLE)[:, keep]
+        if self.alpha is not None:
+            channels.append(planes[self.bands :, keep].astype(np.float32) / np.float32(self.opaque))
+        if self.validity:
+            channels.append(valid[:, keep].astype(np.float32))
+        return torch.from_numpy(np.concatenate(channels) if len(channels) > 1 else channels[0])[None]
+
+    def encode(self, channels: Tensor) -> Tensor:
+        """Pixels (N, bands + alpha, h, w) of the raster's type from channels (N, bands + alpha + validity, h, w).
+
+        Integers are rounded and cut to the range of their type; known pixels that come out as the nodata value move by
+        one; missing pixels become nodata, or NaN in float rasters without.
+
+        Raises:
+            ValueError: the network answers with NaN (in float rasters: or infinity).
+        """
+        double = self.dtype.itemsize > 2 and self.dtype != np.float32  # float32 holds 16 bits exactly, not more
+        answer = channels[:, : self.bands].to(torch.float64 if double else torch.float32)
+        unsigned = self.dtype.kind == "u"
+        # The cut to integers below rounds down from here. As few passes as possible: this is the cost of tiling.
+        values = (answer * (self.high - self.low)).add_(self.low + 0.5 * unsigned)
+        if self.dtype.kind in "iu":
+            limits = np.iinfo(self.dtype)
+            values = (
+                values.clamp_(limits.min, limits.max) if unsigned else values.round_().clamp_(limits.min, limits.max)
+            )
+            finite = math.isfinite(float(values.sum()))  # NaN outlives the limits
+        else:
+            finite = bool(values.isfinite().all())
+        if not finite:
+            raise ValueError("the network answers with NaN or infinity: its weights are damaged or do not fit it.")
+        if self.marks_missing:
+            values = values.floor_() if unsigned else values
+            known = channels[:, self.bands + (self.alpha is not None) :] > 0.5
+            for band in range(self.bands):
+                self._mark_missing(values[:, band], known[:, band], self.nodata[band])
+        if self.alpha is not None:
+            covered = channels[:, self.bands : self.bands + 1].to(values.dtype) * self.opaque
+            if self.dtype.kind in "iu":
+                covered = covered.round_().clamp_(0, self.opaque)
+            values = torch.cat([values, covered], dim=1)
+        if values.device.type == "cpu":  # NumPy's cut to 8 bits takes a third of the time of PyTorch's
+            return torch.from_numpy(values.numpy().astype(self.dtype, copy=False))
+        return values.to(TORCH_TYPES[self.dtype.name])
+
+    def _mark_missing(self, values: Tensor, known: Tensor, nodata: float | None) -> None:
+        """In place: `nodata` (NaN for None) in all pixels that are not `known`, and in no other."""
+        if self.dtype.kind == "f":
+            marker = float("nan") if nodata is None else nodata
+            if np.isfinite(marker):
+                marker = float(torch.tensor(marker, dtype=values.dtype))
+                neighbour = float(np.nextafter(self.dtype.type(marker), self.dtype.type(0 if marker else 1)))
+                values.masked_fill_(values == marker, neighbour)
+        else:
+            if nodata is None or not nodata.is_integer():
+                return
+            limits = np.iinfo(self.dtype)
+            if not limits.min <= nodata <= limits.max:
+                return
+            marker = nodata
+            values.masked_fill_(values == marker, marker + 1 if marker < limits.max else marker - 1)
+        values.masked_fill_(~known, marker)
+
+    def _valid(self, planes: np.ndarray) -> np.ndarray:
+        """(validity, n, W) of bool."""
+        colours = planes[: self.bands]
+        valid = np.ones((self.validity, *planes.shape[1:]), bool)
+        if self.validity == self.bands:
+            if self.dtype.kind == "f":
+                valid &= np.isfinite(colours)
+            for band, nodata in enumerate(self.nodata):
+                if nodata is not None and not np.isnan(nodata):
+                    with np.errstate(over="ignore"):
+                        marker = np.float64(nodata).astype(self.dtype) if self.dtype.kind == "f" else nodata
+                    valid[band] &= colours[band] != marker
+        if self.alpha is not None:
+            valid &= planes[self.bands] > 0
+        return valid
+
+
+class BandNetwork(nn.Module):
+    """A super-resolution network over the channels of `PixelCoding`: bands through the network, the rest beside it.
+
+    A network of one channel takes the bands one by one; one of three takes grey as three equal bands and the answer's
+    mean. Soft alpha is interpolated (bilinear), hard alpha, masks and validity are repeated. Windows without a known
+    pixel never reach the network.
+
+    Args:
+        network: (B, channels, h, w) -> (B, answers * channels, s*h, s*w), values in [0, 1].
+        channels: of the network.
+        scale: s.
+        answers: how many images the network gives for one; more than one only if it takes just these bands.
+        coding: see `PixelCoding`.
+
+    Raises:
+        ValueError: the network does not take this number of bands.
+    """
+
+    def __init__(
+        self,
+        network: Callable[..., Tensor],
+        coding: PixelCoding,
+        *,
+        channels: int,
+        scale: int,
+        answers: int = 1,
+    ):
+        super().__init__()
+        if answers > 1 and channels != coding.bands:
+            raise ValueError(
+                f"the network takes {channels} bands and the image has {coding.bands}: samples and uncertainty need "
+                "a network for just these bands."
+            )
+        if channels not in (coding.bands, 1) and (coding.bands, channels) != (1, 3):
+            raise ValueError(
+                f"the network takes {channels} bands and the image has {coding.bands}: choose {channels} of them with "
+                f"--bands {','.join(map(str, range(1, channels + 1)))}, or a network for {coding.bands}."
+                if channels < coding.bands
+                else f"the network takes {channels} bands and the image has {coding.bands}: choose a network for "
+                f"{coding.bands} or for 1, which takes them one by one."
+            )
+        self.network, self.coding, self.channels, self.scale = network, coding, channels, scale
+        self.answers = answers
+
+    def forward(self, windows: Tensor, *maps: Tensor) -> Tensor:
+        """(N, bands + alpha + validity, h, w) -> (N, answers * bands + alpha + validity, s*h, s*w).
+
+        Args:
+            maps: (N, any, h, w), handed on to the network with the bands.
+        """
+        coding = self.coding
+        rest = windows[:, coding.bands :]
+        colours = windows[:, : coding.bands]
+        if coding.validity:
+            seen = rest[:, -coding.validity :].flatten(1).any(dim=1)
+            if not bool(seen.all()):
+                shape = (len(windows), self.answers * coding.bands, *(self.scale * n for n in windows.shape[-2:]))
+                answer = torch.full(shape, MIDDLE, device=windows.device)
+                if bool(seen.any()):
+                    answer[seen] = self._colours(colours[seen], *(each[seen] for each in maps)).float()
+                return self._with_rest(answer, rest)
+        return self._with_rest(self._colours(colours, *maps), rest)
+
+    def _colours(self, colours: Tensor, *maps: Tensor) -> Tensor:
+        bands = self.coding.bands
+        if self.channels == bands:
+            return self.network(colours, *maps)
+        if self.channels == 1:
+            return self.network(colours.flatten(0, 1)[:, None]).unflatten(0, (-1, bands)).squeeze(2)
+        return self.network(colours.expand(-1, self.channels, -1, -1)).float().mean(dim=1, keepdim=True)
+
+    def _with_rest(self, colours: Tensor, rest: Tensor) -> Tensor:
+        if rest.shape[1] == 0:
+            return colours
+        parts: Sequence[Tensor] = [colours, interpolate(rest, scale_factor=self.scale, mode="nearest")]
+        if self.coding.alpha == "soft":
+            smooth = interpolate(rest[:, :1], scale_factor=self.scale, mode="bilinear", align_corners=False)
+            parts = [colours, smooth, parts[1][:, 1:]]
+        return torch.cat(list(parts), dim=1)

@@ -1,0 +1,173 @@
+"""The table of methods from fabricated evaluations whose means and winners are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluated_runs import CASES, write_run
+
+from monai_ext.__main__ import main
+from monai_ext.commands.comparison.results import ResultsError
+from monai_ext.commands.scoring import rater_table as module
+from monai_ext.commands.scoring.rater_table import rater_table, read_methods
+
+FEW = {"resamples": 200}
+HUMAN = {"mean": 0.8, "low": 0.75, "high": 0.85, "cases": len(CASES)}
+
+
+def write_scores(
+    folder: Path, *, heads: int = 0, samples: int = 16, task: int = 1, estimator: str = "V", **human: dict
+) -> Path:
+    """A scores.json of one task of which annotators have the scores `human`."""
+    predicted = {"probability": True, "raters": list(range(heads)), "samples": list(range(samples))}
+    scores = {name: {"human": values} for name, values in ({"qubiq_score": HUMAN} | human).items()}
+    entry = {"task": task, "scored": len(CASES), "predicted": predicted, "scores": scores}
+    path = folder / "scores.json"
+    path.write_text(json.dumps({"settings": {"estimator": estimator}, "tasks": [entry]}))
+    return path
+
+
+def test_means_intervals_pairs_and_files(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "holistic", "holistic", better=0.02)
+    write_run(tmp_path / "runs" / "combined", "combined", better=0.0)
+    human = write_scores(tmp_path, ece=None)
+    content = rater_table([tmp_path / "runs"], tmp_path / "table", human=human, resamples=500)
+
+    assert [entry["method"] for entry in content["methods"]] == ["combined", "holistic"]
+    assert content["methods"][0]["training_minutes"] == pytest.approx(1.5)
+    combined, holistic = content["scores"]["qubiq_score"]
+    assert combined["mean"] == pytest.approx(0.755) and holistic["mean"] == pytest.approx(0.775)
+    assert combined["low"] < combined["mean"] < combined["high"]
+    assert content["scores"]["hungarian_iou"][0] | {"low": 0, "high": 0} == {
+        "mean": pytest.approx(0.76),  # case00 has none
+        "low": 0,
+        "high": 0,
+        "cases": 11,
+    }
+    (pair,) = content["pairs"]
+    assert pair["mean"] == pytest.approx(-0.02) and pair["claimed"] and pair["p_holm"] < 0.01
+    assert content["first_in_qubiq_score"] == [0.0, 1.0]
+    page = (tmp_path / "table" / "table.md").read_text()
+    assert content["notes"] == [] and "| combined | 1,234 | 5 | 1.5 | 12 |" in page
+    assert "0.775 (" in page and "one more annotator" in page and "0.800 (0.750-0.850)" in page
+    assert json.loads((tmp_path / "table" / "table.json").read_text()) == content
+    assert (tmp_path / "table" / "scores.png").stat().st_size > 1000
+
+
+def test_folds_of_a_method_are_put_together(tmp_path: Path) -> None:
+    write_run(tmp_path / "fold0", "holistic", better=0.0, cases=CASES[:6], fold=0)
+    write_run(tmp_path / "fold1", "holistic", better=0.0, cases=CASES[6:], fold=1)
+    (method,) = read_methods([tmp_path])
+    assert method.runs == 2 and sorted(method.rows) == CASES
+
+
+def test_a_case_scored_twice_by_one_method_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_run(tmp_path / name, "holistic", better=0.0)
+    with pytest.raises(ResultsError, match=r"case 'case00' was scored by two runs of holistic"):
+        read_methods([tmp_path])
+
+
+@pytest.mark.parametrize("settings", [{"batch_size": 6}, {"spatial_size": [32, 32]}])
+def test_unequal_trainings_are_refused(tmp_path: Path, settings: dict) -> None:
+    write_run(tmp_path / "a", "holistic", better=0.0)
+    write_run(tmp_path / "b", "combined", better=0.0, **settings)
+    with pytest.raises(ResultsError, match=f"has {next(iter(settings))} = .*do not compare"):
+        read_methods([tmp_path])
+
+
+def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no folder .*absent"):
+        read_methods([tmp_path / "absent"])
+    with pytest.raises(ResultsError, match="no evaluation/summary.json below"):
+        read_methods([tmp_path])
+    folder = write_run(tmp_path / "a", "holistic", better=0.0)
+    with pytest.raises(ResultsError, match=r"nothing.json is no scores.json"):
+        rater_table([folder], tmp_path / "table", human=tmp_path / "nothing.json")
+    (folder / "evaluation" / "cases.csv").write_text("id,qubiq_score\ncase00,many\n")
+    with pytest.raises(ResultsError, match=r"cases.csv is damaged .could not convert string to float: 'many'"):
+        read_methods([folder])
+    (folder / "evaluation" / "summary.json").write_text("{")
+    with pytest.raises(ResultsError, match=r"summary.json is damaged"):
+        read_methods([folder])
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write_run(tmp_path / "a", "holistic", better=0.0)
+    assert main(["rater-table", str(tmp_path / "a"), "--output_dir", str(tmp_path / "table"), "--resamples", "50"]) == 0
+    assert "| holistic | 1,234 | 5 | 1.5 |" in capsys.readouterr().out
+
+
+def test_the_annotators_row_is_of_the_task_of_the_runs(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", "holistic", better=0.0, task=2)
+    human = write_scores(tmp_path, task=2)
+    content = json.loads(human.read_text())
+    first = {"task": 1, "scores": {"qubiq_score": {"human": HUMAN | {"mean": 0.11}}}}
+    human.write_text(json.dumps(content | {"tasks": [first, *content["tasks"]]}))
+    table = rater_table([tmp_path / "runs"], tmp_path / "table", human=human, **FEW)
+    assert table["human"]["qubiq_score"]["mean"] == 0.8
+    human.write_text(json.dumps(content | {"tasks": [first]}))
+    with pytest.raises(
+        ResultsError, match=r"no scores of task 2, which the runs are of, only of 1: run `score` with --task 2"
+    ):
+        rater_table([tmp_path / "runs"], tmp_path / "table", human=human, **FEW)
+
+
+def test_another_number_of_cases_behind_the_annotators_row_is_told(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", "holistic", better=0.0)
+    human = write_scores(tmp_path, qubiq_score=HUMAN | {"cases": 9})
+    (note,) = rater_table([tmp_path / "runs"], tmp_path / "table", human=human, **FEW)["notes"]
+    assert "one more annotator is over 9 cases" in note and note.endswith("the methods are over 12.")
+    page = (tmp_path / "table" / "table.md").read_text()
+    assert "| one more annotator | - | - | - | 9 |" in page and "over 9 cases" in page
+
+
+@pytest.mark.parametrize(
+    ("sets", "told"),
+    [
+        ({"heads": 5, "samples": 0}, "sets of 5 masks under the V-statistic"),
+        ({"heads": 5, "samples": 8}, "sets of 8 masks under the V-statistic"),
+        ({"estimator": "U"}, "sets of 16 masks under the U-statistic"),
+        (None, "sets of unknown size"),  # a file that does not say
+        ({"heads": 5, "samples": 16}, ""),
+    ],
+)
+def test_scores_of_sets_stand_beside_those_of_as_many_masks_alone(tmp_path: Path, sets: dict | None, told: str) -> None:
+    write_run(tmp_path / "runs", "holistic", better=0.0)
+    values = {"mean": 0.085, "low": 0.075, "high": 0.096, "cases": len(CASES)}
+    ours = {"generalized_energy_distance": values, "sample_diversity": values | {"mean": 0.17}, "hungarian_iou": HUMAN}
+    human = write_scores(tmp_path, **ours, **(sets or {}))
+    if sets is None:
+        content = json.loads(human.read_text())
+        del content["tasks"][0]["predicted"]
+        human.write_text(json.dumps(content))
+    table = rater_table([tmp_path / "runs"], tmp_path / "table", human=human, **FEW)
+    page = (tmp_path / "table" / "table.md").read_text()
+    assert table["human"]["hungarian_iou"] == HUMAN  # has no M
+    assert ("sample_diversity" in table["human"]) == ("0.085" in page) == (not told)
+    assert [told in note and "`score` with --samples 16" in note for note in table["notes"]] == [True] * bool(told)
+
+
+def test_methods_scored_on_different_cases_are_told_apart_from_better_ones(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "holistic", better=0.0, cases=CASES[:6])  # the hard ones
+    write_run(tmp_path / "b", "combined", better=-0.01)
+    table = rater_table([tmp_path / "a", tmp_path / "b"], tmp_path / "table", **FEW)
+    (note,) = table["notes"]
+    assert "(holistic 6, combined 12; 6 are common to all). Means over different cases do not compare" in note
+    page = (tmp_path / "table" / "table.md").read_text()
+    assert "| holistic | 1,234 | 5 | 1.5 | 6 |" in page and note.split(";")[0] in page
+    assert table["pairs"][0]["mean"] == pytest.approx(0.01)
+
+
+def test_nothing_is_claimed_against_the_direction_of_the_test() -> None:
+    # Of 40 cases five gain much and 35 lose a little: the mean rises, the rank sums say the contrary.
+    gains = np.concatenate([0.15 + 0.01 * np.arange(5), -0.002 - 1e-5 * np.arange(35)])
+    draw = {"groups": None, "resamples": 2000, "seed": 0}
+    (pair,) = module._pairs(["a", "b"], np.stack([0.8 + gains, np.full(40, 0.8)]), draw)
+    assert pair["low"] > 0 and pair["p_holm"] < 0.05 and pair["rank_biserial"] < 0
+    assert not pair["claimed"]
+    (pair,) = module._pairs(["a", "b"], np.stack([0.8 + np.abs(gains), np.full(40, 0.8)]), draw)
+    assert pair["claimed"]

@@ -1,0 +1,471 @@
+"""The data set on the device: decoding, order, file, memory, ragged sizes, errors and shards."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from monai.data import MetaTensor
+from torch.utils.data import DataLoader
+
+from monai_ext.data import DeviceDataset, DeviceLoader
+from monai_ext.data.device import cache_file as decoded_file
+from monai_ext.data.device import dataset as resident
+from monai_ext.data.device.decoding import DecodeError
+from monai_ext.runtime.memory import DeviceMemoryError, free_memory, in_words
+from monai_ext.storage.object_key import describe
+from monai_ext.transforms import BatchAugment
+
+
+class ReadArrays:
+    """Decoder of the tests: an .npy image, its threshold as label; counts its calls outside of its attributes."""
+
+    calls: list[str] = []
+
+    def __init__(self, threshold: int = 127, seconds: float = 0.0) -> None:
+        self.threshold, self.seconds = threshold, seconds
+
+    def __call__(self, item: dict) -> dict:
+        ReadArrays.calls.append(item["id"])
+        time.sleep(self.seconds)
+        image = torch.from_numpy(np.load(item["image"]))
+        return {"id": item["id"], "image": image, "label": (image[:1] > self.threshold).byte()}
+
+
+@pytest.fixture(autouse=True)
+def no_calls_yet() -> None:
+    ReadArrays.calls.clear()
+
+
+@pytest.fixture
+def write_items(tmp_path: Path):
+    """Writes `count` images, whose first pixel is their index, and returns the items."""
+
+    def write(count: int, sizes: list[tuple[int, int]] | None = None) -> list[dict]:
+        rng, items = np.random.default_rng(0), []
+        for i in range(count):
+            image = rng.integers(0, 256, (3, *(sizes or [(6, 8)])[i % len(sizes or [1])]), dtype=np.uint8)
+            image[0, 0, 0] = i
+            np.save(tmp_path / f"{i}.npy", image)
+            items.append({"id": f"case{i}", "image": str(tmp_path / f"{i}.npy")})
+        return items
+
+    return write
+
+
+def dataset(items: list[dict], transform=None, **settings) -> DeviceDataset:
+    return DeviceDataset(items, transform or ReadArrays(), progress=False, **settings)
+
+
+def epoch_ids(loader: DeviceLoader) -> list[list[str]]:
+    return [batch["id"] for batch in loader]
+
+
+@pytest.mark.parametrize("num_workers", [0, 3])
+def test_items_and_batches_are_what_the_transform_returned(write_items, num_workers: int) -> None:
+    items = write_items(7)
+    data = dataset(items, num_workers=num_workers)
+    batch = data.batch([5, 0, 5])
+    for row, index in enumerate([5, 0, 5]):
+        expected = ReadArrays()(items[index])
+        for key in ("image", "label"):
+            assert torch.equal(data[index][key], expected[key]) and data[index][key].dtype == torch.uint8
+            assert torch.equal(batch[key][row], expected[key])
+    assert batch["id"] == ["case5", "case0", "case5"] and batch["index"].tolist() == [5, 0, 5]
+    assert len(data) == 7 and data.data == items and data.nbytes == 7 * 4 * 48
+    assert data[-1]["id"] == "case6"
+    with pytest.raises(IndexError, match="index 7 is out of range"):
+        data[7]
+
+
+def test_changing_an_item_leaves_the_data_set_as_it_is(write_items) -> None:
+    data = dataset(write_items(2))
+    data[1]["image"].zero_()
+    assert data[1]["image"].any()
+
+
+def test_metadata_is_stripped_and_types_are_kept() -> None:
+    def decode(item: dict) -> dict:
+        return {
+            "scan": MetaTensor(torch.full((1, 2, 2), -7, dtype=torch.int16), meta={"filename": "a"}),
+            "size": (480, 640),
+            "weight": np.float32(0.5),
+            "path": "left in data",
+        }
+
+    data = dataset([{"n": 0}, {"n": 1}], decode)
+    batch = data.batch(torch.tensor([1, 0]))
+    assert type(batch["scan"]) is torch.Tensor and batch["scan"].dtype == torch.int16
+    assert batch["size"].tolist() == [[480, 640]] * 2 and batch["weight"].dtype == torch.float32
+    assert batch["id"] == ["1", "0"] and "path" not in batch
+
+
+def test_it_is_a_map_style_data_set_for_a_plain_loader(write_items) -> None:
+    batches = list(DataLoader(dataset(write_items(5)), batch_size=2))
+    assert [len(batch["id"]) for batch in batches] == [2, 2, 1]
+    assert batches[1]["image"].shape == (2, 3, 6, 8)
+
+
+def test_order_depends_on_seed_and_epoch_alone(write_items) -> None:
+    data = dataset(write_items(10))
+    loader = DeviceLoader(data, 4, shuffle=True, seed=3)
+    first, second = epoch_ids(loader), epoch_ids(loader)
+    assert sorted(sum(first, [])) == sorted(data.ids) and first != second
+    again = DeviceLoader(data, 4, shuffle=True, seed=3)
+    again.set_epoch(1)
+    assert epoch_ids(again) == second
+    assert epoch_ids(DeviceLoader(data, 4, shuffle=True, seed=4)) != first
+    assert [len(batch) for batch in first] == [4, 4, 2] and len(loader) == 3
+    assert epoch_ids(DeviceLoader(data, 4)) == [data.ids[:4], data.ids[4:8], data.ids[8:]]
+    assert [len(batch) for batch in epoch_ids(DeviceLoader(data, 4, drop_last=True))] == [4, 4]
+
+
+def test_a_resumed_epoch_repeats_the_augmentation_whatever_the_batch_size(write_items) -> None:
+    data = dataset(write_items(10))
+    augment = BatchAugment(flip_prob=0.5, rotate=90, brightness=0.2, noise=0.1)
+    run = DeviceLoader(data, 4, shuffle=True, transform=augment)
+    next(iter(run))  # an epoch that was broken off
+    second = torch.cat([batch["image"] for batch in run])
+    resumed = DeviceLoader(data, 5, shuffle=True, transform=augment)
+    resumed.set_epoch(1)
+    torch.testing.assert_close(torch.cat([batch["image"] for batch in resumed]), second, atol=1e-5, rtol=0)
+
+
+def test_batches_are_their_plans_made(write_items) -> None:
+    data = dataset(write_items(10))
+    for transform in (BatchAugment(flip_prob=0.5, rotate=90), None, lambda batch: {"n": len(batch["id"])}):
+        planned, made = (DeviceLoader(data, 4, shuffle=True, seed=1, transform=transform) for _ in range(2))
+        for _ in range(2):  # both count epochs
+            plans = list(planned.plans())
+            for plan, batch in zip(plans, made, strict=True):
+                assert plan["index"].tolist() == plan["host_index"]
+                for key, value in planned.make(plan).items():
+                    same = torch.equal(value, batch[key]) if isinstance(value, torch.Tensor) else value == batch[key]
+                    assert same, key
+
+
+def test_batches_are_made_on_the_device_where_nothing_but_tensors_decides(write_items) -> None:
+    items, augment = write_items(4), BatchAugment(flip_prob=0.5)
+    assert DeviceLoader(dataset(items), 2, transform=augment).makes_on_device
+    assert DeviceLoader(dataset(items), 2).makes_on_device
+    assert not DeviceLoader(dataset(items), 2, transform=dict).makes_on_device
+    ragged = dataset(write_items(4, [(6, 8), (4, 4)]))
+    assert not DeviceLoader(ragged, 2, transform=augment).makes_on_device
+    spilled = dataset(write_items(4))
+    spilled.spilled = True
+    assert not DeviceLoader(spilled, 2, transform=augment).makes_on_device
+
+
+def test_a_function_is_a_transform_too(write_items) -> None:
+    loader = DeviceLoader(dataset(write_items(3)), 2, transform=lambda batch: {"n": len(batch["id"])})
+    assert list(loader) == [{"n": 2}, {"n": 1}]
+
+
+def test_the_second_start_reads_the_file_twenty_times_faster(write_items, tmp_path: Path) -> None:
+    items, transform = write_items(60), ReadArrays(seconds=0.01)
+    start = time.perf_counter()
+    decoded = dataset(items, transform, cache_dir=tmp_path / "cache", num_workers=0)
+    middle = time.perf_counter()
+    loaded = dataset(items, transform, cache_dir=tmp_path / "cache", num_workers=0)
+    assert time.perf_counter() - middle < (middle - start) / 20
+    assert len(ReadArrays.calls) == 60
+    first, second = decoded.batch(range(60)), loaded.batch(range(60))
+    assert first["id"] == second["id"] and all(torch.equal(first[key], second[key]) for key in ("image", "label"))
+    loaded._groups[0]["image"].zero_()  # private: the file stays as it is
+    assert dataset(items, transform, cache_dir=tmp_path / "cache")[3]["image"].any()
+
+
+def test_a_changed_source_makes_the_file_stale(write_items, tmp_path: Path, caplog) -> None:
+    items = write_items(3)
+    dataset(items, cache_dir=tmp_path / "cache")
+    np.save(items[1]["image"], np.full((3, 6, 8), 9, dtype=np.uint8))
+    os.utime(items[1]["image"], (1, 1))
+    data = dataset(items, cache_dir=tmp_path / "cache")
+    assert "is stale: its source files have changed. It is made anew." in caplog.text
+    assert data[1]["image"].unique().tolist() == [9]
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_other_settings_use_another_file(write_items, tmp_path: Path) -> None:
+    items = write_items(3)
+    dataset(items, ReadArrays(100), cache_dir=tmp_path / "cache")
+    other = dataset(items, ReadArrays(200), cache_dir=tmp_path / "cache")
+    assert torch.equal(other[0]["label"], ReadArrays(200)(items[0])["label"])
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "header", "magic", "longer"])
+def test_a_damaged_file_is_made_anew_with_a_word(write_items, tmp_path: Path, caplog, damage: str) -> None:
+    items = write_items(4)
+    expected = dataset(items, cache_dir=tmp_path / "cache").batch(range(4))
+    path = next((tmp_path / "cache").iterdir())
+    content = bytearray(path.read_bytes())
+    if damage == "header":
+        content[40] ^= 1
+    elif damage == "magic":
+        content[0] ^= 1
+    path.write_bytes({"cut": content[:-64], "empty": b"", "longer": content + b"x"}.get(damage, content))
+    data = dataset(items, cache_dir=tmp_path / "cache")
+    assert f"{path} is damaged" in caplog.text and "It is made anew." in caplog.text
+    assert torch.equal(data.batch(range(4))["image"], expected["image"])
+    caplog.clear()
+    dataset(items, cache_dir=tmp_path / "cache")
+    assert "is damaged" not in caplog.text
+
+
+def test_a_folder_that_cannot_be_written_costs_a_warning_only(write_items, tmp_path: Path, caplog) -> None:
+    (tmp_path / "file").write_text("no folder")
+    data = dataset(write_items(3), cache_dir=tmp_path / "file" / "cache")
+    assert len(data) == 3 and "the next start decodes again" in caplog.text
+
+
+def test_writers_at_the_same_time_leave_one_whole_file(write_items, tmp_path: Path) -> None:
+    items = write_items(20)
+    start = threading.Barrier(4)
+
+    def build() -> None:
+        start.wait()
+        dataset(items, cache_dir=tmp_path / "cache", num_workers=1)
+
+    threads = [threading.Thread(target=build) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    ReadArrays.calls.clear()
+    assert dataset(items, cache_dir=tmp_path / "cache")[7]["image"][0, 0, 0] == 7 and not ReadArrays.calls
+
+
+def test_the_file_keeps_groups_and_all_types(tmp_path: Path) -> None:
+    kinds = [torch.bool, torch.int16, torch.float16, torch.bfloat16, torch.float64, torch.int64]
+
+    def decode(item: dict) -> dict:
+        return {str(kind): torch.ones(item["n"] % 2 + 1, 3).to(kind) for kind in kinds}
+
+    items = [{"n": n} for n in range(5)]
+    first, second = (dataset(items, decode, cache_dir=tmp_path) for _ in range(2))
+    assert len(second.members) == 2
+    for index in range(5):
+        for kind in kinds:
+            assert second[index][str(kind)].dtype == kind
+            assert torch.equal(second[index][str(kind)], first[index][str(kind)])
+
+
+def test_files_on_another_key_are_refused(write_items, tmp_path: Path) -> None:
+    items = write_items(2)
+    dataset(items, cache_dir=tmp_path / "cache")
+    key = decoded_file.file_key(items, ReadArrays())
+    path = tmp_path / "cache" / key.name
+    assert decoded_file.read_decoded(path, key.fingerprint).ids == ["case0", "case1"]
+    with pytest.raises(decoded_file.DecodedFileError, match="is stale"):
+        decoded_file.read_decoded(path, "another")
+
+
+def test_settings_are_told_from_values_not_addresses() -> None:
+    def closure(n: int):
+        return lambda item: {"x": n}
+
+    assert describe(ReadArrays(3)) == describe(ReadArrays(3)) != describe(ReadArrays(4))
+    assert describe(closure(1)) == describe(closure(1)) != describe(closure(2))
+    assert describe(functools.partial(int, base=2)) != describe(functools.partial(int, base=3))
+    assert describe({"b": 1, "a": torch.ones(2)}) == describe({"a": torch.ones(2), "b": 1})
+    with pytest.raises(ValueError, match=r"object cannot be told.*cache_key\(\)"):
+        describe([object()])
+
+
+def test_too_little_memory_is_said_before_decoding(write_items, monkeypatch) -> None:
+    monkeypatch.setattr(resident, "free_memory", lambda device: 1000)
+    with pytest.raises(DeviceMemoryError) as error:
+        dataset(write_items(40), num_workers=0)
+    assert str(error.value) == (
+        "the decoded set needs 8 KiB, but 7 KiB are missing on cpu (1000 B free, 80% of it for data): set a smaller "
+        "spatial_size in the transform, share the items among more ranks, or raise memory_fraction."
+    )
+    assert len(ReadArrays.calls) == 1
+
+
+def test_memory_is_asked_again_when_later_items_are_larger(write_items, monkeypatch) -> None:
+    sizes = [(6, 8)] + [(60, 80)] * 39
+    monkeypatch.setattr(resident, "free_memory", lambda device: 100_000)
+    with pytest.raises(DeviceMemoryError, match="the decoded set needs"):
+        dataset(write_items(40, sizes), num_workers=0)
+    assert len(ReadArrays.calls) < 10
+
+
+def test_a_device_with_too_little_memory_is_fed_from_the_host(write_items, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(resident, "free_memory", lambda device: 100 if device.type == "meta" else None)
+    items = write_items(5)
+    data = dataset(items, device="meta")
+    assert data.spilled and "stays in host memory and is copied batch by batch" in caplog.text
+    batch = data.batch(torch.tensor([3, 1]))
+    assert batch["image"].device.type == "meta" and batch["image"].shape == (2, 3, 6, 8)
+    assert batch["id"] == ["case3", "case1"]
+    data.device = torch.device("cpu")  # what would have been copied
+    assert data.batch(torch.tensor([3, 1]))["image"][:, 0, 0, 0].tolist() == [3, 1]
+    with pytest.raises(DeviceMemoryError, match="or set spill='host'"):
+        dataset(items, device="meta", spill="error")
+
+
+def test_enough_memory_is_announced(write_items, caplog) -> None:
+    with caplog.at_level(logging.INFO):
+        dataset(write_items(16))
+    assert "the decoded set takes 3 KiB on cpu" in caplog.text
+
+
+def test_free_memory_is_a_part_of_what_the_machine_has() -> None:
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < free_memory(torch.device("cpu")) <= total
+    assert free_memory(torch.device("meta")) is None
+    assert [in_words(n) for n in (12, 2048, 3 * 2**20, 2.5 * 2**30)] == ["12 B", "2 KiB", "3 MiB", "2.5 GiB"]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_item_that_cannot_be_read_stops_with_its_name(write_items, num_workers: int) -> None:
+    items = write_items(6)
+    Path(items[4]["image"]).write_bytes(b"broken")
+    with pytest.raises(DecodeError, match=r"cannot decode item 4 \(id='case4', image='.*4.npy'\): ") as error:
+        dataset(items, num_workers=num_workers)
+    assert isinstance(error.value.__cause__, Exception)
+
+
+def test_an_error_ends_the_decoding_threads(write_items) -> None:
+    items = write_items(60)
+    Path(items[1]["image"]).write_bytes(b"broken")
+    with pytest.raises(DecodeError):
+        dataset(items, ReadArrays(seconds=0.005), num_workers=2)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+    assert len(ReadArrays.calls) < 10
+
+
+def test_an_item_that_cannot_be_read_can_be_left_out(write_items, tmp_path: Path, caplog) -> None:
+    items = write_items(4)
+    Path(items[1]["image"]).write_bytes(b"broken")
+    for start in ("decoded", "from the file"):
+        data = dataset(items, on_error="skip", cache_dir=tmp_path / "cache")
+        assert data.ids == ["case0", "case2", "case3"], start
+        assert data.data == [items[0], items[2], items[3]]
+        assert data.batch([1])["image"][0, 0, 0, 0] == 2
+    assert caplog.text.count("case1") == 1 and "the item is left out" in caplog.text
+    with pytest.raises(DecodeError, match="case1"):  # a file with gaps does not hide them
+        dataset(items, cache_dir=tmp_path / "cache")
+
+
+def test_nothing_readable_is_an_error(write_items) -> None:
+    items = write_items(2)
+    for item in items:
+        Path(item["image"]).unlink()
+    with pytest.raises(DecodeError, match="none of the 2 items could be decoded"):
+        dataset(items, on_error="skip")
+
+
+@pytest.mark.parametrize(
+    ("result", "sentence"),
+    [
+        (None, "returned NoneType: expected a mapping"),
+        ({"id": "a"}, "returned no tensor"),
+        ({"meta": {}}, "'meta' is dict: expected a tensor"),
+    ],
+)
+def test_results_that_are_no_tensors_are_named(result: object, sentence: str) -> None:
+    with pytest.raises(DecodeError, match=sentence):
+        dataset([{"n": 0}], lambda item: result)
+
+
+def test_items_with_other_keys_are_named() -> None:
+    with pytest.raises(ValueError, match=r"item 1 \(1\) has the keys \['b'\], the first has \['a'\]"):
+        dataset([{"n": 0}, {"n": 1}], lambda item: {"ab"[item["n"]]: 1.0})
+
+
+def test_sizes_are_kept_apart_and_every_item_is_seen_once(write_items) -> None:
+    data = dataset(write_items(11, [(6, 8), (4, 4), (6, 8)]))
+    loader = DeviceLoader(data, 3, shuffle=True, transform=BatchAugment(rotate=30))
+    for _ in range(2):
+        batches = list(loader)
+        assert sorted(sum((batch["id"] for batch in batches), [])) == sorted(data.ids)
+        assert len(batches) == len(loader) == 5
+    for batch in DeviceLoader(data, 3, shuffle=True):
+        assert batch["image"][:, 0, 0, 0].tolist() == batch["index"].tolist()
+        for i, name in zip(batch["index"].tolist(), batch["id"], strict=True):
+            assert data[i]["image"].shape == batch["image"].shape[1:] and name == f"case{i}"
+    with pytest.raises(ValueError, match="different sizes, .*: set spatial_size"):
+        data.batch([0, 1])
+
+
+@pytest.mark.parametrize("count", [7, 8, 9, 17])
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_shards_hold_every_item_once_and_give_equal_numbers_of_batches(
+    write_items, count: int, world_size: int, batch_size: int
+) -> None:
+    items = write_items(count)
+    shards = [dataset(items, num_workers=0, shard=(rank, world_size)) for rank in range(world_size)]
+    epochs = [epoch_ids(DeviceLoader(shard, batch_size, shuffle=True)) for shard in shards]
+    assert len({len(epoch) for epoch in epochs}) == 1
+    seen = [name for epoch in epochs for batch in epoch for name in batch]
+    assert set(seen) == {item["id"] for item in items}
+    assert all(0 < len(batch) <= batch_size for epoch in epochs for batch in epoch)
+    if batch_size > 1:
+        assert len(seen) == count
+    if count // world_size >= batch_size:
+        whole = [epoch_ids(DeviceLoader(shard, batch_size, drop_last=True)) for shard in shards]
+        assert len({len(epoch) for epoch in whole}) == 1
+        assert {len(batch) for epoch in whole for batch in epoch} == {batch_size}
+
+
+def _rank_writes_what_it_saw(rank: int, items: list[dict], folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    data = dataset(items, num_workers=0, on_error="skip")
+    batches = epoch_ids(DeviceLoader(data, 2, shuffle=True))
+    Path(folder, f"rank{rank}.txt").write_text("\n".join(" ".join(batch) for batch in batches))
+    dist.destroy_process_group()
+
+
+def test_two_processes_share_the_items(write_items, tmp_path: Path) -> None:
+    items = write_items(9)
+    for broken in (2, 4):  # both of rank 0, which keeps 3 of 5; rank 1 has 4
+        Path(items[broken]["image"]).write_bytes(b"broken")
+    method = "fork" if sys.platform == "linux" else "spawn"  # spawned processes import everything again
+    mp.start_processes(_rank_writes_what_it_saw, args=(items, str(tmp_path)), nprocs=2, start_method=method)
+    ranks = [[line.split() for line in (tmp_path / f"rank{rank}.txt").read_text().splitlines()] for rank in range(2)]
+    assert [len(rank) for rank in ranks] == [2, 2]
+    assert sorted(sum(sum(ranks, []), [])) == [f"case{i}" for i in range(9) if i not in (2, 4)]
+    assert sorted(sum(ranks[1], [])) == ["case1", "case3", "case5", "case7"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"spill": "disk"}, "spill='disk' must be"),
+        ({"on_error": "ignore"}, "on_error='ignore' must be"),
+        ({"shard": (2, 2)}, r"shard=\(2, 2\) must be"),
+        ({"shard": (0, 4)}, "3 items are too few for 4 rank"),
+    ],
+)
+def test_wrong_settings_are_named(write_items, settings: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        dataset(write_items(3), **settings)
+
+
+def test_wrong_loaders_are_named(write_items) -> None:
+    data = dataset(write_items(3))
+    with pytest.raises(ValueError, match="no batch of 4 among 3 items"):
+        DeviceLoader(data, 4, drop_last=True)
+    with pytest.raises(ValueError, match="batch_size=0"):
+        DeviceLoader(data, 0)
+    with pytest.raises(ValueError, match="too few"):
+        dataset([])
+    ragged = dataset(write_items(8, [(6, 8), (6, 8), (4, 4), (4, 4)]), shard=(0, 2))
+    with pytest.raises(ValueError, match="ranks cannot share items of different sizes: set spatial_size"):
+        DeviceLoader(ragged, 2)

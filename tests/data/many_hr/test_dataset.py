@@ -1,0 +1,150 @@
+"""Training and evaluation on records with many answers: which answer is shown, and scores against all of them."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import bundle_runs
+import numpy as np
+import pytest
+import torch
+from bundle_runs import BUNDLES, rows, run_bundle
+from monai.utils import set_determinism
+
+from monai_ext.data.many_hr.build import build_many_hr
+from monai_ext.data.many_hr.dataset import ManyHighResDataset, many_hr_items
+from monai_ext.data.many_hr.plan import ManyHrSettings
+from monai_ext.data.tiles.listing import tile_items
+from monai_ext.metrics.sample_sets import best_of_samples, sample_distance
+from monai_ext.phantoms.aerial import write_aerial_phantoms
+from monai_ext.transforms.degradation import Degradation
+from monai_ext.transforms.many_answers import ManyHighResCrops
+
+BUNDLE = BUNDLES / "bayesian_srgan_aerial"
+DEGRADATION = Degradation(4, levels=255)
+ANSWERS = 3
+TINY = {
+    "generator_features": 8, "blocks": 1, "latent_channels": 2, "texture_blocks": 1, "discriminator_features": 4,
+    "crop_size": 32, "batch_size": 4, "pretrain_epochs": 1, "adversarial_epochs": 1, "val_interval": 1,
+    "log_interval": 2, "weight_draws": 2, "latent_draws": 2, "drawn_samples": 4, "shown_tiles": 2,
+}  # fmt: skip
+
+workflow = partial(bundle_runs.workflow, BUNDLE.name)
+
+
+def records(count: int = 8, side: int = 32) -> dict:
+    generator = torch.Generator().manual_seed(0)
+    return {"label": torch.randint(256, (count, ANSWERS, 3, side, side), dtype=torch.uint8, generator=generator)}
+
+
+def test_each_record_shows_one_of_its_answers_drawn_anew_and_all_alike_often():
+    crops = ManyHighResCrops(DEGRADATION, crop_size=32)
+    batch = records() | {"id": list("abcdefgh"), "image": torch.zeros(8, 3, 8, 8, dtype=torch.uint8)}
+    generator = torch.Generator().manual_seed(0)
+    shown = []
+    for _ in range(60):
+        made = crops.apply(batch, crops.draw(8, generator))
+        equal = ((made["label"][:, None] * 255).round() == batch["label"]).flatten(2).all(2)
+        assert (equal.sum(1) == 1).all() and made["id"] == list("abcdefgh")
+        assert torch.equal(made["image"], DEGRADATION(made["label"]))
+        shown.append(equal.long().argmax(1))
+    counts = torch.stack(shown).flatten().bincount(minlength=ANSWERS)
+    assert counts.min() > 480 / ANSWERS - 40  # four standard deviations
+    assert not torch.equal(shown[0], shown[1])
+
+
+def test_crops_and_turns_are_drawn_too_and_a_draw_can_be_replayed():
+    crops = ManyHighResCrops(DEGRADATION, crop_size=16, flip_prob=0.5, rot90_prob=0.75)
+    draw = crops.draw(8, torch.Generator().manual_seed(1))
+    first, again = (crops.apply(records(), draw) for _ in range(2))
+    assert first["label"].shape == (8, 3, 16, 16) and torch.equal(first["label"], again["label"])
+    assert torch.equal(first["image"], DEGRADATION(first["label"]))
+    halves = [
+        crops.apply({"label": records()["label"][i : i + 4]}, part)
+        for i, part in zip((0, 4), draw.split(4), strict=True)
+    ]
+    assert torch.equal(torch.cat([half["label"] for half in halves]), first["label"])
+
+
+def test_whole_records_have_the_original_as_label_and_all_answers_beside_it():
+    crops = ManyHighResCrops(DEGRADATION)
+    batch = records()
+    made = crops.apply(batch, crops.draw(8))
+    assert set(made) == {"image", "label", "answers"} and made["answers"].shape == (8, ANSWERS, 3, 32, 32)
+    assert torch.equal(made["label"], made["answers"][:, 0])
+    assert torch.allclose(made["answers"], batch["label"] / 255)
+
+
+def test_what_does_not_fit_is_named():
+    crops = ManyHighResCrops(DEGRADATION, crop_size=16)
+    with pytest.raises(ValueError, match=r"label \(8, 3, 32, 32\) must be \(B, K, C, H, W\), B=8"):
+        crops.apply({"label": records()["label"][:, 0]}, crops.draw(8))
+    with pytest.raises(ValueError, match="B=5 as drawn"):
+        crops.apply(records(), crops.draw(5))
+    with pytest.raises(ValueError, match="flip_prob: whole answers are left as they are; set a crop_size"):
+        ManyHighResCrops(DEGRADATION, flip_prob=0.5)
+
+
+@pytest.fixture(scope="module")
+def many_hr(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("set")
+    write_aerial_phantoms(folder / "tiles", count=16, size=(64, 64))
+    settings = ManyHrSettings(
+        answers=ANSWERS, size=64, patches=300, candidates=4, test_fraction=0.2, validation_fraction=0.2
+    )
+    items = tile_items(folder / "tiles")
+    build_many_hr(items, folder / "many_hr", degradation=Degradation(4), records=16, settings=settings, progress=False)
+    return folder / "many_hr"
+
+
+def test_the_low_resolution_made_here_is_the_stored_one(many_hr):
+    crops = ManyHighResCrops(DEGRADATION)
+    for record in ManyHighResDataset(many_hr):
+        made = crops.apply({"label": record["label"][None]}, crops.draw(1))
+        stored = record["image"] / 255
+        assert (made["image"][0] - stored).abs().max() < 1e-6
+        others = DEGRADATION(made["answers"][0])
+        assert (others - stored).abs().max() < 2.5 / 255 and ((others - stored).abs() < 1e-6).float().mean() > 0.99
+
+
+@pytest.fixture(scope="module")
+def trained(many_hr, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    set_determinism(seed=0)
+    run_bundle(BUNDLE.name, ["train.json", "many_hr.json"], dataset_dir=str(many_hr), output_dir=str(folder), **TINY)
+    return folder
+
+
+def test_a_run_learns_from_the_sets_own_parts(many_hr, trained):
+    parts = {part: many_hr_items(many_hr, part=part) for part in ("train", "validation", "test")}
+    settings = json.loads((trained / "run.json").read_text())["settings"]
+    assert settings["training_tiles"] + settings["calibration_tiles"] == len(parts["train"])
+    assert settings["validation_tiles"] == len(parts["validation"])
+    assert [row["epoch"] for row in rows(trained / "epochs.csv")] == ["1", "2"]
+    run = workflow(["train.json", "many_hr.json"], dataset_dir=str(many_hr), answers=2, **TINY)
+    batch = next(iter(run.parser.get_parsed_content("train#dataloader")))
+    assert batch["image"].shape == (4, 3, 8, 8) and batch["label"].shape == (4, 3, 32, 32)
+    assert run.parser.get_parsed_content("train#dataset")[0]["label"].shape == (2, 3, 64, 64)
+
+
+def test_evaluation_scores_the_samples_against_every_answer(many_hr, trained):
+    files = ["train.json", "many_hr.json", "evaluate.json", "many_hr_evaluate.json"]
+    run = run_bundle(BUNDLE.name, files, dataset_dir=str(many_hr), output_dir=str(trained), **TINY)
+    summary = json.loads((trained / "evaluation" / "summary.json").read_text())
+    table = rows(trained / "evaluation" / "tiles.csv")
+    test = many_hr_items(many_hr, part="test")
+    assert [row["id"] for row in table] == [item["id"] for item in test] and summary["tiles"] == len(test)
+    names = {"set_best_psnr", "set_energy_distance", "set_precision", "set_recall", "set_mode_recall", "mean_psnr"}
+    assert names <= set(summary["scores"]) and "set_lr_psnr_worst" not in summary["scores"]
+    # the first record again, by hand
+    pair = ManyHighResDataset(many_hr, part="test")[0]
+    answers = pair["label"][None] / 255
+    assert float(table[0]["answers_distance"]) == pytest.approx(sample_distance(answers).item(), rel=1e-4)
+    network, inferer = (run.parser.get_parsed_content(name) for name in ("asked", "validate#inferer"))
+    inferer.restart()
+    batch = next(iter(run.parser.get_parsed_content("validate#dataloader")))
+    samples = inferer(batch["image"], network)["samples"][:1]
+    best = -20 * np.log10(best_of_samples(samples, answers)).mean()
+    assert float(table[0]["set_best_psnr"]) == pytest.approx(best.item(), rel=1e-3)

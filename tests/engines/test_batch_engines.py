@@ -1,0 +1,332 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.handlers import MeanDice, from_engine
+from torch import nn
+
+from monai_ext.engines import BatchEvaluator, BatchTrainer, ModelEMA, autocast_dtype, precision
+from monai_ext.handlers import MeanSegmentationScores
+
+CPU = torch.device("cpu")
+
+
+class Batches:
+    """Three batches of images (4, 1, 8, 8) and labels that can be learned from them; records the epochs it was told."""
+
+    def __init__(self, seed: int = 0):
+        images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+        self.batches = [{"image": part, "label": (part > 0.5).float()} for part in images.split(4)]
+        self.epochs: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self):
+        return iter(self.batches)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 1, 1))
+
+
+def trained(trainer_class, **kwargs) -> tuple[nn.Module, object]:
+    net = network()
+    trainer = trainer_class(
+        CPU, 3, Batches(), net, torch.optim.SGD(net.parameters(), 0.1, momentum=0.9), nn.BCEWithLogitsLoss(), **kwargs
+    )
+    trainer.run()
+    return net, trainer
+
+
+def test_lean_trainer_in_float32_takes_the_steps_of_monais_trainer():
+    ours, _ = trained(BatchTrainer, precision="fp32")
+    theirs, _ = trained(SupervisedTrainer)
+    for name, value in ours.state_dict().items():
+        torch.testing.assert_close(value, theirs.state_dict()[name], rtol=1e-4, atol=1e-6)
+
+
+def test_lean_trainer_keeps_batches_whole_and_the_loss_a_tensor():
+    _, trainer = trained(BatchTrainer)
+    assert trainer.state.output["pred"].shape == (4, 1, 8, 8)
+    assert trainer.state.output["loss"].ndim == 0
+
+
+def test_the_loader_is_told_each_epoch_counting_from_zero():
+    _, trainer = trained(BatchTrainer)
+    assert trainer.data_loader.epochs == [0, 1, 2]
+
+
+def test_bf16_computes_in_bfloat16_and_returns_float32_logits():
+    seen = []
+
+    def spy(module, inputs, output):
+        seen.append(output.dtype)
+
+    net = network()
+    net[0].register_forward_hook(spy)
+    trainer = BatchTrainer(
+        CPU, 1, Batches(), net, torch.optim.SGD(net.parameters(), 0.1), nn.BCEWithLogitsLoss(), precision="bf16"
+    )
+    trainer.run()
+    assert set(seen) == {torch.bfloat16}
+    assert trainer.state.output["pred"].dtype == torch.float32
+
+
+def test_gradient_clipping_bounds_the_step():
+    net = network()
+    before = copy.deepcopy(net.state_dict())
+    optimizer = torch.optim.SGD(net.parameters(), 1.0)
+    trainer = BatchTrainer(CPU, 1, Batches(), net, optimizer, nn.BCEWithLogitsLoss(), max_grad_norm=1e-3)
+    trainer.run()
+    moved = sum(((p - before[n]) ** 2).sum() for n, p in net.named_parameters()).sqrt()
+    assert 0 < moved <= 3 * 1e-3 * 1.001  # three steps, each at most 1e-3 long
+
+
+def test_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="precision='half'.*'auto', 'bf16' or 'fp32'"):
+        autocast_dtype("cpu", "half")
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "vendor", "expected"),
+    [
+        (False, False, "AuthenticAMD", None),
+        (False, True, "AuthenticAMD", torch.bfloat16),
+        (False, True, "GenuineIntel", None),  # instructions that take longer than those of float32
+        (False, True, "", None),
+        (True, True, "GenuineIntel", torch.bfloat16),
+    ],
+)
+def test_auto_precision_follows_the_processor(monkeypatch, amx, avx512, vendor, expected):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    monkeypatch.setattr(precision, "cpu_vendor", lambda: vendor)
+    assert autocast_dtype("cpu") is expected
+    assert precision.has_bfloat16("cpu") is (amx or avx512)
+    assert autocast_dtype("cpu", "bf16") is torch.bfloat16 and autocast_dtype("cpu", "fp32") is None
+
+
+def test_the_vendor_is_read_where_the_system_tells_it(monkeypatch):
+    vendor = precision.cpu_vendor.__wrapped__
+    monkeypatch.setattr(precision.Path, "read_text", lambda *_, **__: "processor\t: 0\nvendor_id\t: AuthenticAMD\n")
+    assert vendor() == "AuthenticAMD"
+
+    def missing(*_: object, **__: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(precision.Path, "read_text", missing)
+    monkeypatch.setattr(precision.platform, "processor", lambda: "Intel64 Family 6 Model 143 Stepping 8, GenuineIntel")
+    assert vendor() == "GenuineIntel"
+    monkeypatch.setattr(precision.platform, "processor", lambda: "")
+    assert vendor() == ""
+
+
+def test_validation_gives_the_dice_of_monais_evaluator_to_1e_6():
+    net = network(3)
+    theirs = SupervisedEvaluator(
+        CPU,
+        Batches(1),
+        net,
+        postprocessing=lambda data: data | {"pred": (data["pred"] > 0).float()},
+        key_val_metric={"dice": MeanDice(output_transform=from_engine(["pred", "label"]))},
+    )
+    metric = {"dice": MeanSegmentationScores("dice")}
+    ours = BatchEvaluator(CPU, Batches(1), net, precision="fp32", key_val_metric=metric)
+    theirs.run()
+    ours.run()
+    assert ours.state.metrics["dice"] == pytest.approx(theirs.state.metrics["dice"], abs=1e-6)
+
+
+def test_all_scores_reach_the_metrics_under_the_key_metrics_prefix():
+    metric = {"val_mean_dice": MeanSegmentationScores("dice")}
+    evaluator = BatchEvaluator(CPU, Batches(), network(), key_val_metric=metric)
+    evaluator.run()
+    assert {"val_mean_dice", "val_mean_jaccard", "val_mean_precision"} <= set(evaluator.state.metrics)
+    assert evaluator.state.best_metric == evaluator.state.metrics["val_mean_dice"]
+
+
+def test_unknown_score_is_refused():
+    with pytest.raises(ValueError, match="key='f1' is not a segmentation score"):
+        MeanSegmentationScores("f1")
+
+
+def test_average_follows_the_warmed_up_recursion():
+    net = nn.Linear(1, 1, bias=False)
+    average = ModelEMA(net, decay=0.5)
+    expected = None
+    for step, value in enumerate([2.0, 4.0, 8.0, 16.0, 32.0]):
+        with torch.no_grad():
+            net.weight.fill_(value)
+        average.update_parameters(net)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+        assert average.module.weight.item() == pytest.approx(expected)
+
+
+def test_average_includes_batch_norm_statistics_and_leaves_the_network_alone():
+    net = nn.BatchNorm1d(2)
+    average = ModelEMA(net, decay=0.9)
+    for _ in range(3):
+        net(torch.randn(8, 2) + 5)
+        average.update_parameters(net)
+    assert 0 < average.module.running_mean.mean() < net.running_mean.mean()
+    assert average.module.num_batches_tracked == net.num_batches_tracked
+
+
+def test_average_with_zero_decay_is_the_network_itself():
+    net = network()
+    average = ModelEMA(net, decay=0.0)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    trainer = BatchTrainer(CPU, 2, Batches(), net, optimizer, nn.BCEWithLogitsLoss(), average=average)
+    trainer.run()
+    for name, value in average.module.state_dict().items():
+        torch.testing.assert_close(value, net.state_dict()[name])
+
+
+def test_average_counts_and_weighs_its_updates_on_the_host():
+    average = ModelEMA(nn.Linear(1, 1), decay=0.5)
+    assert [average.advance() for _ in range(7)] == pytest.approx([1, 9 / 11, 9 / 12, 9 / 13, 9 / 14, 9 / 15, 9 / 16])
+    assert int(average.n_averaged) == 7 and average.advance() == pytest.approx(9 / 17)
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_average_takes_its_weight_as_a_number_or_from_a_tensor(share):
+    net, moved = network(0), network(1)
+    net[1].num_batches_tracked.fill_(7)
+    by_number, by_tensor = ModelEMA(moved), ModelEMA(moved)
+    by_number.blend(net, share)
+    by_tensor.blend(net, torch.tensor(share))
+    expected = {k: v.lerp(net.state_dict()[k], share) for k, v in moved.state_dict().items() if v.is_floating_point()}
+    for average in (by_number, by_tensor):
+        state = average.module.state_dict()
+        assert state.pop("1.num_batches_tracked") == 7
+        torch.testing.assert_close(dict(state), expected)
+
+
+def test_average_sees_tensors_that_the_network_replaced():
+    net = network()
+    average = ModelEMA(net, decay=0.0)
+    average.update_parameters(net)
+    net.double().float()  # parameters keep their place and change their data, buffers are new tensors
+    net[1].running_mean.fill_(3)
+    with torch.no_grad():
+        net[0].weight.fill_(2)
+    average.update_parameters(net)
+    assert average.module[0].weight.unique().item() == 2 and average.module[1].running_mean.unique().item() == 3
+
+
+def test_a_copy_of_the_average_is_on_its_own():
+    net = network()
+    average = ModelEMA(net, decay=0.0)
+    average.update_parameters(net)
+    twin = copy.deepcopy(average)
+    with torch.no_grad():
+        net[0].weight.fill_(5)
+    twin.update_parameters(net)
+    assert twin.module[0].weight.unique().item() == 5 and (average.module[0].weight != 5).all()
+    assert set(twin.state_dict()) == {"n_averaged", *(f"module.{name}" for name in net.state_dict())}
+
+
+def test_weights_that_layers_share_are_averaged_once():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    net[1].weight = net[0].weight
+    average = ModelEMA(net)
+    before = average.module[0].weight.detach().clone()
+    with torch.no_grad():
+        net[0].weight.zero_()
+    average.blend(net, 0.5)
+    torch.testing.assert_close(average.module[1].weight.detach(), before / 2)
+
+
+def test_average_refuses_another_network():
+    average = ModelEMA(network())
+    with pytest.raises(ValueError, match="not the one that was averaged so far"):
+        average.update_parameters(nn.Linear(1, 1))
+
+
+def test_average_refuses_a_decay_of_one():
+    with pytest.raises(ValueError, match=r"decay=1 must be in \[0, 1\)"):
+        ModelEMA(nn.Linear(1, 1), decay=1)
+
+
+def test_trainer_fires_monais_iteration_events_in_order():
+    fired = []
+    net = network()
+    trainer = BatchTrainer(CPU, 1, Batches(), net, torch.optim.SGD(net.parameters(), 0.1), nn.BCEWithLogitsLoss())
+    names = ("FORWARD_COMPLETED", "LOSS_COMPLETED", "BACKWARD_COMPLETED", "MODEL_COMPLETED")
+    for name in names:
+        trainer.add_event_handler(getattr(IterationEvents, name), lambda engine, name=name: fired.append(name))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: engine.terminate())
+    trainer.run()
+    assert tuple(fired[:4]) == names
+
+
+def test_gradient_accumulation_is_refused_rather_than_ignored():
+    with pytest.raises(ValueError, match="accumulation_steps=4: each batch is a step here"):
+        trained(BatchTrainer, accumulation_steps=4)
+
+
+def test_network_goes_back_to_training_after_each_validation():
+    modes = []
+    net = network()
+    trainer = BatchTrainer(CPU, 2, Batches(), net, torch.optim.SGD(net.parameters(), 0.1), nn.BCEWithLogitsLoss())
+    net[1].register_forward_hook(lambda module, inputs, output: modes.append(module.training))
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: net.eval())
+    net.eval()
+    trainer.run()
+    assert modes == [True] * 6
+
+
+def test_loss_with_a_value_for_each_sample_is_averaged():
+    losses = {}
+    for reduction in ("mean", "none"):
+        net = network()
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        loss = nn.BCEWithLogitsLoss(reduction=reduction)
+        trainer = BatchTrainer(CPU, 1, Batches(), net, optimizer, loss, precision="fp32")
+        trainer.run()
+        losses[reduction] = trainer.state.output["loss"]
+    torch.testing.assert_close(losses["none"], losses["mean"])
+    assert losses["none"].ndim == 0
+
+
+def test_events_that_no_handler_waits_for_cost_nothing(monkeypatch):
+    fired = []
+    fire = Engine._fire_event
+
+    def spy(engine, event_name, *args, **kwargs):
+        fired.append(event_name)
+        return fire(engine, event_name, *args, **kwargs)
+
+    net = network()
+    trainer = BatchTrainer(CPU, 3, Batches(), net, torch.optim.SGD(net.parameters(), 0.1), nn.BCEWithLogitsLoss())
+    monkeypatch.setattr(Engine, "_fire_event", spy)
+    monkeypatch.setattr(Engine, "_assert_allowed_event", lambda engine, event: pytest.fail(f"{event} was looked up"))
+    trainer.run()
+    assert set(fired) == {Events.EPOCH_STARTED}  # tells the loader
+    assert trainer.last_event_name == Events.COMPLETED
+
+
+def test_handlers_of_every_event_are_called():
+    events = [*Events, *IterationEvents]
+    called = {}
+    for trainer_class in (BatchTrainer, SupervisedTrainer):
+        net, names = network(), []
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        kwargs = {"decollate": False} if trainer_class is SupervisedTrainer else {}
+        trainer = trainer_class(CPU, 2, Batches(), net, optimizer, nn.BCEWithLogitsLoss(), **kwargs)
+        for event in events:
+            trainer.add_event_handler(event, lambda *args, names=names, event=event: names.append(event))
+        trainer.run()
+        called[trainer_class] = names
+    assert called[BatchTrainer] == called[SupervisedTrainer] and len(called[BatchTrainer]) > 6 * 8

@@ -1,0 +1,77 @@
+"""Enlarged pictures in files: what is missing in the source is missing there, and nothing else."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from enlarging import needs_rasterio
+
+from monai_ext.data.tiles.images import DecodeTiled, read_tile
+from monai_ext.handlers import UpscaledWriter
+from monai_ext.raster.missing_pixels import nearest_known
+
+HOLE = (slice(None), slice(2, 5), slice(1, 4))
+
+
+def geotiff(path, pixels: np.ndarray, nodata: float | None):
+    import rasterio
+
+    height, width = pixels.shape[1:]
+    about = {"width": width, "height": height, "count": len(pixels), "dtype": pixels.dtype, "nodata": nodata}
+    place = {"crs": "EPSG:32633", "transform": rasterio.transform.from_origin(5e5, 5e6, 1, 1)}
+    with rasterio.open(path, "w", driver="GTiff", **about, **place) as dataset:
+        dataset.write(pixels)
+    return path
+
+
+def write(folder, source, prediction: torch.Tensor, levels: int) -> np.ndarray:
+    import rasterio
+
+    state = SimpleNamespace(
+        batch=[{"id": "a", "image_path": str(source), "levels": levels}], output=[{"pred": prediction}]
+    )
+    UpscaledWriter(folder).write(SimpleNamespace(state=state))
+    with rasterio.open(folder / "a.tif") as dataset:
+        assert dataset.crs.to_epsg() == 32633
+        return dataset.read(masked=True)
+
+
+@needs_rasterio
+@pytest.mark.parametrize(("nodata", "levels"), [(0, 255), (255, 255), (0, 65535), (65535, 65535)])
+def test_nodata_stays_nodata_and_known_pixels_stay_known(tmp_path, nodata, levels):
+    generator = np.random.default_rng(0)
+    dtype = np.uint8 if levels == 255 else np.uint16
+    pixels = generator.integers(1, levels, (3, 8, 6)).astype(dtype)
+    pixels[HOLE] = nodata
+    source = geotiff(tmp_path / "source.tif", pixels, nodata)
+    answer = torch.from_numpy(np.round(generator.random((3, 32, 24)) * 20) / 20)  # its own 0 and 1 are no holes
+    written = write(tmp_path / "out", source, answer, levels)
+    hole = np.repeat(np.repeat(pixels == nodata, 4, axis=1), 4, axis=2)
+    np.testing.assert_array_equal(np.ma.getmaskarray(written), hole)
+    apart = np.abs(written.data[~hole] - np.round(answer.numpy() * levels)[~hole])
+    assert apart.max() <= 1 and (apart == 1).any()  # those that came out as the marker moved by one
+
+
+@needs_rasterio
+def test_a_network_sees_known_values_where_nothing_is_known(tmp_path):
+    pixels = np.full((3, 8, 6), 90, np.uint8)
+    pixels[1] = 120
+    pixels[HOLE] = 0
+    source = geotiff(tmp_path / "source.tif", pixels, 0)
+    assert read_tile(source)[HOLE].eq(0).all()
+    filled = DecodeTiled([2, 1], fill_missing=True)({"image": str(source)})["image"]
+    assert filled[0].eq(120).all() and filled[1].eq(90).all()
+    without = geotiff(tmp_path / "without.tif", pixels, None)
+    assert read_tile(without, fill_missing=True).equal(torch.from_numpy(pixels))
+
+
+def test_the_nearest_known_value_of_the_same_band():
+    values = np.array([[[1, 2, 3, 4]], [[5, 6, 7, 8]], [[9, 9, 9, 9]]], dtype=float)
+    valid = np.array([[[True, False, False, True]], [[True, True, True, True]], [[False] * 4]])
+    filled = nearest_known(values, valid, fallback=0.5)
+    np.testing.assert_array_equal(filled, [[[1, 1, 4, 4]], [[5, 6, 7, 8]], [[0.5] * 4]])
+    np.testing.assert_array_equal(nearest_known(values, valid)[2], values[2])
+    assert values[0, 0, 1] == 2

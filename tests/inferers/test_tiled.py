@@ -1,0 +1,243 @@
+"""Tiled inference: equal to the network on the whole image, without seams, strip by strip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.inferers import sliding_window_inference
+from torch import nn
+from torch.nn import functional
+
+from monai_ext.commands.bundles.network import load_bundle_network
+from monai_ext.data import draw_aerial
+from monai_ext.inferers.tiled import AxisWindows, TiledInferer
+from monai_ext.networks.srresnet import SRResNet
+from monai_ext.upscaling.context import needed_context
+from monai_ext.upscaling.upscaler import Upscaler
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    """Radius 3 (a 5x5 and a 3x3 convolution), twice as large, 2 -> 3 channels."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 8, 5, padding=2), nn.Tanh(), nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2)
+    ).eval()
+
+
+class Repeat(nn.Module):
+    """Each pixel s times in both directions: what comes out is known, and no context matters."""
+
+    def __init__(self, scale: int = 3):
+        super().__init__()
+        self.scale = scale
+        self.calls: list[tuple[int, ...]] = []
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        self.calls.append(tuple(windows.shape))
+        return functional.interpolate(windows, scale_factor=self.scale, mode="nearest")
+
+
+def whole(network: nn.Module, image: torch.Tensor, *, context: int, scale: int) -> torch.Tensor:
+    """The network on the whole image mirrored at its borders."""
+    with torch.no_grad():
+        answer = network(functional.pad(image, [context] * 4, mode="reflect"))
+    inside = slice(scale * context, -scale * context)
+    return answer[..., inside, inside]
+
+
+def test_an_axis_is_cut_into_the_fewest_and_most_equal_windows():
+    assert AxisWindows.cut(10, tile=6, overlap=2) == AxisWindows(edges=(0, 3, 6, 10), context=1, size=6)
+    assert AxisWindows.cut(4, tile=6, overlap=2) == AxisWindows(edges=(0, 4), context=1, size=6)
+    assert AxisWindows.cut(10, tile=8, overlap=2, multiple=4) == AxisWindows(edges=(0, 5, 10), context=1, size=8)
+
+
+def test_positions_beyond_an_axis_are_mirrored_without_repeating_the_border():
+    axis = AxisWindows.cut(4, tile=6, overlap=2)
+    assert axis.mirrored(-4, 8).tolist() == [2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1]
+    assert AxisWindows.cut(1, tile=6, overlap=2).mirrored(-2, 3).tolist() == [0] * 5
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("size", [(37, 53), (9, 80), (16, 16), (5, 4)])
+def test_halo_of_the_receptive_radius_gives_the_whole_images_answer(network, size, batch_size):
+    image = torch.rand(2, 2, *size)
+    tiled = TiledInferer(16, 6, batch_size=batch_size)(image, network)
+    torch.testing.assert_close(tiled, whole(network, image, context=3, scale=2), atol=1e-6, rtol=0)
+
+
+def test_halo_is_within_one_level_of_the_plain_untiled_answer_inside(network):
+    image = torch.rand(1, 2, 40, 40)
+    with torch.no_grad():
+        untiled = network(image)
+    difference = (TiledInferer(16, 8)(image, network) - untiled)[..., 6:-6, 6:-6]
+    assert difference.abs().max() < 1 / 255
+
+
+SHIPPED = Path(__file__).parents[2] / "bundles" / "srgan_aerial"
+
+
+def generators() -> dict[str, nn.Module]:
+    """The shipped generator with its weights, and the paper's as it begins."""
+    torch.manual_seed(0)
+    return {"shipped": load_bundle_network(SHIPPED)[0], "paper": SRResNet(features=16).eval()}
+
+
+@pytest.mark.parametrize("name", ["shipped", "paper"])
+def test_srresnet_with_the_default_overlap_is_within_one_level_of_the_untiled_answer(name):
+    network = generators()[name]
+    image = draw_aerial((176, 160), layout_seed=1)[None].float() / 255
+    margin = 4 * 32  # at the border of the image one pads with zeros, the other with its mirror image
+    tiled = TiledInferer(96)(image, network)  # 3 x 3 windows
+    with torch.no_grad():
+        untiled = network(image)
+    inside = (..., slice(margin, -margin), slice(margin, -margin))
+    assert (tiled - untiled)[inside].abs().max() < 1 / 255
+    assert needed_context(network, channels=3) == TiledInferer().overlap // 2
+
+
+def test_a_network_that_sees_far_asks_for_more_context_and_one_that_sees_everything_is_told(caplog):
+    far = nn.Conv2d(1, 1, 41, padding=20)  # radius 20
+    nn.init.constant_(far.weight, 1 / 41**2)
+    assert needed_context(far, channels=1) == 24
+    assert needed_context(lambda image: image - image.mean(), channels=1) == 64
+    assert "the network sees further than 64 pixels" in caplog.text
+    assert Upscaler(far).inferer.overlap == 48 and Upscaler(far, tile=60).inferer.overlap == 30
+
+
+@pytest.mark.parametrize("mode", ["halo", "feather"])
+@pytest.mark.parametrize(("size", "overlap"), [((41, 29), 4), ((7, 64), 6), ((1, 1), 4), ((24, 24), 0)])
+def test_every_pixel_is_answered_once_in_all(mode, size, overlap):
+    image = torch.rand(2, 3, *size)
+    network = Repeat(3)
+    tiled = TiledInferer(18, overlap, mode=mode, batch_size=2)(image, network)
+    expected = functional.interpolate(image, scale_factor=3, mode="nearest")
+    torch.testing.assert_close(tiled, expected, atol=1e-6, rtol=0)
+    assert max(max(shape[2:]) for shape in network.calls) <= 18
+
+
+def test_a_feathered_answer_is_the_weighted_mean_written_out_by_loops():
+    """One row of 8 pixels, cores 0-4 and 4-8, context 1; the network answers with the number of the window."""
+    numbers = iter((1.0, 2.0))
+
+    def network(windows: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(windows, next(numbers))
+
+    tiled = TiledInferer(6, 2, mode="feather", batch_size=1)(torch.zeros(1, 1, 1, 8), network)
+    quarter = torch.sin(torch.tensor(torch.pi / 8)).square().item()
+    # The fade is 2 pixels wide, about the edge at 4, sampled at 1/4 and 3/4.
+    expected = [1.0, 1.0, 1.0, 1.0 + quarter, 2.0 - quarter, 2.0, 2.0, 2.0]
+    torch.testing.assert_close(tiled.flatten(), torch.tensor(expected))
+
+
+def test_feather_hides_the_step_where_the_context_is_too_short():
+    def demeaned(windows: torch.Tensor) -> torch.Tensor:  # each window's answer depends on all of it
+        return windows - windows.mean(dim=(2, 3), keepdim=True)
+
+    image = torch.linspace(0, 1, 96).expand(1, 1, 96, 96)
+
+    def largest_step(mode: str) -> float:
+        return TiledInferer(36, 12, mode=mode)(image, demeaned)[0, 0, 48].diff().abs().max().item()
+
+    assert largest_step("feather") < largest_step("halo") / 4
+
+
+@pytest.mark.parametrize("mode", ["halo", "feather"])
+def test_strips_make_up_the_image_and_can_begin_anywhere(network, mode):
+    image = torch.rand(1, 2, 61, 30)
+    inferer = TiledInferer(18, 6, mode=mode)
+    asked = []
+
+    def read(top: int, bottom: int) -> torch.Tensor:
+        asked.append((top, bottom))
+        return image[..., top:bottom, :]
+
+    strips = [(strip.top, strip.pixels.clone()) for strip in inferer.strips(read, (61, 30), network)]
+    assert [top for top, _ in strips] == [2 * edge for edge in inferer.strip_edges(61)[:-1]]
+    assert inferer.strip_edges(61)[-1] == 61
+    assert max(bottom - top for top, bottom in asked) <= 18  # memory does not grow with the height
+    torch.testing.assert_close(torch.cat([p for _, p in strips], dim=-2), inferer(image, network), atol=0, rtol=0)
+    later = [(strip.top, strip.pixels.clone()) for strip in inferer.strips(read, (61, 30), network, first=3)]
+    assert [top for top, _ in later] == [top for top, _ in strips[3:]]
+    for (_, found), (_, expected) in zip(later, strips[3:], strict=True):
+        torch.testing.assert_close(found, expected, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("mode", ["halo", "feather"])
+def test_one_map_for_the_whole_image_is_cut_with_the_windows(mode):
+    image, latent = torch.rand(2, 3, 33, 40), torch.rand(2, 1, 33, 40)
+    inferer = TiledInferer(18, 6, mode=mode)
+    found = inferer(image, lambda windows, z, gain: gain * (windows + z), 2.0, aligned=latent)
+    torch.testing.assert_close(found, 2 * (image + latent))
+    with pytest.raises(ValueError, match="aligned map: rows 0 to .* all maps must have the size of the image"):
+        inferer(image, lambda windows, z: windows + z, aligned=[latent[..., :32]])
+
+
+@pytest.mark.parametrize("mode", ["halo", "feather"])
+def test_finish_rounds_and_may_drop_channels(mode):
+    image = torch.rand(1, 3, 20, 31)
+    inferer = TiledInferer(
+        12, 4, mode=mode, finish=lambda values: (values[:, :2] * 255).round().clamp(0, 255).to(torch.uint8)
+    )
+    found = inferer(image, Repeat(2))
+    expected = (functional.interpolate(image[:, :2], scale_factor=2) * 255).round()
+    assert found.dtype == torch.uint8
+    assert (found.float() - expected).abs().max() <= (0 if mode == "halo" else 1)
+
+
+def test_a_flat_image_stays_flat(network):
+    found = TiledInferer(16, 6)(torch.full((1, 2, 30, 30), 0.5), network)
+    # Every HR phase of a flat image has one value: nothing tells where the windows lie.
+    for phase in (found[..., y::2, x::2] for y in range(2) for x in range(2)):
+        assert (phase.amax((-2, -1)) - phase.amin((-2, -1))).max() < 1e-6
+
+
+def test_windows_have_sides_that_the_network_asks_for():
+    network = Repeat(1)
+    image = torch.rand(1, 1, 21, 50)
+    torch.testing.assert_close(TiledInferer(16, 4, multiple=8)(image, network), image)
+    assert all(side % 8 == 0 for shape in network.calls for side in shape[2:])
+
+
+def test_it_is_a_monai_inferer_of_a_config_and_agrees_with_monais_own():
+    parser = ConfigParser({"inferer": {"_target_": "monai_ext.inferers.tiled.TiledInferer", "tile": 16, "overlap": 4}})
+    image = MetaTensor(torch.rand(1, 3, 40, 33))
+    found = parser.get_parsed_content("inferer")(image, Repeat(4))
+    assert type(found) is torch.Tensor
+    expected = sliding_window_inference(image.as_tensor(), (16, 16), 4, Repeat(4), overlap=0.25)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_no_graph_is_kept(network):
+    assert not TiledInferer(16, 6)(torch.rand(1, 2, 20, 20), network).requires_grad
+    assert not TiledInferer(18, 6, mode="feather")(torch.rand(1, 2, 20, 20), network).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("choices", "sentence"),
+    [
+        ({"mode": "blend"}, "mode is 'blend': choose 'halo' or 'feather'"),
+        ({"overlap": 7}, "overlap is 7: choose an even number from 0 to 31"),
+        ({"overlap": 32}, "overlap is 32: choose an even number from 0 to 31"),
+        ({"overlap": 12, "mode": "feather"}, "feather needs tile >= 3 \\* overlap"),
+        ({"multiple": 5, "overlap": 4}, "tile 32 is no multiple of 5"),
+        ({"batch_size": 0}, "batch_size 0"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(choices, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        TiledInferer(32, **choices)
+
+
+def test_answers_that_do_not_fit_are_refused():
+    image = torch.rand(1, 1, 8, 8)
+    with pytest.raises(ValueError, match="with shape .1, 1, 4, 4.: expected one tensor"):
+        TiledInferer(8, 0)(image, lambda windows: windows[..., ::2, ::2])
+    with pytest.raises(ValueError, match="with type list"):
+        TiledInferer(8, 0)(image, lambda windows: [windows])
+    with pytest.raises(ValueError, match=r"inputs has shape \(1, 8, 8\)"):
+        TiledInferer(8, 0)(image[0], Repeat(2))

@@ -1,0 +1,141 @@
+"""Every command of every page and of every `--help` is run on phantoms; the README's Python is run too.
+
+A command that is new on a page is run from then on, at its place; `NOT_RUN` names those that cannot be.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from pages import PAGES, REPOSITORY, commands, make_project, options, run, settings, sources
+
+from monai_ext.__main__ import COMMANDS, examples, main
+from monai_ext.data import write_lesion_phantoms
+
+SOURCES = sources()
+# What each test types from beginning to end in one folder, so that commands find what earlier ones left.
+STORIES = {
+    "readme": ["README.md", "compare --help"],
+    "lesions": ["bundles/lesion_unet/docs/README.md", "demo --help", "report --help", "reproduce --help"],
+    "annotators": ["bundles/qubiq_holistic/docs/README.md", "score --help", "rater-table --help"],
+    "anonymous": ["bundles/prob_unet/docs/README.md"],
+    "tiles": ["bundles/srgan_aerial/docs/README.md"],
+    "answers": [
+        "bundles/bayesian_srgan_aerial/docs/README.md", "upscale --help", "viewer --help", "uncertainty-report --help",
+        "uncertainty-checks --help",
+    ],
+    "sets": ["fetch-tiles --help", "many-hr --help", "docs/many_hr.md"],
+    "machines": ["docs/scaling.md"],
+    "house": ["CONTRIBUTING.md", "benchmarks/README.md", "pack --help", "inspect --help"],
+}  # fmt: skip
+NOT_RUN = {  # how they begin, and why they are not
+    "pip ": "installs from a network",
+    ". ": "changes the shell that it is typed in",
+    "tensorboard ": "serves until it is stopped",
+    "OMP_NUM_THREADS=1 python -m pytest ": "these tests are that",
+    "torchrun --standalone --nproc_per_node=4 -m monai.bundle run": "half a command; docs/scaling.md has the whole",
+    "python -m benchmarks ": "minutes; tests/benchmarks/test_performance.py runs a quick one",
+    "python -m benchmarks.same_results ": "tests/benchmarks/test_same_results.py runs it on phantoms",
+}
+PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def excuse(words: list[str]) -> str | None:
+    """The entry of `NOT_RUN` that says why a command is not run."""
+    return next((start for start in NOT_RUN if " ".join(words).startswith(start)), None)
+
+
+def outputs(words: list[str]) -> list[Path]:
+    """What a command names as the place of its results."""
+    named = options(words)
+    return [Path(named[key]) for key in ("output", "output_dir") if key in named and "--dry-run" not in words]
+
+
+def test_commands_are_found_in_blocks_and_in_prose():
+    page = """
+Type `python -m monai_ext` or `python -m monai_ext viewer`, or all of `python
+-m monai_ext viewer A B`.
+
+    X=1 python a.py \\
+        --b "c d"   # why
+```text
+not this
+```
+```
+make c
+```
+* a list
+  `make d`
+"""
+    found = [" ".join(words) for words in commands(page)]
+    assert found == ["python -m monai_ext viewer A B", "X=1 python a.py --b c d", "make c", "make d"]
+
+
+def test_every_source_of_commands_is_in_one_story_and_every_excuse_is_needed():
+    assert sorted(name for names in STORIES.values() for name in names) == sorted(SOURCES)
+    assert set(NOT_RUN) == {excuse(words) for told in SOURCES.values() for words in told} - {None}
+
+
+def test_a_command_of_an_unknown_program_is_refused(monkeypatch):
+    assert excuse(["conda", "create"]) is None
+    with pytest.raises(AssertionError, match="conda create is neither run nor excused"):
+        run(["conda", "create"], monkeypatch)
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_commands_run_as_typed_one_after_the_other(story, tmp_path, monkeypatch):
+    make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    typed: list[list[str]] = []
+    for words in (words for source in STORIES[story] for words in SOURCES[source]):
+        if excuse(words) is None and words not in typed:
+            run(words, monkeypatch)
+            typed.append(words)
+            assert all(path.exists() for path in outputs(words)), words
+    for path in tmp_path.rglob("final.pt"):
+        weights = torch.load(path, weights_only=True)
+        assert all(value.isfinite().all() for value in weights.values()), path
+
+
+def test_bundle_runs_name_settings_that_exist(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    for words in (words for told in SOURCES.values() for words in told if "config_file" in options(words)):
+        given = {re.split("#|::", key)[0] for key in options(words[words.index("run") :])}
+        assert given - settings(words) == {"config_file"}, words
+
+
+def test_our_own_commands_are_told_by_help_with_examples(capsys):
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as stop:
+            main([name, "--help"])
+        text = capsys.readouterr().out
+        assert stop.value.code == 0 and "usage" in text and examples(name) in text.split("examples:")[1]
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert all(examples(name) in text for name in COMMANDS)
+
+
+def test_an_unknown_option_is_named(capsys):
+    with pytest.raises(SystemExit):
+        main(["report", "folder", "--colour", "red"])
+    assert "--colour" in capsys.readouterr().err
+
+
+def test_python_on_pages_is_run(tmp_path, monkeypatch):
+    """The README's here, that of docs/many_hr.md in tests/data/many_hr/test_build.py."""
+    told = {page: PYTHON.findall(page.read_text(encoding="utf-8")) for page in PAGES}
+    assert {page for page, found in told.items() if found} == {REPOSITORY / "README.md", REPOSITORY / "docs/many_hr.md"}
+    (code,) = told[REPOSITORY / "README.md"]
+    if not (REPOSITORY / "bundles" / "lesion_unet" / "models" / "model.pt").is_file():
+        pytest.skip("the bundle ships no weights")
+    write_lesion_phantoms(tmp_path, count=22, size=(48, 64))
+    monkeypatch.chdir(REPOSITORY)
+    namespace: dict = {}
+    exec(compile(code.replace('"ISIC2017"', repr(str(tmp_path))), "README.md", "exec"), namespace)
+    assert namespace["loss"].isfinite() and isinstance(namespace["trained"], namespace["MobileNetV2UNet"])

@@ -1,0 +1,416 @@
+"""Reading of photographs and masks: every mode by hand-made files, every damage by its sentence."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from monai_ext.raster.images import DecodeImaged, ImageFileError, image_size, read_image, read_mask
+
+ORIENTATION_TAG = 0x0112
+PIXELS = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 14  # (H=2, W=3, C)
+
+
+def png_16bit(path, values, colour_type):
+    """A 16-bit PNG, which Pillow cannot write in colour; values (H, W[, C]) uint16, colour_type 0 grey or 2 RGB."""
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+
+    def chunk(tag, data):
+        return struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    return path
+
+
+def saved(path, picture, **options):
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(path, **options)
+    return path
+
+
+def first_pixel(path):
+    return read_image(path)[:, 0, 0].tolist()
+
+
+def photograph(height, width):
+    """A smooth uint8 (H, W, 3) picture, which JPEG keeps almost unchanged."""
+    y, x = np.mgrid[:height, :width] / np.array([height, width]).reshape(2, 1, 1)
+    return (127 + 100 * np.stack([np.sin(5 * x), np.cos(4 * y), np.sin(3 * (x + y))], -1)).astype(np.uint8)
+
+
+# --- images: modes -------------------------------------------------------------------------------------------------
+
+
+def test_rgb_pixels_come_as_channels_rows_columns(tmp_path):
+    image = read_image(saved(tmp_path / "a.png", PIXELS))
+    assert image.dtype == torch.uint8 and image.is_contiguous()
+    assert torch.equal(image, torch.from_numpy(PIXELS).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (Image.new("L", (3, 2), 77), [77, 77, 77]),
+        (Image.new("1", (3, 2), 1), [255, 255, 255]),
+        (Image.new("RGBA", (3, 2), (200, 100, 50, 255)), [200, 100, 50]),
+        (Image.new("RGBA", (3, 2), (200, 100, 50, 0)), [0, 0, 0]),
+        (Image.new("RGBA", (3, 2), (255, 255, 255, 51)), [51, 51, 51]),
+        (Image.new("LA", (3, 2), (255, 51)), [51, 51, 51]),
+    ],
+    ids=["grey", "1-bit", "opaque", "transparent", "a fifth opaque", "grey with alpha"],
+)
+def test_modes_become_rgb_and_transparency_lies_over_black(tmp_path, picture, expected):
+    assert first_pixel(saved(tmp_path / "a.png", picture)) == expected
+
+
+def test_palettes_become_their_colours_and_transparent_entries_black(tmp_path):
+    picture = Image.new("P", (3, 2), 1)
+    picture.putpalette([0, 0, 0, 10, 20, 30])
+    assert first_pixel(saved(tmp_path / "a.png", picture)) == [10, 20, 30]
+    assert first_pixel(saved(tmp_path / "b.png", picture, transparency=1)) == [0, 0, 0]
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    path = saved(tmp_path / "a.tif", Image.new("CMYK", (3, 2), (255, 0, 0, 0)))
+    assert first_pixel(path) == [0, 255, 255]
+    jpeg = read_image(saved(tmp_path / "a.jpg", Image.new("CMYK", (16, 16), (255, 0, 0, 0)), quality=100))
+    assert (jpeg[:, 0, 0].int() - torch.tensor([0, 255, 255])).abs().max() <= 3
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_grey_is_divided_by_257_and_rounded(tmp_path, suffix):
+    values = np.array([[0, 257 * 7, 257 * 7 + 128], [257 * 7 + 129, 65406, 65535]], dtype=np.uint16)
+    image = read_image(saved(tmp_path / f"a.{suffix}", values))
+    assert image[0].tolist() == [[0, 7, 7], [8, 254, 255]]
+    assert torch.equal(image[0], image[1]) and torch.equal(image[0], image[2])
+
+
+def test_grey_whose_0_is_white_looks_as_it_is_meant_in_8_and_16_bits(tmp_path):
+    import tifffile
+
+    values = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+    for name, stored in (("a.tif", values), ("b.tif", values.astype(np.uint16) * 257)):
+        tifffile.imwrite(tmp_path / name, stored, photometric="miniswhite")
+        assert np.array_equal(read_image(tmp_path / name)[0], 255 - values)
+        mask = np.where(values > 100, np.iinfo(stored.dtype).max, 0).astype(stored.dtype)
+        tifffile.imwrite(tmp_path / f"mask_{name}", mask, photometric="miniswhite")
+        assert np.array_equal(read_mask(tmp_path / f"mask_{name}")[0], values <= 100)
+
+
+def test_16_bit_colour_is_within_one_level_of_division_by_257(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, (20, 30, 3)).astype(np.uint16)
+    values[0, 0], values[0, 1] = 0, 65535
+    image = read_image(png_16bit(tmp_path / "a.png", values, 2)).permute(1, 2, 0).numpy()
+    assert np.abs(image - values / 257).max() <= 1
+    assert image[0, 0].tolist() == [0, 0, 0] and image[0, 1].tolist() == [255, 255, 255]
+
+
+def test_floats_are_read_in_their_two_ranges_and_refused_beyond(tmp_path):
+    unit = np.array([[0, 0.5, 1.0]], dtype=np.float32)
+    assert read_image(saved(tmp_path / "unit.tif", unit))[0].tolist() == [[0, 128, 255]]
+    assert read_image(saved(tmp_path / "bytes.tif", unit * 200))[0].tolist() == [[0, 100, 200]]
+    for name, values in (("high", unit * 256), ("negative", unit - 0.1), ("nan", unit * np.nan)):
+        with pytest.raises(ImageFileError, match=rf"{name}.tif holds floats from .* only \[0, 1\] and \[0, 255\]"):
+            read_image(saved(tmp_path / f"{name}.tif", values))
+
+
+def test_32_bit_integers_are_refused(tmp_path):
+    with pytest.raises(ImageFileError, match="a.tif holds 32-bit integers of unknown range: save it with 8 or 16 bits"):
+        read_image(saved(tmp_path / "a.tif", np.array([[0, 70000]], dtype=np.int32)))
+
+
+def test_of_an_animation_the_first_frame_is_read(tmp_path):
+    frames = [Image.new("L", (4, 4), level) for level in (50, 200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert first_pixel(tmp_path / "a.gif") == [50, 50, 50]
+
+
+# --- images: orientation and size ----------------------------------------------------------------------------------
+
+# What a viewer shows for the stored 2 x 3 picture [[a b c] [d e f]], by EXIF orientation.
+UPRIGHT = {
+    1: ["abc", "def"],
+    2: ["cba", "fed"],
+    3: ["fed", "cba"],
+    4: ["def", "abc"],
+    5: ["ad", "be", "cf"],
+    6: ["da", "eb", "fc"],
+    7: ["fc", "eb", "da"],
+    8: ["cf", "be", "ad"],
+}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [("png", {}), ("tif", {}), ("tif", {"compression": "tiff_lzw"}), ("webp", {"lossless": True})],
+    ids=["png", "tif", "compressed tif", "webp"],
+)
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation_is_applied_to_images_masks_and_sizes(tmp_path, orientation, suffix, options):
+    levels = {letter: 129 + 20 * n for n, letter in enumerate("abcdef")} | {"b": 0, "f": 0}
+    stored = np.array([[levels[letter] for letter in row] for row in ("abc", "def")], dtype=np.uint8)
+    shown = torch.tensor([[levels[letter] for letter in row] for row in UPRIGHT[orientation]])
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = orientation
+    path = saved(tmp_path / f"a.{suffix}", stored, exif=exif, **options)
+    assert torch.equal(read_image(path)[1].int(), shown.int())
+    assert torch.equal(read_mask(path)[0], (shown > 0).byte())
+    assert image_size(path) == tuple(shown.shape)
+
+
+def test_a_turned_photograph_is_resized_and_drafted_to_the_upright_size(tmp_path):
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = 6
+    pixels = photograph(300, 400)
+    turned = saved(tmp_path / "turned.jpg", pixels, exif=exif, quality=95)
+    upright = saved(tmp_path / "upright.jpg", np.rot90(pixels, -1), quality=95)
+    for draft in (False, True):
+        a, b = (read_image(path, spatial_size=(96, 40), draft=draft) for path in (turned, upright))
+        assert a.shape == (3, 96, 40)
+        assert (a.int() - b.int()).abs().max() <= 4
+    assert image_size(turned) == (400, 300)
+
+
+def test_resizing_is_antialiased_bilinear(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8)
+    image = read_image(saved(tmp_path / "a.png", pixels), spatial_size=(30, 40))
+    reference = torch.nn.functional.interpolate(
+        torch.from_numpy(pixels).permute(2, 0, 1)[None].float(), size=(30, 40), mode="bilinear", antialias=True
+    )[0]
+    assert (image - reference).abs().max() <= 1.0
+
+
+def test_draft_decoding_stays_close_and_never_goes_below_the_size(tmp_path):
+    path = saved(tmp_path / "a.jpg", photograph(400, 600), quality=95)
+    full, draft = (read_image(path, spatial_size=(90, 130), draft=draft) for draft in (False, True))
+    assert (full.int() - draft.int()).abs().float().mean() <= 1.5
+    same = read_image(path, spatial_size=(390, 590), draft=True)  # no room for a factor of 2
+    assert torch.equal(same, read_image(path, spatial_size=(390, 590)))
+    noise = saved(tmp_path / "n.jpg", np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8))
+    assert torch.equal(read_image(noise, spatial_size=(64, 64), draft=True), read_image(noise))
+
+
+def test_size_comes_from_the_header_even_of_a_file_cut_short(tmp_path):
+    path = saved(tmp_path / "a.jpg", photograph(120, 160))
+    path.write_bytes(path.read_bytes()[:800])
+    assert image_size(path) == (120, 160)
+
+
+@pytest.mark.parametrize("size", [(0, 4), (4,), (4, 4, 4), 4, "ab"])
+def test_wrong_sizes_are_refused_with_the_value_got(tmp_path, size):
+    with pytest.raises(ValueError, match="spatial_size is .*: give"):
+        read_image(saved(tmp_path / "a.png", PIXELS), spatial_size=size)
+
+
+def test_draft_without_a_size_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="draft=True needs a spatial_size"):
+        read_image(saved(tmp_path / "a.png", PIXELS), draft=True)
+
+
+# --- damage --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask, image_size])
+def test_missing_empty_and_foreign_files_are_named(tmp_path, read):
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.png").write_text("not an image")
+    for name, message in (
+        ("missing.png", "missing.png does not exist"),
+        ("empty.jpg", "cannot read image .*empty.jpg: it is empty"),
+        ("text.png", "text.png: its 12 bytes are no image"),
+        (".", "cannot read image .*[Dd]irectory"),
+    ):
+        with pytest.raises(ImageFileError, match=message):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_truncated_files_are_named(tmp_path, read, suffix):
+    path = saved(tmp_path / f"a.{suffix}", np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ImageFileError, match=rf"cannot read image .*a\.{suffix}: "):
+        read(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_bytes_flipped_anywhere_never_let_another_error_out(tmp_path):
+    rng = np.random.default_rng(0)
+    for suffix in ("png", "jpg", "tif", "gif"):
+        path = saved(tmp_path / f"a.{suffix}", photograph(24, 24))
+        good = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+        for _ in range(60):
+            damaged = good.copy()
+            damaged[rng.integers(0, len(damaged), 4)] = rng.integers(0, 256, 4)
+            path.write_bytes(damaged.tobytes())
+            for read in (read_image, read_mask):
+                try:
+                    assert read(path).dtype == torch.uint8
+                except ImageFileError as error:
+                    assert path.name in str(error)
+
+
+def test_an_image_without_pixels_is_named(tmp_path):
+    path = png_16bit(tmp_path / "a.png", np.zeros((0, 0), dtype=np.uint16), 0)
+    with pytest.raises(ImageFileError, match="a.png"):
+        read_image(path)
+
+
+def test_decompression_bombs_are_named(tmp_path, monkeypatch):
+    path = saved(tmp_path / "bomb.png", np.zeros((100, 100), dtype=np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ImageFileError, match="bomb.png: .*10000 pixels"):
+        read_image(path)
+
+
+# --- masks ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([[0, 1], [1, 0]], np.uint8), [[0, 1], [1, 0]]),
+        (np.array([[0, 255], [255, 0]], np.uint8), [[0, 1], [1, 0]]),
+        (np.array([[127, 128], [129, 255]], np.uint8), [[0, 0], [1, 1]]),
+        (np.array([[0, 0], [0, 0]], np.uint8), [[0, 0], [0, 0]]),
+        (np.array([[1, 1], [1, 1]], np.uint8), [[1, 1], [1, 1]]),
+        (np.array([[255, 255], [255, 255]], np.uint8), [[1, 1], [1, 1]]),
+        (np.array([[0, 65535], [32896, 32897]], np.uint16), [[0, 1], [0, 1]]),
+        (np.array([[0, 1], [1, 0]], np.uint16), [[0, 1], [1, 0]]),
+        (np.array([[0, 0.5], [0.51, 1]], np.float32), [[0, 0], [1, 1]]),
+        (np.array([[0, 128], [129, 255]], np.float32), [[0, 0], [1, 1]]),
+        (np.array([[0, 65535], [0, 1]], np.int32), [[0, 1], [0, 0]]),
+        (np.array([[False, True], [True, False]]), [[0, 1], [1, 0]]),
+    ],
+)
+def test_foreground_rule(tmp_path, values, expected):
+    mask = read_mask(saved(tmp_path / "m.tif", values))
+    assert mask.dtype == torch.uint8 and mask.shape == (1, 2, 2)
+    assert mask[0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([[0, 1, 2, 5]], np.uint8), "m.tif has values up to 5 and none above 128: it is neither"),
+        (np.array([[0, 128]], np.uint8), "up to 128 and none above 128"),
+        (np.array([[0, 255]], np.uint16), "up to 255 and none above 32896"),
+        (np.array([[0, 70000]], np.int32), "values from 0 to 70000"),
+        (np.array([[-1, 1]], np.int32), "values from -1 to 1"),
+        (np.array([[0, 7.5]], np.float32), "up to 7.5 and none above 128"),
+        (np.array([[0, np.nan]], np.float32), "holds floats"),
+    ],
+)
+def test_values_that_are_no_mask_are_refused(tmp_path, values, message):
+    with pytest.raises(ImageFileError, match=message):
+        read_mask(saved(tmp_path / "m.tif", values))
+
+
+def test_colour_masks_count_by_luminance_and_not_by_alpha_or_index(tmp_path):
+    palette = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("P")
+    palette.putpalette([255, 255, 255, 0, 0, 0, 0, 255, 0])  # white, black, green: luminance 255, 0, 149
+    assert read_mask(saved(tmp_path / "p.png", palette)).tolist() == [[[1, 0, 1]]]
+    rgba = np.array([[[255, 255, 255, 0], [0, 0, 0, 255]]], np.uint8)
+    assert read_mask(saved(tmp_path / "a.png", rgba)).tolist() == [[[1, 0]]]
+
+
+def test_a_mask_blurred_by_jpeg_keeps_its_shape(tmp_path):
+    truth = np.zeros((64, 64), np.uint8)
+    truth[16:48, 8:40] = 1
+    mask = read_mask(saved(tmp_path / "m.jpg", truth * 255, quality=60))
+    assert torch.equal(mask[0], torch.from_numpy(truth))
+
+
+def disc(size: tuple[int, int], centre: tuple[float, float], radius: float) -> np.ndarray:
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    return ((rows + 0.5 - centre[0]) ** 2 + (columns + 0.5 - centre[1]) ** 2 <= radius**2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.5, 0.7, 2.0])
+def test_resized_masks_keep_place_and_share(tmp_path, factor):
+    values = disc((100, 120), (43.0, 61.0), 20.0)
+    size = (round(100 * factor), round(120 * factor))
+    mask = read_mask(saved(tmp_path / "m.png", values * 255), spatial_size=size)[0].numpy()
+    assert set(np.unique(mask)) == {0, 1}
+    rows, columns = np.nonzero(mask)
+    assert (rows + 0.5).mean() == pytest.approx(43.0 * factor, abs=0.15)
+    assert (columns + 0.5).mean() == pytest.approx(61.0 * factor, abs=0.15)
+    assert mask.mean() == pytest.approx(values.mean(), rel=0.03)
+
+
+def test_masks_are_resized_as_torch_does_with_antialiasing(tmp_path):
+    values = disc((64, 96), (30.0, 50.0), 17.0)
+    mask = read_mask(saved(tmp_path / "m.png", values * 255), spatial_size=(23, 41))
+    source = torch.from_numpy(values)[None, None].float()
+    share = torch.nn.functional.interpolate(source, (23, 41), mode="bilinear", antialias=True)[0]
+    clear = (share - 0.5).abs() > 0.01  # Pillow rounds to 8 bits
+    assert torch.equal(mask[clear], (share > 0.5).byte()[clear])
+
+
+# --- items ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def item(tmp_path):
+    mask = np.zeros((30, 40), np.uint8)
+    mask[10:20, 5:25] = 255
+    return {
+        "id": "ISIC_1",
+        "image": str(saved(tmp_path / "ISIC_1.jpg", photograph(30, 40))),
+        "label": str(saved(tmp_path / "ISIC_1_segmentation.png", mask)),
+    }
+
+
+def test_items_are_decoded_with_their_identity_and_original_size(item):
+    decoded = DecodeImaged(spatial_size=(15, 20))(item)
+    assert list(decoded) == ["id", "image", "label", "original_size"]
+    assert decoded["id"] == "ISIC_1"
+    assert decoded["image"].shape == (3, 15, 20) and decoded["label"].shape == (1, 15, 20)
+    assert torch.equal(decoded["image"], read_image(item["image"], spatial_size=(15, 20)))
+    assert decoded["label"].sum().item() == pytest.approx(5 * 10, abs=2)
+    assert decoded["original_size"].tolist() == [30, 40]
+
+
+def test_labels_may_keep_their_native_size(item):
+    decoded = DecodeImaged(spatial_size=(15, 20), label_spatial_size="native")(item)
+    assert decoded["image"].shape == (3, 15, 20)
+    assert torch.equal(decoded["label"], read_mask(item["label"]))
+
+
+def test_items_without_label_or_id_are_images_named_after_their_file(item):
+    decoded = DecodeImaged()({"image": item["image"]})
+    assert list(decoded) == ["id", "image", "original_size"] and decoded["id"] == "ISIC_1"
+
+
+def test_paths_are_kept_on_demand(item):
+    decoded = DecodeImaged(keep_paths=True)(item)
+    assert (decoded["image_path"], decoded["label_path"]) == (item["image"], item["label"])
+    assert "label_path" not in DecodeImaged(keep_paths=True)({"image": item["image"]})
+
+
+def test_image_and_mask_of_different_size_are_both_named(item, tmp_path):
+    item["label"] = str(saved(tmp_path / "other.png", np.zeros((40, 30), np.uint8)))
+    with pytest.raises(ImageFileError, match="ISIC_1.jpg is 30 x 40 .* mask .*other.png is 40 x 30"):
+        DecodeImaged(spatial_size=(8, 8))(item)
+
+
+def test_a_rotated_photograph_fits_its_upright_mask(item, tmp_path):
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = 8
+    item["image"] = str(saved(tmp_path / "sensor.jpg", np.rot90(photograph(30, 40), -1), exif=exif))
+    assert DecodeImaged()(item)["image"].shape == (3, 30, 40)
+
+
+def test_settings_are_checked_at_once_and_shown(item):
+    with pytest.raises(ValueError, match="label_spatial_size is 'full'"):
+        DecodeImaged(label_spatial_size="full")
+    with pytest.raises(ValueError, match="draft=True needs"):
+        DecodeImaged(draft=True)
+    text = repr(DecodeImaged([192, 256], draft=True))
+    assert text == "DecodeImaged(spatial_size=(192, 256), draft=True, label_spatial_size=None, keep_paths=False)"

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from monai_ext.runtime.errors import explain
+from monai_ext.storage.files import atomic_path, inside, write_text
+
+REPOSITORY = Path(__file__).parents[2]
+FAILING = """
+from monai_ext.runtime.errors import report_errors_in_one_sentence
+from monai_ext.storage.files import inside
+report_errors_in_one_sentence(log_dir={log_dir!r})
+inside("out", "../a")
+"""
+
+
+def error_of(action) -> BaseException:
+    try:
+        action()
+    except Exception as error:
+        return error
+    raise AssertionError("no error was raised")
+
+
+def wrapped() -> None:
+    try:
+        inside("out", "../a")
+    except ValueError as error:
+        raise RuntimeError("Failed to instantiate component") from error
+
+
+def test_the_sentence_of_our_own_error_is_found_through_wrappers():
+    assert explain(error_of(wrapped)).startswith("'../a' cannot name a file in 'out'")
+
+
+def test_errors_raised_elsewhere_are_not_explained():
+    assert explain(error_of(lambda: int("x"))) is None
+    assert explain(KeyError("x")) is None
+
+
+def run_python(code: str, folder, **variables: str) -> subprocess.CompletedProcess:
+    """A process without torch, so that it starts at once."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)} | variables
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=environment, cwd=folder
+    )
+
+
+@pytest.mark.parametrize(("show", "traceback"), [("", False), ("1", True)])
+def test_an_uncaught_error_ends_the_process_with_its_sentence(show, traceback, tmp_path):
+    done = run_python(FAILING.format(log_dir=None), tmp_path, MONAI_EXT_TRACEBACK=show)
+    assert done.returncode == 1
+    assert done.stderr.rstrip().splitlines()[-1].startswith("error: '../a' cannot name a file in 'out'")
+    assert ("Traceback" in done.stderr) == traceback
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("cause", "show", "traceback"),
+    [("inside('out', '../a')", "", False), ("1 / 0", "", True), ("inside('out', '../a')", "1", True)],
+)
+def test_an_error_that_is_logged_on_its_way_has_no_stack_trace_either(cause, show, traceback, tmp_path):
+    code = (
+        "import logging\nfrom monai_ext.runtime.errors import report_errors_in_one_sentence as report\n"
+        f"from monai_ext.storage.files import inside\nreport()\nreport()\ntry:\n    {cause}\n"
+        "except Exception as error:\n    logging.getLogger('StatsHandler').exception(f'Exception: {error}')\n"
+    )
+    done = run_python(code, tmp_path, MONAI_EXT_TRACEBACK=show)
+    assert done.returncode == 0 and done.stderr.startswith("Exception: ") and ("Traceback" in done.stderr) == traceback
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "table.csv"
+    write_text(path, "old")
+    with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert [p.name for p in path.parent.iterdir()] == ["table.csv"]
+
+
+def test_temporary_files_keep_the_suffix_and_hide_their_name(tmp_path):
+    with atomic_path(tmp_path / "picture.png") as temporary:
+        assert temporary.suffix == ".png" and temporary.name.startswith(".picture")
+        temporary.write_bytes(b"x")
+    assert (tmp_path / "picture.png").read_bytes() == b"x"

@@ -1,0 +1,136 @@
+"""Pictures and rasters to enlarge, and a network that knows several answers; for tests."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from monai_ext.commands.upscaling import upscale as command
+from monai_ext.metrics.conformal import Calibration, write_calibration
+from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
+from monai_ext.networks.srresnet import SRResNet
+from monai_ext.networks.uncertain_sr import UncertainSuperResolution
+from monai_ext.networks.variational import VariationalConv2d
+from monai_ext.raster import gdal as raster_gdal
+from monai_ext.raster.opening import open_raster
+from monai_ext.transforms.degradation import Degradation
+from monai_ext.upscaling.layers import Layers
+
+HAS_RASTERIO = raster_gdal.available()
+needs_rasterio = pytest.mark.skipif(not HAS_RASTERIO, reason="needs rasterio")
+UTM = "EPSG:32618"
+ALL = Layers(samples=2, bounds=Calibration("crc", 0.1, None, (2.0,)), uncertainty=True, weight_draws=3, latent_draws=2)
+NOISE_SD = 0.02
+
+
+class Toy(UncertainSuperResolution):
+    """Repeats pixels; adds a tenth of its latent, blurred; its weights and its noise are a little uncertain."""
+
+    def __init__(self, bands: int = 3):
+        super().__init__()
+        self.scale, self.latent_channels, self.bands = 2, 1, bands
+        self.body = VariationalConv2d(bands, bands * 4, 3, padding=1, bias=False)
+        with torch.no_grad():
+            self.body.weight.zero_()
+            self.body.log_deviation.fill_(-5.0)
+            for channel in range(4 * bands):
+                self.body.weight[channel, channel // 4, 1, 1] = 1
+
+    def forward(self, low_res: Tensor, noise: Tensor | None = None) -> Tensor:
+        image = functional.pixel_shuffle(self.body(low_res), 2)
+        if noise is None:
+            return image
+        blurred = functional.avg_pool2d(functional.pad(noise, [1] * 4, mode="replicate"), 3, stride=1)
+        return image + 0.1 * functional.interpolate(blurred, scale_factor=2, mode="nearest")
+
+    def answers(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        for draw in noise.unbind(1):
+            mean = self(low_res, draw)
+            yield mean, torch.full_like(mean, NOISE_SD**2)
+
+
+def repeated(pixels: np.ndarray, scale: int = 2) -> np.ndarray:
+    """(C, H, W) with each pixel repeated."""
+    return pixels.repeat(scale, axis=-1).repeat(scale, axis=-2)
+
+
+def noise(*shape: int, dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    if np.dtype(dtype).kind == "f":
+        return generator.random(shape).astype(dtype)
+    limits = np.iinfo(dtype)
+    return generator.integers(limits.min, limits.max + 1, shape).astype(dtype)
+
+
+def save_picture(path: Path, pixels: np.ndarray, **options: object) -> Path:
+    Image.fromarray(np.moveaxis(pixels, 0, -1) if len(pixels) > 1 else pixels[0]).save(path, **options)
+    return path
+
+
+def save_raster(path: Path, pixels: np.ndarray, *, driver: str = "GTiff", **profile: object) -> Path:
+    import rasterio
+
+    count, height, width = pixels.shape
+    place = {"crs": UTM, "transform": rasterio.Affine(0.5, 0, 400000, 0, -0.5, 4300000)} | profile
+    with rasterio.open(
+        path, "w", driver=driver, count=count, height=height, width=width, dtype=pixels.dtype, **place
+    ) as dataset:
+        dataset.write(pixels)
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    """(planes, H, W)."""
+    raster = open_raster(path)
+    pixels = raster.rows(0, raster.info.size[0])
+    raster.close()
+    return pixels
+
+
+class Broken(Exception):
+    """Stands for a kill."""
+
+
+def typed(*words: object) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser.parse_args([str(word) for word in words])
+
+
+def bayesian_bundle(folder: Path) -> Path:
+    """A Bayesian network that was never trained, but whose texture says something."""
+    (folder / "configs").mkdir()
+    (folder / "models").mkdir()
+    conv = {"_target_": "monai_ext.networks.variational.DropoutConv2d", "_mode_": "callable", "rate": 0.1, "fewest": 4}
+    generator = {"_target_": "monai_ext.networks.srresnet.SRResNet", "features": 8, "blocks": 1, "norm": None}
+    definition = {
+        "_target_": "monai_ext.networks.bayesian_srresnet.BayesianSRResNet",
+        "generator": generator | {"residual": True, "upsampling": "direct", "conv": conv},
+        "operator": {"_target_": "monai_ext.transforms.degradation.Degradation", "scale": 4},
+        "latent_channels": 2,
+        "texture_blocks": 1,
+        "conv": conv,
+    }
+    (folder / "configs" / "inference.json").write_text(json.dumps({"network_def": definition}))
+    torch.manual_seed(0)
+    network = BayesianSRResNet(
+        SRResNet(features=8, blocks=1, norm=None, residual=True, upsampling="direct"),
+        Degradation(4),
+        latent_channels=2,
+        texture_blocks=1,
+    )
+    nn.init.normal_(network.texture[-1].weight, std=0.3)
+    nn.init.normal_(network.generator.tail[0].weight, std=0.02)
+    torch.save(network.state_dict(), folder / "models" / "model.pt")
+    calibration = Calibration("crc", 0.1, None, (1.7,), weight_draws=2, latent_draws=3)
+    write_calibration(calibration, folder / "models" / "calibration.json")
+    return folder
