@@ -18,8 +18,9 @@ import torch
 from enlarging import ALL, NOISE_SD, Toy, bayesian_bundle, noise, save_picture
 from PIL import Image
 
+from monai_ext.commands.rendering import source
 from monai_ext.commands.upscaling import viewer
-from monai_ext.commands.upscaling.viewer_page import SCRIPT, ViewerScene, viewer_page
+from monai_ext.commands.upscaling.viewer_page import ViewerScene, viewer_page
 from monai_ext.metrics.conformal import Calibration, write_calibration
 from monai_ext.upscaling.layered_upscaler import LayeredUpscaler
 from monai_ext.upscaling.layers import SPREADS, Layers
@@ -95,13 +96,13 @@ def test_the_page_fetches_nothing():
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 def test_its_script_parses(tmp_path):
-    (tmp_path / "page.js").write_text(SCRIPT)
+    (tmp_path / "page.js").write_text(source("viewer.js"))
     subprocess.run(["node", "--check", str(tmp_path / "page.js")], check=True)
 
 
 def test_every_part_that_the_script_asks_for_is_there():
     tags = Tags(viewer_page(scene(), title="t"))
-    assert set(re.findall(r'find\("(\w+)"\)', SCRIPT)) | set(re.findall(r'ById\("(\w+)"\)', SCRIPT)) <= set(tags.values)
+    assert set(re.findall(r'(?:find|ById)\("(\w+)"\)', source("viewer.js"))) <= set(tags.values)
 
 
 def test_scenes_that_a_page_cannot_show_are_refused():
