@@ -21,7 +21,7 @@ class AnswersWithUncertainty(Protocol):
     """What is asked of a network, for instance of `monai_ext.networks.BayesianSRResNet`."""
 
     def uncertainty(
-        self, low_res: Tensor, *, weight_draws: int, latent_draws: int, generator: torch.Generator | None
+        self, low_res: Tensor, *, weight_samples: int, latent_samples: int, generator: torch.Generator | None
     ) -> dict[str, Tensor]:
         """ "mean" and the variances `KINDS`, (B, C, H, W) each."""
         ...
@@ -35,7 +35,7 @@ class UncertaintyInferer(Inferer):
     """Returns what `network.uncertainty` does, float32, and "samples" (B, n, C, H, W) unless n is 0.
 
     Args:
-        weight_draws, latent_draws: of the uncertainty: how many weights, and for each how many latents.
+        weight_samples, latent_samples: of the uncertainty: how many weights, and for each how many latents.
         samples: n.
         seed: of all draws; `restart` begins the same draws again.
 
@@ -43,12 +43,14 @@ class UncertaintyInferer(Inferer):
         ValueError: no draw, or a negative number of samples.
     """
 
-    def __init__(self, *, weight_draws: int = 4, latent_draws: int = 8, samples: int = 10, seed: int = 0):
-        if weight_draws < 1 or latent_draws < 1 or samples < 0:
+    def __init__(self, *, weight_samples: int = 4, latent_samples: int = 8, samples: int = 10, seed: int = 0):
+        if weight_samples < 1 or latent_samples < 1 or samples < 0:
             raise ValueError(
-                f"weight_draws={weight_draws} and latent_draws={latent_draws} must be at least 1, samples={samples} 0."
+                f"weight_samples={weight_samples} and latent_samples={latent_samples} must be at least 1, "
+                f"samples={samples} at least 0."
             )
-        self.weight_draws, self.latent_draws, self.samples, self.seed = weight_draws, latent_draws, samples, seed
+        self.weight_samples, self.latent_samples = weight_samples, latent_samples
+        self.samples, self.seed = samples, seed
         self.restart()
 
     def restart(self) -> None:
@@ -56,7 +58,7 @@ class UncertaintyInferer(Inferer):
         self.generator = torch.Generator().manual_seed(self.seed)
 
     def __call__(self, inputs: Tensor, network: AnswersWithUncertainty, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        draws = {"weight_draws": self.weight_draws, "latent_draws": self.latent_draws}
+        draws = {"weight_samples": self.weight_samples, "latent_samples": self.latent_samples}
         answers = network.uncertainty(inputs, **draws, generator=self.generator)
         answers = {name: answers[name].float() for name in ("mean", *KINDS)}
         if self.samples:

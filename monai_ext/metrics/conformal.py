@@ -83,7 +83,7 @@ class Calibration:
         floor: smallest standard deviation.
         images, places: that it was chosen on; 0 places where they are not known.
         coverage: of these images, as many values as `multiplier`.
-        weight_draws, latent_draws: of the variance; None where they are not known. Other numbers change it.
+        weight_samples, latent_samples: of the variance; None where they are not known. Other numbers change it.
         weights: digests of the networks' weights, see `weight_digests`; none where they are not known.
     """
 
@@ -96,8 +96,8 @@ class Calibration:
     images: int = 0
     places: int = 0
     coverage: tuple[float, ...] = ()
-    weight_draws: int | None = None
-    latent_draws: int | None = None
+    weight_samples: int | None = None
+    latent_samples: int | None = None
     weights: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -108,7 +108,7 @@ class Calibration:
                 f"floor={self.floor}; needs one of {METHODS}, alpha in (0, 1), a floor in (0, 1] and positive "
                 f"multipliers up to {LARGEST_MULTIPLIER:g}."
             )
-        for name in ("images", "places", "weight_draws", "latent_draws"):
+        for name in ("images", "places", "weight_samples", "latent_samples"):
             if not isinstance(value := getattr(self, name), (int, type(None))):
                 raise ValueError(f"no calibration: {name}={value!r} is no number of things.")
         if not all(isinstance(digest, str) for digest in self.weights):
@@ -171,7 +171,7 @@ class ConformalRule:
         """The calibration of a table of all calibration images together, made with this `floor`.
 
         Args:
-            known: kind, places, weight_draws, latent_draws, weights, for the record.
+            known: kind, places, weight_samples, latent_samples, weights, for the record.
 
         Raises:
             ValueError: no factor keeps the promise: too few images, or errors beyond every multiple of s.

@@ -2,7 +2,7 @@
 
 Every such network is an `UncertainSuperResolution`: `sample(low_res, n)` gives n images that could be the original,
 `uncertainty(low_res)` the mean and the parts of the variance, see `variance_parts`. Both run in evaluation mode without
-gradients. A network subclasses it with `answers`, and with `weight_draws` where its weights do not come from the
+gradients. A network subclasses it with `answers`, and with `weight_samples` where its weights do not come from the
 layers of `variational`.
 """
 
@@ -48,7 +48,9 @@ class UncertainSuperResolution(nn.Module):
         """`with network.draw_weights(generator) as drawn:` inside, `drawn` answers with one draw of the weights."""
         return drawn_weights(self, generator)
 
-    def weight_draws(self, count: int, generator: torch.Generator | None = None) -> Iterator[UncertainSuperResolution]:
+    def weight_samples(
+        self, count: int, generator: torch.Generator | None = None
+    ) -> Iterator[UncertainSuperResolution]:
         """The network with `count` draws of its weights, one after the other; the next one ends the last."""
         for _ in range(count):
             with self.draw_weights(generator) as drawn:
@@ -74,15 +76,15 @@ class UncertainSuperResolution(nn.Module):
                 means = (mean for mean, _ in self.answers(low_res, self.draw_noise(low_res, n, generator)))
                 return _stacked(means, n)
             none = self.draw_noise(low_res, 1)
-            with closing(self.weight_draws(n, generator)) as draws:
+            with closing(self.weight_samples(n, generator)) as draws:
                 return _stacked((next(drawn.answers(low_res, none))[0] for drawn in draws), n)
 
     def uncertainty(
         self,
         low_res: Tensor,
         *,
-        weight_draws: int = 8,
-        latent_draws: int = 4,
+        weight_samples: int = 8,
+        latent_samples: int = 4,
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
     ) -> dict[str, Tensor]:
@@ -92,8 +94,8 @@ class UncertainSuperResolution(nn.Module):
         for, each gets as many more latents, so that there are T L answers in all; without a latent one for each draw.
 
         Args:
-            weight_draws: T.
-            latent_draws: L, for each draw of the weights.
+            weight_samples: T.
+            latent_samples: L, for each draw of the weights.
             generator: draws the noise, then the weights.
             noise: (B, T, L, Z, h, w), standard normal, instead of drawn noise: cut from the noise of a whole image, it
                 makes tiles agree, and so does a generator of the same state for each tile.
@@ -101,26 +103,26 @@ class UncertainSuperResolution(nn.Module):
         Raises:
             ValueError: T or L below 1, or noise of another shape.
         """
-        check_count("weight_draws", weight_draws)
-        check_count("latent_draws", latent_draws)
+        check_count("weight_samples", weight_samples)
+        check_count("latent_samples", latent_samples)
         batch, _, height, width = low_res.shape
-        wanted = (batch, weight_draws, latent_draws, self.latent_channels, height, width)
+        wanted = (batch, weight_samples, latent_samples, self.latent_channels, height, width)
         if noise is not None and noise.shape != wanted:
             raise ValueError(f"noise {tuple(noise.shape)} must be {wanted}: (B, T, L, Z, h, w).")
-        groups = min(weight_draws, self.distinct_weights() or weight_draws)
+        groups = min(weight_samples, self.distinct_weights() or weight_samples)
         if self.latent_channels == 0:
             noise = low_res.new_empty((batch, groups, 0, height, width))
         elif noise is None:
-            noise = self.draw_noise(low_res, weight_draws * latent_draws, generator)
+            noise = self.draw_noise(low_res, weight_samples * latent_samples, generator)
         else:
             noise = noise.flatten(1, 2)
         each = noise.shape[1] // groups
         summaries = []
-        with evaluation_mode(self), closing(self.weight_draws(groups, generator)) as draws:
+        with evaluation_mode(self), closing(self.weight_samples(groups, generator)) as draws:
             for i, drawn in enumerate(draws):
                 means, variances = zip(*drawn.answers(low_res, noise[:, i * each : (i + 1) * each]), strict=True)
                 summaries.append(summarise_latents(torch.stack(means), torch.stack(variances)))
-        return combine_draws(summaries, latent_draws=each)
+        return combine_draws(summaries, latent_samples=each)
 
 
 class PointSuperResolution(UncertainSuperResolution):
@@ -195,10 +197,12 @@ class WeightEnsemble(UncertainSuperResolution):
 
     @contextmanager
     def draw_weights(self, generator: torch.Generator | None = None) -> Iterator[UncertainSuperResolution]:
-        with closing(self.weight_draws(1, generator)) as draws:
+        with closing(self.weight_samples(1, generator)) as draws:
             yield next(draws)
 
-    def weight_draws(self, count: int, generator: torch.Generator | None = None) -> Iterator[UncertainSuperResolution]:
+    def weight_samples(
+        self, count: int, generator: torch.Generator | None = None
+    ) -> Iterator[UncertainSuperResolution]:
         order: list[int] = []
         for _ in range(count):
             if not order:

@@ -46,7 +46,7 @@ def decompose_variance(means: Tensor, variances: Tensor) -> dict[str, Tensor]:
             "the weights with L draws of the latent each, at least one of both."
         )
     summaries = [summarise_latents(m, v) for m, v in zip(means, variances, strict=True)]
-    return combine_draws(summaries, latent_draws=means.shape[1])
+    return combine_draws(summaries, latent_samples=means.shape[1])
 
 
 def summarise_latents(means: Tensor, variances: Tensor) -> Tensor:
@@ -59,12 +59,12 @@ def summarise_latents(means: Tensor, variances: Tensor) -> Tensor:
     return torch.stack([means.mean(0), spread, variances.mean(0)])
 
 
-def combine_draws(summaries: Sequence[Tensor], *, latent_draws: int) -> dict[str, Tensor]:
+def combine_draws(summaries: Sequence[Tensor], *, latent_samples: int) -> dict[str, Tensor]:
     """As `decompose_variance`, from the `summarise_latents` of each draw of the weights: less memory for many latents.
 
     Args:
         summaries: T of them.
-        latent_draws: L, of which each was made.
+        latent_samples: L, of which each was made.
     """
     means, spreads, noises = torch.stack(list(summaries), dim=1)
     draws = len(means)
@@ -72,12 +72,12 @@ def combine_draws(summaries: Sequence[Tensor], *, latent_draws: int) -> dict[str
     epistemic = torch.zeros_like(mean)
     if draws > 1:
         between = means.var(0)
-        difference = between - ambiguity / latent_draws
+        difference = between - ambiguity / latent_samples
         # One pool of T L draws: sums of squares between and within, over their degrees of freedom.
-        within = ambiguity * draws * (latent_draws - 1)
-        pooled = (between * latent_draws * (draws - 1) + within) / (draws * latent_draws - 1)
+        within = ambiguity * draws * (latent_samples - 1)
+        pooled = (between * latent_samples * (draws - 1) + within) / (draws * latent_samples - 1)
         epistemic = difference.clamp(min=0)
-        if latent_draws > 1:
+        if latent_samples > 1:
             ambiguity = torch.where(difference < 0, pooled, ambiguity)
     return {
         "mean": mean,

@@ -25,7 +25,7 @@ class Layers:
         samples: number of images that could be the original.
         bounds: what the interval of every value is made by; None for none.
         uncertainty: the standard deviations `SPREADS`, of which `total` is that of all three parts together.
-        weight_draws, latent_draws: T draws of the weights with L of the latent each, behind bounds and uncertainty.
+        weight_samples, latent_samples: T draws of the weights with L of the latent each, behind bounds and uncertainty.
         seed: of all draws.
 
     Raises:
@@ -35,15 +35,15 @@ class Layers:
     samples: int = 0
     bounds: Calibration | None = None
     uncertainty: bool = False
-    weight_draws: int = 8
-    latent_draws: int = 4
+    weight_samples: int = 8
+    latent_samples: int = 4
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.samples < 0 or min(self.weight_draws, self.latent_draws) < 1:
+        if self.samples < 0 or min(self.weight_samples, self.latent_samples) < 1:
             raise ValueError(
-                f"samples={self.samples} must not be negative, weight_draws={self.weight_draws} and "
-                f"latent_draws={self.latent_draws} must be at least 1."
+                f"samples={self.samples} must not be negative, weight_samples={self.weight_samples} and "
+                f"latent_samples={self.latent_samples} must be at least 1."
             )
 
     @property
@@ -110,15 +110,15 @@ class LayerNetwork:
         return [mean.clamp(0, 1) for mean, _ in answers]
 
     def _parts(self, low_res: Tensor, positions: Tensor) -> dict[str, Tensor]:
-        weights, latents = self.layers.weight_draws, self.layers.latent_draws
+        weights, latents = self.layers.weight_samples, self.layers.latent_samples
         noise = None
         if self.noise is not None:
             # The draws of samples are numbered from 0 on, these from the other end.
             noise = self._noise(positions, -weights * latents, 0).unflatten(1, (weights, latents))
         return self.network.uncertainty(
             low_res,
-            weight_draws=weights,
-            latent_draws=latents,
+            weight_samples=weights,
+            latent_samples=latents,
             generator=self._generator(WEIGHT_STREAM),
             noise=noise,
         )

@@ -24,9 +24,9 @@ TINY = {
     "texture_blocks": 1,
     "calibration_fraction": 0.4,
     "tiles_of_a_group": 3,
-    "weight_draws": 2,
-    "latent_draws": 2,
-    "drawn_samples": 3,
+    "weight_samples": 2,
+    "latent_samples": 2,
+    "evaluated_samples": 3,
     "alpha": 0.3,
 }
 
@@ -60,7 +60,7 @@ def test_the_calibration_lies_beside_the_weights_and_the_report_in_its_folder(ca
     assert names == {"summary.json", "tiles.csv", "reliability.png", "sparsification.png"}
     calibration = read_calibration(folder / "calibration.json")
     assert (calibration.alpha, calibration.method, calibration.kind) == (0.3, "crc", "total")
-    assert (calibration.weight_draws, calibration.latent_draws) == (2, 2)
+    assert (calibration.weight_samples, calibration.latent_samples) == (2, 2)
     assert calibration.weights == weight_digests([folder / "model.pt"])
 
 

@@ -38,7 +38,7 @@ TINY = SMALL | {
     "log_interval": 2,
     "ema_decay": 0.5,
 }
-FEW = {"weight_draws": 2, "latent_draws": 2, "drawn_samples": 3, "shown_tiles": 2}
+FEW = {"weight_samples": 2, "latent_samples": 2, "evaluated_samples": 3, "shown_tiles": 2}
 
 workflow = partial(bundle_runs.workflow, BUNDLE.name)
 
@@ -229,7 +229,7 @@ def test_the_demos_viewer_shows_a_test_scene_by_the_demos_network(tmp_path):
     (training / "evaluation").mkdir(parents=True)
     torch.save(network.state_dict(), training / "model.pt")
     (training / "evaluation" / "tiles.csv").write_text("id,place\nphantom_0000,phantom_0000\n")
-    calibration = Calibration("crc", 0.1, None, (2.0,), weight_draws=2, latent_draws=2)
+    calibration = Calibration("crc", 0.1, None, (2.0,), weight_samples=2, latent_samples=2)
     write_calibration(calibration, training / "calibration.json")
     page = write_demo_viewer(BUNDLE / "configs", tmp_path)
     text = page.read_text(encoding="utf-8")

@@ -229,7 +229,7 @@ def test_methods_of_the_comparison_are_built_from_checkpoints(tmp_path):
     stored = torch.load(paths[0], weights_only=True)
     assert torch.equal(plain.network.tail[0].weight, stored["tail.0.weight"].float())
     dropout = uncertain_network("mc_dropout", network, paths[:1], operator=Degradation(SCALE))
-    assert dropout.uncertainty(low, weight_draws=3)["epistemic"].any() and dropout.projection is not None
+    assert dropout.uncertainty(low, weight_samples=3)["epistemic"].any() and dropout.projection is not None
     ensemble = uncertain_network("ensemble", network, paths)
     assert isinstance(ensemble, WeightEnsemble) and not ensemble.training
     own = uncertain_network("bayesian", network, [tmp_path / "model.pt"])

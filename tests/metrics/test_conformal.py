@@ -153,7 +153,7 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path):
     assert read_calibration(path) == written
     assert [file.name for file in path.parent.iterdir()] == ["calibration.json"]
     chosen = ConformalRule().choose(
-        pooled(*images(30)), kind="total", places=3, weight_draws=2, latent_draws=5, weights=("ab",)
+        pooled(*images(30)), kind="total", places=3, weight_samples=2, latent_samples=5, weights=("ab",)
     )
     write_calibration(chosen, path)
     assert read_calibration(path) == chosen and json.loads(path.read_text())["images"] == 30

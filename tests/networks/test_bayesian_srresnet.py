@@ -145,7 +145,7 @@ def test_uncertainty_is_the_decomposition_of_its_own_draws():
                 module.log_deviation.fill_(-4.0)
     noise = torch.randn(2, 3, 4, LATENT, 6, 7)
     found = built.uncertainty(
-        low, weight_draws=3, latent_draws=4, noise=noise, generator=torch.Generator().manual_seed(9)
+        low, weight_samples=3, latent_samples=4, noise=noise, generator=torch.Generator().manual_seed(9)
     )
     generator, means, variances = torch.Generator().manual_seed(9), [], []
     for t in range(3):
@@ -174,7 +174,7 @@ def test_laplace_has_twice_the_square_of_its_scale_as_variance():
 def test_certain_weights_leave_no_epistemic_part_and_all_draws_to_the_latent():
     built, low = network(), low_resolution()
     noise = torch.randn(2, 3, 2, LATENT, 6, 7)
-    parts = built.uncertainty(low, weight_draws=3, latent_draws=2, noise=noise)
+    parts = built.uncertainty(low, weight_samples=3, latent_samples=2, noise=noise)
     assert not parts["epistemic"].any()
     with torch.no_grad():
         means = torch.stack([built(low, each) for each in noise.flatten(1, 2).unbind(1)])
@@ -185,7 +185,7 @@ def test_certain_weights_leave_no_epistemic_part_and_all_draws_to_the_latent():
 def test_tiles_with_the_noise_and_generator_of_the_whole_image_agree_on_its_uncertainty():
     built, low = network(partial(DropoutConv2d, rate=0.2)), low_resolution(1, 48, 10)
     noise = torch.randn(1, 2, 2, LATENT, 48, 10)
-    draws = {"weight_draws": 2, "latent_draws": 2}
+    draws = {"weight_samples": 2, "latent_samples": 2}
 
     def seeded() -> torch.Generator:
         return torch.Generator().manual_seed(5)
@@ -208,7 +208,7 @@ def point(seed: int = 0, conv=nn.Conv2d, operator=None) -> PointSuperResolution:
 
 def test_a_network_with_one_answer_is_certain_of_it():
     certain, low = point(), low_resolution()
-    samples, parts = certain.sample(low, 3), certain.uncertainty(low, weight_draws=3)
+    samples, parts = certain.sample(low, 3), certain.uncertainty(low, weight_samples=3)
     assert torch.equal(samples[:, 0], samples[:, 2]) and not parts["total"].any()
     torch.testing.assert_close(parts["mean"], certain.network(low).clamp(0, 1))
     consistent = point(operator=OPERATOR)
@@ -219,7 +219,7 @@ def test_dropout_kept_on_makes_samples_and_epistemic_uncertainty():
     doubtful, low = point(conv=partial(DropoutConv2d, rate=0.2)), low_resolution()
     samples = doubtful.sample(low, 4, generator=torch.Generator().manual_seed(0))
     assert samples.std(1).mean() > 0
-    parts = doubtful.uncertainty(low, weight_draws=5, generator=torch.Generator().manual_seed(0))
+    parts = doubtful.uncertainty(low, weight_samples=5, generator=torch.Generator().manual_seed(0))
     assert torch.equal(parts["total"], parts["epistemic"]) and parts["epistemic"].mean() > 0
     draws, generator = [], torch.Generator().manual_seed(0)
     for _ in range(5):
@@ -233,7 +233,7 @@ def test_an_ensemble_has_the_variance_between_its_members_each_taken_once():
     ensemble = WeightEnsemble(members).eval()
     with torch.no_grad():
         answers = torch.stack([member(low) for member in members])
-    parts = ensemble.uncertainty(low, weight_draws=8)  # only three differ
+    parts = ensemble.uncertainty(low, weight_samples=8)  # only three differ
     torch.testing.assert_close(parts["epistemic"], answers.var(0))
     torch.testing.assert_close(parts["mean"], answers.mean(0))
     torch.testing.assert_close(ensemble(low), answers.mean(0))
@@ -244,13 +244,13 @@ def test_an_ensemble_has_the_variance_between_its_members_each_taken_once():
 def test_an_ensemble_of_networks_with_a_latent_has_both_parts_and_shares_samples_out():
     members, low = [network(seed=seed) for seed in range(2)], low_resolution()
     ensemble = WeightEnsemble(members).eval()
-    parts = ensemble.uncertainty(low, weight_draws=2, latent_draws=3, generator=torch.Generator().manual_seed(0))
+    parts = ensemble.uncertainty(low, weight_samples=2, latent_samples=3, generator=torch.Generator().manual_seed(0))
     assert parts["epistemic"].mean() > 0 and parts["ambiguity"].mean() > 0
     samples = ensemble.sample(low, 3, generator=torch.Generator().manual_seed(1))
     noise = ensemble.draw_noise(low, 3, torch.Generator().manual_seed(1))
     for i in range(3):
         torch.testing.assert_close(samples[:, i], members[i % 2](low, noise[:, i]))
-    assert {id(member) for member in members} == {id(drawn) for drawn in ensemble.weight_draws(2)}
+    assert {id(member) for member in members} == {id(drawn) for drawn in ensemble.weight_samples(2)}
 
 
 # Export
@@ -305,7 +305,7 @@ def mistakes():
         (lambda: built(low, torch.zeros(2, LATENT, 6, 6)), "noise .* must be"),
         (lambda: built(low, high_res=F.interpolate(low, scale_factor=2)), r"must be \(2, 3, 24, 28\)"),
         (lambda: built.sample(low, 0), "n=0: at least one draw"),
-        (lambda: built.uncertainty(low, weight_draws=0), "weight_draws=0"),
+        (lambda: built.uncertainty(low, weight_samples=0), "weight_samples=0"),
         (lambda: built.uncertainty(low, noise=torch.zeros(2, 3)), r"must be \(2, 8, 4, 3, 6, 7\)"),
         (lambda: WeightEnsemble([]), "got 0 networks"),
         (lambda: WeightEnsemble([same, same]), "each built by itself"),
@@ -325,6 +325,6 @@ def test_all_kinds_are_asked_in_the_same_way():
     assert all(isinstance(each, UncertainSuperResolution) for each in kinds)
     low = low_resolution()
     for each in kinds:
-        parts = each.uncertainty(low, weight_draws=2, latent_draws=2)
+        parts = each.uncertainty(low, weight_samples=2, latent_samples=2)
         assert set(parts) == {"mean", *PARTS, "total"} and all(v.shape == (2, 3, 24, 28) for v in parts.values())
         assert each.sample(low, 2).shape == (2, 2, 3, 24, 28)

@@ -28,7 +28,9 @@ from monai_ext.upscaling.layers import Layers
 HAS_RASTERIO = raster_gdal.available()
 needs_rasterio = pytest.mark.skipif(not HAS_RASTERIO, reason="needs rasterio")
 UTM = "EPSG:32618"
-ALL = Layers(samples=2, bounds=Calibration("crc", 0.1, None, (2.0,)), uncertainty=True, weight_draws=3, latent_draws=2)
+ALL = Layers(
+    samples=2, bounds=Calibration("crc", 0.1, None, (2.0,)), uncertainty=True, weight_samples=3, latent_samples=2
+)
 NOISE_SD = 0.02
 
 
@@ -131,6 +133,6 @@ def bayesian_bundle(folder: Path) -> Path:
     nn.init.normal_(network.texture[-1].weight, std=0.3)
     nn.init.normal_(network.generator.tail[0].weight, std=0.02)
     torch.save(network.state_dict(), folder / "models" / "model.pt")
-    calibration = Calibration("crc", 0.1, None, (1.7,), weight_draws=2, latent_draws=3)
+    calibration = Calibration("crc", 0.1, None, (1.7,), weight_samples=2, latent_samples=3)
     write_calibration(calibration, folder / "models" / "calibration.json")
     return folder

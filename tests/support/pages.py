@@ -219,7 +219,7 @@ def _supply(words: Words) -> None:
 SMALL = {
     "spatial_size": [32, 32], "size_stages": [[0, 1]], "scales": [1], "crop_size": 32, "batch_size": 4, "max_epochs": 1,
     "pretrain_epochs": 1, "adversarial_epochs": 1, "val_interval": 1, "phantom_count": 16, "samples": 2, "members": 2,
-    "weight_draws": 2, "latent_draws": 2, "drawn_samples": 2, "shown_tiles": 1, "discriminator_features": 4,
+    "weight_samples": 2, "latent_samples": 2, "evaluated_samples": 2, "shown_tiles": 1, "discriminator_features": 4,
     "calibration_fraction": 0.5,
 }  # fmt: skip
 LESS = {  # options that come last, so that they hold
@@ -233,7 +233,7 @@ LESS = {  # options that come last, so that they hold
     "benchmarks.unit_costs": "--runs 25 --tiles 8",
 }
 FEW_QUESTIONS = partial(
-    CheckSettings, asked=2, size=32, scales=(2, 4), noises=(0.0, 0.1), weight_draws=2, latent_draws=2,
+    CheckSettings, asked=2, size=32, scales=(2, 4), noises=(0.0, 0.1), weight_samples=2, latent_samples=2,
     interval_scenes=20, mode_fields=2, mode_steps=2, mode_samples=3,
 )  # fmt: skip
 

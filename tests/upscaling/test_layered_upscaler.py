@@ -128,7 +128,7 @@ def test_layers_are_what_the_network_says_of_the_fields_noise():
             torch.testing.assert_close(layers[f"sample {draw + 1}"], expected)
         draws = torch.stack([field.at(draw, rows, columns) for draw in range(-6, 0)]).view(1, 3, 2, 1, 9, 8)
         generator = torch.Generator().manual_seed(1)
-        parts = network.uncertainty(low_res, weight_draws=3, latent_draws=2, generator=generator, noise=draws)
+        parts = network.uncertainty(low_res, weight_samples=3, latent_samples=2, generator=generator, noise=draws)
     torch.testing.assert_close(layers["mean"], parts["mean"])
     for name in SPREADS:
         torch.testing.assert_close(layers[name].square(), parts[name], atol=1e-7, rtol=1e-5)
@@ -168,9 +168,9 @@ def test_samples_of_a_network_without_a_latent_are_draws_of_its_weights_alike_in
     assert (samples[:, 0] - samples[:, 1]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("choices", [{"samples": -1}, {"weight_draws": 0}, {"latent_draws": 0}])
+@pytest.mark.parametrize("choices", [{"samples": -1}, {"weight_samples": 0}, {"latent_samples": 0}])
 def test_numbers_of_draws_are_checked(choices):
-    with pytest.raises(ValueError, match="samples=.* must not be negative, weight_draws=.* must be at least 1"):
+    with pytest.raises(ValueError, match="samples=.* must not be negative, weight_samples=.* must be at least 1"):
         Layers(**choices)
 
 
@@ -196,7 +196,7 @@ def test_a_geotiff_gets_every_layer_as_named_bands_with_its_place_kept(tmp_path)
         assert new.offsets[0] == 2.0 and new.offsets[-1] == 0.0 and set(new.scales) == {0.1} and new.units[-1] == "W"
         assert new.tags(4)["LAYER"] == "sample 1"
         settings = json.loads(new.tags()["MONAI_EXT_LAYERS"])
-        assert settings["weight_draws"] == 3 and settings["bounds"]["multiplier"] == [2.0]
+        assert settings["weight_samples"] == 3 and settings["bounds"]["multiplier"] == [2.0]
         layers = dict(zip(ALL.names, new.read().reshape(len(ALL.names), 3, 60, 82), strict=True))
     np.testing.assert_allclose(layers["aleatoric"], 255 * NOISE_SD, rtol=1e-4)
     parts = sum(layers[name] ** 2 for name in SPREADS[:3])
@@ -232,7 +232,7 @@ def test_what_is_missing_is_missing_in_every_layer(tmp_path, kind):
     if kind == "alpha":
         with rasterio.open(source, "r+") as dataset:
             dataset.colorinterp = [ColorInterp.gray, ColorInterp.alpha]
-    layers = Layers(samples=1, uncertainty=True, weight_draws=2, latent_draws=2)
+    layers = Layers(samples=1, uncertainty=True, weight_samples=2, latent_samples=2)
     upscale_file(source, tmp_path / "b.tif", upscaler=toy(layers, bands=1))
     with rasterio.open(tmp_path / "b.tif") as dataset:
         found, names = dataset.read(), list(dataset.descriptions)
@@ -279,7 +279,7 @@ def test_a_label_for_each_band():
 
 @pytest.mark.parametrize("suffix", [pytest.param(".tif", marks=needs_rasterio), ".png"])
 def test_a_run_that_broke_off_goes_on_to_the_same_layers_whatever_the_windows(tmp_path, suffix, monkeypatch):
-    layers = Layers(samples=2, bounds=ALL.bounds, weight_draws=2, latent_draws=2)
+    layers = Layers(samples=2, bounds=ALL.bounds, weight_samples=2, latent_samples=2)
     source = save_picture(tmp_path / "a.png", noise(3, 100, 30))
     upscale_file(source, tmp_path / f"whole{suffix}", upscaler=toy(layers))
     target, calls, append = tmp_path / f"b{suffix}", [], PartialRows.append
@@ -346,7 +346,7 @@ def test_the_command_writes_coherent_consistent_layers_without_seams(tmp_path, b
     assert not caplog.records
     with rasterio.open(tmp_path / "b.tif") as dataset:
         settings = json.loads(dataset.tags()["MONAI_EXT_LAYERS"])
-        assert (settings["weight_draws"], settings["latent_draws"]) == (2, 3)  # as calibrated
+        assert (settings["weight_samples"], settings["latent_samples"]) == (2, 3)  # as calibrated
         names = [name.split(":")[0] for name in dataset.descriptions[::3]]
         layers = dict(zip(names, torch.from_numpy(dataset.read()).unflatten(0, (-1, 3)), strict=True))
     for sample in ("sample 1", "sample 2"):
@@ -372,8 +372,8 @@ def test_the_command_says_what_is_missing_or_does_not_fit(tmp_path, bundle, capl
         command.run(typed(*words, "--precision", "bf16"))
     with pytest.raises(FileNotFoundError, match="no weights at .*none.pt"):
         command.run(typed(*words, "--weights", tmp_path / "none.pt"))
-    assert command.run(typed(*words, "--bounds", "--weight_draws", 1)) == 0
-    assert "--weight_draws 1: the bounds were calibrated with 2" in caplog.text
+    assert command.run(typed(*words, "--bounds", "--weight_samples", 1)) == 0
+    assert "--weight_samples 1: the bounds were calibrated with 2" in caplog.text
     folder = tmp_path / "in"
     folder.mkdir()
     for name in ("a.png", "a.jpg"):
@@ -413,7 +413,7 @@ def test_bounds_that_were_calibrated_with_other_weights_are_refused(tmp_path, bu
     torch.save({name: 1.01 * value for name, value in state.items()}, tmp_path / "b.pt")
     digests = weight_digests([tmp_path / "a.pt", tmp_path / "b.pt"])
     assert digests == weight_digests([tmp_path / "b.pt", tmp_path / "half.pt"]) and len(set(digests)) == 2
-    calibration = Calibration("crc", 0.1, None, (1.7,), weight_draws=2, latent_draws=3, weights=digests)
+    calibration = Calibration("crc", 0.1, None, (1.7,), weight_samples=2, latent_samples=3, weights=digests)
     write_calibration(calibration, tmp_path / "calibration.json")
     source = save_picture(tmp_path / "p.png", noise(3, 8, 8))
     words = (source, tmp_path / "o.png", "--bundle", bundle, "--device", "cpu", "--bounds", "--weights")
@@ -437,7 +437,7 @@ def test_several_weights_make_an_ensemble_whose_disagreement_is_epistemic(tmp_pa
     spreads = {}
     for name, members in {"one": [0], "alike": [0, 2], "apart": [0, 1]}.items():
         words = [word for i in members for word in ("--weights", files[i])]
-        given = ("--bundle", certain, "--device", "cpu", "--uncertainty", "--weight_draws", 2, "--latent_draws", 16)
+        given = ("--bundle", certain, "--device", "cpu", "--uncertainty", "--weight_samples", 2, "--latent_samples", 16)
         assert command.run(typed(source, tmp_path / name / "a.png", *given, *words)) == 0
         spreads[name] = read(tmp_path / name / "a" / "uncertainty.tif").reshape(len(SPREADS), 3, 64, 64)
     epistemic = {name: found[SPREADS.index("epistemic")] for name, found in spreads.items()}

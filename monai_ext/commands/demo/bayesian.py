@@ -69,8 +69,8 @@ def write_demo_viewer(configs: str | Path, output_dir: str | Path) -> Path:
         samples=VIEWED_SAMPLES,
         uncertainty=True,
         bounds=calibration,
-        weight_draws=calibration.weight_draws,
-        latent_draws=calibration.latent_draws,
+        weight_samples=calibration.weight_samples,
+        latent_samples=calibration.latent_samples,
     )
     name = read_table(training / "evaluation" / "tiles.csv")[0]["id"]
     with closing(open_raster(output_dir / "phantoms" / "images" / f"{name}.png", bands=None)) as raster:

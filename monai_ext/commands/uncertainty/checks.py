@@ -75,8 +75,8 @@ class CheckSettings:
         scales, noises: of the other questions; noise on the [0, 1] scale.
         asked: scenes of each group that are asked.
         size: side of a scene in pixels.
-        weight_draws: of dropout and variational weights; an ensemble has its members.
-        latent_draws: for each draw of the weights.
+        weight_samples: of dropout and variational weights; an ensemble has its members.
+        latent_samples: for each draw of the weights.
         interval_scenes: that intervals are calibrated on, and as many that their coverage is found on.
         mode_fields, mode_steps, mode_samples: fields with known modes to learn from, steps of that training, samples of
             each of as many further fields.
@@ -93,8 +93,8 @@ class CheckSettings:
     noises: tuple[float, ...] = (0.0, 0.02, 0.04, 0.08)
     asked: int = 24
     size: int = 64
-    weight_draws: int = 8
-    latent_draws: int = 32
+    weight_samples: int = 8
+    latent_samples: int = 32
     interval_scenes: int = 96
     mode_fields: int = 24
     mode_steps: int = 400
@@ -106,7 +106,7 @@ class CheckSettings:
             values = getattr(self, name)
             if len(values) < 2 or list(values) != sorted(set(values)):
                 raise ValueError(f"{name}={list(values)}: give two numbers or more, ascending.")
-        for name, least in (("members", 2), ("asked", 2), ("weight_draws", 2), ("latent_draws", 2)):
+        for name, least in (("members", 2), ("asked", 2), ("weight_samples", 2), ("latent_samples", 2)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
 
@@ -191,7 +191,7 @@ class _Laboratory:
             members = [self._network(plan, count, member) for member in range(settings.members)]
             return self._asked(WeightEnsemble(members), plan, count, settings.members)
         plan = replace(settings.training, weights=way)
-        return self._asked(self._network(plan, count, 0), plan, count, settings.weight_draws)
+        return self._asked(self._network(plan, count, 0), plan, count, settings.weight_samples)
 
     def ask_plain(self, plan: PhantomTraining) -> CalibratedRun:
         """What one network with all training scenes says."""
@@ -210,7 +210,7 @@ class _Laboratory:
             calibration,
             test,
             family=network.likelihood,
-            latent_draws=settings.latent_draws,
+            latent_samples=settings.latent_samples,
             seed=settings.seed,
         )
 
@@ -240,10 +240,10 @@ class _Laboratory:
         return self._networks[key]
 
     def _asked(
-        self, network: UncertainSuperResolution, plan: PhantomTraining, count: int, weight_draws: int
+        self, network: UncertainSuperResolution, plan: PhantomTraining, count: int, weight_samples: int
     ) -> CalibratedRun:
         deviations: dict[str, dict[str, dict[str, float]]] = {}
-        draws = {"weight_draws": weight_draws, "latent_draws": self.settings.latent_draws}
+        draws = {"weight_samples": weight_samples, "latent_samples": self.settings.latent_samples}
         for group, scenes in {SEEN: self.training[:count][: self.settings.asked], **self.groups}.items():
             generator = torch.Generator().manual_seed(self.settings.seed)
             low_res = plan.degradation(scenes, generator=generator)

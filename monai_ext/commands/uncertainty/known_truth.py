@@ -134,8 +134,8 @@ def interval_coverage(
     *,
     family: str,
     alphas: Sequence[float] = (0.5, 0.3, 0.2, 0.1, 0.05),
-    weight_draws: int = 1,
-    latent_draws: int = 32,
+    weight_samples: int = 1,
+    latent_samples: int = 32,
     seed: int = 0,
 ) -> list[dict[str, float]]:
     """Share of the values of `test` inside intervals, before and after calibration on other scenes, for each alpha.
@@ -145,7 +145,7 @@ def interval_coverage(
     Args:
         calibration, test: scenes (N, C, H, W) in [0, 1] that the network was not trained on.
         family: of the predicted distribution: what the network was trained for, see `family_of`.
-        weight_draws, latent_draws: of the predicted variance.
+        weight_samples, latent_samples: of the predicted variance.
 
     Returns:
         For each alpha "nominal", "before", "after" and "multiplier" of the standard deviation.
@@ -157,7 +157,7 @@ def interval_coverage(
         for batch in scenes.split(ASKED_AT_ONCE):
             low_res = degradation(batch, generator=generator)
             told = network.uncertainty(
-                low_res, weight_draws=weight_draws, latent_draws=latent_draws, generator=generator
+                low_res, weight_samples=weight_samples, latent_samples=latent_samples, generator=generator
             )
             parts.append(uncertainty_table(told["mean"], told["total"], batch))
         tables.append(UncertaintyTable(*(torch.cat(columns).sum(0) for columns in zip(*parts, strict=True))))

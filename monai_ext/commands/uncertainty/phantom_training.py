@@ -103,8 +103,8 @@ def scene_deviations(
     network: UncertainSuperResolution,
     low_res: Tensor,
     *,
-    weight_draws: int = 4,
-    latent_draws: int = 8,
+    weight_samples: int = 4,
+    latent_samples: int = 8,
     generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
     """Standard deviation by kind, "aleatoric", "ambiguity" and "epistemic", of whole scenes: (B,) each.
@@ -115,22 +115,22 @@ def scene_deviations(
 
     Args:
         low_res: (B, C, h, w).
-        weight_draws, latent_draws: two at least.
+        weight_samples, latent_samples: two at least.
         generator: draws the noise, then the weights.
     """
-    noise = network.draw_noise(low_res, weight_draws * latent_draws, generator)
+    noise = network.draw_noise(low_res, weight_samples * latent_samples, generator)
     summaries = []
-    for i, drawn in enumerate(network.weight_draws(weight_draws, generator)):
-        own = noise[:, i * latent_draws : (i + 1) * latent_draws]
+    for i, drawn in enumerate(network.weight_samples(weight_samples, generator)):
+        own = noise[:, i * latent_samples : (i + 1) * latent_samples]
         means, variances = zip(*drawn.answers(low_res, own), strict=True)
         summaries.append(summarise_latents(torch.stack(means), torch.stack(variances)))
     means, spreads, variances = torch.stack(summaries, dim=1)  # (T, B, C, H, W) each
     ambiguity = _mean_of_scene(spreads.mean(0))
-    between = _mean_of_scene(means.var(0)) if weight_draws > 1 else ambiguity / latent_draws
+    between = _mean_of_scene(means.var(0)) if weight_samples > 1 else ambiguity / latent_samples
     parts = {
         "aleatoric": _mean_of_scene(variances.mean(0)),
         "ambiguity": ambiguity,
-        "epistemic": (between - ambiguity / latent_draws).clamp(min=0),
+        "epistemic": (between - ambiguity / latent_samples).clamp(min=0),
     }
     return {kind: variance.sqrt() for kind, variance in parts.items()}
 

@@ -17,7 +17,7 @@ __all__ = ["add_draws", "add_pixels", "add_weights", "calibration_for", "devices
 
 _logger = logging.getLogger(__name__)
 
-WEIGHT_DRAWS, LATENT_DRAWS = 8, 4
+WEIGHT_SAMPLES, LATENT_SAMPLES = 8, 4
 
 
 def devices(text: str) -> list[torch.device]:
@@ -77,18 +77,18 @@ def pixel_limits(values: Sequence[str] | None) -> tuple[float, float] | Literal[
 
 
 def add_draws(parser: argparse._ActionsContainer) -> None:
-    """--weight_draws, --latent_draws and --seed."""
+    """--weight_samples, --latent_samples and --seed."""
     parser.add_argument(
-        "--weight_draws",
+        "--weight_samples",
         type=int,
         metavar="T",
-        help=f"draws of the weights behind bounds and uncertainty (as calibrated, or {WEIGHT_DRAWS})",
+        help=f"draws of the weights behind bounds and uncertainty (as calibrated, or {WEIGHT_SAMPLES})",
     )
     parser.add_argument(
-        "--latent_draws",
+        "--latent_samples",
         type=int,
         metavar="L",
-        help=f"draws of the latent for each of those (as calibrated, or {LATENT_DRAWS})",
+        help=f"draws of the latent for each of those (as calibrated, or {LATENT_SAMPLES})",
     )
     parser.add_argument("--seed", type=int, default=0, help="of all draws (0)")
 
@@ -96,7 +96,7 @@ def add_draws(parser: argparse._ActionsContainer) -> None:
 def draws(args: argparse.Namespace, calibration: Calibration | None) -> dict[str, int]:
     """Arguments of `Layers` as the options say, those of the calibration where they do not."""
     chosen = {"seed": args.seed}
-    for name, usual in (("weight_draws", WEIGHT_DRAWS), ("latent_draws", LATENT_DRAWS)):
+    for name, usual in (("weight_samples", WEIGHT_SAMPLES), ("latent_samples", LATENT_SAMPLES)):
         asked, calibrated = getattr(args, name), getattr(calibration, name, None)
         if asked and calibrated and asked != calibrated:
             _logger.warning(f"--{name} {asked}: the bounds were calibrated with {calibrated} and may not hold.")

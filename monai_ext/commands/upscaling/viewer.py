@@ -90,8 +90,8 @@ def _about(layers: Layers, scale: int, size: tuple[int, int]) -> str:
     return (
         f"{size[0]} x {size[1]} pixels, {scale} times the low resolution in both directions. Every sample reduces to "
         f"the low resolution; {layers.samples} of them are behind the slider. Standard deviations come from "
-        f"{layers.weight_draws} draws of the weights with {layers.latent_draws} of the latent each. {bounds} Enlarged "
-        "detail is plausible, not observed."
+        f"{layers.weight_samples} draws of the weights with {layers.latent_samples} of the latent each. {bounds} "
+        "Enlarged detail is plausible, not observed."
     )
 
 

@@ -143,7 +143,7 @@ class SampleTable:
             return
         columns = self._columns()
         write_text(self.folder / "tiles.csv", self._tiles(columns))
-        draws = {name: getattr(engine.inferer, name, None) for name in ("weight_draws", "latent_draws", "samples")}
+        draws = {name: getattr(engine.inferer, name, None) for name in ("weight_samples", "latent_samples", "samples")}
         places = {self._place(name) for name in self.ids}
         document = {"method": self.method, "tiles": len(self.ids), "places": len(places), "draws": draws}
         document["scores"] = {name: _summary(name, values) for name, values in columns.items()}

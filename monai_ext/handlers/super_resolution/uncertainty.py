@@ -157,7 +157,7 @@ class UncertaintyReport:
     def _write(self, engine: Engine) -> None:
         if CALIBRATION_GROUP not in self._ids:
             raise ValueError("the data set held none of the tiles of the group 'calibration'.")
-        draws = {name: getattr(engine.inferer, name, None) for name in ("weight_draws", "latent_draws")}
+        draws = {name: getattr(engine.inferer, name, None) for name in ("weight_samples", "latent_samples")}
         known = {"places": self._place_count(CALIBRATION_GROUP), "weights": self.weights, **draws}
         tables = {key: scores.table() for key, scores in self._scores.items()}
         chosen = {kind: self.rule.choose(tables[CALIBRATION_GROUP, kind], kind=kind, **known) for kind in KINDS}

@@ -44,14 +44,16 @@ class Toy(UncertainSuperResolution):
 def test_parts_of_a_scene_are_those_of_its_members_and_a_part_that_is_not_there_is_nearly_zero():
     low_res = torch.zeros(2, 1, 32, 32)
     apart = WeightEnsemble([Toy(0.2, 0.1), Toy(0.6, 0.1)])
-    draws = {"weight_draws": 2, "latent_draws": 8, "generator": torch.Generator().manual_seed(0)}
+    draws = {"weight_samples": 2, "latent_samples": 8, "generator": torch.Generator().manual_seed(0)}
     parts = scene_deviations(apart, low_res, **draws)
     assert parts["aleatoric"].tolist() == pytest.approx([0.2] * 2)
     assert parts["ambiguity"].tolist() == pytest.approx([0.1] * 2, rel=0.05)
     assert parts["epistemic"].tolist() == pytest.approx([0.4 / 2**0.5] * 2, rel=0.05)
     alike = WeightEnsemble([Toy(0.2, 0.1), Toy(0.2, 0.1)])
     whole = scene_deviations(alike, low_res, **draws)["epistemic"]
-    by_pixel = alike.uncertainty(low_res, weight_draws=2, latent_draws=8, generator=torch.Generator().manual_seed(0))
+    by_pixel = alike.uncertainty(
+        low_res, weight_samples=2, latent_samples=8, generator=torch.Generator().manual_seed(0)
+    )
     pixels = by_pixel["epistemic"].flatten(1).mean(1).sqrt()
     assert (whole < 0.01).all() and (pixels > 0.018).all()  # a fifth of the ambiguity, made of chance alone
 
@@ -70,7 +72,7 @@ def test_networks_say_less_noise_where_there_was_none_to_learn_and_have_the_weig
     flat = torch.rand(4, 3, 1, 1, generator=torch.Generator().manual_seed(0)).expand(-1, -1, 32, 32)
 
     def noise(network):
-        return scene_deviations(network, plan.degradation(flat), latent_draws=2, weight_draws=1)["aleatoric"].mean()
+        return scene_deviations(network, plan.degradation(flat), latent_samples=2, weight_samples=1)["aleatoric"].mean()
 
     torch.manual_seed(0)
     start, learnt = plan.network().eval(), train_on_scenes(flat, plan)
@@ -86,7 +88,9 @@ def test_intervals_that_are_twice_too_wide_are_made_to_cover_what_they_promise()
     network, reduced = Toy(0.5, 0.0), lambda scenes, generator: scenes[..., ::2, ::2]
     generator = torch.Generator().manual_seed(0)
     calibration, test = (0.5 + 0.1 * torch.randn(50, 1, 32, 32, generator=generator) for _ in range(2))
-    rows = interval_coverage(network, reduced, calibration, test, family="gaussian", alphas=(0.5, 0.1), latent_draws=2)
+    rows = interval_coverage(
+        network, reduced, calibration, test, family="gaussian", alphas=(0.5, 0.1), latent_samples=2
+    )
     assert [row["nominal"] for row in rows] == [0.5, 0.9]
     assert [row["before"] for row in rows] == pytest.approx([0.8226, 0.9990], abs=0.005)  # erf(2 z / sqrt(2))
     # conformal risk control asks for (n r + 1) / (n + 1) <= alpha
@@ -102,14 +106,14 @@ def test_coverage_before_calibration_is_that_of_the_predicted_family():
     scale = torch.tensor(0.2 / 2**0.5)
     torch.manual_seed(0)
     calibration, test = (0.5 + torch.distributions.Laplace(0.0, scale).sample((50, 1, 32, 32)) for _ in range(2))
-    rows = interval_coverage(network, reduced, calibration, test, family="laplace", alphas=(0.5, 0.1), latent_draws=2)
+    rows = interval_coverage(network, reduced, calibration, test, family="laplace", alphas=(0.5, 0.1), latent_samples=2)
     assert [row["before"] for row in rows] == pytest.approx([0.5, 0.9], abs=0.01)
 
 
 def test_every_question_is_answered_with_numbers_and_a_figure(tmp_path, capsys, monkeypatch):
     settings = CheckSettings(
-        training=TINY, members=2, scenes=(2, 4), scales=(2, 4), noises=(0.0, 0.1), asked=3, size=32, weight_draws=2,
-        latent_draws=2, interval_scenes=24, mode_fields=2, mode_steps=2, mode_samples=3,
+        training=TINY, members=2, scenes=(2, 4), scales=(2, 4), noises=(0.0, 0.1), asked=3, size=32, weight_samples=2,
+        latent_samples=2, interval_scenes=24, mode_fields=2, mode_steps=2, mode_samples=3,
     )  # fmt: skip
     document = uncertainty_checks(tmp_path, settings)
     assert json.loads((tmp_path / "checks.json").read_text())["settings"]["members"] == 2

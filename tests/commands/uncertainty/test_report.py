@@ -32,7 +32,7 @@ COUNTS = {"calibration": 120, "test": 40, "training": 20}
 class Toy(torch.nn.Module):
     """Knows the answer but for plain noise, whose size it underrates; sure of dark places, doubtful in bright ones."""
 
-    def uncertainty(self, low_res, *, weight_draws, latent_draws, generator):
+    def uncertainty(self, low_res, *, weight_samples, latent_samples, generator):
         mean = F.interpolate(low_res, scale_factor=2.0)
         one = torch.ones_like(mean)
         parts = {
@@ -68,7 +68,7 @@ def tiles() -> tuple[list[dict], dict[str, str], dict[str, str]]:
 
 
 def evaluator(handler: UncertaintyReport, batches: list[dict], samples: int = 4) -> UncertaintyEvaluator:
-    inferer = UncertaintyInferer(weight_draws=3, latent_draws=2, samples=samples)
+    inferer = UncertaintyInferer(weight_samples=3, latent_samples=2, samples=samples)
     return UncertaintyEvaluator(
         torch.device("cpu"), batches, Toy(), inferer=inferer, val_handlers=[handler], precision="fp32"
     )
@@ -122,7 +122,7 @@ def test_the_multiplier_makes_up_for_the_overconfidence(reported, summary):
     # errors are Gaussian of 0.05: 1.645 of these; a little more for the image of the worst loss that may come
     assert calibration.multiplier[0] == pytest.approx(1.645 * 0.05 / said, rel=0.08)
     assert (calibration.images, calibration.places, calibration.kind) == (120, 10, "total")
-    assert (calibration.weight_draws, calibration.latent_draws, calibration.delta) == (3, 2, None)
+    assert (calibration.weight_samples, calibration.latent_samples, calibration.delta) == (3, 2, None)
     assert summary["groups"]["test"]["kinds"]["total"]["calibrated"]["multiplier"] == pytest.approx(
         list(calibration.multiplier), rel=1e-5
     )
@@ -130,7 +130,7 @@ def test_the_multiplier_makes_up_for_the_overconfidence(reported, summary):
 
 def test_every_kind_is_scored_as_the_metric_does_group_by_group(summary):
     batches, groups, _ = tiles()
-    inferer = UncertaintyInferer(weight_draws=3, latent_draws=2, samples=4)
+    inferer = UncertaintyInferer(weight_samples=3, latent_samples=2, samples=4)
     scores = {kind: UncertaintyScores(alpha=0.1) for kind in KINDS}
     sets = SampleSetScores(degradation=Degradation(scale=2))
     for batch in batches:

@@ -158,11 +158,11 @@ def test_a_folder_and_a_page_that_no_browser_knows_are_refused(tmp_path, bundle)
 
 def test_a_calibration_of_other_weights_gives_a_page_without_intervals_and_a_word(tmp_path, bundle, caplog):
     weights = shutil.copy(bundle / "models" / "model.pt", tmp_path)
-    calibration = Calibration("crc", 0.1, None, (1.7,), weight_draws=1, latent_draws=2, weights=("another",))
+    calibration = Calibration("crc", 0.1, None, (1.7,), weight_samples=1, latent_samples=2, weights=("another",))
     write_calibration(calibration, tmp_path / "calibration.json")
     source = save_picture(tmp_path / "a.png", noise(3, 8, 8))
     words = (source, tmp_path / "page.html", "--bundle", bundle, "--samples", 1, "--device", "cpu")
-    assert viewer.run(typed(*words, "--weights", weights, "--weight_draws", 1, "--latent_draws", 2)) == 0
+    assert viewer.run(typed(*words, "--weights", weights, "--weight_samples", 1, "--latent_samples", 2)) == 0
     assert "no intervals on the page: the calibration " in caplog.text
     assert "lower" not in data_of((tmp_path / "page.html").read_text(encoding="utf-8"))["layers"]
 

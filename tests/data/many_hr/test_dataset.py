@@ -28,7 +28,7 @@ ANSWERS = 3
 TINY = {
     "generator_features": 8, "blocks": 1, "latent_channels": 2, "texture_blocks": 1, "discriminator_features": 4,
     "crop_size": 32, "batch_size": 4, "pretrain_epochs": 1, "adversarial_epochs": 1, "val_interval": 1,
-    "log_interval": 2, "weight_draws": 2, "latent_draws": 2, "drawn_samples": 4, "shown_tiles": 2,
+    "log_interval": 2, "weight_samples": 2, "latent_samples": 2, "evaluated_samples": 4, "shown_tiles": 2,
 }  # fmt: skip
 
 workflow = partial(bundle_runs.workflow, BUNDLE.name)
