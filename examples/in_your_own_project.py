@@ -73,8 +73,8 @@ def score_sets_of_masks_against_several_annotators(dataset_dir: Path, *, draws: 
     decode, metric = DecodeRaters(normalise="minmax"), GeneralizedEnergyDistance()
     for item in qubiq_items(dataset_dir):
         case = decode(item)
-        hypotheses = network.sample(case["image"][None], draws)  # (1, M, H, W), probabilities
-        metric(hypotheses, case["label"][None])  # against (1, R, H, W)
+        samples = network.sample(case["image"][None], draws)  # (1, M, H, W), probabilities
+        metric(samples, case["label"][None])  # against (1, R, H, W)
     return metric.aggregate().item()
 
 

@@ -49,7 +49,7 @@ def rater_network(
     * holistic: `HolisticNet`; holistic_shared: with one encoder and one decoder for all heads; holistic_faithful: as
       published.
     * combined: one U-Net for each annotator ("U-Net combined").
-    * majority, soft_label: one U-Net, of which the second draws level sets as hypotheses.
+    * majority, soft_label: one U-Net, of which the second draws level sets as samples.
     * deep_ensemble: `members` U-Nets; mc_dropout: a U-Net whose dropout stays on. Both learn the soft label, which is
       what members trained on annotators drawn at random learn on average.
 

@@ -100,19 +100,19 @@ class RaterInferer(Inferer):
     ever handed on.
 
     Args:
-        samples: hypotheses n.
+        samples: number n of samples.
         seed: of their draws; `restart` begins the same draws again.
     """
 
     def __init__(self, samples: int = 16, *, seed: int = 0):
         if samples < 1:
-            raise ValueError(f"samples={samples}: ask for at least one hypothesis.")
+            raise ValueError(f"samples={samples}: at least one sample is needed.")
         self.samples = samples
         self.seed = seed
         self.restart()
 
     def restart(self) -> None:
-        """Draw the first hypotheses again, as at the beginning of each validation."""
+        """Draw the first samples again, as at the beginning of each validation."""
         self.generator = torch.Generator().manual_seed(self.seed)
 
     def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
@@ -131,7 +131,7 @@ class RaterEvaluator(BatchEvaluator):
     """`BatchEvaluator` for several annotators: its output's prediction is what `RaterInferer` returns.
 
     Answers are brought to the size of the masks where that differs (bilinear, antialiased where they shrink), so that
-    masks kept at the size of their files are scored there. Every run draws the same hypotheses.
+    masks kept at the size of their files are scored there. Every run draws the same samples.
 
     Args:
         inferer: a `RaterInferer`.

@@ -45,7 +45,7 @@ def samples_alike(probability: Tensor) -> Tensor:
     One minus the share of the predicted variance that lies between the draws, by the law of total variance: with p_i
     the probability of a pixel in draw i and q their mean, q (1 - q) = mean_i p_i (1 - p_i) + mean_i (p_i - q)^2, both
     sides summed over pixels. 1 as well where all draws are certain and equal. Values near 1 tell that the network puts
-    its doubt into grey pixels instead of different hypotheses.
+    its doubt into grey pixels instead of different samples.
 
     >>> samples_alike(torch.tensor([[[[1.0, 0.0]], [[0.0, 0.0]]], [[[0.5, 0.0]], [[0.5, 0.0]]]]))
     tensor([0., 1.])

@@ -35,7 +35,7 @@ class SuperResolutionTerms(NamedTuple):
 class SuperResolutionELBO(nn.Module):
     """elbo_weight * (negative log-likelihood + beta * divergence) + energy_weight * energy score, all for each value.
 
-    Called as loss(answer, target) with the dictionary that `BayesianSRResNet` returns for low and high resolution, with
+    Called as loss(output, target) with the dictionary that `BayesianSRResNet` returns for low and high resolution, with
     two samples at least, and that high resolution (B, C, s h, s w).
 
     Args:
@@ -49,7 +49,7 @@ class SuperResolutionELBO(nn.Module):
         patch: its patches, pixels of the high resolution.
 
     Raises:
-        ValueError: a weight is negative or not finite, another likelihood, or an answer without its entries.
+        ValueError: a weight is negative or not finite, another likelihood, or an output without its entries.
     """
 
     def __init__(
@@ -75,18 +75,18 @@ class SuperResolutionELBO(nn.Module):
         """Use this weight of the divergence from now on."""
         self.beta = _not_negative("beta", beta)
 
-    def terms(self, answer: Mapping[str, Tensor], target: Tensor) -> SuperResolutionTerms:
+    def terms(self, output: Mapping[str, Tensor], target: Tensor) -> SuperResolutionTerms:
         """All parts of each case, without weights and free nats."""
         needed = {"mean", "log_scale", "prior", "posterior", "samples"}
-        if not isinstance(answer, Mapping) or not needed <= answer.keys():
+        if not isinstance(output, Mapping) or not needed <= output.keys():
             raise ValueError(
                 f"SuperResolutionELBO needs {', '.join(sorted(needed))}: call network(low_res, high_res=..., "
                 "samples=2) in training."
             )
-        likelihood = negative_log_likelihood(answer["mean"], answer["log_scale"], target, likelihood=self.likelihood)
-        prior, posterior = answer["prior"], answer["posterior"]
+        likelihood = negative_log_likelihood(output["mean"], output["log_scale"], target, likelihood=self.likelihood)
+        prior, posterior = output["prior"], output["posterior"]
         kl = latent_kl(prior.flatten(2), posterior.flatten(2)).view_as(prior[:, 0]).mean((2, 3))  # (B, Z)
-        error, distance = patch_energy(answer["samples"], target, patch=self.patch)
+        error, distance = patch_energy(output["samples"], target, patch=self.patch)
         return SuperResolutionTerms(likelihood, kl, error, distance)
 
     def weighted(self, terms: SuperResolutionTerms, *, values: int) -> dict[str, tuple[float, Tensor]]:
@@ -103,14 +103,14 @@ class SuperResolutionELBO(nn.Module):
             "energy": (self.energy_weight, energy),
         }
 
-    def forward(self, answer: Mapping[str, Tensor], target: Tensor) -> Tensor:
-        terms = self.terms(answer, target)
-        return sum(weight * term for weight, term in self.weighted(terms, values=values_per_pixel(answer)).values())
+    def forward(self, output: Mapping[str, Tensor], target: Tensor) -> Tensor:
+        terms = self.terms(output, target)
+        return sum(weight * term for weight, term in self.weighted(terms, values=values_per_pixel(output)).values())
 
 
-def values_per_pixel(answer: Mapping[str, Tensor]) -> int:
+def values_per_pixel(output: Mapping[str, Tensor]) -> int:
     """C s^2: values of the high resolution for each pixel of the latent."""
-    return answer["mean"][0].numel() // answer["prior"][0, 0, 0].numel()
+    return output["mean"][0].numel() // output["prior"][0, 0, 0].numel()
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Sets of masks compared as sets: generalised energy distance and Hungarian IoU (Kohl et al. 2018), best Dice.
 
-`hypotheses` (B, M, H, W) are compared with `masks` of annotators (B, R, H, W) as far as they are present; shapes,
+`samples` (B, M, H, W) are compared with `masks` of annotators (B, R, H, W) as far as they are present; shapes,
 types and presence as in `raters`. Only the foreground counts; two empty masks have IoU and Dice 1. Scores are float64.
 
 All overlaps of a case come from one matrix product of its flattened masks with themselves. Memory beyond the arguments:
@@ -74,63 +74,63 @@ def _total(counts: Tensor) -> Tensor:
 
 
 class _Sets(NamedTuple):
-    """Both sets, checked and counted: `counts` as `overlap_counts`, the first M hypotheses; `present` (B, R)."""
+    """Both sets, checked and counted: `counts` as `overlap_counts`, the first M samples; `present` (B, R)."""
 
     counts: Tensor
-    hypotheses: int
+    samples: int
     present: Tensor
 
     def across(self, similarity: Callable[[Tensor], Tensor]) -> Tensor:
-        return similarity(self.counts)[:, : self.hypotheses, self.hypotheses :]  # (B, M, R)
+        return similarity(self.counts)[:, : self.samples, self.samples :]  # (B, M, R)
 
 
-def _compare(hypotheses: Tensor, masks: Tensor, presence: Tensor | None) -> _Sets:
+def _compare(samples: Tensor, masks: Tensor, presence: Tensor | None) -> _Sets:
     present = present_raters(checked_masks("masks", masks), presence)
-    checked_masks("hypotheses", hypotheses, like=masks)
-    return _Sets(overlap_counts(hypotheses, masks), hypotheses.shape[1], present)
+    checked_masks("samples", samples, like=masks)
+    return _Sets(overlap_counts(samples, masks), samples.shape[1], present)
 
 
-def pairwise_iou(hypotheses: Tensor, masks: Tensor) -> Tensor:
-    """IoU of every hypothesis with every mask: (B, M, R)."""
-    return _compare(hypotheses, masks, None).across(_iou)
+def pairwise_iou(samples: Tensor, masks: Tensor) -> Tensor:
+    """IoU of every sample with every mask: (B, M, R)."""
+    return _compare(samples, masks, None).across(_iou)
 
 
-def pairwise_dice(hypotheses: Tensor, masks: Tensor) -> Tensor:
-    """Dice of every hypothesis with every mask: (B, M, R). Head against annotator: the diagonal should lead its row."""
-    return _compare(hypotheses, masks, None).across(_dice)
+def pairwise_dice(samples: Tensor, masks: Tensor) -> Tensor:
+    """Dice of every sample with every mask: (B, M, R). Head against annotator: the diagonal should lead its row."""
+    return _compare(samples, masks, None).across(_dice)
 
 
 class EnergyTerms(NamedTuple):
     """The parts of the energy distance, so that diversities can be read side by side, and M printed with them."""
 
     across: Tensor  # (B,) E d(S, Y)
-    within_hypotheses: Tensor  # (B,) E d(S, S')
+    within_samples: Tensor  # (B,) E d(S, S')
     within_raters: Tensor  # (B,) E d(Y, Y')
-    hypotheses: int  # M
+    samples: int  # M
     raters: Tensor  # (B,) K, int64
 
     @property
     def squared_distance(self) -> Tensor:
-        return 2 * self.across - self.within_hypotheses - self.within_raters
+        return 2 * self.across - self.within_samples - self.within_raters
 
 
 def energy_terms(
-    hypotheses: Tensor, masks: Tensor, *, presence: Tensor | None = None, estimator: str = "V"
+    samples: Tensor, masks: Tensor, *, presence: Tensor | None = None, estimator: str = "V"
 ) -> EnergyTerms:
     """Mean distances d = 1 - IoU across and within the two sets, see `generalized_energy_distance`."""
-    _check_estimator(estimator, hypotheses=hypotheses.shape[1], annotators=masks.shape[1])
-    return _energy(_compare(hypotheses, masks, presence), estimator)
+    _check_estimator(estimator, samples=samples.shape[1], annotators=masks.shape[1])
+    return _energy(_compare(samples, masks, presence), estimator)
 
 
 def _energy(sets: _Sets, estimator: str) -> EnergyTerms:
-    distance, first = 1 - _iou(sets.counts), sets.hypotheses
+    distance, first = 1 - _iou(sets.counts), sets.samples
     weight = sets.present.double()
     raters = weight.sum(1)
     return EnergyTerms(
         across=torch.einsum("bmr,br->b", distance[:, :first, first:], weight) / (first * raters),
-        within_hypotheses=_mean_within(distance[:, :first, :first], weight.new_ones(len(weight), first), estimator),
+        within_samples=_mean_within(distance[:, :first, :first], weight.new_ones(len(weight), first), estimator),
         within_raters=_mean_within(distance[:, first:, first:], weight, estimator),
-        hypotheses=first,
+        samples=first,
         raters=sets.present.sum(1),
     )
 
@@ -151,14 +151,14 @@ def _check_estimator(estimator: str, **counts: int) -> None:
 
 
 def generalized_energy_distance(
-    hypotheses: Tensor, masks: Tensor, *, presence: Tensor | None = None, estimator: str = "V"
+    samples: Tensor, masks: Tensor, *, presence: Tensor | None = None, estimator: str = "V"
 ) -> Tensor:
     """Generalised energy distance squared, 2 E d(S, Y) - E d(S, S') - E d(Y, Y') with d = 1 - IoU: (B,).
 
     Kohl et al. 2018, equation 4. The value depends on M, so print M with it; `energy_terms` returns the parts and M.
 
     Args:
-        hypotheses: samples (B, M, H, W), bool or integers.
+        samples: masks (B, M, H, W), bool or integers.
         masks, presence: annotators (B, R, H, W) and who is present (B, R), see the module.
         estimator: "V" takes the mean over all M^2 (K^2) ordered pairs, a mask with itself included, as the literature
             does: never negative, biased upwards by E d(S, S') / M + E d(Y, Y') / K. "U" leaves self pairs out:
@@ -173,32 +173,32 @@ def generalized_energy_distance(
     >>> generalized_energy_distance(masks[:, :1], masks)           # 2 * 1/4 - 0 - 1/4
     tensor([0.2500], dtype=torch.float64)
     """
-    return energy_terms(hypotheses, masks, presence=presence, estimator=estimator).squared_distance
+    return energy_terms(samples, masks, presence=presence, estimator=estimator).squared_distance
 
 
 def sample_diversity(masks: Tensor, *, presence: Tensor | None = None, estimator: str = "V") -> Tensor:
-    """Mean distance E d(S, S') with d = 1 - IoU within one set, hypotheses or annotators: (B,); see `energy_terms`."""
+    """Mean distance E d(S, S') with d = 1 - IoU within one set, samples or annotators: (B,); see `energy_terms`."""
     _check_estimator(estimator, masks=masks.shape[1])
     present = present_raters(checked_masks("masks", masks), presence)
     return _mean_within(1 - _iou(overlap_counts(masks)), present.double(), estimator)
 
 
-def hungarian_iou(hypotheses: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
+def hungarian_iou(samples: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
     """Mean IoU of the best assignment of both sets, each repeated to the least common multiple of M and K: (B,).
 
     Kohl et al. 2019 (hierarchical probabilistic U-Net). The IoU matrices are moved to the host once. NaN for a case
     without annotators.
     """
-    sets = _compare(hypotheses, masks, presence)
+    sets = _compare(samples, masks, presence)
     return _on_host(sets.across(_iou), sets.present, _repeated_match)
 
 
-def dice_match(hypotheses: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
-    """Mean Dice over annotators, each assigned its own hypothesis so that the sum of Dice is largest: (B,).
+def dice_match(samples: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
+    """Mean Dice over annotators, each assigned its own sample so that the sum of Dice is largest: (B,).
 
-    NaN for a case without annotators, or with fewer hypotheses than annotators (somebody would have none).
+    NaN for a case without annotators, or with fewer samples than annotators (somebody would have none).
     """
-    sets = _compare(hypotheses, masks, presence)
+    sets = _compare(samples, masks, presence)
     return _on_host(sets.across(_dice), sets.present, _single_match)
 
 
@@ -225,17 +225,17 @@ def _single_match(table: np.ndarray) -> float:
     return float(table[linear_sum_assignment(table, maximize=True)].mean())
 
 
-def dice_max(hypotheses: Tensor, masks: Tensor, *, presence: Tensor | None = None, each: str = "rater") -> Tensor:
-    """Mean over annotators of the Dice of the best hypothesis of each: (B,), NaN for a case without annotators.
+def dice_max(samples: Tensor, masks: Tensor, *, presence: Tensor | None = None, each: str = "rater") -> Tensor:
+    """Mean over annotators of the Dice of the best sample of each: (B,), NaN for a case without annotators.
 
-    It grows with M by itself. each="hypothesis" is the other direction: mean over hypotheses of the best annotator.
+    It grows with M by itself. each="sample" is the other direction: mean over samples of the best annotator.
 
     Raises:
         ValueError: `each` is neither, or shapes or types do not fit.
     """
-    if each not in ("rater", "hypothesis"):
-        raise ValueError(f"each={each!r} must be 'rater' or 'hypothesis'.")
-    sets = _compare(hypotheses, masks, presence)
+    if each not in ("rater", "sample"):
+        raise ValueError(f"each={each!r} must be 'rater' or 'sample'.")
+    sets = _compare(samples, masks, presence)
     dice = sets.across(_dice)
     if each == "rater":
         return mean_over_raters(dice.amax(1), sets.present)
@@ -254,29 +254,29 @@ def _agreement(counts: Tensor, present: Tensor) -> Tensor:
 
 
 def set_scores(
-    hypotheses: Tensor, masks: Tensor, *, presence: Tensor | None = None, estimator: str = "V"
+    samples: Tensor, masks: Tensor, *, presence: Tensor | None = None, estimator: str = "V"
 ) -> dict[str, Tensor]:
     """All scores of this module by the name of their function, each (B,), from one count of overlaps.
 
     `rater_diversity` is E d(Y, Y'), to be read beside `sample_diversity`.
     """
-    _check_estimator(estimator, hypotheses=hypotheses.shape[1], annotators=masks.shape[1])
-    sets = _compare(hypotheses, masks, presence)
+    _check_estimator(estimator, samples=samples.shape[1], annotators=masks.shape[1])
+    sets = _compare(samples, masks, presence)
     terms = _energy(sets, estimator)
     iou, dice = sets.across(_iou), sets.across(_dice)
     return {
         "generalized_energy_distance": terms.squared_distance,
-        "sample_diversity": terms.within_hypotheses,
+        "sample_diversity": terms.within_samples,
         "rater_diversity": terms.within_raters,
         "hungarian_iou": _on_host(iou, sets.present, _repeated_match),
         "dice_match": _on_host(dice, sets.present, _single_match),
         "dice_max": mean_over_raters(dice.amax(1), sets.present),
-        "rater_agreement": _agreement(sets.counts[:, sets.hypotheses :, sets.hypotheses :], sets.present),
+        "rater_agreement": _agreement(sets.counts[:, sets.samples :, sets.samples :], sets.present),
     }
 
 
 class _SetScore(RaterScore):
-    """A score of hypotheses (B, M, H, W), floating ones being foreground above `threshold`; `samples` is M."""
+    """A score of samples (B, M, H, W), floating ones being foreground above `threshold`; `samples` is M."""
 
     samples: int | None = None
 
@@ -287,7 +287,7 @@ class _SetScore(RaterScore):
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, presence: Tensor | None = None, **kwargs: Any):
         if self.samples not in (None, y_pred.shape[1]):
             raise ValueError(
-                f"{self}: {y_pred.shape[1]} hypotheses after cases with {self.samples}: the score depends on their "
+                f"{self}: {y_pred.shape[1]} samples after cases with {self.samples}: the score depends on their "
                 "number, draw as many for every case or call reset() between sets."
             )
         self.samples = y_pred.shape[1]

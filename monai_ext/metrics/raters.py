@@ -137,7 +137,7 @@ def dice_at_levels(
     Args:
         prediction: probabilities, floating (B, H, W) or (B, 1, H, W), compared with i/10 rounded to their own
             precision, float32 at most, so that a stored 0.7 reaches level 7, also one that went through float32; or
-            hypotheses, bool or integers (B, M, H, W), which vote in integers as the annotators do.
+            samples, bool or integers (B, M, H, W), which vote in integers as the annotators do.
         masks, presence: see the module.
         tenths: the levels i, integers from 1 to 9.
         strict: `>` in place of `>=`, on both sides.
@@ -157,9 +157,9 @@ def dice_at_levels(
         levels = torch.tensor([i / 10 for i in tenths], dtype=shares.dtype, device=shares.device)
         predicted = [shares > level if strict else shares >= level for level in levels]
     else:
-        ours, samples = rater_votes(checked_masks("hypotheses", prediction, like=masks))
-        ours, valid = ours.flatten(1), torch.ones_like(samples, dtype=torch.bool)
-        predicted = [votes_reach(ours, samples[:, None], tenths=i, strict=strict) for i in tenths]
+        ours, count = rater_votes(checked_masks("samples", prediction, like=masks))
+        ours, valid = ours.flatten(1), torch.ones_like(count, dtype=torch.bool)
+        predicted = [votes_reach(ours, count[:, None], tenths=i, strict=strict) for i in tenths]
     scores = []
     for i, ours_at_level in zip(tenths, predicted, strict=True):
         truth = votes_reach(votes, voters, tenths=i, strict=strict)
@@ -349,7 +349,7 @@ class RaterScore(CumulativeIterationMetric):
 
 
 class QubiqScore(RaterScore):
-    """Mean of `qubiq_score` over cases; y_pred: probabilities (B, 1, H, W), or hypotheses as bool or integers."""
+    """Mean of `qubiq_score` over cases; y_pred: probabilities (B, 1, H, W), or samples as bool or integers."""
 
     def __init__(self, *, strict: bool = False):
         super().__init__(qubiq_score, strict=strict)

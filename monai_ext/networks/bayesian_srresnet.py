@@ -45,7 +45,7 @@ class BayesianSRResNet(UncertainSuperResolution):
         likelihood: of a value around its mean: "laplace" or "gaussian".
         conv: kind of the convolutions in the texture blocks, see `monai_ext.networks.variational`; hand the same to the
             generator.
-        turns: of projection and clipping in evaluation mode, see `ConsistencyProjection`.
+        iterations: of projection and clipping in evaluation mode, see `ConsistencyProjection`.
 
     Raises:
         ValueError: a count below 1, another likelihood, or parts of differing scales or bands.
@@ -60,7 +60,7 @@ class BayesianSRResNet(UncertainSuperResolution):
         texture_blocks: int = 2,
         likelihood: str = "laplace",
         conv: Callable[..., nn.Module] = nn.Conv2d,
-        turns: int = 4,
+        iterations: int = 4,
     ):
         super().__init__()
         bands, out = generator.channels
@@ -95,7 +95,7 @@ class BayesianSRResNet(UncertainSuperResolution):
             nn.Conv2d(features, features, 3, padding=1),
         )
         self.scale_net = nn.Sequential(nn.Conv2d(features, values, 3, padding=1), nn.PixelShuffle(scale))
-        self.projection = ConsistencyProjection(operator, turns)
+        self.projection = ConsistencyProjection(operator, iterations)
         for layer in (self.prior_net[-1], self.texture[-1], self.scale_net[0]):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -126,7 +126,7 @@ class BayesianSRResNet(UncertainSuperResolution):
                 raise ValueError("a scripted network draws from its prior only: call it without high_res.")
             else:
                 return self._training_answer(low_res, high_res, noise, samples)
-        deep = self.generator.deepen(low_res)
+        deep = self.generator.encode(low_res)
         prior = self._gaussian(self.prior_net(deep))
         mean = self._render(deep, self._latent(prior, noise), low_res)
         return self.projection(mean, low_res, not self.training)
@@ -135,7 +135,7 @@ class BayesianSRResNet(UncertainSuperResolution):
     def _training_answer(
         self, low_res: Tensor, high_res: Tensor, noise: Tensor | None, samples: int
     ) -> dict[str, Tensor]:
-        deep = self.generator.deepen(low_res)
+        deep = self.generator.encode(low_res)
         prior = self._gaussian(self.prior_net(deep))
         posterior = self._posterior(deep, prior, low_res, high_res)
         batch, _, channels, height, width = prior.shape
@@ -146,7 +146,7 @@ class BayesianSRResNet(UncertainSuperResolution):
         # all draws as one batch: posterior first, then the samples
         repeated = low_res.repeat(samples + 1, 1, 1, 1)
         detailed = self._detailed(deep.repeat(samples + 1, 1, 1, 1), latents)
-        images = self.projection(self.generator.enlarge(detailed, repeated).float(), repeated).unflatten(0, (-1, batch))
+        images = self.projection(self.generator.upscale(detailed, repeated).float(), repeated).unflatten(0, (-1, batch))
         answer = {
             "mean": images[0],
             "log_scale": self._log_scale(deep),
@@ -159,11 +159,11 @@ class BayesianSRResNet(UncertainSuperResolution):
 
     def prior(self, low_res: Tensor) -> Independent:
         """p(z | LR), a distribution over (B, Z, h, w)."""
-        return _distribution(self._gaussian(self.prior_net(self.generator.deepen(low_res))))
+        return _distribution(self._gaussian(self.prior_net(self.generator.encode(low_res))))
 
     def posterior(self, low_res: Tensor, high_res: Tensor) -> Independent:
         """q(z | LR, HR), a distribution over (B, Z, h, w)."""
-        deep = self.generator.deepen(low_res)
+        deep = self.generator.encode(low_res)
         return _distribution(self._posterior(deep, self._gaussian(self.prior_net(deep)), low_res, high_res))
 
     def decode(self, low_res: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,12 +171,12 @@ class BayesianSRResNet(UncertainSuperResolution):
 
         The mean reduces to the input exactly; it is not clipped.
         """
-        deep = self.generator.deepen(low_res)
+        deep = self.generator.encode(low_res)
         return self.projection(self._render(deep, latent, low_res), low_res), self._log_scale(deep)
 
-    def answers(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def moments(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """See `UncertainSuperResolution`: means as `forward` gives them in evaluation mode."""
-        deep = self.generator.deepen(low_res)
+        deep = self.generator.encode(low_res)
         prior = self._gaussian(self.prior_net(deep))
         variance = self.variance_factor * (2 * self._log_scale(deep)).exp()
         for draw in noise.unbind(1):
@@ -184,7 +184,7 @@ class BayesianSRResNet(UncertainSuperResolution):
             yield self.projection(mean, low_res, True), variance
 
     def _render(self, deep: Tensor, latent: Tensor, low_res: Tensor) -> Tensor:
-        return self.generator.enlarge(self._detailed(deep, latent), low_res).float()
+        return self.generator.upscale(self._detailed(deep, latent), low_res).float()
 
     def _detailed(self, deep: Tensor, latent: Tensor) -> Tensor:
         """The generator's features (B, F, h, w) with what the latent decides."""

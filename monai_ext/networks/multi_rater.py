@@ -1,4 +1,4 @@
-"""One way to ask any network for hypotheses about what an annotator would draw, and the baselines that answer it.
+"""One way to ask any network for samples about what an annotator would draw, and the baselines that answer it.
 
 Every network for several annotators is a `RaterSampler`: `sample(image, n)` gives n probability maps (B, n, H, W) in
 [0, 1], so that one evaluator serves them all. Their mean over n is the predicted probability map, `> 0.5` makes each a
@@ -43,7 +43,7 @@ class RaterSampler(Protocol):
         ...
 
     def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Hypotheses: probabilities of foreground (B, n, H, W), float32, n >= 1."""
+        """Samples: probabilities of foreground (B, n, H, W), float32, n >= 1."""
         ...
 
 
@@ -95,7 +95,7 @@ def draw_heads(probability: Tensor, n: int, *, generator: torch.Generator | None
 
 
 class HeadSampling:
-    """For networks with several heads: a hypothesis is the map of one head, drawn by `draw_heads`."""
+    """For networks with several heads: a sample is the map of one head, drawn by `draw_heads`."""
 
     def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Maps of the heads (B, n, H, W): see `RaterSampler` and `draw_heads`."""
@@ -105,7 +105,7 @@ class HeadSampling:
 
 
 class ConsensusNet(nn.Module):
-    """A network that knows one answer, as trained on the majority vote: all its hypotheses are equal.
+    """A network that knows one answer, as trained on the majority vote: all its samples are equal.
 
     Args:
         network: image (B, C, H, W) -> logits (B, 1, H, W), for instance MONAI's `BasicUNet`.
@@ -131,7 +131,7 @@ class ConsensusNet(nn.Module):
 
 
 class LevelSetNet(ConsensusNet):
-    """A network trained on soft labels, whose hypotheses are level sets of its map p: draw i is [p > (i + 1/2) / n].
+    """A network trained on soft labels, whose samples are level sets of its map p: draw i is [p > (i + 1/2) / n].
 
     Were p the share of annotators who mark a pixel and did each of them draw a region that holds the regions of the
     more cautious ones, these nested masks would be the annotators themselves. Pixels drawn on their own, with
@@ -177,7 +177,7 @@ class RaterEnsemble(HeadSampling, nn.Module):
 class DeepEnsemble(RaterEnsemble):
     """M networks that differ in their initial weights only (Lakshminarayanan et al. 2017), logits (B, M, H, W).
 
-    All members learn the same label; a hypothesis is the map of one member, so there are M different ones at most.
+    All members learn the same label; a sample is the map of one member, so there are M different ones at most.
     """
 
     per_rater = False
@@ -243,4 +243,4 @@ def _single_map(logits: Tensor) -> Tensor:
 
 def _check_count(n: int) -> None:
     if n < 1:
-        raise ValueError(f"n={n} hypotheses: ask for at least one.")
+        raise ValueError(f"n={n}: at least one sample is needed.")

@@ -1,7 +1,7 @@
 """Probabilistic U-Net (Kohl et al. 2018, arXiv:1806.05034): a U-Net whose last layers hear a latent variable.
 
 A prior net reads the image, a posterior net image and one annotator's mask; each gives an axis-aligned Gaussian over a
-latent of six numbers. One draw of it turns the U-Net's features into one whole, coherent hypothesis.
+latent of six numbers. One draw of it turns the U-Net's features into one whole, coherent sample.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _Combination(nn.Module):
 
 
 class ProbabilisticUNet(nn.Module):
-    """Image (B, C, H, W) -> logits (B, 1, H, W) of one hypothesis drawn from the prior; any H and W >= 1.
+    """Image (B, C, H, W) -> logits (B, 1, H, W) of one sample drawn from the prior; any H and W >= 1.
 
     U-Net, prior and posterior are MONAI's `BasicUNet` and its way down: five levels and two convolutions in each, where
     the paper has seven and three. No InstanceNorm in the latter two: it removes the means over pixels, which are all
@@ -118,7 +118,7 @@ class ProbabilisticUNet(nn.Module):
         self.combination = _Combination(features[0], latent=latent, layers=combination_layers, foreground=foreground)
 
     def forward(self, image: Tensor, mask: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
-        """Logits of a hypothesis, or with a mask what the evidence lower bound is made of.
+        """Logits of a sample, or with a mask what the evidence lower bound is made of.
 
         Args:
             image: (B, C, H, W).
@@ -126,7 +126,7 @@ class ProbabilisticUNet(nn.Module):
                 the result is {"logits": (B, 1, H, W), "prior": (B, 2, latent), "posterior": (B, 2, latent)}, the
                 Gaussians as means [:, 0] and log sigmas [:, 1], float32; see `monai_ext.losses.ELBOLoss`. Not in
                 TorchScript, where a function has one type of result.
-            noise: (B, latent), standard normal numbers in place of the global generator's; zeros give the hypothesis
+            noise: (B, latent), standard normal numbers in place of the global generator's; zeros give the sample
                 at the mean of the Gaussian.
 
         Raises:
@@ -160,7 +160,7 @@ class ProbabilisticUNet(nn.Module):
         return {"logits": logits[..., :height, :width], "prior": prior, "posterior": posterior}
 
     def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """n hypotheses from the prior as probabilities (B, n, H, W), float32; see `RaterSampler`.
+        """n samples from the prior as probabilities (B, n, H, W), float32; see `RaterSampler`.
 
         The U-Net, the prior and the first half of the combination run once; each draw costs the 1x1 convolutions after
         it. Memory beyond the result: the features of one draw.
@@ -169,7 +169,7 @@ class ProbabilisticUNet(nn.Module):
             ValueError: n < 1.
         """
         if n < 1:
-            raise ValueError(f"n={n} hypotheses: ask for at least one.")
+            raise ValueError(f"n={n}: at least one sample is needed.")
         height, width = image.shape[-2:]
         with evaluation_mode(self):
             padded = pad_to_multiple(image, self.stride)

@@ -37,7 +37,7 @@ class LinearReduction(Protocol):
         ...
 
     def project_within(self, high_res: Tensor, low_res: Tensor, *, low: float, high: float, iterations: int) -> Tensor:
-        """The same and clipping, in turns."""
+        """The same and clipping, alternating."""
         ...
 
 
@@ -46,26 +46,26 @@ class ConsistencyProjection(nn.Module):
 
     Args:
         operator: A; not a module, it holds no weights.
-        turns: 0: x + A+ (y - A x), which may leave [0, 1]. n: n turns of that and of clipping, so that the result is
+        iterations: 0: x + A+ (y - A x), which may leave [0, 1]. n: that and clipping, n times, so that the result is
             within [0, 1] and the gap of its reduction small; see `Degradation.project_within`.
 
     Raises:
         ValueError: the operator's kernel is wider than can be read off.
     """
 
-    def __init__(self, operator: LinearReduction, turns: int = 4):
+    def __init__(self, operator: LinearReduction, iterations: int = 4):
         super().__init__()
-        if turns < 0:
-            raise ValueError(f"turns={turns} must be at least 0.")
+        if iterations < 0:
+            raise ValueError(f"iterations={iterations} must be at least 0.")
         self.operator = operator
-        self.scale, self.turns = int(operator.scale), turns
+        self.scale, self.iterations = int(operator.scale), iterations
         kernel, self.first = _kernel(operator)
         self.register_buffer("kernel", kernel, persistent=False)
         self.steps = 0
         self.steps = _newton_steps(self._axis(PROBE, kernel)[0])
 
     def forward(self, high_res: Tensor, low_res: Tensor, within: bool = False) -> Tensor:
-        """The projection; with `within`, `turns` turns of it and of clipping."""
+        """The projection; with `within`, alternating with clipping, `iterations` times."""
         if torch.jit.is_scripting():
             return self.by_matrices(high_res, low_res, within)
         else:
@@ -75,8 +75,8 @@ class ConsistencyProjection(nn.Module):
     def _by_operator(self, high_res: Tensor, low_res: Tensor, within: bool) -> Tensor:
         if torch.jit.is_tracing():
             return self.by_matrices(high_res, low_res, within)
-        if within and self.turns:
-            return self.operator.project_within(high_res, low_res, low=0.0, high=1.0, iterations=self.turns)
+        if within and self.iterations:
+            return self.operator.project_within(high_res, low_res, low=0.0, high=1.0, iterations=self.iterations)
         return self.operator.project(high_res, low_res)
 
     def by_matrices(self, high_res: Tensor, low_res: Tensor, within: bool) -> Tensor:
@@ -84,10 +84,10 @@ class ConsistencyProjection(nn.Module):
         rows, rows_back = self._axis(low_res.shape[2], low_res)
         columns, columns_back = self._axis(low_res.shape[3], low_res)
         image, target = high_res.double(), low_res.double()
-        for _ in range(max(1, self.turns if within else 0)):
+        for _ in range(max(1, self.iterations if within else 0)):
             gap = target - rows @ image @ columns.transpose(0, 1)
             image = image + rows_back @ gap @ columns_back.transpose(0, 1)
-            if within and self.turns > 0:
+            if within and self.iterations > 0:
                 image = image.clamp(0.0, 1.0)
         return image.to(high_res.dtype)
 

@@ -66,7 +66,7 @@ class SRResNet(nn.Module):
         conv: called like `nn.Conv2d` for every convolution; hand in another kind to change them all, for instance a
             variational one.
 
-    Its parts are `head`, `blocks`, `merge` (all at low resolution), `upsampler` and `tail`. `deepen` and `enlarge` are
+    Its parts are `head`, `blocks`, `merge` (all at low resolution), `upsampler` and `tail`. `encode` and `upscale` are
     the two halves of `forward`, for networks that put something between them.
 
     Raises:
@@ -117,14 +117,14 @@ class SRResNet(nn.Module):
             _scale_weights(self.tail[0], 0.0)
 
     def forward(self, low_res: Tensor) -> Tensor:
-        return self.enlarge(self.deepen(low_res), low_res)
+        return self.upscale(self.encode(low_res), low_res)
 
-    def deepen(self, low_res: Tensor) -> Tensor:
+    def encode(self, low_res: Tensor) -> Tensor:
         """What the body makes of the input: features (B, F, h, w)."""
         shallow = self.head(low_res)
         return shallow + self.merge(self.blocks(shallow))
 
-    def enlarge(self, deep: Tensor, low_res: Tensor) -> Tensor:
+    def upscale(self, deep: Tensor, low_res: Tensor) -> Tensor:
         """The high resolution from features (B, F, h, w), and from the input where the network is residual."""
         high_res = self.tail(self.upsampler(deep))
         if self.residual:

@@ -30,7 +30,7 @@ class UncertainSuperResolution(nn.Module):
         latent_channels: Z; a latent is made from standard normal noise (B, Z, h, w). 0: there is none.
     """
 
-    def answers(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def moments(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Mean and variance, (B, C, s h, s w) each, float32, for each of the L latents that `noise` makes, in turn.
 
         Args:
@@ -73,11 +73,11 @@ class UncertainSuperResolution(nn.Module):
         check_count("n", n)
         with evaluation_mode(self):
             if self.latent_channels:
-                means = (mean for mean, _ in self.answers(low_res, self.draw_noise(low_res, n, generator)))
+                means = (mean for mean, _ in self.moments(low_res, self.draw_noise(low_res, n, generator)))
                 return _stacked(means, n)
             none = self.draw_noise(low_res, 1)
             with closing(self.weight_samples(n, generator)) as draws:
-                return _stacked((next(drawn.answers(low_res, none))[0] for drawn in draws), n)
+                return _stacked((next(drawn.moments(low_res, none))[0] for drawn in draws), n)
 
     def uncertainty(
         self,
@@ -120,7 +120,7 @@ class UncertainSuperResolution(nn.Module):
         summaries = []
         with evaluation_mode(self), closing(self.weight_samples(groups, generator)) as draws:
             for i, drawn in enumerate(draws):
-                means, variances = zip(*drawn.answers(low_res, noise[:, i * each : (i + 1) * each]), strict=True)
+                means, variances = zip(*drawn.moments(low_res, noise[:, i * each : (i + 1) * each]), strict=True)
                 summaries.append(summarise_latents(torch.stack(means), torch.stack(variances)))
         return combine_draws(summaries, latent_samples=each)
 
@@ -149,7 +149,7 @@ class PointSuperResolution(UncertainSuperResolution):
             return high_res.clamp(0.0, 1.0)
         return self.projection(high_res, low_res, True)
 
-    def answers(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def moments(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         mean = self(low_res)
         for _ in range(noise.shape[1]):
             yield mean, torch.zeros_like(mean)
@@ -183,9 +183,9 @@ class WeightEnsemble(UncertainSuperResolution):
         answers = [network(low_res) if noise is None else network(low_res, noise) for network in self.networks]
         return torch.stack(answers).mean(0)
 
-    def answers(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def moments(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The latents shared out: answer i is that of network i mod M."""
-        shares = [network.answers(low_res, noise[:, m :: len(self.networks)]) for m, network in self._numbered()]
+        shares = [network.moments(low_res, noise[:, m :: len(self.networks)]) for m, network in self._numbered()]
         for i in range(noise.shape[1]):
             yield next(shares[i % len(shares)])
 

@@ -106,8 +106,8 @@ class LayerNetwork:
         if self.noise is None:
             drawn = self.network.sample(low_res, count, generator=self._generator(SAMPLE_STREAM))
             return list(drawn.clamp(0, 1).unbind(1))
-        answers = self.network.answers(low_res, self._noise(positions, 0, count))
-        return [mean.clamp(0, 1) for mean, _ in answers]
+        moments = self.network.moments(low_res, self._noise(positions, 0, count))
+        return [mean.clamp(0, 1) for mean, _ in moments]
 
     def _parts(self, low_res: Tensor, positions: Tensor) -> dict[str, Tensor]:
         weights, latents = self.layers.weight_samples, self.layers.latent_samples

@@ -141,7 +141,7 @@ def test_every_method_answers_and_learns(method):
     assert all(((maps >= 0) & (maps <= 1)).all() for maps in answers.values())
 
 
-def test_every_validation_draws_the_same_hypotheses_of_the_prior_and_never_sees_a_mask(monkeypatch):
+def test_every_validation_draws_the_same_samples_of_the_prior_and_never_sees_a_mask(monkeypatch):
     network = ProbabilisticUNet(features=(2, 2, 2, 2, 2))
     monkeypatch.setattr(network.posterior, "forward", None)  # calling it would raise
     batch = {"image": torch.rand(2, 1, 16, 16), "label": torch.ones(2, 2, 16, 16), "presence": torch.ones(2, 2)}
@@ -163,7 +163,7 @@ def test_answers_come_at_the_size_of_the_masks():
     assert all(maps.max() <= 1 for maps in answers.values())
 
 
-def test_no_hypothesis_is_refused():
+def test_no_sample_is_refused():
     with pytest.raises(ValueError, match="samples=0"):
         RaterInferer(samples=0)
 

@@ -36,59 +36,59 @@ def random_masks(batch: int, count: int, seed: int = 0, size=(5, 6)) -> torch.Te
     return (common + 0.6 * torch.rand(batch, count, *size, generator=generator) > 0.8).to(torch.uint8)
 
 
-def sets(samples: int, raters: int, batch: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+def sets(count: int, raters: int, batch: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
     """Random sets, with an empty mask on either side of the first case."""
-    hypotheses, masks = random_masks(batch, samples, seed=1), random_masks(batch, raters, seed=2)
-    hypotheses[0, 0], masks[0, -1] = 0, 0
-    return hypotheses, masks
+    samples, masks = random_masks(batch, count, seed=1), random_masks(batch, raters, seed=2)
+    samples[0, 0], masks[0, -1] = 0, 0
+    return samples, masks
 
 
 def test_energy_distance_of_a_hand_computed_case():
-    hypotheses = torch.tensor([[[[1, 1, 0, 0]], [[0, 0, 0, 0]]]])
+    samples = torch.tensor([[[[1, 1, 0, 0]], [[0, 0, 0, 0]]]])
     masks = torch.tensor([[[[1, 1, 0, 0]], [[1, 0, 0, 0]]]])
-    # d across: 0, 1/2, 1, 1 -> 5/8 · within hypotheses: one pair at 1 · within annotators: one pair at 1/2
-    terms = energy_terms(hypotheses, masks)
-    assert (terms.across.item(), terms.within_hypotheses.item(), terms.within_raters.item()) == (5 / 8, 1 / 2, 1 / 4)
-    assert generalized_energy_distance(hypotheses, masks).item() == pytest.approx(5 / 4 - 1 / 2 - 1 / 4)
-    assert generalized_energy_distance(hypotheses, masks, estimator="U").item() == pytest.approx(5 / 4 - 1 - 1 / 2)
-    assert (terms.hypotheses, terms.raters.tolist()) == (2, [2])
+    # d across: 0, 1/2, 1, 1 -> 5/8 · within samples: one pair at 1 · within annotators: one pair at 1/2
+    terms = energy_terms(samples, masks)
+    assert (terms.across.item(), terms.within_samples.item(), terms.within_raters.item()) == (5 / 8, 1 / 2, 1 / 4)
+    assert generalized_energy_distance(samples, masks).item() == pytest.approx(5 / 4 - 1 / 2 - 1 / 4)
+    assert generalized_energy_distance(samples, masks, estimator="U").item() == pytest.approx(5 / 4 - 1 - 1 / 2)
+    assert (terms.samples, terms.raters.tolist()) == (2, [2])
 
 
 def test_matched_and_best_scores_of_a_hand_computed_case():
-    hypotheses = torch.tensor([[[[1, 1, 0, 0]], [[1, 1, 1, 0]], [[0, 0, 0, 1]]]])
+    samples = torch.tensor([[[[1, 1, 0, 0]], [[1, 1, 1, 0]], [[0, 0, 0, 1]]]])
     masks = torch.tensor([[[[1, 1, 0, 0]], [[1, 0, 0, 0]]]])
     # IoU rows: (1, 1/2), (2/3, 1/3), (0, 0); Dice rows: (1, 2/3), (4/5, 1/2), (0, 0)
-    assert pairwise_iou(hypotheses, masks)[0].flatten().tolist() == pytest.approx([1, 1 / 2, 2 / 3, 1 / 3, 0, 0])
-    assert pairwise_dice(hypotheses, masks)[0].flatten().tolist() == pytest.approx([1, 2 / 3, 4 / 5, 1 / 2, 0, 0])
-    # Six places, hypotheses twice, annotators three times: hypothesis 0 goes to the first annotator twice (1 + 1),
-    # hypothesis 1 to each once (2/3 + 1/3), hypothesis 2 to the second twice (0).
-    assert hungarian_iou(hypotheses, masks).item() == pytest.approx(3 / 6)
-    assert dice_match(hypotheses, masks).item() == pytest.approx(max(1 + 1 / 2, 4 / 5 + 2 / 3) / 2)
-    assert dice_max(hypotheses, masks).item() == pytest.approx((1 + 2 / 3) / 2)
-    assert dice_max(hypotheses, masks, each="hypothesis").item() == pytest.approx((1 + 4 / 5 + 0) / 3)
+    assert pairwise_iou(samples, masks)[0].flatten().tolist() == pytest.approx([1, 1 / 2, 2 / 3, 1 / 3, 0, 0])
+    assert pairwise_dice(samples, masks)[0].flatten().tolist() == pytest.approx([1, 2 / 3, 4 / 5, 1 / 2, 0, 0])
+    # Six places, samples twice, annotators three times: sample 0 goes to the first annotator twice (1 + 1),
+    # sample 1 to each once (2/3 + 1/3), sample 2 to the second twice (0).
+    assert hungarian_iou(samples, masks).item() == pytest.approx(3 / 6)
+    assert dice_match(samples, masks).item() == pytest.approx(max(1 + 1 / 2, 4 / 5 + 2 / 3) / 2)
+    assert dice_max(samples, masks).item() == pytest.approx((1 + 2 / 3) / 2)
+    assert dice_max(samples, masks, each="sample").item() == pytest.approx((1 + 4 / 5 + 0) / 3)
     assert rater_agreement(masks).item() == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize(("samples", "raters"), [(4, 2), (2, 3), (3, 3), (1, 2), (3, 1), (2, 4)])
-def test_all_scores_agree_with_the_slow_reference(samples, raters):
-    hypotheses, masks = sets(samples, raters)
-    fast = {score.__name__: score(hypotheses, masks) for score in ACROSS}
+@pytest.mark.parametrize(("count", "raters"), [(4, 2), (2, 3), (3, 3), (1, 2), (3, 1), (2, 4)])
+def test_all_scores_agree_with_the_slow_reference(count, raters):
+    samples, masks = sets(count, raters)
+    fast = {score.__name__: score(samples, masks) for score in ACROSS}
     for b in range(len(masks)):
-        s, y = hypotheses[b].numpy(), masks[b].numpy()
+        s, y = samples[b].numpy(), masks[b].numpy()
         assert fast["generalized_energy_distance"][b].item() == pytest.approx(reference.energy_distance(s, y))
         assert fast["hungarian_iou"][b].item() == pytest.approx(reference.hungarian_iou(s, y))
         assert fast["dice_max"][b].item() == pytest.approx(reference.dice_max(s, y))
-        assert dice_max(hypotheses, masks, each="hypothesis")[b].item() == pytest.approx(reference.dice_max(y, s))
-        assert sample_diversity(hypotheses)[b].item() == pytest.approx(reference.mean_distance(s, s))
-        if samples >= raters:
+        assert dice_max(samples, masks, each="sample")[b].item() == pytest.approx(reference.dice_max(y, s))
+        assert sample_diversity(samples)[b].item() == pytest.approx(reference.mean_distance(s, s))
+        if count >= raters:
             assert fast["dice_match"][b].item() == pytest.approx(reference.dice_match(s, y))
         if raters > 1:
             assert rater_agreement(masks)[b].item() == pytest.approx(reference.agreement(y))
-        if min(samples, raters) > 1:
+        if min(count, raters) > 1:
             slow = reference.energy_distance(s, y, estimator="U")
-            assert generalized_energy_distance(hypotheses, masks, estimator="U")[b].item() == pytest.approx(slow)
+            assert generalized_energy_distance(samples, masks, estimator="U")[b].item() == pytest.approx(slow)
             slow = reference.mean_distance_without_self(s)
-            assert sample_diversity(hypotheses, estimator="U")[b].item() == pytest.approx(slow)
+            assert sample_diversity(samples, estimator="U")[b].item() == pytest.approx(slow)
 
 
 @pytest.mark.parametrize("masks", [random_masks(2, 3), torch.zeros(2, 3, 4, 4, dtype=torch.uint8)])
@@ -124,61 +124,59 @@ def test_empty_against_empty_is_agreement_and_empty_against_something_is_not():
 
 @pytest.mark.parametrize("score", ACROSS)
 def test_scores_do_not_depend_on_the_order_of_either_set(score):
-    hypotheses, masks = sets(4, 3)
-    given = score(hypotheses[:, [3, 1, 0, 2]], masks[:, [1, 2, 0]])
-    torch.testing.assert_close(given, score(hypotheses, masks), rtol=0, atol=1e-12)
+    samples, masks = sets(4, 3)
+    given = score(samples[:, [3, 1, 0, 2]], masks[:, [1, 2, 0]])
+    torch.testing.assert_close(given, score(samples, masks), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
     "score",
     [
         *ACROSS,
-        partial(dice_max, each="hypothesis"),
+        partial(dice_max, each="sample"),
         lambda s, y, presence=None: sample_diversity(y, presence=presence),
     ],
 )
 def test_missing_annotators_never_count_whatever_their_masks_hold(score):
-    hypotheses, masks = sets(4, 4, batch=2)
+    samples, masks = sets(4, 4, batch=2)
     presence = torch.tensor([[True, False, True, False], [True] * 4])
     masks[0, 1], masks[0, 3] = 255, 1
-    given = score(hypotheses, masks, presence=presence)
-    expected = torch.cat([score(hypotheses[:1], masks[:1, [0, 2]]), score(hypotheses[1:], masks[1:])])
+    given = score(samples, masks, presence=presence)
+    expected = torch.cat([score(samples[:1], masks[:1, [0, 2]]), score(samples[1:], masks[1:])])
     torch.testing.assert_close(given, expected, rtol=0, atol=1e-12)
 
 
 def test_agreement_and_u_statistic_are_undefined_for_a_single_annotator_present():
-    hypotheses, masks = sets(3, 3, batch=2)
+    samples, masks = sets(3, 3, batch=2)
     presence = torch.tensor([[False, True, False], [True, True, False]])
     assert rater_agreement(masks, presence=presence).isnan().tolist() == [True, False]
-    given = generalized_energy_distance(hypotheses, masks, presence=presence, estimator="U")
+    given = generalized_energy_distance(samples, masks, presence=presence, estimator="U")
     assert given.isnan().tolist() == [True, False]
 
 
 def test_a_case_without_annotators_has_no_score():
-    hypotheses, masks = sets(3, 3, batch=2)
+    samples, masks = sets(3, 3, batch=2)
     presence = torch.tensor([[False] * 3, [True] * 3])
-    for name, values in set_scores(hypotheses, masks, presence=presence).items():
+    for name, values in set_scores(samples, masks, presence=presence).items():
         assert values.isnan().tolist() == [name != "sample_diversity", False], name
-    assert dice_max(hypotheses, masks, presence=presence, each="hypothesis").isnan().tolist() == [True, False]
+    assert dice_max(samples, masks, presence=presence, each="sample").isnan().tolist() == [True, False]
 
 
-def test_dice_match_is_undefined_where_an_annotator_would_have_no_hypothesis():
-    hypotheses, masks = sets(2, 3)
+def test_dice_match_is_undefined_where_an_annotator_would_have_no_sample():
+    samples, masks = sets(2, 3)
     presence = torch.tensor([[True] * 3, [True, True, False], [True, False, False]])
-    assert dice_match(hypotheses, masks, presence=presence).isnan().tolist() == [True, False, False]
+    assert dice_match(samples, masks, presence=presence).isnan().tolist() == [True, False, False]
 
 
 def test_set_scores_are_those_of_the_single_functions():
-    hypotheses, masks = sets(4, 3)
+    samples, masks = sets(4, 3)
     presence = torch.tensor([[True] * 3, [True, False, True], [True] * 3])
-    together = set_scores(hypotheses, masks, presence=presence, estimator="U")
+    together = set_scores(samples, masks, presence=presence, estimator="U")
     apart = {
-        score.__name__: score(hypotheses, masks, presence=presence) for score in (hungarian_iou, dice_match, dice_max)
+        score.__name__: score(samples, masks, presence=presence) for score in (hungarian_iou, dice_match, dice_max)
     }
-    apart["generalized_energy_distance"] = generalized_energy_distance(
-        hypotheses, masks, presence=presence, estimator="U"
-    )
-    apart["sample_diversity"] = sample_diversity(hypotheses, estimator="U")
+    apart["generalized_energy_distance"] = generalized_energy_distance(samples, masks, presence=presence, estimator="U")
+    apart["sample_diversity"] = sample_diversity(samples, estimator="U")
     apart["rater_diversity"] = sample_diversity(masks, presence=presence, estimator="U")
     apart["rater_agreement"] = rater_agreement(masks, presence=presence)
     assert set(together) == set(apart)
@@ -203,9 +201,9 @@ def test_autocast_does_not_round_the_counts():
 
 
 def test_volumes_are_compared_like_images():
-    hypotheses, masks = random_masks(2, 3, seed=1, size=(4, 30)), random_masks(2, 2, size=(4, 30))
-    deep = [masks.reshape(2, -1, 4, 5, 6) for masks in (hypotheses, masks)]
-    assert generalized_energy_distance(*deep).equal(generalized_energy_distance(hypotheses, masks))
+    samples, masks = random_masks(2, 3, seed=1, size=(4, 30)), random_masks(2, 2, size=(4, 30))
+    deep = [masks.reshape(2, -1, 4, 5, 6) for masks in (samples, masks)]
+    assert generalized_energy_distance(*deep).equal(generalized_energy_distance(samples, masks))
 
 
 def test_the_bias_of_the_v_statistic_is_the_diversity_over_the_number_of_draws():
@@ -221,49 +219,49 @@ def test_the_bias_of_the_v_statistic_is_the_diversity_over_the_number_of_draws()
 
 
 def test_wrong_arguments_are_explained():
-    hypotheses, masks = sets(3, 2)
-    with pytest.raises(ValueError, match="hypotheses are torch.float32: binarise them first .*hypotheses > 0.5"):
-        generalized_energy_distance(hypotheses.float(), masks)
+    samples, masks = sets(3, 2)
+    with pytest.raises(ValueError, match="samples are torch.float32: binarise them first .*samples > 0.5"):
+        generalized_energy_distance(samples.float(), masks)
     with pytest.raises(
-        ValueError, match=r"hypotheses \(3, 3, 5, 5\) and masks \(3, 2, 5, 6\) differ in batch or in pixels"
+        ValueError, match=r"samples \(3, 3, 5, 5\) and masks \(3, 2, 5, 6\) differ in batch or in pixels"
     ):
-        hungarian_iou(hypotheses[..., :5], masks)
-    with pytest.raises(ValueError, match="U-statistic needs two hypotheses, got 1: take more, or estimator='V'"):
-        generalized_energy_distance(hypotheses[:, :1], masks, estimator="U")
+        hungarian_iou(samples[..., :5], masks)
+    with pytest.raises(ValueError, match="U-statistic needs two samples, got 1: take more, or estimator='V'"):
+        generalized_energy_distance(samples[:, :1], masks, estimator="U")
     with pytest.raises(ValueError, match="U-statistic needs two annotators, got 1"):
-        generalized_energy_distance(hypotheses, masks[:, :1], estimator="U")
+        generalized_energy_distance(samples, masks[:, :1], estimator="U")
     with pytest.raises(ValueError, match="estimator='W' must be 'V'"):
         sample_diversity(masks, estimator="W")
     with pytest.raises(ValueError, match="estimator='W' must be 'V'"):
         GeneralizedEnergyDistance(estimator="W")
-    with pytest.raises(ValueError, match="each='pixel' must be 'rater' or 'hypothesis'"):
-        dice_max(hypotheses, masks, each="pixel")
+    with pytest.raises(ValueError, match="each='pixel' must be 'rater' or 'sample'"):
+        dice_max(samples, masks, each="pixel")
 
 
 def test_metrics_are_means_over_cases_and_tell_the_number_of_samples():
-    hypotheses, masks = sets(4, 3)
+    samples, masks = sets(4, 3)
     presence = torch.tensor([[True] * 3, [True, False, True], [True] * 3])
     for metric, function in (
         (GeneralizedEnergyDistance(), generalized_energy_distance),
         (HungarianIoU(), hungarian_iou),
     ):
-        metric(hypotheses[:2].float() * 0.8, masks[:2], presence=presence[:2])  # floating: foreground above one half
-        metric(list(hypotheses[2:]), list(masks[2:]), presence=presence[2:])
-        expected = function(hypotheses, masks, presence=presence).mean().item()
+        metric(samples[:2].float() * 0.8, masks[:2], presence=presence[:2])  # floating: foreground above one half
+        metric(list(samples[2:]), list(masks[2:]), presence=presence[2:])
+        expected = function(samples, masks, presence=presence).mean().item()
         assert metric.aggregate().item() == pytest.approx(expected)
         assert metric.samples == 4 and str(metric).endswith("(M=4)")
-        with pytest.raises(ValueError, match="2 hypotheses after cases with 4"):
-            metric(hypotheses[:, :2], masks)
+        with pytest.raises(ValueError, match="2 samples after cases with 4"):
+            metric(samples[:, :2], masks)
         metric.reset()
-        metric(hypotheses[:, :2], masks)
+        metric(samples[:, :2], masks)
         assert metric.samples == 2
 
 
 def test_set_scores_metric_names_every_mean():
-    hypotheses, masks = sets(4, 3)
+    samples, masks = sets(4, 3)
     metric = SetScores(estimator="U")
-    metric(hypotheses, masks)
-    expected = {name: values.mean().item() for name, values in set_scores(hypotheses, masks, estimator="U").items()}
+    metric(samples, masks)
+    expected = {name: values.mean().item() for name, values in set_scores(samples, masks, estimator="U").items()}
     assert {name: value.item() for name, value in metric.aggregate().items()} == pytest.approx(expected)
 
 
@@ -275,8 +273,8 @@ def test_agreement_metric_reads_no_prediction():
 
 
 def test_any_function_of_the_module_becomes_a_metric():
-    hypotheses, masks = sets(4, 3)
-    metric = RaterScore(dice_max, threshold=0.5, each="hypothesis")
-    metric(hypotheses.float(), masks.float())
-    assert metric.aggregate().item() == pytest.approx(dice_max(hypotheses, masks, each="hypothesis").mean().item())
+    samples, masks = sets(4, 3)
+    metric = RaterScore(dice_max, threshold=0.5, each="sample")
+    metric(samples.float(), masks.float())
+    assert metric.aggregate().item() == pytest.approx(dice_max(samples, masks, each="sample").mean().item())
     assert str(metric) == "dice_max"

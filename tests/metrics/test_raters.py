@@ -110,13 +110,13 @@ def test_the_annotators_own_share_is_a_perfect_prediction_in_any_precision(dtype
         assert qubiq_score(share, masks, strict=strict).item() == 1, raters
 
 
-def test_hypotheses_vote_in_integers_like_the_annotators():
+def test_samples_vote_in_integers_like_the_annotators():
     masks = random_masks(3, 10)
     assert (qubiq_score(masks, masks) == 1).all()
     assert (qubiq_score(masks.bool(), masks, strict=True) == 1).all()
-    hypotheses = random_masks(3, 4, seed=5)
-    shares = hypotheses.double().mean(1)  # quarters are exact
-    torch.testing.assert_close(qubiq_score(hypotheses, masks), qubiq_score(shares, masks), rtol=0, atol=0)
+    samples = random_masks(3, 4, seed=5)
+    shares = samples.double().mean(1)  # quarters are exact
+    torch.testing.assert_close(qubiq_score(samples, masks), qubiq_score(shares, masks), rtol=0, atol=0)
 
 
 def test_empty_predictions_of_empty_masks_score_one_and_anything_else_zero():
@@ -210,7 +210,7 @@ def test_wrong_arguments_are_explained():
         qubiq_score(masks.float(), masks)
     with pytest.raises(ValueError, match=r"presence \(3,\) must be \(B, R\) = \(2, 3\)"):
         rater_votes(masks, presence=torch.ones(3))
-    with pytest.raises(ValueError, match=r"hypotheses \(2, 3, 5, 5\) and masks \(2, 3, 5, 6\) differ"):
+    with pytest.raises(ValueError, match=r"samples \(2, 3, 5, 5\) and masks \(2, 3, 5, 6\) differ"):
         qubiq_score(masks[..., :5], masks)
     with pytest.raises(ValueError, match="prediction has 2 masks for 3 annotators"):
         dice_per_rater(masks[:, :2], masks)

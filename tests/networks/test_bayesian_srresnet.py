@@ -166,8 +166,8 @@ def test_uncertainty_is_the_decomposition_of_its_own_draws():
 def test_laplace_has_twice_the_square_of_its_scale_as_variance():
     low = low_resolution()
     with torch.no_grad():
-        (first,) = network(lively=False).answers(low, torch.zeros(2, 1, LATENT, 6, 7))
-        (second,) = network(lively=False, likelihood="gaussian").answers(low, torch.zeros(2, 1, LATENT, 6, 7))
+        (first,) = network(lively=False).moments(low, torch.zeros(2, 1, LATENT, 6, 7))
+        (second,) = network(lively=False, likelihood="gaussian").moments(low, torch.zeros(2, 1, LATENT, 6, 7))
     torch.testing.assert_close(first[1], 2 * second[1])
 
 

@@ -75,7 +75,7 @@ def test_every_baseline_keeps_the_promises_of_a_sampler(network):
     assert [layer.training for layer in network.modules()] == modes
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     assert torch.equal(draws, network.sample(image, 4, generator=generator(3)))
-    with pytest.raises(ValueError, match="n=0 hypotheses: ask for at least one"):
+    with pytest.raises(ValueError, match="n=0: at least one sample is needed"):
         network.sample(image, 0)
 
 

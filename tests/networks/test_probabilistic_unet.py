@@ -223,7 +223,7 @@ def test_impossible_settings_are_refused():
         ProbabilisticUNet(1, WIDTHS, latent=0)
     with pytest.raises(ValueError, match="foreground=0 must be between 0 and 1"):
         ProbabilisticUNet(1, WIDTHS, foreground=0)
-    with pytest.raises(ValueError, match="n=0 hypotheses"):
+    with pytest.raises(ValueError, match="n=0: at least one sample"):
         small().sample(torch.randn(1, 1, 16, 16), 0)
 
 

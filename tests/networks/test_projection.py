@@ -34,8 +34,8 @@ def test_within_keeps_the_range_and_narrows_the_gap_turn_by_turn():
     scene = torch.rand(1, 1, 40, 40, generator=torch.Generator().manual_seed(1))
     low = operator.reduce(scene.round())  # black and white: clipping is felt everywhere
     gaps = []
-    for turns in (1, 4, 16):
-        layer = ConsistencyProjection(operator, turns)
+    for iterations in (1, 4, 16):
+        layer = ConsistencyProjection(operator, iterations)
         image = layer(torch.zeros_like(scene), low, True)
         assert image.min() >= 0 and image.max() <= 1
         torch.testing.assert_close(layer.by_matrices(torch.zeros_like(scene), low, True), image, rtol=0, atol=1e-5)
@@ -98,9 +98,9 @@ def test_the_kernel_is_not_among_the_weights():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"blur": 30.0}, "use a blur of at most 4 pixels"), ({"turns": -1}, "turns=-1")]
+    ("options", "message"), [({"blur": 30.0}, "use a blur of at most 4 pixels"), ({"iterations": -1}, "iterations=-1")]
 )
 def test_what_cannot_be_done_is_refused(options, message):
-    turns = options.pop("turns", 4)
+    iterations = options.pop("iterations", 4)
     with pytest.raises(ValueError, match=message):
-        ConsistencyProjection(Degradation(4, **options), turns)
+        ConsistencyProjection(Degradation(4, **options), iterations)

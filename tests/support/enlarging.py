@@ -54,7 +54,7 @@ class Toy(UncertainSuperResolution):
         blurred = functional.avg_pool2d(functional.pad(noise, [1] * 4, mode="replicate"), 3, stride=1)
         return image + 0.1 * functional.interpolate(blurred, scale_factor=2, mode="nearest")
 
-    def answers(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def moments(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for draw in noise.unbind(1):
             mean = self(low_res, draw)
             yield mean, torch.full_like(mean, NOISE_SD**2)

@@ -1,6 +1,6 @@
 """Slow, plain definitions of the scores for several annotators: loops over pixels and pairs, fractions, no torch.
 
-A case is `masks` (K, H, W) of the annotators present, as 0/1 numpy arrays; `hypotheses` is (M, H, W).
+A case is `masks` (K, H, W) of the annotators present, as 0/1 numpy arrays; `samples` is (M, H, W).
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ def mean_distance_without_self(masks: np.ndarray) -> float:
     return float(np.mean([1 - iou(a, b) for a, b in itertools.permutations(masks, 2)]))
 
 
-def energy_distance(hypotheses: np.ndarray, masks: np.ndarray, estimator: str = "V") -> float:
+def energy_distance(samples: np.ndarray, masks: np.ndarray, estimator: str = "V") -> float:
     if estimator == "V":
-        within = mean_distance(hypotheses, hypotheses) + mean_distance(masks, masks)
+        within = mean_distance(samples, samples) + mean_distance(masks, masks)
     else:
-        within = mean_distance_without_self(hypotheses) + mean_distance_without_self(masks)
-    return 2 * mean_distance(hypotheses, masks) - within
+        within = mean_distance_without_self(samples) + mean_distance_without_self(masks)
+    return 2 * mean_distance(samples, masks) - within
 
 
-def hungarian_iou(hypotheses: np.ndarray, masks: np.ndarray) -> float:
+def hungarian_iou(samples: np.ndarray, masks: np.ndarray) -> float:
     """The best of all permutations of the repeated sets."""
-    length = math.lcm(len(hypotheses), len(masks))
-    left = [a for a in hypotheses for _ in range(length // len(hypotheses))]
+    length = math.lcm(len(samples), len(masks))
+    left = [a for a in samples for _ in range(length // len(samples))]
     right = [b for b in masks for _ in range(length // len(masks))]
     table = [[iou(a, b) for b in right] for a in left]
     return (
@@ -82,15 +82,15 @@ def hungarian_iou(hypotheses: np.ndarray, masks: np.ndarray) -> float:
     )
 
 
-def dice_match(hypotheses: np.ndarray, masks: np.ndarray) -> float:
-    """The best of all ways to give each annotator a hypothesis of its own."""
-    table = [[dice(a, b) for a in hypotheses] for b in masks]
-    choices = itertools.permutations(range(len(hypotheses)), len(masks))
+def dice_match(samples: np.ndarray, masks: np.ndarray) -> float:
+    """The best of all ways to give each annotator a sample of its own."""
+    table = [[dice(a, b) for a in samples] for b in masks]
+    choices = itertools.permutations(range(len(samples)), len(masks))
     return max(sum(table[r][m] for r, m in enumerate(choice)) for choice in choices) / len(masks)
 
 
-def dice_max(hypotheses: np.ndarray, masks: np.ndarray) -> float:
-    return float(np.mean([max(dice(a, b) for a in hypotheses) for b in masks]))
+def dice_max(samples: np.ndarray, masks: np.ndarray) -> float:
+    return float(np.mean([max(dice(a, b) for a in samples) for b in masks]))
 
 
 def agreement(masks: np.ndarray) -> float:

@@ -146,13 +146,13 @@ def rater_case_scores(
         estimator: see `generalized_energy_distance`.
     """
     masks, presence = case.masks[None], case.presence[None]
-    hypotheses = case.heads if case.samples is None else case.samples
-    prediction = hypotheses if case.probability is None else case.probability
+    samples = case.heads if case.samples is None else case.samples
+    prediction = samples if case.probability is None else case.probability
     scores: dict[str, Tensor] = {}
     if prediction is not None:
         scores |= map_scores(prediction[None], masks, presence=presence, strict=strict, bins=bins)
-    if hypotheses is not None:
-        scores |= set_scores(hypotheses[None], masks, presence=presence, estimator=estimator)
+    if samples is not None:
+        scores |= set_scores(samples[None], masks, presence=presence, estimator=estimator)
     numbers = {name: float(scores[name]) for name in (*MAP_SCORES, *SET_SCORES) if name in scores}
     human = rater_ceiling(case.masks, case.presence, set_size=set_size, strict=strict, estimator=estimator, bins=bins)
     table = None

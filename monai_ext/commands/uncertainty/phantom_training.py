@@ -122,7 +122,7 @@ def scene_deviations(
     summaries = []
     for i, drawn in enumerate(network.weight_samples(weight_samples, generator)):
         own = noise[:, i * latent_samples : (i + 1) * latent_samples]
-        means, variances = zip(*drawn.answers(low_res, own), strict=True)
+        means, variances = zip(*drawn.moments(low_res, own), strict=True)
         summaries.append(summarise_latents(torch.stack(means), torch.stack(variances)))
     means, spreads, variances = torch.stack(summaries, dim=1)  # (T, B, C, H, W) each
     ambiguity = _mean_of_scene(spreads.mean(0))

@@ -2,7 +2,7 @@
 
     <case>/task01.nii.gz            probability map: the predicted share of annotators who mark a pixel
     <case>/task01_seg03.nii.gz      mask that annotator 3 would draw
-    <case>/task01_sample12.nii.gz   mask number 12 of a set of hypotheses, in no order
+    <case>/task01_sample12.nii.gz   mask number 12 of a set of samples, in no order
 
 `RaterWriter` writes these. A PNG does as well, its row i and column j being voxel (i, j) of the truth. A volume may lie
 slice by slice, in `<case>_z000/`, `<case>_z001/`, ...; everything is compared voxel by voxel, as stored.

@@ -1,4 +1,4 @@
-"""Watchers that speak up: a head that is stuck, a latent that has collapsed, hypotheses that are all alike."""
+"""Watchers that speak up: a head that is stuck, a latent that has collapsed, samples that are all alike."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class BetaWarmUp:
 class CollapseAlarm:
     """Both parts of the evidence lower bound as curves, and a warning when the divergence stays near zero.
 
-    Then the posterior says nothing that the prior does not know: the network ignores its latent, and all hypotheses
+    Then the posterior says nothing that the prior does not know: the network ignores its latent, and all samples
     will be alike. Written after each epoch: `train_reconstruction` and `train_kl` in nats per case, `train_beta`, and
     `train_active_latents`, how many numbers of the latent carry more than 0.01 nats. For the trainer's handlers.
 
@@ -158,21 +158,21 @@ class CollapseAlarm:
             _logger.warning(
                 f"after epoch {engine.state.epoch}: the divergence of posterior and prior has been below "
                 f"{self.threshold:g} nats for {self._below} epochs ({divergence:.4f} now), the latent has collapsed "
-                "and all hypotheses will be alike: lower beta, lengthen its warm-up, or set free_nats."
+                "and all samples will be alike: lower beta, lengthen its warm-up, or set free_nats."
             )
 
 
 class SamplesAlikeAlarm:
-    """How alike the hypotheses of a case are, as a metric at every validation, and a warning when they stay all alike.
+    """How alike the samples of a case are, as a metric at every validation, and a warning when they stay all alike.
 
     `val_samples_alike` is the mean of `monai_ext.losses.samples_alike`: 1 where all doubt lies in grey pixels and none
-    between the hypotheses. For the evaluator's handlers, before those that show metrics; over the cases of all
+    between the samples. For the evaluator's handlers, before those that show metrics; over the cases of all
     ranks.
 
     Args:
-        threshold: mean above which the hypotheses count as all alike.
+        threshold: mean above which the samples count as all alike.
         patience: validations in a row above it before the warning comes.
-        enabled: False for methods whose hypotheses are equal by design.
+        enabled: False for methods whose samples are equal by design.
     """
 
     def __init__(
@@ -209,7 +209,7 @@ class SamplesAlikeAlarm:
         self._above = self._above + 1 if mean > self.threshold or math.isnan(mean) else 0
         if self._above >= self.patience:
             _logger.warning(
-                f"after epoch {engine.state.epoch}: the hypotheses of a case are all alike ({mean:.3f} of 1) for "
+                f"after epoch {engine.state.epoch}: the samples of a case are all alike ({mean:.3f} of 1) for "
                 f"{self._above} validations in a row, so the network shows no choice of outlines: see the divergence "
                 "(train_kl), lower beta or set free_nats."
             )

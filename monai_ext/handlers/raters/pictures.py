@@ -33,7 +33,7 @@ MOST_VARIANCE = 0.25  # of a yes or no
 class RaterPictures(PictureRows):
     """Shows the first validation cases in TensorBoard, one row each, for the handlers of a `RaterEvaluator`.
 
-    Columns: image | contour of each annotator | contour of each head, or of as many hypotheses, in the same colours |
+    Columns: image | contour of each annotator | contour of each head, or of as many samples, in the same colours |
     disagreement of the annotators, c/K (1 - c/K) | predicted uncertainty, p (1 - p); the last two on one scale, from 0
     to 1/4. Of images with two or more than three channels the first channel is shown. Arguments as of `PictureRows`.
     """
@@ -81,7 +81,7 @@ def _outlined(picture: Picture, masks: Tensor, places: Sequence[int]) -> Picture
 class RaterPredictionWriter(ItemWriter):
     """Writes the answers for each case as NIfTI, for the handlers of a `RaterEvaluator`; see `RaterWriter`.
 
-    `<folder>/<case>/task01_seg01.nii.gz` and so on are the masks of the heads, `task01_sample01.nii.gz` hypotheses,
+    `<folder>/<case>/task01_seg01.nii.gz` and so on are the masks of the heads, `task01_sample01.nii.gz` samples,
     `task01.nii.gz` the predicted share of annotators, all in the geometry of the case's image. Beside those of a
     photograph (PNG, JPEG, ...), which has no geometry, lies its grey picture as `image.nii.gz`.
 
@@ -90,7 +90,7 @@ class RaterPredictionWriter(ItemWriter):
         items: of the cases; batches name them by id.
         raters: numbers of the annotators, in the order of the heads.
         masks: write the masks of the heads, of methods that have heads.
-        samples: write the hypotheses.
+        samples: write the masks of the samples.
         probability: write the predicted share.
         only: ids to write; None writes all.
         channel_axis: see `DecodeRaters`.

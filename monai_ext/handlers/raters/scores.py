@@ -42,7 +42,7 @@ CONVENTIONS = {
     "dice": "hard Dice at p > 0.5 with each annotator present, then their mean; of the annotator's own head where the "
     "method has heads, else of its one map",
     "dice_consensus": "p >= 0.5 and the majority vote (half suffices)",
-    "sets": "hypotheses at p > 0.5, d = 1 - IoU of the foreground, V-statistic (self pairs in)",
+    "sets": "samples at p > 0.5, d = 1 - IoU of the foreground, V-statistic (self pairs in)",
     "calibration": "15 equal bins over all pixels; plain names against each annotator, _consensus against c / K",
     "uncertainty_ncc": "p (1 - p) with c/K (1 - c/K), Pearson over pixels",
 }
@@ -62,7 +62,7 @@ def answer_scores(answers: Tensor, masks: Tensor, *, presence: Tensor | None = N
     """Every score of every case: (B,) each, (B, R) for one Dice per annotator, (B, heads, R) for heads_by_raters.
 
     Args:
-        answers: (B, 1 + heads + n, H, W), the probability map, the maps of the heads, n hypotheses as probabilities.
+        answers: (B, 1 + heads + n, H, W), the probability map, the maps of the heads, n samples as probabilities.
         masks, presence: of the annotators, (B, R, H, W) and (B, R).
         heads: 0, or R for a method that answers for each annotator.
 

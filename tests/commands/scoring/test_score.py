@@ -259,8 +259,8 @@ def test_the_ceiling_of_the_energy_distance_is_its_mean_over_sets_drawn_by_the_s
 def test_a_map_given_as_masks_scores_as_their_mean():
     generator = torch.Generator().manual_seed(0)
     masks = torch.rand(2, 3, 5, 4, generator=generator) < 0.5
-    hypotheses = torch.rand(2, 4, 5, 4, generator=generator) < 0.5
-    by_votes, by_mean = map_scores(hypotheses, masks), map_scores(hypotheses.double().mean(1), masks)
+    samples = torch.rand(2, 4, 5, 4, generator=generator) < 0.5
+    by_votes, by_mean = map_scores(samples, masks), map_scores(samples.double().mean(1), masks)
     for name in MAP_SCORES:
         torch.testing.assert_close(by_votes[name].double(), by_mean[name].double(), rtol=1e-6, atol=1e-7, msg=name)
 

@@ -35,7 +35,7 @@ class Toy(UncertainSuperResolution):
         super().__init__()
         self.level, self.spread = level, spread
 
-    def answers(self, low_res, noise):
+    def moments(self, low_res, noise):
         for draw in noise.unbind(1):
             mean = self.level + self.spread * nn.functional.interpolate(draw, scale_factor=2)
             yield mean, torch.full_like(mean, 0.04)

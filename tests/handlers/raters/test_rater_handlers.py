@@ -276,7 +276,7 @@ def test_the_parts_of_the_bound_are_curves_and_a_collapse_is_reported(caplog):
     assert "below 0.1 nats for 2 epochs (0.0050 now)" in caplog.text and "lower beta" in caplog.text
 
 
-def test_hypotheses_all_alike_are_reported_and_different_ones_are_not(caplog):
+def test_samples_all_alike_are_reported_and_different_ones_are_not(caplog):
     grey = torch.full((1, 3, 4, 4), 0.4)
     different = torch.tensor([0.0, 1.0, 1.0])[None, :, None, None].expand(1, 3, 4, 4)
     for samples, mean in ((different, 0.0), (grey, 1.0)):
