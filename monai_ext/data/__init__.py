@@ -1,3 +1,4 @@
+from monai_ext.data.decode_images import DecodeImaged
 from monai_ext.data.device.dataset import DeviceDataset, DeviceLoader
 from monai_ext.data.device.decoding import DecodeError
 from monai_ext.data.folds import assign_folds, duplicate_groups, fold_items
@@ -13,6 +14,7 @@ from monai_ext.data.raters.decoding import DecodeRaters, read_rater_mask
 from monai_ext.data.raters.images import DecodeRaterImages, rater_image_items
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions, rater_predictions, rater_truth
 from monai_ext.data.raters.qubiq import assign_rater_folds, identified_raters, qubiq_items, rater_fold_items
+from monai_ext.data.raters.writer import RaterWriter
 from monai_ext.data.tiles.client import TileClient, TileFetchError, TileMissingError, TileRefusedError
 from monai_ext.data.tiles.fetch import FetchSummary, fetch_tiles
 from monai_ext.data.tiles.grid import NATIONAL_MAP, TileArea, TileSource
@@ -22,9 +24,9 @@ from monai_ext.phantoms.aerial import aerial_layers, draw_aerial, write_aerial_p
 from monai_ext.phantoms.lesions import draw_lesion, write_lesion_phantoms
 from monai_ext.phantoms.modes import draw_fields, field_modes
 from monai_ext.phantoms.raters import RATER_STYLES, RaterStyle, draw_rater_case, write_rater_phantoms
-from monai_ext.raster.images import DecodeImaged, ImageFileError, image_size, read_image, read_mask
+from monai_ext.raster.images import ImageFileError, image_size, read_image, read_mask
 from monai_ext.raster.info import RasterInfo
-from monai_ext.raster.nifti import RaterWriter, open_nifti, read_nifti, save_nifti
+from monai_ext.raster.nifti import open_nifti, read_nifti, save_nifti
 from monai_ext.raster.opening import open_raster
 from monai_ext.runtime.memory import DeviceMemoryError
 

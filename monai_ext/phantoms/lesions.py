@@ -18,8 +18,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from monai_ext.phantoms.folder import claim_folder
-from monai_ext.raster.images import save_picture
 from monai_ext.storage.files import atomic_path
+from monai_ext.storage.pictures import save_picture
 
 __all__ = ["draw_lesion", "write_lesion_phantoms"]
 

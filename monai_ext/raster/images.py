@@ -8,21 +8,28 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
-from monai.transforms import Transform
 from PIL import ExifTags, Image, TiffImagePlugin
 from torch import Tensor
 
 from monai_ext.runtime.errors import one_line
 
-__all__ = ["DecodeImaged", "ImageFileError", "image_size", "read_image", "read_mask", "save_picture"]
+__all__ = [
+    "DECODING_ERRORS",
+    "FORMATS",
+    "ImageFileError",
+    "checked_size",
+    "decode_image",
+    "decode_mask",
+    "image_size",
+    "read_image",
+    "read_mask",
+]
 
 # What Pillow's readers let out on damaged files; DecompressionBombError guards against more than 179 million pixels.
 DECODING_ERRORS = (
@@ -69,7 +76,7 @@ def read_image(path: str | os.PathLike, *, spatial_size: Sequence[int] | None = 
         ImageFileError: the file cannot be read, or its values have no defined range.
         ValueError: `spatial_size` is not two positive integers, or `draft` has no `spatial_size`.
     """
-    return _decode_image(path, _checked_size(spatial_size, draft=draft), draft=draft)[0]
+    return decode_image(path, checked_size(spatial_size, draft=draft), draft=draft)[0]
 
 
 def read_mask(path: str | os.PathLike, *, spatial_size: Sequence[int] | None = None) -> Tensor:
@@ -89,7 +96,7 @@ def read_mask(path: str | os.PathLike, *, spatial_size: Sequence[int] | None = N
         ImageFileError: the file cannot be read, or its values are no mask.
         ValueError: `spatial_size` is not two positive integers.
     """
-    return _decode_mask(path, _checked_size(spatial_size))[0]
+    return decode_mask(path, checked_size(spatial_size))[0]
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
@@ -102,74 +109,7 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
         return _upright_size(picture, orientation_of(picture))
 
 
-def save_picture(picture: Image.Image, path: Path, **options: Any) -> None:
-    """Write a picture in the format of the suffix of `path`, encoded in memory first.
-
-    Pillow's writers of JPEG and TIFF hand a file to the system at once, and what a full disk takes of a JPEG counts as
-    all of it.
-    """
-    content = BytesIO()
-    picture.save(content, Image.registered_extensions()[path.suffix.lower()], **options)
-    path.write_bytes(content.getbuffer())
-
-
-class DecodeImaged(Transform):
-    """From the paths of an item to its pixels.
-
-    {"id", "image": path, "label": path} becomes {"id": str, "image": uint8 (3, H, W), "label": uint8 (1, H, W) of
-    0/1, "original_size": int64 (2,) = height and width of the file}; an item without label gives none, and "id"
-    defaults to the image's name without extension. Other keys of the item are dropped.
-
-    Args:
-        spatial_size: (H, W) for images and labels; None keeps the size of the files.
-        draft: see `read_image`.
-        label_spatial_size: "native" keeps labels at the size of their file, to evaluate there; None resizes them
-            as the images.
-        keep_paths: also return the files' paths as "image_path" and "label_path", for tables and overlays.
-
-    Raises (when called):
-        ImageFileError: a file cannot be read, or image and mask disagree in size.
-    """
-
-    def __init__(
-        self,
-        spatial_size: Sequence[int] | None = None,
-        draft: bool = False,
-        *,
-        label_spatial_size: Literal["native"] | None = None,
-        keep_paths: bool = False,
-    ):
-        if label_spatial_size not in (None, "native"):
-            raise ValueError(f"label_spatial_size is {label_spatial_size!r}: choose 'native' or None.")
-        self.spatial_size = _checked_size(spatial_size, draft=draft)
-        self.draft = draft
-        self.label_spatial_size = label_spatial_size
-        self.keep_paths = keep_paths
-
-    def __call__(self, data: Mapping) -> dict[str, str | Tensor]:
-        image, size = _decode_image(data["image"], self.spatial_size, draft=self.draft)
-        item: dict[str, str | Tensor] = {"id": str(data.get("id", Path(data["image"]).stem)), "image": image}
-        if data.get("label") is not None:
-            label_size = None if self.label_spatial_size == "native" else self.spatial_size
-            item["label"], mask_size = _decode_mask(data["label"], label_size)
-            if mask_size != size:
-                raise ImageFileError(
-                    f"image {data['image']} is {size[0]} x {size[1]} pixels (height x width), but its mask "
-                    f"{data['label']} is {mask_size[0]} x {mask_size[1]}: pair the right files or export the mask anew."
-                )
-        item["original_size"] = torch.tensor(size)
-        if self.keep_paths:
-            item |= {f"{key}_path": str(data[key]) for key in ("image", "label") if data.get(key) is not None}
-        return item
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(spatial_size={self.spatial_size}, draft={self.draft}, "
-            f"label_spatial_size={self.label_spatial_size!r}, keep_paths={self.keep_paths})"
-        )
-
-
-def _checked_size(spatial_size: Sequence[int] | None, *, draft: bool = False) -> tuple[int, int] | None:
+def checked_size(spatial_size: Sequence[int] | None, *, draft: bool = False) -> tuple[int, int] | None:
     if spatial_size is None:
         if draft:
             raise ValueError("draft=True needs a spatial_size: it says how far the decoder may shrink.")
@@ -228,7 +168,7 @@ def _upright_size(picture: Image.Image, orientation: int) -> tuple[int, int]:
     return (width, height) if orientation >= 5 else (height, width)
 
 
-def _decode_image(
+def decode_image(
     path: str | os.PathLike, spatial_size: tuple[int, int] | None, *, draft: bool
 ) -> tuple[Tensor, tuple[int, int]]:
     """The image, uint8 (3, H, W), and its upright (H, W) in the file."""
@@ -279,7 +219,7 @@ def _float_range(values: np.ndarray, path: str | os.PathLike) -> int:
     return 1 if highest <= 1 else 255
 
 
-def _decode_mask(path: str | os.PathLike, spatial_size: tuple[int, int] | None) -> tuple[Tensor, tuple[int, int]]:
+def decode_mask(path: str | os.PathLike, spatial_size: tuple[int, int] | None) -> tuple[Tensor, tuple[int, int]]:
     """The mask, uint8 (1, H, W) of 0 and 1, and its upright (H, W) in the file."""
     with reading(path) as picture:
         orientation = orientation_of(picture)

@@ -12,8 +12,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
-from monai_ext.raster.images import TURNS, ImageFileError, is_deep_negative, orientation_of, reading, save_picture
+from monai_ext.raster.images import TURNS, ImageFileError, is_deep_negative, orientation_of, reading
 from monai_ext.raster.info import RasterInfo
+from monai_ext.storage.pictures import save_picture
 
 __all__ = [
     "PillowRaster",

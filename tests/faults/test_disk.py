@@ -20,8 +20,8 @@ from PIL import Image
 from monai_ext.commands.comparison.compare import Plan, compare
 from monai_ext.commands.comparison.report import report
 from monai_ext.commands.upscaling.upscale import Choices, upscale_file
+from monai_ext.data.raters.writer import RaterWriter
 from monai_ext.handlers import load_checkpoint
-from monai_ext.raster.nifti import RaterWriter
 from monai_ext.storage import files
 from monai_ext.storage.files import WriteError, write_text
 from tests.bundles.test_lesion_unet import phantoms, train  # noqa: F401  (phantoms is a fixture)

@@ -28,12 +28,13 @@ from monai_ext.commands.comparison.report import report
 from monai_ext.commands.comparison.results import ResultsError, read_results
 from monai_ext.data.isic import DatasetLayoutError, image_items, lesion_items
 from monai_ext.data.raters.qubiq import qubiq_items
+from monai_ext.data.raters.writer import RaterWriter
 from monai_ext.data.tiles.images import read_tile
 from monai_ext.data.tiles.listing import tile_items
 from monai_ext.handlers import EpochTable, PredictionWriter, RaterPredictionWriter, StageCheckpoints, UpscaledWriter
 from monai_ext.raster import gdal as raster_gdal
 from monai_ext.raster.images import ImageFileError, image_size, read_image, read_mask
-from monai_ext.raster.nifti import RaterWriter, open_nifti, read_nifti
+from monai_ext.raster.nifti import open_nifti, read_nifti
 from monai_ext.raster.opening import open_raster
 from monai_ext.runtime.errors import explain
 from monai_ext.storage.files import atomic_path, inside, read_json, table_rows, write_text

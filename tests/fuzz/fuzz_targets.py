@@ -34,6 +34,7 @@ from monai_ext.data.device.decoded_set import DecodedSet
 from monai_ext.data.raters.cases import read_rater_case
 from monai_ext.data.raters.decoding import DecodeRaters, read_rater_mask
 from monai_ext.data.raters.predictions import PredictionKinds
+from monai_ext.data.raters.writer import RaterWriter
 from monai_ext.data.tiles import fetch as tile_fetch
 from monai_ext.data.tiles.grid import TileArea, TileSource
 from monai_ext.data.tiles.images import read_tile
@@ -43,7 +44,7 @@ from monai_ext.handlers.training.weights import load_weights
 from monai_ext.networks.backbones.mobilenet_v2 import read_weights
 from monai_ext.raster import gdal as raster_gdal
 from monai_ext.raster.images import image_size, read_image, read_mask
-from monai_ext.raster.nifti import RaterWriter, read_nifti
+from monai_ext.raster.nifti import read_nifti
 from monai_ext.raster.opening import open_raster, written_by
 from monai_ext.raster.partial_rows import PartialRows
 

@@ -16,8 +16,9 @@ from monai_ext.data.device.dataset import DeviceDataset, DeviceLoader
 from monai_ext.data.isic import DatasetLayoutError
 from monai_ext.data.raters.decoding import DecodeRaters, read_rater_mask
 from monai_ext.data.raters.qubiq import assign_rater_folds, identified_raters, qubiq_items, rater_fold_items
+from monai_ext.data.raters.writer import RaterWriter
 from monai_ext.raster.images import ImageFileError
-from monai_ext.raster.nifti import RaterWriter, read_nifti
+from monai_ext.raster.nifti import read_nifti
 from monai_ext.transforms.batch import BatchAugment
 
 RAMP = np.arange(20, dtype=np.int16).reshape(4, 5)  # (H=4, W=5)
