@@ -1,0 +1,245 @@
+"""Decoding of a case: axes, types, masks, normalisation, sizes."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from rater_cases import RAMP, decode_one, save_nifti_array, square, volume, write_case
+
+from monai_ext.data.device.dataset import DeviceDataset, DeviceLoader
+from monai_ext.data.raters.decoding import DecodeRaters, read_rater_mask
+from monai_ext.data.raters.qubiq import qubiq_items
+from monai_ext.raster.images import ImageFileError
+from monai_ext.raster.nifti import read_nifti
+from monai_ext.transforms.batch import BatchAugment
+
+
+def test_a_volume_is_refused_as_a_picture(tmp_path):
+    volume(tmp_path)
+    with pytest.raises(ImageFileError, match=r"task01_seg01.nii.gz has the shape \(4, 5, 3\): .* slices=True"):
+        decode_one(tmp_path)
+
+
+def test_a_mask_with_fewer_slices_is_named(tmp_path):
+    volume(tmp_path)
+    save_nifti_array(tmp_path / "case1-1" / "task01_seg02.nii.gz", square())
+    with pytest.raises(
+        ImageFileError, match=r"task01_seg02.nii.gz has 1 slice\(s\) along its third axis, so no slice 2"
+    ):
+        DecodeRaters()(qubiq_items(tmp_path, slices=True)[2])
+
+
+def native_masks(folder):
+    return decode_one(folder)["label"][None].float()
+
+
+def test_rows_and_columns_are_the_first_two_axes_as_stored(tmp_path):
+    write_case(tmp_path / "case01", affine=np.diag([-1.0, -2, 3, 1]))
+    decoded = decode_one(tmp_path)
+    assert decoded["image"].dtype == torch.float32 and decoded["label"].dtype == torch.uint8
+    assert torch.equal(decoded["image"], torch.from_numpy(RAMP)[None].float())
+    assert decoded["label"][0, :2, :3].tolist() == [[1, 0, 0], [0, 0, 0]]
+    assert decoded["label"][1, :3, :3].tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+    assert decoded["original_size"].tolist() == [4, 5] and decoded["presence"].dtype == torch.bool
+
+
+def test_trailing_axes_of_one_are_dropped_wherever_they_are(tmp_path):
+    masks = {1: square(side=1)[..., None], 2: square(side=2)}
+    write_case(tmp_path / "case01", image=RAMP[..., None, None], masks=masks)
+    decoded = decode_one(tmp_path)
+    assert decoded["image"].shape == (1, 4, 5) and decoded["label"].sum((1, 2)).tolist() == [1, 4]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_channels_are_the_axis_that_the_masks_leave_over(tmp_path, axis):
+    channels = np.stack([RAMP + 100 * c for c in range(3)])
+    write_case(tmp_path / "case01", image=np.moveaxis(channels, 0, axis))
+    assert torch.equal(decode_one(tmp_path, dtype=torch.int16)["image"], torch.from_numpy(channels))
+    (item,) = qubiq_items(tmp_path)
+    alone = {key: value for key, value in item.items() if key != "label"}
+    assert torch.equal(DecodeRaters(channel_axis=axis, dtype=torch.int16)(alone)["image"], torch.from_numpy(channels))
+    with pytest.raises(ImageFileError, match="no mask tells which axis its channels are: set channel_axis"):
+        DecodeRaters()(alone)
+    with pytest.raises(ImageFileError, match=rf"does not fit its masks .* on axis {(axis + 1) % 3}"):
+        DecodeRaters(channel_axis=(axis + 1) % 3)(item)
+
+
+def test_a_shape_that_can_be_read_in_two_ways_is_refused(tmp_path):
+    write_case(tmp_path / "case01", image=np.zeros((4, 4, 4), np.uint8), masks={n: square((4, 4)) for n in (1, 2)})
+    with pytest.raises(ImageFileError, match="which can be read in two ways: set channel_axis"):
+        decode_one(tmp_path)
+    assert decode_one(tmp_path, channel_axis=0)["image"].shape == (4, 4, 4)
+
+
+@pytest.mark.parametrize("dtype", ["<u1", "<i2", ">i2", "<u2", "<i4", "<f4", "<f8"])
+def test_every_type_and_byte_order_is_read(tmp_path, dtype):
+    write_case(tmp_path / "case01", image=RAMP.astype(dtype), masks={n: square(dtype=dtype) for n in (1, 2)})
+    decoded = decode_one(tmp_path)
+    assert torch.equal(decoded["image"][0], torch.from_numpy(RAMP).float()) and decoded["label"].sum() == 8
+
+
+def test_the_scale_factor_of_a_file_is_applied(tmp_path):
+    image, mask = nib.Nifti1Image(RAMP, np.eye(4)), nib.Nifti1Image(square(value=255), np.eye(4))
+    image.header.set_slope_inter(0.5, -10)
+    mask.header.set_slope_inter(1 / 255, 0)  # 255 / 255 is not quite 1 in the file's single precision
+    write_case(tmp_path / "case01", raters=(2,))
+    nib.save(image, tmp_path / "case01" / "image.nii.gz")
+    nib.save(mask, tmp_path / "case01" / "task01_seg02.nii.gz")
+    decoded = decode_one(tmp_path)
+    assert torch.equal(decoded["image"][0], torch.from_numpy(RAMP) * 0.5 - 10) and decoded["label"].sum() == 4
+
+
+def test_compact_types_keep_whole_numbers_and_refuse_others(tmp_path):
+    write_case(tmp_path / "case01", image=(RAMP - 1000).astype(np.int16))
+    decoded = decode_one(tmp_path, dtype=torch.int16)
+    assert decoded["image"].dtype == torch.int16 and decoded["image"].min() == -1000
+    with pytest.raises(ImageFileError, match=r"image.nii.gz has values from -1000 to -981 .* do not fit torch.uint8"):
+        decode_one(tmp_path, dtype=torch.uint8)
+    write_case(tmp_path / "case01", image=RAMP / 2)
+    with pytest.raises(ImageFileError, match="or fractions, which do not fit torch.int16: choose dtype torch.float32"):
+        decode_one(tmp_path, dtype=torch.int16)
+
+
+def test_masks_of_255_and_empty_ones_are_masks(tmp_path):
+    write_case(tmp_path / "case01", masks={1: square(value=255), 2: square(side=0)})
+    decoded = decode_one(tmp_path)
+    assert decoded["label"].sum((1, 2)).tolist() == [4, 0] and decoded["label"].max() == 1
+    assert decoded["presence"].tolist() == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("value", "named"), [(0.4, "0.4"), (2, "2"), (-1, "-1"), (254, "254"), (np.nan, "nan"), (np.inf, "inf")]
+)
+def test_other_values_in_a_mask_are_refused_with_its_file(tmp_path, value, named):
+    write_case(tmp_path / "case01", masks={1: square(), 2: square(value=value, dtype=np.float32)})
+    with pytest.raises(ImageFileError, match=rf"task01_seg02.nii.gz holds the value {named}: a mask has 0 and 1"):
+        decode_one(tmp_path)
+
+
+def test_1_and_255_in_one_mask_are_two_labels(tmp_path):
+    mask = square(value=255)
+    mask[3, 3] = 1
+    with pytest.raises(ImageFileError, match="holds the value 1: "):
+        read_rater_mask(save_nifti_array(tmp_path / "a.nii.gz", mask))
+
+
+def test_a_mask_of_another_size_is_named_with_both_sizes(tmp_path):
+    write_case(tmp_path / "case01", masks={1: square(), 2: square((5, 4))})
+    with pytest.raises(ImageFileError, match=r"image.nii.gz has 4 x 5 .* mask .*seg02.nii.gz has 5 x 4: pair"):
+        decode_one(tmp_path)
+
+
+def test_a_single_annotator_is_enough(tmp_path):
+    write_case(tmp_path / "case01", raters=(6,))
+    decoded = decode_one(tmp_path)
+    assert decoded["label"].shape == (1, 4, 5) and decoded["presence"].tolist() == [True]
+
+
+def test_non_finite_pixels_become_the_minimum_of_their_channel_with_a_warning(tmp_path):
+    channels = np.stack([RAMP + 7.0, RAMP - 3.0])
+    channels[0, 3, 4], channels[1, 0, 1] = np.nan, np.inf
+    write_case(tmp_path / "case01", image=channels)
+    with pytest.warns(UserWarning, match=r"2 of the 40 pixels of image .*case01.image.nii.gz are NaN or infinite"):
+        image = decode_one(tmp_path)["image"]
+    assert (image[0, 3, 4], image[1, 0, 1], image[0, 0, 0]) == (7, -3, 7)
+    with pytest.raises(ImageFileError, match="2 of the 40 pixels .*: mend the file, or set non_finite='minimum'"):
+        decode_one(tmp_path, non_finite="error")
+    channels[1] = np.nan
+    write_case(tmp_path / "case01", image=channels)
+    with pytest.raises(ImageFileError, match="in one channel all of them: nothing is left to see"):
+        decode_one(tmp_path)
+
+
+def test_a_window_maps_its_ends_to_0_and_1(tmp_path):
+    write_case(tmp_path / "case01", image=np.resize(np.int16([-1000, -160, 40, 140, 240]), (4, 5)))
+    assert decode_one(tmp_path, window=(40, 400))["image"][0, 0].tolist() == [0, 0, 0.5, 0.75, 1]
+
+
+def test_minmax_maps_percentiles_to_0_and_1(tmp_path):
+    write_case(tmp_path / "case01")
+    full = decode_one(tmp_path, normalise="minmax", percentiles=(0, 100))["image"]
+    assert torch.allclose(full[0], torch.from_numpy(RAMP) / 19)
+    cut = decode_one(tmp_path, normalise="minmax", percentiles=(25, 75))["image"].numpy()
+    low, high = np.percentile(RAMP, (25, 75))
+    assert np.allclose(cut, np.clip((RAMP - low) / (high - low), 0, 1))
+
+
+def test_zscore_is_of_each_channel_and_a_constant_one_becomes_0(tmp_path):
+    write_case(tmp_path / "case01", image=np.stack([RAMP, 5 * RAMP + 100, np.full_like(RAMP, 7)]).astype(np.float32))
+    image = decode_one(tmp_path, normalise="zscore", percentiles=(0, 100))["image"].numpy()
+    assert np.allclose(image[0], (RAMP - RAMP.mean()) / RAMP.std(), atol=1e-5)
+    assert np.allclose(image[0], image[1], atol=1e-5) and not image[2].any()
+
+
+def test_resizing_is_linear_for_images_and_keeps_half_covered_pixels_of_masks(tmp_path):
+    image = np.repeat(np.repeat(np.array([[0, 4], [8, 12]], np.float32), 4, 0), 4, 1)
+    write_case(tmp_path / "case01", image=image, masks={n: square((8, 8), side=n + 2) for n in (1, 2)})
+    decoded = decode_one(tmp_path, spatial_size=(4, 4))
+    share = torch.nn.functional.interpolate(native_masks(tmp_path), (4, 4), mode="bilinear", antialias=True)[0]
+    assert torch.equal(decoded["label"], (share >= 0.5).byte())
+    assert decoded["original_size"].tolist() == [8, 8]
+    corner = decoded["image"][0, 0, 1].item()
+    assert 0 < corner < 4  # the filter reaches over the edge: antialiased
+    assert abs(decoded["image"].mean().item() - 6) < 1e-5
+    native = decode_one(tmp_path, spatial_size=(4, 4), label_spatial_size="native")
+    assert native["image"].shape == (1, 4, 4) and native["label"].shape == (2, 8, 8)
+
+
+def test_damaged_files_are_named(tmp_path):
+    folder = write_case(tmp_path / "case01")
+    whole = (folder / "image.nii.gz").read_bytes()
+    for content in (b"", b"no picture", whole[: len(whole) // 2]):
+        (folder / "image.nii.gz").write_bytes(content)
+        with pytest.raises(ImageFileError, match=r"cannot read .*case01/image.nii.gz as NIfTI"):
+            decode_one(tmp_path)
+    with pytest.raises(ImageFileError, match="gone.nii.gz does not exist"):
+        read_nifti(tmp_path / "gone.nii.gz")
+    colours = np.zeros((4, 5), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    save_nifti_array(folder / "image.nii.gz", colours)
+    with pytest.raises(ImageFileError, match="image.nii.gz holds .* voxels: save it with one real number"):
+        decode_one(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"spatial_size": (4,)}, "spatial_size is"),
+        ({"window": (40, 0)}, "with a width above 0"),
+        ({"normalise": "mean"}, "normalise is 'mean'"),
+        ({"percentiles": (90, 10)}, "two rising numbers"),
+        ({"non_finite": "zero"}, "non_finite is 'zero'"),
+        ({"dtype": torch.int16, "normalise": "zscore"}, "give fractions: choose torch.float32"),
+        ({"channel_axis": -1}, "channel_axis is -1"),
+        ({"label_spatial_size": "full"}, "label_spatial_size is 'full'"),
+    ],
+)
+def test_settings_are_checked_at_once(settings, message):
+    with pytest.raises(ValueError, match=message):
+        DecodeRaters(**settings)
+
+
+def test_settings_can_be_read_from_the_representation():
+    text = repr(DecodeRaters((8, 9), window=(40, 400)))
+    assert text.startswith("DecodeRaters(spatial_size=(8, 9), window=(40.0, 400.0), normalise=None")
+    assert text == repr(DecodeRaters([8, 9], window=[40, 400])) and "0x" not in text
+
+
+def test_batches_on_the_device_move_image_and_masks_together(tmp_path):
+    for index in range(4):
+        mask = np.random.default_rng(index).integers(0, 2, (6, 6), dtype=np.uint8)
+        raters = (1, 2) if index else (1,)
+        write_case(tmp_path / f"case{index}", raters=raters, image=mask * 255, masks={1: mask, 2: 1 - mask})
+    decoder, kept = DecodeRaters(dtype=torch.uint8), tmp_path / "kept"
+    dataset = DeviceDataset(qubiq_items(tmp_path), decoder, num_workers=0, cache_dir=kept)
+    again = DeviceDataset(dataset.data, decoder, cache_dir=kept)  # from the decoded-set file
+    assert all(torch.equal(again[0][key], dataset[0][key]) for key in ("image", "label", "presence"))
+    loader = DeviceLoader(again, 4, shuffle=True, transform=BatchAugment(flip_prob=0.5, rot90_prob=0.75))
+    (batch,) = loader
+    assert batch["label"].shape == (4, 2, 6, 6) and torch.allclose(batch["image"][:, 0], batch["label"][:, 0])
+    present = batch["presence"][:, 1]
+    assert present.tolist() == [name != "case0" for name in batch["id"]]
+    assert torch.equal(batch["label"][present, 1], 1 - batch["label"][present, 0])
+    assert not batch["label"][~present, 1].any()
+    assert not torch.allclose(batch["image"], again.batch(batch["index"])["image"] / 255)  # they did move
