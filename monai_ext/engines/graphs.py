@@ -175,7 +175,7 @@ class GraphedTraining:
         """All tensors that differ from step to step, in a structure of dicts and tuples."""
         if not self._planned:
             return self.trainer.prepared(batchdata)
-        draw = batchdata["draw"]
+        draw = batchdata["parameters"]
         return {"index": batchdata["index"], "draw": None if draw is None else draw.tensors}
 
     def _decided(self) -> Hashable:
@@ -212,9 +212,9 @@ class GraphedTraining:
         trainer = self.trainer
         inputs = _filled(inputs, iter(tensors))
         if self._planned:
-            draw = batchdata["draw"]
+            draw = batchdata["parameters"]
             draw = None if draw is None else replace(draw, tensors=inputs["draw"])
-            batchdata = trainer.data_loader.make({**batchdata, "index": inputs["index"], "draw": draw})
+            batchdata = trainer.data_loader.make({**batchdata, "index": inputs["index"], "parameters": draw})
             inputs = trainer.prepared(batchdata)
         trainer.take_gradients(*inputs)
         if self._inside:

@@ -22,7 +22,7 @@ from monai_ext.engines.batch_engines import BatchEvaluator
 from monai_ext.networks import ConsensusNet, HeadSampling
 from monai_ext.networks.multi_rater import draw_heads
 from monai_ext.transforms import BatchAugment
-from monai_ext.transforms.draws import AugmentParameters
+from monai_ext.transforms.parameters import AugmentParameters
 
 __all__ = ["OneRaterAugment", "PrepareRaters", "RaterEvaluator", "RaterInferer", "pick_rater"]
 

@@ -1,10 +1,10 @@
 from monai_ext.transforms.batch import BatchAugment
 from monai_ext.transforms.components import KeepCentralComponentd
 from monai_ext.transforms.degradation import Degradation
-from monai_ext.transforms.draws import AugmentParameters
-from monai_ext.transforms.enlarge import enlarge
-from monai_ext.transforms.many_answers import ManyHighResCrops
+from monai_ext.transforms.interpolation import interpolate
+from monai_ext.transforms.many_high_res import ManyHighResCrops
 from monai_ext.transforms.pairs import PairedCrops, ToUnitRanged
+from monai_ext.transforms.parameters import AugmentParameters
 from monai_ext.transforms.restore import RestoreSized
 
 __all__ = [
@@ -16,5 +16,5 @@ __all__ = [
     "PairedCrops",
     "RestoreSized",
     "ToUnitRanged",
-    "enlarge",
+    "interpolate",
 ]

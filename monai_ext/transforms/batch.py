@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from monai_ext.transforms import colour, spatial
-from monai_ext.transforms.draws import AugmentParameters, compile_draw
+from monai_ext.transforms.parameters import AugmentParameters, compile_parameters
 from monai_ext.transforms.ranges import (
     log_uniform,
     per_axis,
@@ -210,9 +210,9 @@ class BatchAugment:
         return values
 
     def compile(self, count: int, values: Mapping[str, Tensor]) -> AugmentParameters:
-        """Drawn (or chosen) numbers of `count` samples as what `apply` uses, see `compile_draw`."""
+        """Drawn (or chosen) numbers of `count` samples as what `apply` uses, see `compile_parameters`."""
         radius = math.ceil(3 * self.blur[1]) if self.blur else None
-        return compile_draw(count, values, spatial_dims=self.spatial_dims, blur_radius=radius)
+        return compile_parameters(count, values, spatial_dims=self.spatial_dims, blur_radius=radius)
 
     @torch.no_grad()
     def apply(self, batch: Mapping, draw: AugmentParameters) -> dict:

@@ -11,7 +11,7 @@ from monai.transforms import MapTransform
 from torch import Tensor
 
 from monai_ext.transforms.batch import FULL_SCALE, BatchAugment
-from monai_ext.transforms.draws import AugmentParameters
+from monai_ext.transforms.parameters import AugmentParameters
 
 __all__ = ["PairedCrops", "ToUnitRanged", "take_crops"]
 

@@ -36,7 +36,7 @@ from monai_ext.networks.sr_discriminator import SRDiscriminator
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.runtime.errors import NonFiniteLossError
 from monai_ext.transforms.degradation import Degradation
-from monai_ext.transforms.enlarge import enlarge
+from monai_ext.transforms.interpolation import interpolate
 from monai_ext.transforms.pairs import PairedCrops, ToUnitRanged, take_crops
 
 SCALE = 2
@@ -403,13 +403,13 @@ def test_enlargement_is_pillows_of_8_bit_pictures_up_to_rounding(method):
     pixels = np.random.default_rng(0).integers(90, 166, (5, 7, 3), dtype=np.uint8)
     expected = Image.fromarray(pixels).resize((21, 15), getattr(Image.Resampling, method.upper()))
     images = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
-    result = (enlarge(images, 3, method=method).clamp(0, 1) * 255).round()
+    result = (interpolate(images, 3, method=method).clamp(0, 1) * 255).round()
     assert np.abs(result[0].permute(1, 2, 0).numpy() - np.asarray(expected, dtype=np.float32)).max() <= 1
 
 
 def test_unknown_interpolation_is_refused():
     with pytest.raises(ValueError, match="method='cubic' is unknown: choose one of nearest, bicubic, lanczos"):
-        enlarge(torch.zeros(1, 1, 2, 2), 2, method="cubic")
+        interpolate(torch.zeros(1, 1, 2, 2), 2, method="cubic")
 
 
 # Losses

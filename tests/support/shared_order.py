@@ -22,7 +22,7 @@ class SharedOrder(DeviceLoader):
             share = len(plan["host_index"]) // world_size()
             first = rank() * share
             part = {key: plan[key][first : first + share] for key in ("index", "host_index")}
-            yield part | {"draw": plan["draw"].split(share)[rank()]}
+            yield part | {"parameters": plan["parameters"].split(share)[rank()]}
 
 
 def world_size() -> int:

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from monai_ext.transforms import BatchAugment
 from monai_ext.transforms.colour import NoiseBank
-from monai_ext.transforms.draws import compile_draw
+from monai_ext.transforms.parameters import compile_parameters
 from monai_ext.transforms.spatial import SamplingGrid, spline_weights
 
 MOVES = {"flip_prob": 0.5, "rotate": 180, "scale": (0.8, 1.25), "shear": 10, "translate": 0.1}
@@ -498,6 +498,6 @@ def test_wrong_batches_are_named() -> None:
     with pytest.raises(ValueError, match="do not fit images of 3 channels"):
         BatchAugment(mean=(0.5, 0.5), std=(0.2, 0.2))({"image": photographs()})
     with pytest.raises(ValueError, match="rotate are not for 3 samples"):
-        compile_draw(3, {"rotate": torch.zeros(2, 1)})
+        compile_parameters(3, {"rotate": torch.zeros(2, 1)})
     with pytest.raises(ValueError, match="blur reaches 12 pixels"):
         BatchAugment(blur=4.0)({"image": photographs(size=(8, 8))}, generator())

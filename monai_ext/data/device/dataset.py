@@ -273,22 +273,22 @@ class DeviceLoader:
         return single and (drawn or self.transform is None)
 
     def plans(self) -> Iterator[dict]:
-        """An epoch of batches before they are made: "index" (B,) on the device, "host_index" a list, and the "draw"."""
+        """The plans of an epoch's batches: "index" (B,) on the device, "host_index" a list, "parameters"."""
         epoch, self.epoch = self.epoch, self.epoch + 1
         batches = self.order(epoch)
         sizes = [len(batch) for batch in batches]
         indices = torch.cat(batches).to(self.dataset.device).split(sizes)
-        draws, transform = [None] * len(batches), self.transform
+        parts, transform = [None] * len(batches), self.transform
         if hasattr(transform, "draw") and hasattr(transform, "apply"):
-            draws = transform.draw(sum(sizes), self._generator(epoch, 1)).to(self.dataset.device).split(sizes)
-        for host, index, draw in zip(batches, indices, draws, strict=True):
-            yield {"index": index, "host_index": host.tolist(), "draw": draw}
+            parts = transform.draw(sum(sizes), self._generator(epoch, 1)).to(self.dataset.device).split(sizes)
+        for host, index, parameters in zip(batches, indices, parts, strict=True):
+            yield {"index": index, "host_index": host.tolist(), "parameters": parameters}
 
     def make(self, plan: Mapping) -> dict:
         """The batch of a plan of `plans`."""
         batch = self.dataset.batch(plan["index"], host_indices=plan["host_index"])
-        if plan["draw"] is not None:
-            return self.transform.apply(batch, plan["draw"])
+        if plan["parameters"] is not None:
+            return self.transform.apply(batch, plan["parameters"])
         return batch if self.transform is None else self.transform(batch)
 
     def set_epoch(self, epoch: int) -> None:

@@ -15,18 +15,18 @@ __all__ = ["ManyHighResTable"]
 
 
 class ManyHighResTable(SampleTable):
-    """`SampleTable` for batches with "answers" (B, K, C, H, W), the first of which is the label.
+    """`SampleTable` for batches with "targets" (B, K, C, H, W), the first of which is the label.
 
     The columns of `SampleTable` compare with that one alone. To them come those of `SampleSetScores` with all K, under
     the prefix `set_`: distance of each answer to the sample nearest to it (`set_best_psnr`), energy score and distance,
-    precision and recall of the set; and `answers_distance`, the mean distance of two answers, which the samples' own,
+    precision and recall of the set; and `target_distance`, the mean distance of two answers, which the samples' own,
     `set_sample_distance`, should reach.
 
     Args:
         args, kwargs: as for `SampleTable`.
 
     Raises (in a run):
-        KeyError: batches without "answers".
+        KeyError: batches without "targets".
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -41,11 +41,11 @@ class ManyHighResTable(SampleTable):
     @torch.no_grad()
     def _collect(self, engine: Engine) -> None:
         super()._collect(engine)
-        answers = engine.state.batch["answers"].to(engine.state.output["label"].device)
+        answers = engine.state.batch["targets"].to(engine.state.output["label"].device)
         self.known(engine.state.output["pred"]["samples"], answers)
         self._distances.append(torch.cat([sample_distance(record) for record in answers.split(1)]))
 
     def _columns(self) -> dict[str, np.ndarray]:
         more = {f"set_{name}": values for name, values in self.known.per_image().items()}
-        more["answers_distance"] = torch.cat(self._distances)
+        more["target_distance"] = torch.cat(self._distances)
         return super()._columns() | {name: values.double().cpu().numpy() for name, values in more.items()}

@@ -22,7 +22,7 @@ from monai_ext.handlers.multi_metric import MultiMetricHandler
 from monai_ext.handlers.pictures.triplets import TripletRow, as_picture, enlarged_pixels, save_triplets
 from monai_ext.metrics.super_resolution import PSNR_CEILING, SUPER_RESOLUTION_SCORES, SuperResolutionScores
 from monai_ext.storage.files import atomic_path, write_text
-from monai_ext.transforms.enlarge import INTERPOLATIONS, enlarge
+from monai_ext.transforms.interpolation import INTERPOLATIONS, interpolate
 
 __all__ = ["MeanSuperResolutionScores", "SuperResolutionTable"]
 
@@ -119,7 +119,7 @@ class SuperResolutionTable:
 
     def _collect(self, engine: Engine) -> None:
         low_res, label, prediction = (engine.state.output[key] for key in ("image", "label", "pred"))
-        versions = {method: enlarge(low_res, self.scale, method=method) for method in INTERPOLATIONS}
+        versions = {method: interpolate(low_res, self.scale, method=method) for method in INTERPOLATIONS}
         versions |= {name: self._predict(engine, network, low_res) for name, network in self.others.items()}
         versions[self.name] = prediction
         for method, images in versions.items():

@@ -20,7 +20,7 @@ from monai_ext.data.tiles.listing import tile_items
 from monai_ext.metrics.sample_sets import best_of_samples, sample_distance
 from monai_ext.phantoms.aerial import write_aerial_phantoms
 from monai_ext.transforms.degradation import Degradation
-from monai_ext.transforms.many_answers import ManyHighResCrops
+from monai_ext.transforms.many_high_res import ManyHighResCrops
 
 BUNDLE = BUNDLES / "bayesian_srgan_aerial"
 DEGRADATION = Degradation(4, levels=255)
@@ -72,9 +72,9 @@ def test_whole_records_have_the_original_as_label_and_all_answers_beside_it():
     crops = ManyHighResCrops(DEGRADATION)
     batch = records()
     made = crops.apply(batch, crops.draw(8))
-    assert set(made) == {"image", "label", "answers"} and made["answers"].shape == (8, ANSWERS, 3, 32, 32)
-    assert torch.equal(made["label"], made["answers"][:, 0])
-    assert torch.allclose(made["answers"], batch["label"] / 255)
+    assert set(made) == {"image", "label", "targets"} and made["targets"].shape == (8, ANSWERS, 3, 32, 32)
+    assert torch.equal(made["label"], made["targets"][:, 0])
+    assert torch.allclose(made["targets"], batch["label"] / 255)
 
 
 def test_what_does_not_fit_is_named():
@@ -83,7 +83,7 @@ def test_what_does_not_fit_is_named():
         crops.apply({"label": records()["label"][:, 0]}, crops.draw(8))
     with pytest.raises(ValueError, match="B=5 as drawn"):
         crops.apply(records(), crops.draw(5))
-    with pytest.raises(ValueError, match="flip_prob: whole answers are left as they are; set a crop_size"):
+    with pytest.raises(ValueError, match="flip_prob: whole targets are not augmented; set a crop_size"):
         ManyHighResCrops(DEGRADATION, flip_prob=0.5)
 
 
@@ -105,7 +105,7 @@ def test_the_low_resolution_made_here_is_the_stored_one(many_hr):
         made = crops.apply({"label": record["label"][None]}, crops.draw(1))
         stored = record["image"] / 255
         assert (made["image"][0] - stored).abs().max() < 1e-6
-        others = DEGRADATION(made["answers"][0])
+        others = DEGRADATION(made["targets"][0])
         assert (others - stored).abs().max() < 2.5 / 255 and ((others - stored).abs() < 1e-6).float().mean() > 0.99
 
 
@@ -141,7 +141,7 @@ def test_evaluation_scores_the_samples_against_every_answer(many_hr, trained):
     # the first record again, by hand
     pair = ManyHighResDataset(many_hr, part="test")[0]
     answers = pair["label"][None] / 255
-    assert float(table[0]["answers_distance"]) == pytest.approx(sample_distance(answers).item(), rel=1e-4)
+    assert float(table[0]["target_distance"]) == pytest.approx(sample_distance(answers).item(), rel=1e-4)
     network, inferer = (run.parser.get_parsed_content(name) for name in ("asked", "validate#inferer"))
     inferer.restart()
     batch = next(iter(run.parser.get_parsed_content("validate#dataloader")))

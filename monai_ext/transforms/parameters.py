@@ -42,7 +42,7 @@ def _split(group: dict[str, Tensor], counts: list[int]) -> list[dict[str, Tensor
     return [{name: column[i] for name, column in columns.items()} for i in range(len(counts))]
 
 
-def compile_draw(
+def compile_parameters(
     count: int, values: Mapping[str, Tensor], *, spatial_dims: int = 2, blur_radius: int | None = None
 ) -> AugmentParameters:
     """Drawn (or chosen) numbers of `count` samples as matrices and kernels, on the CPU.
