@@ -14,9 +14,9 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from monai_ext.commands.uncertainty.known_truth import find_modes, known_modes, train_on_modes
-from monai_ext.commands.uncertainty.methods import load_generator, start_generator, uncertain_network
 from monai_ext.engines.bayesian import BayesianAdversarialTrainer, PrepareSuperResolution, SampledEvaluator
 from monai_ext.handlers.super_resolution.bayesian_health import LatentAlarm, SampleScores
+from monai_ext.handlers.super_resolution.methods import load_generator, start_generator, uncertain_network
 from monai_ext.losses.energy import energy_score
 from monai_ext.losses.super_resolution_elbo import SuperResolutionELBO
 from monai_ext.metrics.sample_sets import set_distances
