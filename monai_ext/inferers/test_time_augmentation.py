@@ -1,4 +1,4 @@
-"""Prediction averaged over mirror images and sizes of the input (test-time augmentation)."""
+"""Test-time augmentation: predictions averaged over flips and sizes of the input."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import torch.nn.functional as F
 from monai.inferers import Inferer
 from torch import Tensor
 
-__all__ = ["TTAInferer", "largest_view"]
+__all__ = ["TTAInferer", "largest_size"]
 
 
 class TTAInferer(Inferer):
-    """Mean logits, float32, over the image, its mirror images and its sizes, each brought back to where it came from.
+    """Mean logits, float32, over flips and sizes of the image, each prediction mapped back to the image.
 
-    Every size is seen with every mirror image: five sizes with three mirror images are 20 forward passes. Outputs of
-    any size can be mirrored, those of a super-resolution network too; for further sizes the network's output must have
-    the height and width of its input.
+    Every size is combined with every flip: five sizes with three flips are 20 forward passes. Flips work for outputs of
+    any size, those of a super-resolution network too; with several sizes the network's output must have the height and
+    width of its input.
 
     Args:
         flips: sets of dimensions of the batch to mirror, e.g. `[[3], [2], [2, 3]]` for (B, C, H, W) images: left-right,
             up-down and both. Empty: the image as it is.
-        scales: sizes at which the network sees the batch, as factors of `spatial_size`; it is resized bilinearly and
-            antialiased, and the logits come back at the batch's own size by bilinear resizing.
-        spatial_size: height and width that scale 1 means, usually those of training. None: the batch's own. A batch
-            that comes at the largest size of all loses no detail.
+        scales: sizes of the input, as factors of `spatial_size`; it is resized bilinearly and antialiased, and the
+            logits are resized bilinearly to the batch's own size.
+        spatial_size: height and width at scale 1, usually those of training. None: the batch's own. A batch that comes
+            at the largest size of all loses no detail.
 
     Raises:
         ValueError: no list of scales, or one that is not positive.
@@ -49,7 +49,7 @@ class TTAInferer(Inferer):
             return self._mirrored(inputs, network, args, kwargs)
         own = inputs.shape[-2:]
         unit = own if self.spatial_size is None else self.spatial_size
-        total: Tensor | float = 0.0
+        total = torch.zeros(())
         for scale in self.scales:
             size = [max(1, round(scale * side)) for side in unit]
             total = total + _resized(self._mirrored(_resized(inputs, size), network, args, kwargs), own)
@@ -63,13 +63,13 @@ class TTAInferer(Inferer):
         return total / (1 + len(self.flips))
 
 
-def largest_view(spatial_size: Sequence[int], scales: Sequence[float]) -> list[int]:
-    """Height and width of the largest of the sizes at which `TTAInferer` looks at a batch.
+def largest_size(spatial_size: Sequence[int], scales: Sequence[float]) -> list[int]:
+    """Height and width of the largest of the sizes at which `TTAInferer` predicts.
 
     Raises:
         ValueError: no list of scales, or one that is not positive.
 
-    >>> largest_view([96, 128], [0.75, 1, 1.25])
+    >>> largest_size([96, 128], [0.75, 1, 1.25])
     [120, 160]
     """
     return [max(1, round(max(_factors(scales)) * side)) for side in spatial_size]
@@ -83,7 +83,7 @@ def _factors(scales: Sequence[float]) -> list[float]:
     if isinstance(scales, str) or not factors or not all(0 < factor < math.inf for factor in factors):
         raise ValueError(
             f"scales={scales!r} must list at least one factor, all of them above 0, such as [0.75, 1, 1.25]; [1] is "
-            "one plain view."
+            "the size as it is."
         )
     return factors
 

@@ -16,6 +16,7 @@ import torch
 from bundle_runs import sentence_of
 from killing import without_room
 from PIL import Image
+from upscaling_toys import Blurring, upscaler
 
 from monai_ext.commands.comparison.compare import Plan, compare
 from monai_ext.commands.comparison.report import report
@@ -27,7 +28,6 @@ from monai_ext.storage.files import WriteError, write_text
 from tests.bundles.test_lesion_unet import phantoms, train  # noqa: F401  (phantoms is a fixture)
 from tests.commands.comparison.test_compare import fake_commands, go, impatient, place, times  # noqa: F401  (two are fixtures)
 from tests.commands.comparison.test_report import write_comparison
-from tests.commands.upscaling.test_upscale import Blurring, upscaler
 from tests.faults.test_kills import (  # noqa: F401  (three are fixtures)
     assert_equal_results,
     plain_figures,

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from enlarging import needs_rasterio, noise, read, save_picture, save_raster
 from killing import SmallDisk, on_small_disk, sentence_or_none
+from upscaling_toys import Blurring, needs_rasterio, noise, read, save_picture, save_raster, upscaler
 
 from monai_ext.commands.comparison.report import report
 from monai_ext.commands.upscaling.upscale import Choices, upscale_file
@@ -24,7 +24,6 @@ from monai_ext.raster import pillow as raster_pillow
 from monai_ext.raster.info import RasterInfo
 from monai_ext.storage.files import atomic_path, write_text
 from tests.commands.comparison.test_report import write_comparison
-from tests.commands.upscaling.test_upscale import Blurring, upscaler
 from tests.data.many_hr.test_build import SETTINGS, build, contents, tiles  # noqa: F401  (tiles is a fixture)
 from tests.faults.test_kills import (  # noqa: F401  (three are fixtures)
     assert_equal_results,

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from monai.handlers import ValidationHandler
 from PIL import Image
 from torch import Tensor, nn
+from upscaling_toys import Blurring, upscaler
 
 from monai_ext.commands.comparison.compare import ComparisonBusyError
 from monai_ext.commands.comparison.report import report
@@ -36,7 +37,6 @@ from monai_ext.raster.partial_rows import PartialRows
 from tests.bundles.test_lesion_unet import phantoms, train  # noqa: F401  (phantoms is a fixture)
 from tests.commands.comparison.test_compare import go, impatient, place, times, wait_for  # noqa: F401  (two are fixtures)
 from tests.commands.comparison.test_report import write_comparison
-from tests.commands.upscaling.test_upscale import Blurring, upscaler
 from tests.handlers.training.test_checkpoints import CPU, DrawnBatches
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks of this process")

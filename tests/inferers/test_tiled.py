@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from monai_ext.commands.bundles.network import load_bundle_network
 from monai_ext.data import draw_aerial
-from monai_ext.inferers.tiled import AxisWindows, TiledInferer
+from monai_ext.inferers.tiled import TiledInferer
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.upscaling.context import needed_context
 from monai_ext.upscaling.upscaler import Upscaler
@@ -48,18 +48,6 @@ def whole(network: nn.Module, image: torch.Tensor, *, context: int, scale: int) 
         answer = network(functional.pad(image, [context] * 4, mode="reflect"))
     inside = slice(scale * context, -scale * context)
     return answer[..., inside, inside]
-
-
-def test_an_axis_is_cut_into_the_fewest_and_most_equal_windows():
-    assert AxisWindows.cut(10, tile=6, overlap=2) == AxisWindows(edges=(0, 3, 6, 10), context=1, size=6)
-    assert AxisWindows.cut(4, tile=6, overlap=2) == AxisWindows(edges=(0, 4), context=1, size=6)
-    assert AxisWindows.cut(10, tile=8, overlap=2, multiple=4) == AxisWindows(edges=(0, 5, 10), context=1, size=8)
-
-
-def test_positions_beyond_an_axis_are_mirrored_without_repeating_the_border():
-    axis = AxisWindows.cut(4, tile=6, overlap=2)
-    assert axis.mirrored(-4, 8).tolist() == [2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1]
-    assert AxisWindows.cut(1, tile=6, overlap=2).mirrored(-2, 3).tolist() == [0] * 5
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])

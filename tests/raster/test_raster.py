@@ -10,8 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from enlarging import HAS_RASTERIO, UTM, needs_rasterio, noise, read, repeated, save_picture, save_raster
 from PIL import Image
+from upscaling_toys import (
+    HAS_RASTERIO,
+    UTM,
+    needs_rasterio,
+    noise,
+    read,
+    repeated,
+    repeating,
+    save_picture,
+    save_raster,
+    upscaler,
+)
 
 from monai_ext.commands.upscaling.upscale import upscale_file
 from monai_ext.raster import gdal as raster_gdal
@@ -20,7 +31,6 @@ from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.info import GeoTags, RasterInfo, Turn
 from monai_ext.raster.opening import check_output, has_georeference, open_raster
 from monai_ext.raster.pillow import tiff_orientation
-from tests.commands.upscaling.test_upscale import repeating, upscaler
 
 WORLD = "0.5\n0\n0\n-0.25\n500000.25\n3999999.875\n"  # of the first pixel's centre
 PLACE = (0.5, 0.0, 500000.0, 0.0, -0.25, 4000000.0)

@@ -33,11 +33,11 @@ import pytest
 import torch
 import torch.distributed.run
 import torch.multiprocessing
-from enlarging import noise, save_picture
 from evaluated_runs import write_run
 from fake_bundle import FAKE
 from PIL import Image
 from tile_server import serving
+from upscaling_toys import noise, save_picture
 
 from monai_ext.__main__ import COMMANDS, examples, main
 from monai_ext.commands.bundles import reproduce

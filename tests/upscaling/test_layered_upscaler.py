@@ -9,7 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from enlarging import (
+from PIL import Image
+from scipy import stats
+from torch import Tensor, nn
+from torch.nn import functional
+from upscaling_toys import (
     ALL,
     NOISE_SD,
     Broken,
@@ -23,10 +27,6 @@ from enlarging import (
     save_raster,
     typed,
 )
-from PIL import Image
-from scipy import stats
-from torch import Tensor, nn
-from torch.nn import functional
 
 from monai_ext.commands.upscaling import upscale as command
 from monai_ext.handlers.training.weight_digests import weight_digests

@@ -16,9 +16,22 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from enlarging import HAS_RASTERIO, Broken, needs_rasterio, noise, read, repeated, save_picture, save_raster, typed
 from PIL import Image
 from torch import nn
+from upscaling_toys import (
+    HAS_RASTERIO,
+    Blurring,
+    Broken,
+    needs_rasterio,
+    noise,
+    read,
+    repeated,
+    repeating,
+    save_picture,
+    save_raster,
+    typed,
+    upscaler,
+)
 
 from monai_ext.commands.bundles.network import load_bundle_network
 from monai_ext.commands.upscaling import image_options
@@ -32,35 +45,6 @@ from monai_ext.raster.partial_rows import PartialRows
 from monai_ext.upscaling import file as enlarge_file
 from monai_ext.upscaling.pixel_coding import PixelCoding
 from monai_ext.upscaling.upscaler import Upscaler
-
-
-def repeating(channels: int = 3, scale: int = 2) -> nn.Sequential:
-    """A convolution that repeats each pixel: what comes out is known exactly."""
-    convolution = nn.Conv2d(channels, channels * scale**2, 3, padding=1, bias=False)
-    with torch.no_grad():
-        convolution.weight.zero_()
-        for channel in range(convolution.out_channels):
-            convolution.weight[channel, channel // scale**2, 1, 1] = 1
-    return nn.Sequential(convolution, nn.PixelShuffle(scale))
-
-
-class Blurring(nn.Module):
-    """Mean over 5x5, then each pixel twice; counts its windows."""
-
-    in_channels = 1
-
-    def __init__(self):
-        super().__init__()
-        self.windows = 0
-
-    def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        self.windows += len(windows)
-        blurred = nn.functional.avg_pool2d(windows, 5, stride=1, padding=2, count_include_pad=False)
-        return nn.functional.interpolate(blurred, scale_factor=2, mode="nearest")
-
-
-def upscaler(network: nn.Module | None = None, **choices: object) -> Upscaler:
-    return Upscaler(network or repeating(), **({"tile": 24, "overlap": 8, "precision": "fp32"} | choices))
 
 
 @pytest.fixture

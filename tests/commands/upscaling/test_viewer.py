@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from enlarging import ALL, NOISE_SD, Toy, bayesian_bundle, noise, save_picture
 from PIL import Image
+from upscaling_toys import ALL, NOISE_SD, Toy, bayesian_bundle, noise, save_picture
 
 from monai_ext.commands.rendering import source
 from monai_ext.commands.upscaling import viewer

@@ -7,11 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from enlarging import needs_rasterio
+from upscaling_toys import needs_rasterio
 
 from monai_ext.data.tiles.images import DecodeTiled, read_tile
 from monai_ext.handlers import UpscaledWriter
-from monai_ext.raster.missing_pixels import nearest_known
 
 HOLE = (slice(None), slice(2, 5), slice(1, 4))
 
@@ -66,12 +65,3 @@ def test_a_network_sees_known_values_where_nothing_is_known(tmp_path):
     assert filled[0].eq(120).all() and filled[1].eq(90).all()
     without = geotiff(tmp_path / "without.tif", pixels, None)
     assert read_tile(without, fill_missing=True).equal(torch.from_numpy(pixels))
-
-
-def test_the_nearest_known_value_of_the_same_band():
-    values = np.array([[[1, 2, 3, 4]], [[5, 6, 7, 8]], [[9, 9, 9, 9]]], dtype=float)
-    valid = np.array([[[True, False, False, True]], [[True, True, True, True]], [[False] * 4]])
-    filled = nearest_known(values, valid, fallback=0.5)
-    np.testing.assert_array_equal(filled, [[[1, 1, 4, 4]], [[5, 6, 7, 8]], [[0.5] * 4]])
-    np.testing.assert_array_equal(nearest_known(values, valid)[2], values[2])
-    assert values[0, 0, 1] == 2

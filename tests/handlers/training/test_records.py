@@ -23,7 +23,6 @@ from monai_ext.handlers import (
     TrainingProgress,
 )
 from monai_ext.handlers.pictures.drawing import PREDICTION_COLOUR, contour, heat_map, picture_grid
-from monai_ext.inferers import TTAInferer
 from monai_ext.transforms import BatchAugment, RestoreSized
 
 
@@ -227,52 +226,6 @@ def test_sizes_follow_the_epoch(stages, expected):
 def test_impossible_stages_are_refused(stages, message):
     with pytest.raises(ValueError, match=message):
         ProgressiveSize([], [32, 64], stages)
-
-
-def test_flips_are_undone_before_averaging():
-    def brightest_left(x):
-        return x * torch.linspace(1, 0, x.shape[-1])
-
-    image = torch.rand(1, 1, 4, 6)
-    given = TTAInferer([[3]])(image, brightest_left)
-    torch.testing.assert_close(given, image * 0.5)
-
-
-def test_outputs_of_another_size_are_mirrored_as_well():
-    image = torch.rand(1, 1, 4, 6)
-    doubled = image.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    given = TTAInferer()(image, lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3))
-    torch.testing.assert_close(given, doubled)
-
-
-def test_no_flips_is_one_plain_pass():
-    calls = []
-    TTAInferer([])(torch.rand(1, 1, 2, 2), lambda x: calls.append(1) or x)
-    assert len(calls) == 1
-
-
-def test_every_size_is_seen_and_logits_come_back_at_the_size_of_the_batch():
-    seen = []
-    image = torch.linspace(0, 1, 16).expand(1, 1, 12, 16)
-    inferer = TTAInferer([[3]], scales=[0.5, 1, 1.25], spatial_size=[8, 12])
-    given = inferer(image, lambda x: seen.append(tuple(x.shape[-2:])) or x)
-    assert seen == [(4, 6)] * 2 + [(8, 12)] * 2 + [(10, 15)] * 2
-    assert given.shape == image.shape
-    torch.testing.assert_close(given, image, atol=0.06, rtol=0)  # a ramp survives resizing but near its ends
-
-
-def test_views_of_a_network_that_answers_in_bfloat16_are_averaged_in_float32():
-    image = torch.tensor([[[[1.0, 1.0078125], [1.0, 1.0]]]])  # bfloat16 knows both, but not their mean
-    given = TTAInferer([[3]])(image, lambda x: x[..., :1].expand_as(x).bfloat16())
-    assert given.tolist() == [[[[1.00390625] * 2, [1.0] * 2]]]
-    sizes = TTAInferer([], scales=[0.5, 1])(image, lambda x: x.bfloat16())  # a CPU resizes no bfloat16
-    assert sizes.dtype == torch.float32 and sizes.shape == image.shape
-
-
-@pytest.mark.parametrize("scales", [[], [1, 0]])
-def test_impossible_scales_are_refused(scales):
-    with pytest.raises(ValueError, match="at least one factor"):
-        TTAInferer(scales=scales)
 
 
 def test_restoring_gives_the_original_size_and_keeps_probabilities_in_range():

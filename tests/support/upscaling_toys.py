@@ -1,4 +1,4 @@
-"""Pictures and rasters to enlarge, and a network that knows several answers; for tests."""
+"""Pictures and rasters to upscale, and small networks whose outputs are known; for tests."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from monai_ext.raster import gdal as raster_gdal
 from monai_ext.raster.opening import open_raster
 from monai_ext.transforms.degradation import Degradation
 from monai_ext.upscaling.layers import Layers
+from monai_ext.upscaling.upscaler import Upscaler
 
 HAS_RASTERIO = raster_gdal.available()
 needs_rasterio = pytest.mark.skipif(not HAS_RASTERIO, reason="needs rasterio")
@@ -58,6 +59,35 @@ class Toy(UncertainSuperResolution):
         for draw in noise.unbind(1):
             mean = self(low_res, draw)
             yield mean, torch.full_like(mean, NOISE_SD**2)
+
+
+def repeating(channels: int = 3, scale: int = 2) -> nn.Sequential:
+    """A convolution that repeats each pixel: what comes out is known exactly."""
+    convolution = nn.Conv2d(channels, channels * scale**2, 3, padding=1, bias=False)
+    with torch.no_grad():
+        convolution.weight.zero_()
+        for channel in range(convolution.out_channels):
+            convolution.weight[channel, channel // scale**2, 1, 1] = 1
+    return nn.Sequential(convolution, nn.PixelShuffle(scale))
+
+
+class Blurring(nn.Module):
+    """Mean over 5x5, then each pixel twice; counts its windows."""
+
+    in_channels = 1
+
+    def __init__(self):
+        super().__init__()
+        self.windows = 0
+
+    def forward(self, windows: Tensor) -> Tensor:
+        self.windows += len(windows)
+        blurred = functional.avg_pool2d(windows, 5, stride=1, padding=2, count_include_pad=False)
+        return functional.interpolate(blurred, scale_factor=2, mode="nearest")
+
+
+def upscaler(network: nn.Module | None = None, **choices: object) -> Upscaler:
+    return Upscaler(network or repeating(), **({"tile": 24, "overlap": 8, "precision": "fp32"} | choices))
 
 
 def repeated(pixels: np.ndarray, scale: int = 2) -> np.ndarray:
