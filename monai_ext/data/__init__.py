@@ -1,7 +1,7 @@
 from monai_ext.data.decode_images import DecodeImaged
 from monai_ext.data.device.dataset import DeviceDataset, DeviceLoader
 from monai_ext.data.device.decoding import DecodeError
-from monai_ext.data.folds import assign_folds, duplicate_groups, fold_items
+from monai_ext.data.folds import assign_folds, fold_items
 from monai_ext.data.isic import DatasetLayoutError, image_items, lesion_items, warn_if_overlapping
 from monai_ext.data.many_hr.build import build_many_hr
 from monai_ext.data.many_hr.captures import add_captures
@@ -9,17 +9,19 @@ from monai_ext.data.many_hr.check import ManyHrReport, check_many_hr
 from monai_ext.data.many_hr.dataset import DecodeManyHighResd, ManyHighResDataset, many_hr_items, many_hr_pairs
 from monai_ext.data.many_hr.format import ManyHrError
 from monai_ext.data.many_hr.plan import ManyHrSettings
+from monai_ext.data.near_duplicates import duplicate_groups
 from monai_ext.data.raters.cases import RaterCase, read_rater_case
 from monai_ext.data.raters.decoding import DecodeRaters, read_rater_mask
 from monai_ext.data.raters.images import DecodeRaterImages, rater_image_items
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions, rater_predictions, rater_truth
-from monai_ext.data.raters.qubiq import assign_rater_folds, identified_raters, qubiq_items, rater_fold_items
+from monai_ext.data.raters.qubiq import identified_raters, qubiq_items
 from monai_ext.data.raters.writer import RaterWriter
 from monai_ext.data.tiles.client import TileClient, TileFetchError, TileMissingError, TileRefusedError
 from monai_ext.data.tiles.fetch import FetchSummary, fetch_tiles
 from monai_ext.data.tiles.grid import NATIONAL_MAP, TileArea, TileSource
 from monai_ext.data.tiles.images import DecodeTiled, read_tile
-from monai_ext.data.tiles.listing import split_by_place, tile_items
+from monai_ext.data.tiles.listing import tile_items
+from monai_ext.data.tiles.split import split_by_place
 from monai_ext.phantoms.aerial import aerial_layers, draw_aerial, write_aerial_phantoms
 from monai_ext.phantoms.lesions import draw_lesion, write_lesion_phantoms
 from monai_ext.phantoms.modes import draw_fields, field_modes
@@ -64,7 +66,6 @@ __all__ = [
     "add_captures",
     "aerial_layers",
     "assign_folds",
-    "assign_rater_folds",
     "build_many_hr",
     "check_many_hr",
     "draw_aerial",
@@ -84,7 +85,6 @@ __all__ = [
     "open_nifti",
     "open_raster",
     "qubiq_items",
-    "rater_fold_items",
     "rater_image_items",
     "rater_predictions",
     "rater_truth",

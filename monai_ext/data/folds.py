@@ -1,132 +1,94 @@
-"""Cross-validation folds that keep near-duplicates together and spread lesion areas evenly.
+"""Cross-validation folds: what belongs together stays together, and the folds are of one size.
 
-Public dermoscopy sets hold one lesion several times: re-exported, re-coloured or photographed again a moment later. Two
-thumbnails are near-duplicates if their perceptual hashes and, up to a small shift, their fine textures agree.
+Photographs are divided so that near-duplicates share a fold and lesion areas are spread evenly; items that name what
+they belong to (the slices of a case, the cases of a patient) are divided by that name.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Literal, NamedTuple
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
-from scipy import fft
-from scipy.ndimage import gaussian_filter
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from torch import Tensor
-from torch.nn.functional import interpolate
-from tqdm import tqdm
 
-from monai_ext.raster.images import read_image, read_mask
-from monai_ext.runtime.errors import one_line
-from monai_ext.storage.array_files import DAMAGES
-from monai_ext.storage.files import atomic_path
+from monai_ext.data.near_duplicates import sorted_contents
 
-__all__ = ["assign_folds", "duplicate_groups", "fold_items", "near_duplicate_groups", "perceptual_hash"]
+__all__ = ["Group", "assign_folds", "fold_items", "seeded_key"]
 
-CACHE_VARIABLE = "MONAI_EXT_CACHE"
-THUMBNAIL = 64  # pixels on either side, whatever the aspect
-GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601 luminance
-
-# Measured on the 2000 training images of ISIC 2017: the 14 pairs that show one lesion in one framing have distances
-# <= 18 and correlations >= 0.938; among all other pairs within the limit the highest correlation is 0.908.
-MAX_HASH_DISTANCE = 20
-MIN_CORRELATION = 0.925
-MIN_COARSE_CORRELATION = 0.7  # the 14 pairs have >= 0.86; spares nine tenths of the fine comparisons
-MAX_SHIFT = 4  # thumbnail pixels, 6 % of a side
-METHOD_VERSION = 1  # part of the cache's key: raise it when thumbnails, groups or areas are computed differently
-
-_log = logging.getLogger(__name__)
-
-
-class _Contents(NamedTuple):
-    groups: np.ndarray  # (N,) near-duplicate group of each item, numbered by first occurrence
-    areas: np.ndarray  # (N,) lesion area as a fraction of the image, NaN without a label
-
-
-def perceptual_hash(image: Tensor) -> int:
-    """64-bit hash of an image, uint8 (3, H, W), that survives re-compression, scaling and changes of brightness.
-
-    Bit 8 u + v (most significant first) is whether the DCT coefficient (u, v), u, v < 8, of the 32 x 32 luminance lies
-    above the median of all but the first (Zauner 2010, section 3.2.1); the first, the mean grey, is left at 0. The
-    number of bits in which two hashes differ, `(a ^ b).bit_count()`, is about 32 for unrelated images.
-    """
-    thumbnail = interpolate(image[None].float(), (THUMBNAIL, THUMBNAIL), mode="bilinear", antialias=True)[0]
-    bits = _hash_bits(np.tensordot(GREY, thumbnail.numpy(), 1)[None])
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
-
-
-def near_duplicate_groups(thumbnails: np.ndarray) -> np.ndarray:
-    """Group number of each thumbnail, (N,); thumbnails: luminance 0 ... 255, (N, 64, 64).
-
-    Near-duplicates differ in at most 20 bits of `perceptual_hash`, and the correlation of their textures (log
-    luminance, band-passed to 1 ... 4 pixels, equalised to unit local contrast, tapered at the edges, so that exposure,
-    colour casts, vignettes and the mere outline count little) reaches 0.925 at some shift of up to 4 pixels. Groups are
-    the connected components of these pairs, numbered by first occurrence. Turned or mirrored copies are not found.
-    About 1 s for 2000 thumbnails.
-    """
-    thumbnails = np.asarray(thumbnails, dtype=np.float32)
-    if thumbnails.ndim != 3 or thumbnails.shape[1:] != (THUMBNAIL, THUMBNAIL):
-        raise ValueError(f"thumbnails have the shape {thumbnails.shape}: expected (N, {THUMBNAIL}, {THUMBNAIL}).")
-    count = len(thumbnails)
-    textures = _textures(thumbnails)
-    spectra = fft.rfft2(textures)
-    pairs = [np.empty((0, 2), dtype=np.int64)]
-    for candidates in _candidate_pairs(_hash_bits(thumbnails), textures):
-        product = spectra[candidates[:, 0]] * spectra[candidates[:, 1]].conj()
-        correlation = fft.irfft2(product, s=(THUMBNAIL, THUMBNAIL))
-        shifts = np.arange(-MAX_SHIFT, MAX_SHIFT + 1)
-        best = correlation[:, shifts[:, None], shifts].max((1, 2))
-        pairs.append(candidates[best >= MIN_CORRELATION])
-    rows, columns = np.concatenate(pairs).T
-    graph = coo_array((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(count, count))
-    labels = connected_components(graph, directed=False)[1]
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse]
-
-
-def duplicate_groups(items: Sequence[Mapping], *, cache_dir: str | os.PathLike | None = None) -> list[str]:
-    """For each item the id that names its near-duplicate group: the smallest id in it. See `assign_folds`."""
-    order, contents = _sorted_contents(items, cache_dir)
-    ids = [str(items[i]["id"]) for i in order]
-    names: dict[int, str] = {}
-    for name, group in zip(ids, contents.groups.tolist(), strict=True):
-        names.setdefault(group, name)
-    result = [""] * len(items)
-    for position, group in zip(order, contents.groups.tolist(), strict=True):
-        result[position] = names[group]
-    return result
+Group = Callable[[Mapping], str] | str | None
 
 
 def assign_folds(
-    items: Sequence[Mapping], *, folds: int = 5, seed: int = 0, cache_dir: str | os.PathLike | None = None
+    items: Sequence[Mapping],
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    group: Group = None,
+    cache_dir: str | os.PathLike | None = None,
 ) -> list[int]:
-    """Fold 0 ... folds - 1 of each item {"id", "image": path, "label": path}.
+    """Fold 0 ... folds - 1 of each item, by the seed, names and contents, whatever the order and place of the files.
 
-    Near-duplicates share a fold. The groups, in order of mean lesion area, are dealt out `folds` at a time, one to each
-    fold, so that every fold has lesions of all sizes; within a deal larger groups go to smaller folds and chance,
-    by `seed`, decides the rest. Fold sizes differ by at most the size of the largest group. The outcome depends on the
-    seed, the ids and the contents of the files, not on their place or order. Without labels, chance alone decides.
+    Items with a "case", and all items if there is a `group`, are divided by name: larger groups are dealt out first,
+    each to the fold with the fewest items, and chance decides among equals. Cases of the same name are one group, so
+    give `group` where lists of several regions are joined.
 
-    Reading 2000 small images takes a few seconds; what was found is kept in `cache_dir` (default: the environment
-    variable MONAI_EXT_CACHE, else ~/.cache/monai_ext) until a file's path, size or time changes. If nothing can be
-    written there, a warning says so and all else goes on.
+    Other items, {"id", "image": path, "label": path}, are divided by content. Near-duplicates share a fold. The groups,
+    in order of mean lesion area, are dealt out `folds` at a time, one to each fold, so that every fold has lesions of
+    all sizes; within a deal larger groups go to smaller folds and chance decides the rest. Fold sizes differ by at most
+    the size of the largest group. Without labels, chance alone decides. Reading 2000 small images takes a few seconds;
+    the result is kept in `cache_dir` (default: the environment variable MONAI_EXT_CACHE, else ~/.cache/monai_ext) until
+    a file's path, size or time changes.
+
+    Args:
+        group: item -> name of what belongs together (such as the patient), or a regular expression searched in the
+            name of the case (or in the id), whose first group (or whole match) is it: r"case\\d+" joins case1-1 and
+            case1-2.
 
     Raises:
-        ValueError: no items, an id twice, fewer than two folds, or more folds than groups.
+        ValueError: no items, an id twice, fewer than two folds, more folds than groups, or a name without a match.
         ImageFileError: an image or mask cannot be read.
     """
     if folds < 2:
         raise ValueError(f"folds is {folds}: cross-validation needs at least 2.")
-    order, contents = _sorted_contents(items, cache_dir)
+    if group is None and not any("case" in item for item in items):
+        return _by_content(items, folds, seed, cache_dir)
+    return _by_name([_group_name(item, group) for item in items], folds, seed)
+
+
+def fold_items(
+    items: Sequence[Mapping],
+    fold: int,
+    *,
+    part: Literal["training", "validation"] = "training",
+    folds: int = 5,
+    seed: int = 0,
+    group: Group = None,
+    cache_dir: str | os.PathLike | None = None,
+) -> list[Mapping]:
+    """The items of one fold (`part="validation"`), or those of all others (`"training"`), in their order.
+
+    Raises:
+        ValueError: `fold` is not in 0 ... folds - 1, `part` is unknown, or as `assign_folds`.
+    """
+    if part not in ("training", "validation"):
+        raise ValueError(f"part is {part!r}: choose 'training' or 'validation'.")
+    if not 0 <= fold < folds:
+        raise ValueError(f"fold is {fold}: with folds={folds} it lies in 0 ... {folds - 1}.")
+    assigned = assign_folds(items, folds=folds, seed=seed, group=group, cache_dir=cache_dir)
+    return [item for item, own in zip(items, assigned, strict=True) if (own == fold) == (part == "validation")]
+
+
+def seeded_key(seed: int, name: str) -> bytes:
+    """A key that sorts names at random: equal on every platform and with every version of NumPy."""
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+
+
+def _by_content(items: Sequence[Mapping], folds: int, seed: int, cache_dir: str | os.PathLike | None) -> list[int]:
+    order, contents = sorted_contents(items, cache_dir)
     ids = [str(items[i]["id"]) for i in order]
     members: list[list[int]] = [[] for _ in range(contents.groups.max() + 1)]
     for index, group in enumerate(contents.groups.tolist()):
@@ -150,138 +112,28 @@ def assign_folds(
     return result
 
 
-def fold_items(
-    items: Sequence[Mapping],
-    fold: int,
-    *,
-    part: Literal["training", "validation"] = "training",
-    folds: int = 5,
-    seed: int = 0,
-    cache_dir: str | os.PathLike | None = None,
-) -> list[Mapping]:
-    """The items of one fold (`part="validation"`), or those of all others (`"training"`), in their order.
-
-    Raises:
-        ValueError: `fold` is not in 0 ... folds - 1, `part` is unknown, or as `assign_folds`.
-    """
-    if part not in ("training", "validation"):
-        raise ValueError(f"part is {part!r}: choose 'training' or 'validation'.")
-    if not 0 <= fold < folds:
-        raise ValueError(f"fold is {fold}: with folds={folds} it lies in 0 ... {folds - 1}.")
-    assigned = assign_folds(items, folds=folds, seed=seed, cache_dir=cache_dir)
-    return [item for item, own in zip(items, assigned, strict=True) if (own == fold) == (part == "validation")]
+def _by_name(names: Sequence[str], folds: int, seed: int) -> list[int]:
+    counts = Counter(names)
+    if folds > len(counts):
+        raise ValueError(
+            f"folds is {folds}, but the {len(names)} items form only {len(counts)} groups: choose fewer folds."
+        )
+    sizes = [0] * folds
+    chosen: dict[str, int] = {}
+    for name in sorted(counts, key=lambda name: (-counts[name], seeded_key(seed, name))):
+        fold = min(range(folds), key=lambda fold, name=name: (sizes[fold], seeded_key(seed, f"{name}/{fold}")))
+        sizes[fold] += counts[name]
+        chosen[name] = fold
+    return [chosen[name] for name in names]
 
 
-def seeded_key(seed: int, name: str) -> bytes:
-    """A random order's key for `name`: a digest is the same for ever, on every platform and in every numpy."""
-    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
-
-
-def _hash_bits(thumbnails: np.ndarray) -> np.ndarray:
-    """Bits of `perceptual_hash`, bool (N, 64), of luminance (N, 64, 64)."""
-    half = THUMBNAIL // 2
-    pooled = thumbnails.reshape(-1, half, 2, half, 2).mean((2, 4))
-    low = fft.dctn(pooled, axes=(1, 2), norm="ortho")[:, :8, :8].reshape(-1, 64)
-    bits = low > np.median(low[:, 1:], axis=1, keepdims=True)
-    bits[:, 0] = False
-    return bits
-
-
-def _textures(thumbnails: np.ndarray) -> np.ndarray:
-    """Local texture with zero mean and unit norm, (N, 64, 64); nearly zero where there is none."""
-    log = np.log(thumbnails + 8)  # + 8: JPEG noise in the black must not count as texture
-    band = gaussian_filter(log, (0, 1, 1)) - gaussian_filter(log, (0, 4, 4))
-    band /= np.sqrt(gaussian_filter(band**2, (0, 4, 4))) + 0.02
-    taper = np.sqrt(np.hanning(THUMBNAIL + 2)[1:-1])
-    window = np.outer(taper, taper).astype(np.float32)
-    band = band * window
-    band -= band.mean((1, 2), keepdims=True) * window / window.mean()
-    return band / np.maximum(np.linalg.norm(band, axis=(1, 2), keepdims=True), 1e-3)
-
-
-def _candidate_pairs(bits: np.ndarray, textures: np.ndarray) -> Iterator[np.ndarray]:
-    """Index pairs (n, 2), i < j, of close hashes and roughly similar textures, in chunks of bounded size."""
-    signs = np.where(bits, 1, -1).astype(np.float32)
-    coarse = gaussian_filter(textures, (0, 2, 2))[:, 1::4, 1::4].reshape(len(textures), -1)
-    coarse = coarse - coarse.mean(1, keepdims=True)
-    coarse /= np.maximum(np.linalg.norm(coarse, axis=1, keepdims=True), 1e-6)
-    for start in range(0, len(bits), 1024):
-        rows = slice(start, start + 1024)
-        close = signs[rows] @ signs[start:].T >= 64 - 2 * MAX_HASH_DISTANCE  # the product is 64 - 2 x distance
-        close &= coarse[rows] @ coarse[start:].T >= MIN_COARSE_CORRELATION
-        pairs = np.argwhere(np.triu(close, 1)) + start
-        for chunk in range(0, len(pairs), 512):
-            yield pairs[chunk : chunk + 512]
-
-
-def _sorted_contents(items: Sequence[Mapping], cache_dir: str | os.PathLike | None) -> tuple[list[int], _Contents]:
-    """Positions of the items in order of their ids, and the contents in that order, from the cache if it has them."""
-    if not items:
-        raise ValueError("there are no items to divide into folds.")
-    order = sorted(range(len(items)), key=lambda i: str(items[i]["id"]))
-    ordered = [items[i] for i in order]
-    for one, other in zip(ordered, ordered[1:], strict=False):
-        if str(one["id"]) == str(other["id"]):
-            raise ValueError(f"two items have the id {one['id']}: {one['image']} and {other['image']}.")
-    folder = Path(cache_dir or os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "monai_ext")
-    file = folder / f"folds-{_fingerprint(ordered)}.npz"
-    contents = _load(file, len(items))
-    if contents is None:
-        contents = _read_contents(ordered)
-        try:
-            with atomic_path(file) as temporary:
-                np.savez(temporary, groups=contents.groups, areas=contents.areas)
-        except OSError as error:
-            warnings.warn(f"cannot keep what the images are like in {folder} ({error}): set cache_dir.", stacklevel=3)
-    return order, contents
-
-
-def _fingerprint(items: Sequence[Mapping]) -> str:
-    digest = hashlib.sha256(f"{METHOD_VERSION}".encode())
-    for item in items:
-        for path in (item["image"], item.get("label")):
-            if path is not None and os.path.exists(path):  # if not, reading it will say so
-                state = os.stat(path)
-                path = f"{os.path.abspath(path)}|{state.st_size}|{state.st_mtime_ns}"
-            digest.update(f"{item['id']}|{path}\n".encode())
-    return digest.hexdigest()[:32]
-
-
-def _load(file: Path, count: int) -> _Contents | None:
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            contents = _Contents(stored["groups"], stored["areas"])
-    except FileNotFoundError:
-        return None
-    except DAMAGES as error:
-        _log.warning("%s is damaged (%s): reading the images again.", file, one_line(error))
-        return None
-    if not _fit(contents, count):
-        _log.warning("%s is damaged (it describes other images): reading them again.", file)
-        return None
-    return contents
-
-
-def _fit(contents: _Contents, count: int) -> bool:
-    """Whether these can be groups and areas of `count` images."""
-    groups, areas = contents
-    if not (isinstance(groups, np.ndarray) and isinstance(areas, np.ndarray)):  # np.load hands on what is no array
-        return False
-    if not groups.shape == areas.shape == (count,) or groups.dtype.kind != "i" or areas.dtype.kind != "f":
-        return False
-    shares = np.isnan(areas) | ((areas >= 0) & (areas <= 1))
-    return bool(groups.min() >= 0 and groups.max() < count and shares.all())
-
-
-def _read_contents(items: Sequence[Mapping]) -> _Contents:
-    def look(item: Mapping) -> tuple[np.ndarray, float]:
-        image = read_image(item["image"], spatial_size=(THUMBNAIL, THUMBNAIL), draft=True)
-        label = item.get("label")
-        area = float("nan") if label is None else read_mask(label).float().mean().item()
-        return np.tensordot(GREY, image.numpy(), 1), area
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        looks = pool.map(look, items)
-        bar = tqdm(looks, "comparing images", len(items), unit="image", disable=not sys.stderr.isatty(), leave=False)
-        thumbnails, areas = zip(*bar, strict=True)
-    return _Contents(near_duplicate_groups(np.stack(thumbnails)), np.array(areas))
+def _group_name(item: Mapping, group: Group) -> str:
+    name = str(item["case"] if "case" in item else item["id"])
+    if group is None:
+        return name
+    if callable(group):
+        return str(group(item))
+    match = re.search(group, name)
+    if match is None:
+        raise ValueError(f"group is {group!r}, which is not found in the name of case {name}.")
+    return match[1] if match.re.groups else match[0]

@@ -70,8 +70,8 @@ def test_calibration_places_are_apart_from_training_validation_and_test(calibrat
         rows = list(csv.DictReader(file))
     places = {group: {row["place"] for row in rows if row["group"] == group} for group in ("calibration", "test")}
     training, validation = (
-        {item["place"] for item in workflow.parser.get_parsed_content(name)[part]}
-        for name, part in (("training_parts", 0), ("learning_parts", 1))
+        {item["place"] for item in workflow.parser.get_parsed_content("parts")[part]}
+        for part in ("training", "validation")
     )
     assert all(places.values()) and training and validation
     assert not places["calibration"] & (places["test"] | training | validation)

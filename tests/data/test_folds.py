@@ -1,135 +1,22 @@
-"""Folds: near-duplicates stay together, areas are spread, and only ids, contents and the seed matter."""
+"""Folds: what belongs together stays together, areas are spread, and only names, contents and the seed matter."""
 
 from __future__ import annotations
 
-import logging
-import os
 import random
 import shutil
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image, ImageEnhance
-from scipy.fft import dct
 
 from monai_ext.data import folds as folds_module
-from monai_ext.data.folds import (
-    assign_folds,
-    duplicate_groups,
-    fold_items,
-    near_duplicate_groups,
-    perceptual_hash,
-)
+from monai_ext.data import near_duplicates
+from monai_ext.data.folds import assign_folds, fold_items
 from monai_ext.data.isic import lesion_items
-from monai_ext.phantoms.lesions import draw_lesion, write_lesion_phantoms
-from monai_ext.raster.images import ImageFileError, read_image
+from monai_ext.data.near_duplicates import duplicate_groups
+from monai_ext.raster.images import ImageFileError
 
-COUNT = 40
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    """40 phantoms, of which 3 are saved again: re-compressed, re-coloured, and shifted by some pixels."""
-    folder = tmp_path_factory.mktemp("dataset")
-    write_lesion_phantoms(folder, count=COUNT, size=(96, 128), seed=2)
-    for index, name in ((4, "quality"), (9, "colour"), (17, "shift")):
-        picture = Image.open(folder / "images" / f"phantom_{index:04d}.jpg")
-        if name == "colour":
-            pixels = np.asarray(ImageEnhance.Brightness(picture).enhance(0.8)) * np.array([1.0, 0.9, 0.85])
-            picture = Image.fromarray(pixels.astype(np.uint8))
-        if name == "shift":
-            picture = picture.crop((4, 3, 128, 96)).resize((128, 96))
-        picture.save(folder / "images" / f"{name}.jpg", quality=60)
-        shutil.copy(folder / "masks" / f"phantom_{index:04d}.png", folder / "masks" / f"{name}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def items(dataset):
-    return lesion_items(dataset)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory, items):
-    folder = tmp_path_factory.mktemp("cache")
-    assign_folds(items, cache_dir=folder)
-    return folder
-
-
-def grey(image: torch.Tensor) -> np.ndarray:
-    return np.tensordot(folds_module.GREY, image.numpy(), 1)
-
-
-# --- hashes and groups ---------------------------------------------------------------------------------------------
-
-
-def test_hash_equals_a_slow_reference():
-    image = draw_lesion((64, 64), seed=3)[0]
-    luminance = np.zeros((32, 32))
-    for y in range(64):
-        for x in range(64):
-            red, green, blue = image[:, y, x].tolist()
-            luminance[y // 2, x // 2] += (0.299 * red + 0.587 * green + 0.114 * blue) / 4
-    low = dct(dct(luminance, axis=0), axis=1)[:8, :8].ravel()
-    median = sorted(low[1:])[31]
-    expected = int("0" + "".join("1" if value > median else "0" for value in low[1:]), 2)
-    assert perceptual_hash(image) == expected
-
-
-def test_hash_ignores_scale_and_brightness_and_tells_pictures_apart():
-    image = draw_lesion((128, 128), seed=3)[0]
-    same = torch.nn.functional.interpolate(image[None].float() * 0.8, (200, 150), mode="bilinear")[0].byte()
-    assert (perceptual_hash(image) ^ perceptual_hash(same)).bit_count() <= 4
-    hashes = [perceptual_hash(draw_lesion((64, 64), seed=(1, n))[0]) for n in range(12)]
-    distances = [(a ^ b).bit_count() for n, a in enumerate(hashes) for b in hashes[:n]]
-    assert min(distances) > 4 and 24 < np.mean(distances) < 36
-
-
-def test_equal_thumbnails_are_one_group_numbered_by_first_occurrence():
-    a, b, c = (grey(draw_lesion((64, 64), seed=(2, n))[0]) for n in range(3))
-    assert near_duplicate_groups(np.stack([a, b, a, c, b, a])).tolist() == [0, 1, 0, 2, 1, 0]
-
-
-def test_groups_equal_a_slow_comparison_of_all_pairs(items):
-    thumbnails = np.stack([grey(read_image(i["image"], spatial_size=(64, 64), draft=True)) for i in items])
-    textures = folds_module._textures(thumbnails)
-    bits = folds_module._hash_bits(thumbnails)
-    expected = list(range(len(items)))
-    for i in range(len(items)):
-        for j in range(i):
-            if (bits[i] != bits[j]).sum() > folds_module.MAX_HASH_DISTANCE:
-                continue
-            shifted = (np.roll(textures[j], (y, x), (0, 1)) for y in range(-4, 5) for x in range(-4, 5))
-            if max((textures[i] * other).sum() for other in shifted) >= folds_module.MIN_CORRELATION:
-                expected = [expected[i] if group == expected[j] else group for group in expected]
-    groups = near_duplicate_groups(thumbnails)
-    assert np.array_equal(groups[:, None] == groups, np.equal.outer(expected, expected))
-
-
-def test_pictures_without_texture_do_not_chain_into_one_group():
-    levels = np.repeat(np.linspace(0, 255, 30, dtype=np.float32)[:, None, None], 64, 1).repeat(64, 2)
-    noise = np.random.default_rng(0).normal(0, 1, levels.shape).astype(np.float32)
-    assert len(set(near_duplicate_groups(np.clip(levels + noise, 0, 255)).tolist())) == 30
-
-
-def test_re_saved_pictures_are_grouped_and_nothing_else(items, cache):
-    groups = duplicate_groups(items, cache_dir=cache)
-    named = {item["id"]: group for item, group in zip(items, groups, strict=True)}
-    assert named["quality"] == named["phantom_0004"] == "phantom_0004"
-    assert named["colour"] == named["phantom_0009"] == "colour"
-    assert named["shift"] == named["phantom_0017"] == "phantom_0017"
-    assert sorted(Counter(groups).values()) == [1] * (COUNT - 3) + [2] * 3
-
-
-def test_thumbnails_of_a_wrong_shape_are_refused():
-    with pytest.raises(ValueError, match=r"thumbnails have the shape \(2, 32, 32\): expected \(N, 64, 64\)"):
-        near_duplicate_groups(np.zeros((2, 32, 32)))
-
-
-# --- folds ---------------------------------------------------------------------------------------------------------
+COUNT = 40  # phantoms, see conftest.py; three of them are there twice
 
 
 @pytest.mark.parametrize("folds", [2, 5, 7])
@@ -146,8 +33,8 @@ def test_folds_keep_groups_together_and_differ_in_size_by_at_most_the_largest(it
 
 def test_every_deal_of_neighbouring_areas_reaches_every_fold(monkeypatch):
     areas = np.random.default_rng(0).permutation(np.arange(100) / 100)
-    contents = folds_module._Contents(np.arange(100), areas)
-    monkeypatch.setattr(folds_module, "_sorted_contents", lambda items, cache_dir: (list(range(100)), contents))
+    contents = near_duplicates.Contents(np.arange(100), areas)
+    monkeypatch.setattr(folds_module, "sorted_contents", lambda items, cache_dir: (list(range(100)), contents))
     assigned = np.array(assign_folds([{"id": str(n)} for n in range(100)], folds=5))
     for start in range(0, 100, 5):
         deal = (areas >= start / 100 - 1e-9) & (areas < (start + 5) / 100 - 1e-9)
@@ -159,8 +46,8 @@ def test_sizes_stay_balanced_whatever_the_groups(monkeypatch, seed):
     rng = np.random.default_rng(seed)
     groups = np.repeat(np.arange(60), rng.integers(1, 9, 60))
     count = len(groups)
-    contents = folds_module._Contents(groups, rng.random(count))
-    monkeypatch.setattr(folds_module, "_sorted_contents", lambda items, cache_dir: (list(range(count)), contents))
+    contents = near_duplicates.Contents(groups, rng.random(count))
+    monkeypatch.setattr(folds_module, "sorted_contents", lambda items, cache_dir: (list(range(count)), contents))
     sizes = Counter(assign_folds([{"id": str(n)} for n in range(count)], folds=4, seed=seed))
     assert max(sizes.values()) - min(sizes.values()) <= np.bincount(groups).max()
 
@@ -218,75 +105,75 @@ def test_an_unreadable_image_is_named(items, tmp_path):
         assign_folds([*items, {"id": "bad", "image": str(tmp_path / "bad.jpg")}], cache_dir=tmp_path)
 
 
-# --- cache ---------------------------------------------------------------------------------------------------------
+def slices_of(names, slices=1):
+    return [{"case": name, "id": f"{name}_z{z}", "slice": z} for name in names for z in range(slices)]
 
 
-def count_readings(monkeypatch) -> list[str]:
-    paths: list[str] = []
-
-    def reading(path, **options):
-        paths.append(path)
-        return read_image(path, **options)
-
-    monkeypatch.setattr(folds_module, "read_image", reading)
-    return paths
-
-
-def test_a_second_call_reads_no_image_until_a_file_changes(items, dataset, tmp_path, monkeypatch):
-    copies = lesion_items(shutil.copytree(dataset, tmp_path / "data"))[:6]
-    readings = count_readings(monkeypatch)
-    first = assign_folds(copies, folds=2, cache_dir=tmp_path / "cache")
-    assert len(readings) == 6
-    assert assign_folds(copies, folds=2, cache_dir=tmp_path / "cache") == first
-    assert len(readings) == 6
-    os.utime(copies[0]["label"], ns=(1, 1))
-    assign_folds(copies, folds=2, cache_dir=tmp_path / "cache")
-    assert len(readings) == 12
+def test_all_slices_of_a_case_share_a_fold_and_folds_partition_the_items():
+    items = slices_of([f"case{n}" for n in range(11)], slices=3)
+    parts = [fold_items(items, fold, part="validation", folds=4) for fold in range(4)]
+    assert sorted(item["id"] for part in parts for item in part) == sorted(item["id"] for item in items)
+    cases = [{item["case"] for item in part} for part in parts]
+    assert sorted(map(len, cases)) == [2, 3, 3, 3] and sum(map(len, cases)) == len(set().union(*cases))
+    training = fold_items(items, 1, folds=4)
+    assert training == [item for item in items if item["case"] not in cases[1]]
 
 
-@pytest.mark.parametrize("damage", [b"", b"garbage", "half", "flipped"])
-def test_a_damaged_cache_is_replaced_with_a_word(items, tmp_path, caplog, damage):
-    first = assign_folds(items[:6], folds=2, cache_dir=tmp_path)
-    (file,) = tmp_path.iterdir()
-    good = file.read_bytes()
-    if damage == "half":
-        damage = good[: len(good) // 2]
-    if damage == "flipped":
-        damage = good.replace(np.array([1, 2], "<i8").tobytes(), np.array([7, 7], "<i8").tobytes(), 1)
-        assert damage != good
-    file.write_bytes(damage)
-    with caplog.at_level(logging.WARNING):
-        assert assign_folds(items[:6], folds=2, cache_dir=tmp_path) == first
-    assert "is damaged" in caplog.text
-    assert file.read_bytes() == good
+def test_folds_of_cases_depend_on_names_and_seed_alone():
+    items = slices_of([f"case{n}" for n in range(12)])
+    folds = dict(zip((item["id"] for item in items), assign_folds(items, folds=3), strict=True))
+    moved = [{**item, "image": f"/elsewhere/{item['id']}"} for item in items]
+    random.Random(1).shuffle(moved)
+    assert {i["id"]: f for i, f in zip(moved, assign_folds(moved, folds=3), strict=True)} == folds
+    assert assign_folds(items, folds=3, seed=1) != assign_folds(items, folds=3)
 
 
-def test_a_cache_that_cannot_be_written_is_warned_about_and_done_without(items, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.warns(UserWarning, match="cannot keep what the images are like in .*file"):
-        assigned = assign_folds(items[:6], folds=2, cache_dir=tmp_path / "file")
-    assert assigned == assign_folds(items[:6], folds=2, cache_dir=tmp_path / "good")
+def test_a_large_case_is_balanced_by_many_small_ones():
+    items = slices_of(["large"], slices=6) + slices_of([f"small{n}" for n in range(6)])
+    folds = assign_folds(items, folds=2)
+    assert len(set(folds[:6])) == 1 and sorted((folds.count(0), folds.count(1))) == [6, 6]
 
 
-def test_the_environment_names_the_cache(items, tmp_path, monkeypatch):
-    monkeypatch.setenv("MONAI_EXT_CACHE", str(tmp_path / "named"))
-    assign_folds(items[:6], folds=2)
-    assert len(list((tmp_path / "named").iterdir())) == 1
+@pytest.mark.parametrize("group", [r"case\d+", r"(\d+)-", lambda item: item["case"].split("-")[0]])
+def test_groups_stay_together(group):
+    items = slices_of([f"case{patient}-{part}" for patient in range(6) for part in (1, 2)])
+    folds = assign_folds(items, folds=3, group=group)
+    assert folds[::2] == folds[1::2] and sorted(folds) == [0] * 4 + [1] * 4 + [2] * 4
 
 
-@pytest.mark.skipif(not os.environ.get("MONAI_EXT_DATA"), reason="set MONAI_EXT_DATA to the folder that holds isic/")
-def test_near_duplicates_of_isic_2017_are_found_and_nothing_else(tmp_path):
-    items = lesion_items(Path(os.environ["MONAI_EXT_DATA"]) / "isic")
-    groups: dict[str, list[str]] = {}
-    for item, group in zip(items, duplicate_groups(items, cache_dir=tmp_path), strict=True):
-        groups.setdefault(group, []).append(item["id"].removeprefix("ISIC_"))
-    # Every pair was looked at: each shows one lesion twice, re-saved, re-coloured or photographed again.
-    assert sorted(group for group in groups.values() if len(group) > 1) == [
-        pair.split("/")
-        for pair in (
-            "0000164/0014795 0000165/0014788 0000177/0014657 0000204/0014748 0000205/0014742 0000206/0014739 "
-            "0000222/0014846 0000223/0014818 0000224/0014791 0000225/0014778 0000229/0014771 0012290/0013594 "
-            "0012672/0012673 0012756/0013184"
-        ).split()
-    ]
-    assert Counter(assign_folds(items, cache_dir=tmp_path)) == dict.fromkeys(range(5), 400)
+def test_impossible_folds_of_cases_are_refused():
+    items = slices_of(["case1", "case2"])
+    for settings, message in (
+        ({"folds": 1}, "folds is 1: cross-validation needs at least 2"),
+        ({"folds": 3}, "folds is 3, but the 2 items form only 2 groups"),
+        ({"folds": 2, "group": "patient"}, "group is 'patient', which is not found in the name of case case1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            assign_folds(items, **settings)
+    with pytest.raises(ValueError, match="fold is 2: with folds=2"):
+        fold_items(items, 2, folds=2)
+    with pytest.raises(ValueError, match="part is 'test'"):
+        fold_items(items, 0, part="test", folds=2)
+
+
+def test_images_that_are_given_a_group_are_divided_by_it_and_not_read():
+    items = [{"id": f"lesion{n // 3}_{n % 3}", "image": "nowhere.jpg"} for n in range(12)]
+    assigned = assign_folds(items, folds=2, group=r"lesion(\d+)")
+    assert sorted(Counter(assigned).values()) == [6, 6]
+    assert all(len(set(assigned[3 * n : 3 * n + 3])) == 1 for n in range(4))
+
+
+def test_the_assignments_that_shipped_weights_were_trained_with_stay(monkeypatch):
+    cases = [{"case": f"case{n}"} for n in range(12)]
+    assert assign_folds(cases, folds=3) == [0, 2, 1, 2, 0, 1, 1, 2, 0, 0, 2, 1]
+    slices = [{"case": f"case{n // 2}"} for n in range(12)]
+    assert assign_folds(slices, folds=3, seed=5) == [2, 2, 1, 1, 0, 0, 0, 0, 2, 2, 1, 1]
+    groups = np.array([0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 9, 10, 10, 11, 11])
+    areas = np.array(
+        [0.607, 0.729, 0.544, 0.935, 0.816, 0.003, 0.857, 0.034, 0.73, 0.176, 0.863, 0.541, 0.3, 0.423, 0.028, 0.124,
+         0.671, 0.647]
+    )  # fmt: skip
+    contents = near_duplicates.Contents(groups, areas)
+    monkeypatch.setattr(folds_module, "sorted_contents", lambda items, cache_dir: (list(range(18)), contents))
+    assigned = assign_folds([{"id": f"i{n:02d}"} for n in range(18)], folds=3)
+    assert assigned == [1, 1, 0, 0, 2, 2, 1, 2, 0, 1, 2, 0, 1, 1, 0, 0, 2, 2]

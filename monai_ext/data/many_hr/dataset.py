@@ -23,12 +23,12 @@ from monai_ext.data.many_hr.format import (
     read_lines,
     shard_files,
 )
-from monai_ext.data.many_hr.plan import PARTS
 from monai_ext.runtime.errors import one_line
 from monai_ext.storage.array_files import read_array
 
 __all__ = ["DecodeManyHighResd", "ManyHighResDataset", "many_hr_items", "many_hr_pairs"]
 
+PARTS = {"train": "training", "validation": "validation", "test": "test"}  # name in the files -> name here
 OPEN_FILES = 64  # mapped into memory at a time
 
 
@@ -46,7 +46,7 @@ def many_hr_items(
 
     Args:
         folder: of the data set.
-        part: "train", "validation" or "test"; None: all. Whole places, as the build has split them.
+        part: "training", "validation" or "test"; None: all. Whole places, as the build has split them.
         kinds: provenance classes of the answers; None: all that agree exactly, which are those other than "capture".
         answers: how many of each record, the first ones; records with fewer are left out. None: all.
         min_lr_psnr: in dB; answers that agree less are left out.
@@ -56,8 +56,8 @@ def many_hr_items(
         ValueError: an unknown part or kind.
     """
     folder = Path(folder)
-    if part is not None and part not in PARTS:
-        raise ValueError(f"part={part!r} is unknown: choose from {', '.join(PARTS)}, or None.")
+    if part is not None and part not in PARTS.values():
+        raise ValueError(f"part={part!r} is unknown: choose from {', '.join(PARTS.values())}, or None.")
     wanted = set(KINDS) - {"capture"} if kinds is None else set(kinds)
     if wanted - set(KINDS):
         raise ValueError(f"kind {', '.join(sorted(wanted - set(KINDS)))} is unknown: choose from {', '.join(KINDS)}.")
@@ -68,14 +68,15 @@ def many_hr_items(
             chosen.setdefault(line["record"], []).append(line)
     items = []
     for record in read_lines(folder / RECORD_FILE):
+        own = PARTS.get(record["part"], record["part"])
         lines = chosen.get(record["record"], [])[:answers]
-        if lines and (part is None or record["part"] == part) and (answers is None or len(lines) == answers):
+        if lines and (part is None or own == part) and (answers is None or len(lines) == answers):
             names = shard_files(record["shard"])
             items.append(
                 {
                     "id": record["record"],
                     "place": record["place"],
-                    "part": record["part"],
+                    "part": own,
                     "image": str(folder / names["low_res"]),
                     "label": str(folder / names["high_res"]),
                     "image_row": record["low_res_row"],

@@ -21,7 +21,7 @@ from monai_ext.data.many_hr.captures import add_captures, capture_groups, withou
 from monai_ext.data.many_hr.format import KINDS
 from monai_ext.data.many_hr.targets import derived_seed
 from monai_ext.data.tiles.images import read_tile
-from monai_ext.data.tiles.listing import split_by_place
+from monai_ext.data.tiles.split import take_places
 from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.opening import open_raster
 
@@ -51,7 +51,7 @@ class ManyHrSettings:
         candidates: nearest patches that an answer draws from.
         patches: of the collection that are searched, for each part.
         donors: windows that are borrowed from at most, for each part; each takes twice its size in memory.
-        test_fraction, validation_fraction: shares of tiles and of the rest, whole places, as `split_by_place` takes
+        test_fraction, validation_fraction: shares of tiles and of the rest, whole places, as `take_places` takes
             them with `split_seed`; 0 for none. Nothing is borrowed across parts.
         shard_records: records of a shard.
 
@@ -265,6 +265,6 @@ def _parts(items: Sequence[Mapping], settings: ManyHrSettings) -> list[str]:
                 len(left), part,
             )  # fmt: skip
             continue
-        left, taken = split_by_place(left, test_fraction=fraction, seed=settings.split_seed)
+        left, taken = take_places(left, fraction, seed=settings.split_seed, part=part)
         part_of.update({item["id"]: part for item in taken})
     return [part_of[item["id"]] for item in items]

@@ -1,4 +1,4 @@
-"""Lists of cases outlined by several annotators, in the folders of the QUBIQ challenge (2020, 2021), and their folds.
+"""Lists of cases outlined by several annotators, in the folders of the QUBIQ challenge (2020, 2021).
 
 An annotator is known by the number in the name of the file, `task01_seg03.nii.gz`, never by its place in a listing, and
 has the same column in all cases, also in those where the file is missing.
@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from monai_ext.data.folds import seeded_key
 from monai_ext.data.isic import DatasetLayoutError, check_name
 from monai_ext.raster.nifti import open_nifti
 from monai_ext.storage.folders import folders_in
 
-__all__ = ["assign_rater_folds", "identified_raters", "qubiq_items", "rater_fold_items"]
+__all__ = ["identified_raters", "qubiq_items"]
 
 PARTS = ("training", "validation", "testing")
 IMAGE_NAME = re.compile(r"image\.nii(\.gz)?", re.IGNORECASE)
 MASK_NAME = re.compile(r"task(\d+)_seg(\d+)\.nii(?:\.gz)?", re.IGNORECASE)
 LAYOUT = "<region>/Training/case01/image.nii.gz with task01_seg01.nii.gz, task01_seg02.nii.gz, ..."
 NAMED_AT_MOST = 5
-
-Group = Callable[[Mapping], str] | str | None
 
 
 class _Case(NamedTuple):
@@ -135,59 +131,6 @@ def identified_raters(items: Iterable[Mapping]) -> list[int]:
     return columns
 
 
-def assign_rater_folds(items: Sequence[Mapping], *, folds: int = 5, seed: int = 0, group: Group = None) -> list[int]:
-    """Fold 0 ... folds - 1 of each item; everything of one case (slices, tasks) or of one `group` shares a fold.
-
-    Larger groups are dealt out first, each to the fold with the fewest items, and chance, by `seed`, decides among
-    equals. The outcome depends on the seed and the names of the cases, not on their place or order. Cases of the same
-    name are one group, so give `group` where lists of several regions are joined.
-
-    Args:
-        group: item -> name of what belongs together (such as the patient), or a regular expression searched in the
-            case's name, whose first group (or whole match) is it: r"case\\d+" joins case1-1 and case1-2.
-
-    Raises:
-        ValueError: fewer than two folds, more folds than groups, or the expression is not found in a name.
-    """
-    if folds < 2:
-        raise ValueError(f"folds is {folds}: cross-validation needs at least 2.")
-    names = [_group_name(item, group) for item in items]
-    counts = Counter(names)
-    if folds > len(counts):
-        raise ValueError(
-            f"folds is {folds}, but the {len(items)} items form only {len(counts)} groups: choose fewer folds."
-        )
-    sizes = [0] * folds
-    chosen: dict[str, int] = {}
-    for name in sorted(counts, key=lambda name: (-counts[name], seeded_key(seed, name))):
-        fold = min(range(folds), key=lambda fold, name=name: (sizes[fold], seeded_key(seed, f"{name}/{fold}")))
-        sizes[fold] += counts[name]
-        chosen[name] = fold
-    return [chosen[name] for name in names]
-
-
-def rater_fold_items(
-    items: Sequence[Mapping],
-    fold: int,
-    *,
-    part: Literal["training", "validation"] = "training",
-    folds: int = 5,
-    seed: int = 0,
-    group: Group = None,
-) -> list[Mapping]:
-    """The items of one fold (`part="validation"`), or those of all others (`"training"`), in their order.
-
-    Raises:
-        ValueError: `fold` is not in 0 ... folds - 1, `part` is unknown, or as `assign_rater_folds`.
-    """
-    if part not in ("training", "validation"):
-        raise ValueError(f"part is {part!r}: choose 'training' or 'validation'.")
-    if not 0 <= fold < folds:
-        raise ValueError(f"fold is {fold}: with folds={folds} it lies in 0 ... {folds - 1}.")
-    assigned = assign_rater_folds(items, folds=folds, seed=seed, group=group)
-    return [item for item, own in zip(items, assigned, strict=True) if (own == fold) == (part == "validation")]
-
-
 def _find_parts(root: Path, region: str | None) -> dict[str, Path]:
     """Part in small letters -> its folder of cases."""
     folder = root if region is None else root / region
@@ -281,17 +224,6 @@ def _slice_items(item: Mapping) -> list[dict]:
     depth = shape[2] if len(shape) > 2 else 1
     digits = max(3, len(str(depth - 1)))
     return [{**item, "id": f"{item['id']}_z{index:0{digits}d}", "slice": index} for index in range(depth)]
-
-
-def _group_name(item: Mapping, group: Group) -> str:
-    if group is None:
-        return str(item["case"])
-    if callable(group):
-        return str(group(item))
-    match = re.search(group, str(item["case"]))
-    if match is None:
-        raise ValueError(f"group is {group!r}, which is not found in the name of case {item['case']}.")
-    return match[1] if match.re.groups else match[0]
 
 
 def _some(names: Sequence) -> str:

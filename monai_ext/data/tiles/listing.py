@@ -1,8 +1,4 @@
-"""Lists of aerial tiles with the places they show, and their split by place.
-
-Neighbouring tiles share roofs and roads, and tiles of several zooms or dates share their ground: a split by tile would
-test on what was trained on. So each tile has a place, and places are what is split.
-"""
+"""Lists of aerial tiles with the places that they show."""
 
 from __future__ import annotations
 
@@ -10,24 +6,21 @@ import csv
 import logging
 import os
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from monai_ext.data.folds import seeded_key
 from monai_ext.data.isic import DatasetLayoutError, check_name
 from monai_ext.runtime.errors import one_line
 from monai_ext.storage.folders import files_below
 
-__all__ = ["split_by_place", "tile_items"]
+__all__ = ["tile_items"]
 
 TILE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
 DEEPEST_ZOOM = 30
 Z_X_Y = re.compile(r"(\d+)[_/](\d+)[_/](\d+)(?:@\dx)?")
 X_Y = re.compile(r"(\d+)_(\d+)")
 FILE_COLUMNS = ("file", "image", "path", "filename", "file_name")
-NOTICEABLE = 0.05  # difference between the share of test tiles that was asked for and the one that places allow
 NAMED_AT_MOST = 3
 
 logger = logging.getLogger(__name__)
@@ -79,54 +72,6 @@ def tile_items(
             raise DatasetLayoutError(f"two tiles have the id {name}: {items[name]['image']} and {file}.")
         items[name] = {"id": name, "image": str(file), "place": place or name}
     return [items[name] for name in sorted(items)]
-
-
-def split_by_place(
-    items: Sequence[Mapping], *, test_fraction: float = 0.2, seed: int = 0
-) -> tuple[list[Mapping], list[Mapping]]:
-    """Items for training and for testing, each in their order; no place is in both.
-
-    Places are taken in an order that chance decides by `seed`, each one that brings the test set nearer to
-    `test_fraction` of all tiles. The outcome depends on the seed and the places' names and sizes alone. Split the
-    training part once more for a validation part.
-
-    Raises:
-        ValueError: `test_fraction` is not between 0 and 1, an item has no place, or all have the same.
-
-    >>> items = [{"id": i, "place": "ab"[i > 3]} for i in range(5)]
-    >>> [item["id"] for item in split_by_place(items)[1]]
-    [4]
-    """
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction is {test_fraction}: choose a share between 0 and 1.")
-    for item in items:
-        if not item.get("place"):
-            raise ValueError(f"item {item.get('id')!r} has no place: list tiles by tile_items.")
-    sizes = Counter(item["place"] for item in items)
-    if len(sizes) < 2:
-        raise ValueError(
-            f"the {len(items)} tiles have {len(sizes)} place(s), and a split needs two: fetch more, or choose a "
-            "smaller block."
-        )
-    wanted, count, chosen = test_fraction * len(items), 0, set()
-    for place in sorted(sizes, key=lambda place: seeded_key(seed, place)):
-        nearer = abs(count + sizes[place] - wanted) < abs(count - wanted)
-        if nearer and len(chosen) < len(sizes) - 1:
-            chosen.add(place)
-            count += sizes[place]
-    if not chosen:
-        chosen = {min(sizes, key=lambda place: (sizes[place], seeded_key(seed, place)))}
-        count = sum(sizes[place] for place in chosen)
-    logger.info("%d of %d tiles (%d of %d places) are for testing", count, len(items), len(chosen), len(sizes))
-    if abs(count / len(items) - test_fraction) > NOTICEABLE:
-        logger.warning(
-            "%.0f %% of the tiles are for testing, not %.0f %%: the %d places are too large for that",
-            100 * count / len(items), 100 * test_fraction, len(sizes),
-        )  # fmt: skip
-    parts: tuple[list[Mapping], list[Mapping]] = ([], [])
-    for item in items:
-        parts[item["place"] in chosen].append(item)
-    return parts
 
 
 class _Address(NamedTuple):

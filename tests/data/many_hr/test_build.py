@@ -279,7 +279,7 @@ def test_croissant_names_every_array_with_its_checksum_and_columns_that_exist(bu
 def test_items_are_chosen_by_part_kind_number_and_gap(built):
     every = many_hr_items(built)
     assert len(every) == 10 and {kind for item in every for kind in item["kinds"]} == {"original", "texture", "mined"}
-    parts = [many_hr_items(built, part=part) for part in ("train", "test")]
+    parts = [many_hr_items(built, part=part) for part in ("training", "test")]
     assert sorted(item["id"] for part in parts for item in part) == [item["id"] for item in every]
     assert not {item["place"] for item in parts[0]} & {item["place"] for item in parts[1]}
     captures = many_hr_items(built, kinds=["capture"])
@@ -289,8 +289,8 @@ def test_items_are_chosen_by_part_kind_number_and_gap(built):
     assert closer and not any("original" in item["kinds"] for item in closer)  # it differs by the rounding
     with pytest.raises(ManyHrError, match="ask for less"):
         many_hr_items(built, answers=9)
-    with pytest.raises(ValueError, match="part='training' is unknown: choose from train, validation, test"):
-        many_hr_items(built, part="training")
+    with pytest.raises(ValueError, match="part='train' is unknown: choose from training, validation, test"):
+        many_hr_items(built, part="train")
     with pytest.raises(ValueError, match="kind guessed is unknown"):
         many_hr_items(built, kinds=["guessed"])
 
@@ -300,7 +300,7 @@ def test_records_and_pairs_go_into_device_batches(built):
     assert record["label"].shape == (4, 3, 64, 64) and record["label"].dtype == torch.float32
     low_res, high_res = rows(built, read_lines(built / "records.jsonl")[3])
     assert np.array_equal((record["label"] * 255).round().numpy(), high_res[:4])
-    pairs = many_hr_pairs(built, part="train")
+    pairs = many_hr_pairs(built, part="training")
     assert [pair["id"] for pair in pairs[:2]] == [f"{pairs[0]['id'][:6]}_{row}" for row in (0, 1)]
     dataset = DeviceDataset(pairs, DecodeManyHighResd(), num_workers=0, progress=False)
     batch = next(iter(DeviceLoader(dataset, 8)))

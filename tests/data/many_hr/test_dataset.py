@@ -118,9 +118,9 @@ def trained(many_hr, tmp_path_factory) -> Path:
 
 
 def test_a_run_learns_from_the_sets_own_parts(many_hr, trained):
-    parts = {part: many_hr_items(many_hr, part=part) for part in ("train", "validation", "test")}
+    parts = {part: many_hr_items(many_hr, part=part) for part in ("training", "validation", "test")}
     settings = json.loads((trained / "run.json").read_text())["settings"]
-    assert settings["training_tiles"] + settings["calibration_tiles"] == len(parts["train"])
+    assert settings["training_tiles"] + settings["calibration_tiles"] == len(parts["training"])
     assert settings["validation_tiles"] == len(parts["validation"])
     assert [row["epoch"] for row in rows(trained / "epochs.csv")] == ["1", "2"]
     run = workflow(["train.json", "many_hr.json"], dataset_dir=str(many_hr), answers=2, **TINY)

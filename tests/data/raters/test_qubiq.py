@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 
 import numpy as np
@@ -13,7 +12,7 @@ from rater_cases import RAMP, decode_one, file_names, save_nifti_array, square, 
 from monai_ext.data.device.cache_file import file_key
 from monai_ext.data.isic import DatasetLayoutError
 from monai_ext.data.raters.decoding import DecodeRaters
-from monai_ext.data.raters.qubiq import assign_rater_folds, identified_raters, qubiq_items, rater_fold_items
+from monai_ext.data.raters.qubiq import identified_raters, qubiq_items
 
 
 def test_cases_come_in_natural_order_whatever_their_names(tmp_path):
@@ -190,54 +189,3 @@ def test_a_volume_gives_one_item_for_each_slice(tmp_path):
         decoded = DecodeRaters(dtype=torch.int16)(item)
         assert torch.equal(decoded["image"][0], torch.from_numpy(image[..., z].copy()))
         assert decoded["label"].sum((1, 2)).tolist() == [(1 + z) ** 2, (2 + z) ** 2]
-
-
-def made_up(names, slices=1):
-    return [{"case": name, "id": f"{name}_z{z}", "slice": z} for name in names for z in range(slices)]
-
-
-def test_all_slices_of_a_case_share_a_fold_and_folds_partition_the_items():
-    items = made_up([f"case{n}" for n in range(11)], slices=3)
-    parts = [rater_fold_items(items, fold, part="validation", folds=4) for fold in range(4)]
-    assert sorted(item["id"] for part in parts for item in part) == sorted(item["id"] for item in items)
-    cases = [{item["case"] for item in part} for part in parts]
-    assert sorted(map(len, cases)) == [2, 3, 3, 3] and sum(map(len, cases)) == len(set().union(*cases))
-    training = rater_fold_items(items, 1, folds=4)
-    assert training == [item for item in items if item["case"] not in cases[1]]
-
-
-def test_folds_depend_on_names_and_seed_alone():
-    items = made_up([f"case{n}" for n in range(12)])
-    folds = dict(zip((item["id"] for item in items), assign_rater_folds(items, folds=3), strict=True))
-    moved = [{**item, "image": f"/elsewhere/{item['id']}"} for item in items]
-    random.Random(1).shuffle(moved)
-    assert {i["id"]: f for i, f in zip(moved, assign_rater_folds(moved, folds=3), strict=True)} == folds
-    assert assign_rater_folds(items, folds=3, seed=1) != assign_rater_folds(items, folds=3)
-
-
-def test_a_large_case_is_balanced_by_many_small_ones():
-    items = made_up(["large"], slices=6) + made_up([f"small{n}" for n in range(6)])
-    folds = assign_rater_folds(items, folds=2)
-    assert len(set(folds[:6])) == 1 and sorted((folds.count(0), folds.count(1))) == [6, 6]
-
-
-@pytest.mark.parametrize("group", [r"case\d+", r"(\d+)-", lambda item: item["case"].split("-")[0]])
-def test_groups_stay_together(group):
-    items = made_up([f"case{patient}-{part}" for patient in range(6) for part in (1, 2)])
-    folds = assign_rater_folds(items, folds=3, group=group)
-    assert folds[::2] == folds[1::2] and sorted(folds) == [0] * 4 + [1] * 4 + [2] * 4
-
-
-def test_impossible_folds_are_refused():
-    items = made_up(["case1", "case2"])
-    for settings, message in (
-        ({"folds": 1}, "folds is 1: cross-validation needs at least 2"),
-        ({"folds": 3}, "folds is 3, but the 2 items form only 2 groups"),
-        ({"folds": 2, "group": "patient"}, "group is 'patient', which is not found in the name of case case1"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            assign_rater_folds(items, **settings)
-    with pytest.raises(ValueError, match="fold is 2: with folds=2"):
-        rater_fold_items(items, 2, folds=2)
-    with pytest.raises(ValueError, match="part is 'test'"):
-        rater_fold_items(items, 0, part="test", folds=2)

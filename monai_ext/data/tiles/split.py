@@ -1,0 +1,100 @@
+"""Split tiles into training, validation, calibration and test parts by place.
+
+Neighbouring tiles share roofs and roads, and tiles of several zooms or dates share their ground: a split by tile would
+test on what was trained on. So each tile has a place, and places are what is split.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from monai_ext.data.folds import seeded_key
+
+__all__ = ["split_by_place", "take_places"]
+
+NOTICEABLE = 0.05  # between the share of the tiles that is wanted and the one that places allow
+
+logger = logging.getLogger(__name__)
+
+
+def split_by_place(
+    items: Sequence[Mapping],
+    *,
+    test_fraction: float = 0.2,
+    validation_fraction: float = 0.0,
+    calibration_fraction: float = 0.0,
+    seed: int = 0,
+) -> dict[str, list[Mapping]]:
+    """The parts "training", "validation", "calibration" and "test" of the items, each in their order.
+
+    No place is in two of them. Test places are taken first, validation places from the rest, and calibration places
+    from what is left then, see `take_places`; a fraction is one of the tiles left. Items that have a "part" of their
+    own stay in it, but for the calibration part, which is taken from their training part.
+
+    Raises:
+        ValueError: a fraction is not between 0 and 1, an item has no place, or there are fewer places than parts.
+
+    >>> items = [{"id": i, "place": "ab"[i > 3]} for i in range(5)]
+    >>> [item["id"] for item in split_by_place(items)["test"]]
+    [4]
+    """
+    parts: dict[str, list[Mapping]] = {}
+    left = list(items)
+    for part, fraction in (
+        ("test", test_fraction), ("validation", validation_fraction), ("calibration", calibration_fraction)
+    ):  # fmt: skip
+        if part != "calibration" and any("part" in item for item in items):
+            parts[part] = [item for item in left if item["part"] == part]
+            left = [item for item in left if item["part"] != part]
+        elif fraction:
+            left, parts[part] = take_places(left, fraction, seed=seed, part=part)
+        else:
+            parts[part] = []
+    return {"training": left, **parts}
+
+
+def take_places(
+    items: Sequence[Mapping], fraction: float, *, seed: int, part: str = "test"
+) -> tuple[list[Mapping], list[Mapping]]:
+    """The items that are left, and those of the places taken for `part`, both in their order.
+
+    Places are taken in an order that chance decides by `seed`, each one that brings the number of tiles nearer to
+    `fraction` of all. The outcome depends on the seed and the places' names and sizes alone.
+
+    Raises:
+        ValueError: `fraction` is not between 0 and 1, an item has no place, or all have the same.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"the fraction of the {part} part is {fraction}: choose a share between 0 and 1.")
+    for item in items:
+        if not item.get("place"):
+            raise ValueError(f"item {item.get('id')!r} has no place: list tiles by tile_items.")
+    sizes = Counter(item["place"] for item in items)
+    if len(sizes) < 2:
+        raise ValueError(
+            f"the {len(items)} tiles have {len(sizes)} place(s), and a split needs two: fetch more, or choose a "
+            "smaller block."
+        )
+    wanted, count, chosen = fraction * len(items), 0, set()
+    for place in sorted(sizes, key=lambda place: seeded_key(seed, place)):
+        nearer = abs(count + sizes[place] - wanted) < abs(count - wanted)
+        if nearer and len(chosen) < len(sizes) - 1:
+            chosen.add(place)
+            count += sizes[place]
+    if not chosen:
+        chosen = {min(sizes, key=lambda place: (sizes[place], seeded_key(seed, place)))}
+        count = sum(sizes[place] for place in chosen)
+    logger.info(
+        "%d of %d tiles (%d of %d places) are for the %s part", count, len(items), len(chosen), len(sizes), part
+    )
+    if abs(count / len(items) - fraction) > NOTICEABLE:
+        logger.warning(
+            "%.0f %% of the tiles are for the %s part, not %.0f %%: the %d places are too large for that",
+            100 * count / len(items), part, 100 * fraction, len(sizes),
+        )  # fmt: skip
+    parts: tuple[list[Mapping], list[Mapping]] = ([], [])
+    for item in items:
+        parts[item["place"] in chosen].append(item)
+    return parts
