@@ -16,7 +16,7 @@ BUILDERS = {
     ways.THREADED: ways.threaded,
     ways.FAST: ways.fast_recipe,
     ways.OURS: lambda bench, pictures: ways.ours(bench, pictures).__iter__,
-    ways.OURS_COLOUR: lambda bench, pictures: ways.ours(bench, pictures, **ways.COLOUR).__iter__,
+    ways.OURS_COLOUR: lambda bench, pictures: ways.ours(bench, pictures, ways.COLOUR).__iter__,
 }
 
 

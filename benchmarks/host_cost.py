@@ -21,7 +21,7 @@ def host_pipelines(bench: Bench, *, images: int) -> dict[str, ways.Pipeline]:
         AFFINE: ways.in_this_thread(ways.monai_cache(pictures, rotate=ways.affine_rotation())).__iter__,
         ways.FAST: ways.fast_recipe(bench, pictures),
         ways.OURS: ways.ours(bench, pictures).__iter__,
-        ways.OURS_COLOUR: ways.ours(bench, pictures, **ways.COLOUR).__iter__,
+        ways.OURS_COLOUR: ways.ours(bench, pictures, ways.COLOUR).__iter__,
     }
 
 

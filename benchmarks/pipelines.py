@@ -24,7 +24,8 @@ from torch.utils.data import Dataset
 
 from benchmarks.workbench import BATCH_SIZE, KEYS, Bench, Pictures
 from monai_ext.data import DeviceDataset, DeviceLoader
-from monai_ext.transforms import BatchAugment
+from monai_ext.transforms import BatchAugment, RandomAffine, RandomColour, RandomFlip
+from monai_ext.transforms.augmentations import Augmentation
 
 PLAIN = "PyTorch Dataset, DataLoader"
 MONAI = "MONAI Dataset, DataLoader"
@@ -33,7 +34,7 @@ THREADED = "CacheDataset, ThreadDataLoader"
 FAST = "MONAI's fast-training recipe"
 OURS = "DeviceDataset, DeviceLoader"
 OURS_COLOUR = "DeviceDataset, DeviceLoader, with colour"
-COLOUR = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.3, "hue": 0.03}
+COLOUR = RandomColour(brightness=0.2, contrast=0.2, saturation=0.3, hue=0.03)
 
 Pipeline = Callable[[], Iterator[dict[str, Tensor]]]  # each call is one epoch
 
@@ -88,12 +89,12 @@ def fast_recipe(bench: Bench, pictures: Pictures) -> Pipeline:
     return without_metadata(ThreadDataLoader(fast_cache(pictures, bench.device), num_workers=0, **_batches()))
 
 
-def ours(bench: Bench, pictures: Pictures, *, cache_dir: Path | None = None, **augmentation: Any) -> DeviceLoader:
+def ours(bench: Bench, pictures: Pictures, *further: Augmentation, cache_dir: Path | None = None) -> DeviceLoader:
     """Decoded pictures on the device, augmented in whole batches."""
     dataset = DeviceDataset(
         pictures.items, pictures.decode, device=bench.device, cache_dir=cache_dir, progress=False, num_workers=2
     )
-    augment = BatchAugment(flip_prob=0.5, rotate=180, **augmentation)
+    augment = BatchAugment([RandomFlip(), RandomAffine(rotate=180), *further])
     return DeviceLoader(dataset, BATCH_SIZE, shuffle=True, drop_last=True, transform=augment)
 
 

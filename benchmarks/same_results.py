@@ -63,15 +63,6 @@ from monai_ext.storage.files import write_text
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / "lesion_unet" / "configs" / "train.json"
 PLAIN, SAME, ONE_SIZE, OURS = WAYS = "plain", "same", "one_size", "bundle"
-SAME_RECIPE = {
-    "size_stages": [[0, 1]],
-    "ema_decay": 0.0,
-    "train#augmentation#brightness": 0.2,
-    "train#augmentation#contrast": None,
-    "train#augmentation#saturation": None,
-    "train#augmentation#hue": None,
-    "train#augmentation#gamma": [0.8, 1.2],
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -88,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             lambda seed: train_plain(options, config, parts["training"], seed),
             decoding(config, options.size, keys="image"),
         ),
-        SAME: (lambda seed: train_bundle(options, seed, SAME_RECIPE), ours),
+        SAME: (lambda seed: train_bundle(options, seed, same_recipe(config)), ours),
         ONE_SIZE: (lambda seed: train_bundle(options, seed, {"size_stages": [[0, 1]]}), ours),
         OURS: (lambda seed: train_bundle(options, seed), ours),
     }
@@ -137,6 +128,17 @@ def train_bundle(options: argparse.Namespace, seed: int, changes: Mapping[str, o
         network = workflow.parser.get_parsed_content("network")
         network.load_state_dict(torch.load(Path(folder) / "final.pt", weights_only=True))
     return network
+
+
+def same_recipe(config: Mapping) -> dict[str, object]:
+    """What is changed in the bundle so that it does what the plain pipeline does."""
+    colour = "monai_ext.transforms.RandomColour"
+    spatial = [part for part in config["train"]["augmentation"]["parts"] if part["_target_"] != colour]
+    intensity = [
+        {"_target_": colour, "brightness": 0.2},
+        {"_target_": "monai_ext.transforms.RandomGamma", "gamma": [0.8, 1.2]},
+    ]
+    return {"size_stages": [[0, 1]], "ema_decay": 0.0, "train#augmentation#parts": spatial + intensity}
 
 
 def train_plain(options: argparse.Namespace, config: Mapping, items: Sequence[Mapping], seed: int) -> nn.Module:

@@ -33,12 +33,12 @@ from monai_ext.data import (
 )
 from monai_ext.metrics import GeneralizedEnergyDistance
 from monai_ext.networks import MobileNetV2UNet, ProbabilisticUNet
-from monai_ext.transforms import BatchAugment
+from monai_ext.transforms import BatchAugment, RandomAffine, RandomFlip
 
 SIZE = [96, 128]
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 NORMALISE = BatchAugment(mean=MEAN, std=STD)  # nothing drawn: to float and normalised
-AUGMENT = BatchAugment(flip_prob=0.5, rotate=180, scale=[0.8, 1.25], mean=MEAN, std=STD)
+AUGMENT = BatchAugment([RandomFlip(), RandomAffine(rotate=180, scale=[0.8, 1.25])], mean=MEAN, std=STD)
 
 
 def train_a_network_on_a_device_data_set(dataset_dir: Path, *, device: str, epochs: int) -> tuple[nn.Module, float]:

@@ -5,7 +5,7 @@ from monai_ext.engines.bayesian import BayesianAdversarialTrainer, PrepareSuperR
 from monai_ext.engines.graphs import GraphedTraining
 from monai_ext.engines.precision import autocast_dtype
 from monai_ext.engines.rater_methods import PER_RATER_METHODS, RATER_METHODS, rater_cases, rater_loss, rater_network
-from monai_ext.engines.raters import OneRaterAugment, PrepareRaters, RaterEvaluator, RaterInferer, pick_rater
+from monai_ext.engines.raters import PrepareRaters, RaterEvaluator, RaterInferer
 from monai_ext.engines.uncertainty import UncertaintyEvaluator, UncertaintyInferer
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "BatchEvaluator",
     "BatchTrainer",
     "ModelEMA",
-    "OneRaterAugment",
     "PER_RATER_METHODS",
     "PairedAdversarialTrainer",
     "PrepareRaters",
@@ -26,7 +25,6 @@ __all__ = [
     "UncertaintyEvaluator",
     "UncertaintyInferer",
     "autocast_dtype",
-    "pick_rater",
     "rater_cases",
     "rater_loss",
     "rater_network",

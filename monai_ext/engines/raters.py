@@ -21,10 +21,8 @@ from torch import Tensor, nn
 from monai_ext.engines.batch_engines import BatchEvaluator
 from monai_ext.networks import ConsensusNet, HeadSampling
 from monai_ext.networks.multi_rater import draw_heads
-from monai_ext.transforms import BatchAugment
-from monai_ext.transforms.parameters import AugmentParameters
 
-__all__ = ["OneRaterAugment", "PrepareRaters", "RaterEvaluator", "RaterInferer", "pick_rater"]
+__all__ = ["PrepareRaters", "RaterEvaluator", "RaterInferer"]
 
 
 class PrepareRaters(PrepareBatch):
@@ -48,47 +46,6 @@ class PrepareRaters(PrepareBatch):
             "masks": masks.to(device=device, non_blocking=non_blocking),
             "presence": presence.to(device=device, non_blocking=non_blocking),
         }
-
-
-def pick_rater(masks: Tensor, presence: Tensor, uniform: Tensor) -> Tensor:
-    """The mask of one annotator of each case, (B, 1, H, W), each of those present being as likely as any other.
-
-    >>> masks = torch.arange(3).view(1, 3, 1, 1)  # annotator r fills the mask with r
-    >>> presence = torch.tensor([[True, False, True]])
-    >>> [pick_rater(masks, presence, torch.tensor([u])).item() for u in (0.0, 0.49, 0.5, 0.99)]
-    [0, 0, 2, 2]
-
-    Args:
-        masks: (B, R, H, W).
-        presence: (B, R), True where the annotator is there, at least once in every case.
-        uniform: (B,) in [0, 1): u picks annotator floor(u K) of the K that are present.
-    """
-    present = presence.to(masks.device) != 0
-    count = present.sum(1)
-    place = (uniform.to(masks.device) * count).long().clamp(max=count - 1)
-    order = present.long().cumsum(1) - 1  # place of each annotator among those present
-    chosen = ((order == place[:, None]) & present).to(torch.uint8).argmax(1)
-    return masks[torch.arange(len(masks), device=masks.device), chosen][:, None]
-
-
-class OneRaterAugment(BatchAugment):
-    """`BatchAugment` that keeps the mask of one annotator, drawn anew for each case in each epoch: label (B, 1, H, W).
-
-    This is how a probabilistic U-Net learns from a set of annotators (Kohl et al. 2018). Missing ones are never drawn.
-    The draw belongs to the random numbers of the epoch, see `DeviceLoader`: it depends on seed, epoch and place alone,
-    so a resumed run sees the annotators of an uninterrupted one. Arguments as for `BatchAugment`; a batch needs
-    "presence" (B, R).
-    """
-
-    def draw(self, count: int, generator: torch.Generator | None = None) -> AugmentParameters:
-        draw = super().draw(count, generator)
-        draw.tensors["rater"] = torch.rand(count, generator=generator)
-        return draw
-
-    @torch.no_grad()
-    def apply(self, batch: Mapping, draw: AugmentParameters) -> dict:
-        label = pick_rater(batch[self.label_key], batch["presence"], draw.tensors["rater"])
-        return super().apply({**batch, self.label_key: label}, draw)
 
 
 class RaterInferer(Inferer):

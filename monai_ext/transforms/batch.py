@@ -1,115 +1,71 @@
 """Random augmentation of whole batches on the device that holds them.
 
-Three steps, each of which can be replayed and tested alone: `sample` draws the numbers of any count of samples on the
-CPU, `compile` turns them into one matrix a sample, `apply` uses those on a batch. Nothing in `apply` waits for the
-device, and its number of kernels does not depend on the size of the batch.
+Parameters of any number of images are drawn on the CPU, turned into one matrix for each image, and applied to a batch:
+three steps, each of which can be replayed and tested alone. Applying them never waits for the device, and its number of
+kernels does not depend on the size of the batch.
 """
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from monai_ext.transforms import colour, spatial
+from monai_ext.transforms.augmentations import ORDER, Augmentation, RandomBlur
 from monai_ext.transforms.parameters import AugmentParameters, compile_parameters
-from monai_ext.transforms.ranges import (
-    log_uniform,
-    per_axis,
-    positive_range,
-    probability,
-    ratio_range,
-    ratio_ranges,
-    symmetric_range,
-    uniform,
-)
 
-T = TypeVar("T")
+__all__ = ["FULL_SCALE", "BatchAugment"]
+
 KEPT_CONSTANTS = 256
 FULL_SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.bool: 1.0}
 
 
 class BatchAugment:
-    """Random flips, turns, affine and elastic warps, colour, gamma, blur and noise for a batch, drawn for each sample.
+    """Random augmentation of a batch, with parameters drawn for each image, and normalisation.
 
     Takes a mapping with an image (B, C, *S) of any real type and, optionally, a label (B, R, *S); returns the mapping
-    with the image as `dtype` and the label as float32, everything else untouched. The image is sampled linearly, an
-    integer label at the nearest pixel of the same grid (its values are kept), a floating-point one linearly (soft
-    labels). Flips and quarter turns alone move pixels exactly. Order: flips and turns, shift, zoom, shear, rotation,
-    elastic; blur; brightness, contrast, saturation, hue, clamp to [0, 1]; gamma; noise; mean and std. With everything
-    off it scales to [0, 1] and normalises: the same class serves validation.
+    with both as float32, everything else untouched. The image is sampled linearly, an integer label at the nearest
+    pixel of the same grid (its values are kept), a floating-point one linearly (soft labels).
 
-    None or 0 switches a parameter off. A number v stands for the range named with it; a pair is that range itself.
-    Anything with a probability keeps its neutral value where it is not chosen.
+    Parts are applied in a fixed order, whatever that of the list: flips and quarter turns, affine and elastic warps as
+    a single resampling; blur; colour; gamma; noise; mean and std. Without parts the image is scaled to [0, 1] and
+    normalised, for validation.
+
+    >>> from monai_ext.transforms import RandomAffine, RandomFlip
+    >>> augment = BatchAugment([RandomFlip(), RandomAffine(rotate=180, scale=(0.8, 1.25))], mean=0.5, std=0.25)
+    >>> batch = {"image": torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "label": torch.ones(2, 1, 8, 8)}
+    >>> augment(batch)["image"].unique()
+    tensor([-2.])
 
     Args:
+        parts: each kind of `Augmentation` once at most.
         spatial_size: *S of the result; None keeps the size. May be set between epochs (progressive resizing). The
             field of view stays; images are shrunk with an antialiasing filter, before the warp.
-        flip_prob: chance of mirroring each axis, one number or one for each axis in array order (H, W).
-        rot90_prob: chance of 1, 2 or 3 quarter turns, equally likely (0.75 gives all four orientations alike). Images
-            that are not square are turned about their centre and padded.
-        rotate: degrees, uniform in (-v, v); a true rotation for every aspect ratio. In 3-D one angle for each plane.
-        scale: pair of zoom factors, log-uniform; above 1 enlarges. A pair for each axis in array order draws one factor
-            for each, so that shapes are stretched as well.
-        shear: degrees, uniform in (-v, v), for each ordered pair of axes.
-        translate: fraction of the axis, uniform in (-v, v), one v or one for each axis in array order; before the zoom.
-        affine_prob: chance of rotate, scale, shear and translate together.
-        elastic: pair (v, cells): control points of a cubic B-spline with `cells` cells along each axis move by uniform
-            (-v, v) of the shorter side along each axis; v cells < 0.48 (0.40 in 3-D), or the image could fold.
-        elastic_prob: chance of elastic.
-        brightness: factor, uniform in (1 - v, 1 + v), never below 0.
-        contrast: factor about the image's mean grey, uniform in (1 - v, 1 + v), never below 0.
-        saturation: factor, uniform in (1 - v, 1 + v), never below 0.
-        hue: turns of the chroma plane (YIQ), uniform in (-v, v), v <= 0.5.
-        colour_prob: chance of brightness, contrast, saturation and hue together; these need three channels.
-        gamma: pair of exponents, log-uniform, on [0, 1].
-        gamma_prob: chance of gamma.
-        blur: standard deviation of a Gaussian in pixels of the result, uniform in (0, v).
-        blur_prob: chance of blur.
-        noise: standard deviation of white Gaussian noise on the [0, 1] scale, uniform in (0, v); not clamped.
-        noise_prob: chance of noise.
-        padding_mode: "reflection", "border" or "zeros", beyond the border of image and label.
-        intensity_range: values that become 0 and 1; None: (0, 255) for uint8, (0, 65535) for uint16, (0, 1) for floats.
         mean, std: normalisation on the [0, 1] scale, one number or one for each channel.
-        dtype: of the returned image.
+        intensity_range: values that become 0 and 1; None: (0, 255) for uint8, (0, 65535) for uint16, (0, 1) for floats.
+        padding_mode: "reflection", "border" or "zeros", beyond the border of image and label.
         channels_last: return the image in `torch.channels_last` memory order.
-        spatial_dims: 2 or 3; blur and the colour parameters are for 2.
+        spatial_dims: 2 or 3; blur and colour are for 2.
         image_key, label_key: where they are in the mapping; a missing label is left out.
+
+    Raises:
+        ValueError: a part given twice, or settings out of range or not for so many axes.
     """
 
     def __init__(
         self,
-        spatial_size: Sequence[int] | None = None,
+        parts: Sequence[Augmentation] = (),
         *,
-        flip_prob: float | Sequence[float] = 0.0,
-        rot90_prob: float = 0.0,
-        rotate: float | Sequence[float] | None = None,
-        scale: Sequence[float] | Sequence[Sequence[float]] | None = None,
-        shear: float | Sequence[float] | None = None,
-        translate: float | Sequence[float] | None = None,
-        affine_prob: float = 1.0,
-        elastic: tuple[float, int] | None = None,
-        elastic_prob: float = 1.0,
-        brightness: float | Sequence[float] | None = None,
-        contrast: float | Sequence[float] | None = None,
-        saturation: float | Sequence[float] | None = None,
-        hue: float | Sequence[float] | None = None,
-        colour_prob: float = 1.0,
-        gamma: Sequence[float] | None = None,
-        gamma_prob: float = 1.0,
-        blur: float | Sequence[float] | None = None,
-        blur_prob: float = 1.0,
-        noise: float | Sequence[float] | None = None,
-        noise_prob: float = 1.0,
-        padding_mode: str = "reflection",
-        intensity_range: Sequence[float] | None = None,
+        spatial_size: Sequence[int] | None = None,
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
-        dtype: torch.dtype = torch.float32,
+        intensity_range: Sequence[float] | None = None,
+        padding_mode: str = "reflection",
         channels_last: bool = False,
         spatial_dims: int = 2,
         image_key: str = "image",
@@ -119,140 +75,78 @@ class BatchAugment:
             raise ValueError(f"spatial_dims={spatial_dims} must be 2 or 3.")
         if padding_mode not in ("reflection", "border", "zeros"):
             raise ValueError(f"padding_mode={padding_mode!r} must be 'reflection', 'border' or 'zeros'.")
-        self.spatial_size, self.spatial_dims = spatial_size, spatial_dims
-        self.flip_prob = tuple(probability("flip_prob", p) for p in per_axis("flip_prob", flip_prob, spatial_dims))
-        self.rot90_prob = probability("rot90_prob", rot90_prob)
-        self.rotate = symmetric_range("rotate", rotate)
-        self.scale = ratio_ranges("scale", scale, spatial_dims)
-        self.shear = symmetric_range("shear", shear)
-        if self.shear and max(map(abs, self.shear)) >= 45:
-            raise ValueError(f"shear={shear} must stay below 45 degrees, where opposite shears cancel the image.")
-        self.translate = None if not translate else per_axis("translate", translate, spatial_dims)
-        self.affine_prob = probability("affine_prob", affine_prob)
-        self.elastic = _elastic(elastic, spatial_dims)
-        self.elastic_prob = probability("elastic_prob", elastic_prob)
-        factors = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-        self.colour = {name: symmetric_range(name, value, centre=1.0, lowest=0.0) for name, value in factors.items()}
-        self.colour["hue"] = symmetric_range("hue", hue)
-        if self.colour["hue"] and max(map(abs, self.colour["hue"])) > 0.5:
-            raise ValueError(f"hue={hue} must stay within half a turn, [-0.5, 0.5].")
-        self.colour_prob = probability("colour_prob", colour_prob)
-        self.gamma, self.gamma_prob = ratio_range("gamma", gamma), probability("gamma_prob", gamma_prob)
-        self.blur, self.blur_prob = positive_range("blur", blur), probability("blur_prob", blur_prob)
-        self.noise, self.noise_prob = positive_range("noise", noise), probability("noise_prob", noise_prob)
-        if spatial_dims == 3 and (self.blur or any(self.colour.values())):
-            raise ValueError("blur, brightness, contrast, saturation and hue need spatial_dims=2.")
         if (mean is None) != (std is None):
             raise ValueError(f"mean={mean} and std={std} must be given together.")
+        self.parts = _in_order(parts)
+        for part in self.parts:
+            part.draw(0, spatial_dims, torch.Generator())  # raises where a setting is not for so many axes
+        self.spatial_size, self.spatial_dims = spatial_size, spatial_dims
         self.padding_mode, self.intensity_range, self.mean, self.std = padding_mode, intensity_range, mean, std
-        self.dtype = dtype
         if channels_last:
             self.memory_format = torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
         else:
             self.memory_format = torch.contiguous_format
         self.image_key, self.label_key = image_key, label_key
         self._noise_bank = colour.NoiseBank()
-        self._constants: dict[tuple, spatial.SamplingGrid | spatial.DihedralIndex | tuple[Tensor, Tensor]] = {}
+        self._constants: dict[tuple, Any] = {}
 
     def __call__(self, batch: Mapping, generator: torch.Generator | None = None) -> dict:
-        """`batch` augmented with numbers drawn from `generator` (of the CPU; None: torch's own)."""
+        """`batch` augmented with parameters drawn from `generator` (of the CPU; None: torch's own)."""
         return self.apply(batch, self.draw(len(batch[self.image_key]), generator))
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> AugmentParameters:
-        """Everything random for `count` samples, an epoch of them at once if you like."""
-        return self.compile(count, self.sample(count, generator))
-
-    def sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """The random numbers alone, (count, ...) each, for the parameters that are on; axes in array order."""
-        dims, values = self.spatial_dims, {}
-
-        def chosen(prob: float) -> Tensor:
-            return torch.rand(count, generator=generator) < prob
-
-        def keep(name: str, drawn: Tensor, neutral: float, where: Tensor) -> None:
-            values[name] = torch.where(where.view(-1, *[1] * (drawn.ndim - 1)), drawn, neutral)
-
-        if any(self.flip_prob):
-            values["flip"] = torch.rand(count, dims, generator=generator) < torch.tensor(self.flip_prob)
-        if self.rot90_prob:
-            where = chosen(self.rot90_prob)
-            keep("rot90", torch.randint(1, 4, (count,), generator=generator), 0, where)
-        if self.rotate or self.scale or self.shear or self.translate:
-            where = chosen(self.affine_prob)
-            if self.rotate:
-                keep("rotate", uniform((count, 1 if dims == 2 else 3), *self.rotate, generator), 0.0, where)
-            if self.scale:
-                zooms = torch.stack([log_uniform((count,), *limits, generator) for limits in self.scale], dim=1)
-                keep("scale", zooms if len(self.scale) > 1 else zooms[:, 0], 1.0, where)
-            if self.shear:
-                keep("shear", uniform((count, dims * (dims - 1)), *self.shear, generator), 0.0, where)
-            if self.translate:
-                keep("translate", uniform((count, dims), -1, 1, generator) * torch.tensor(self.translate), 0.0, where)
-        if self.elastic:
-            amplitude, cells = self.elastic
-            where = chosen(self.elastic_prob)
-            keep("elastic", uniform((count, dims, *[cells + 3] * dims), -amplitude, amplitude, generator), 0.0, where)
-        if any(self.colour.values()):
-            where = chosen(self.colour_prob)
-            for name, limits in self.colour.items():
-                if limits:
-                    keep(name, uniform((count,), *limits, generator), 0.0 if name == "hue" else 1.0, where)
-        if self.gamma:
-            where = chosen(self.gamma_prob)
-            keep("gamma", log_uniform((count,), *self.gamma, generator), 1.0, where)
-        if self.blur:
-            where = chosen(self.blur_prob)
-            keep("blur", uniform((count,), *self.blur, generator), 0.0, where)
-        if self.noise:
-            where = chosen(self.noise_prob)
-            keep("noise", uniform((count,), *self.noise, generator), 0.0, where)
-            values["noise_offset"] = torch.randint(colour.NoiseBank.OFFSETS, (count,), generator=generator)
-        return values
+        """Parameters of `count` images, an epoch of them at once if you like."""
+        values: dict[str, Tensor] = {}
+        for part in self.parts:
+            values |= part.draw(count, self.spatial_dims, generator)
+        return self.compile(count, values)
 
     def compile(self, count: int, values: Mapping[str, Tensor]) -> AugmentParameters:
-        """Drawn (or chosen) numbers of `count` samples as what `apply` uses, see `compile_parameters`."""
-        radius = math.ceil(3 * self.blur[1]) if self.blur else None
+        """Given values for `count` images in the form that `apply` takes, see `compile_parameters`."""
+        radius = next((part.radius for part in self.parts if isinstance(part, RandomBlur)), None)
         return compile_parameters(count, values, spatial_dims=self.spatial_dims, blur_radius=radius)
 
     @torch.no_grad()
-    def apply(self, batch: Mapping, draw: AugmentParameters) -> dict:
-        """`batch` augmented by `draw`: the same draw gives equal tensors again.
+    def apply(self, batch: Mapping, parameters: AugmentParameters) -> dict:
+        """`batch` augmented; the same parameters give equal tensors again.
 
         Raises:
             ValueError: shapes, channels or count do not fit; the sentence says which.
         """
         image, label = batch[self.image_key], batch.get(self.label_key)
-        self._check(image, label, draw)
+        self._check(image, label, parameters)
         image = image.as_subclass(torch.Tensor)
         label = None if label is None else label.as_subclass(torch.Tensor)
-        tensors = draw.tensors
+        tensors = parameters.tensors
         if tensors and next(iter(tensors.values())).device != image.device:
-            tensors = draw.to(image.device).tensors
+            tensors = parameters.to(image.device).tensors
         with torch.autocast(image.device.type, enabled=False):
-            moved, label = self._move(image, label, tensors, turned="rot90" in draw.values)
+            moved, label = self._move(image, label, tensors, turned="rot90" in parameters.values)
             # What follows works in place, and must not reach the caller's tensor.
             pixels = self._recolour(moved.to(torch.float32, copy=moved is image), image.dtype, tensors)
         result = dict(batch)
-        result[self.image_key] = pixels.to(self.dtype, memory_format=self.memory_format)
+        result[self.image_key] = pixels.to(torch.float32, memory_format=self.memory_format)
         if label is not None:
             result[self.label_key] = label.to(torch.float32)
         return result
 
-    def _check(self, image: Tensor, label: Tensor | None, draw: AugmentParameters) -> None:
+    def _check(self, image: Tensor, label: Tensor | None, parameters: AugmentParameters) -> None:
         for name, tensor in ((self.image_key, image), (self.label_key, label)):
-            if tensor is not None and (tensor.ndim != self.spatial_dims + 2 or len(tensor) != len(draw)):
+            if tensor is not None and (tensor.ndim != self.spatial_dims + 2 or len(tensor) != len(parameters)):
                 axes = "(B, C, H, W)" if self.spatial_dims == 2 else "(B, C, D, H, W)"
-                raise ValueError(f"{name} has shape {tuple(tensor.shape)}: expected {axes}, B={len(draw)} as drawn.")
-        if "linear" in draw.tensors and image.shape[1] != 3:
+                raise ValueError(
+                    f"{name} has shape {tuple(tensor.shape)}: expected {axes}, B={len(parameters)} as drawn."
+                )
+        if "linear" in parameters.tensors and image.shape[1] != 3:
             raise ValueError(
-                f"{self.image_key} has {image.shape[1]} channels: brightness, contrast, saturation and hue need 3; "
-                "leave them out, or use gamma and noise."
+                f"{self.image_key} has {image.shape[1]} channels: RandomColour needs 3; leave it "
+                "out, or use RandomGamma and RandomNoise."
             )
 
     def _move(
         self, image: Tensor, label: Tensor | None, tensors: Mapping[str, Tensor], *, turned: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Image (any type) and label where the draw moves them to, at the final size."""
+        """Image (any type) and label where the parameters move them to, at the final size."""
         size = tuple(image.shape[2:])
         target = tuple(self.spatial_size) if self.spatial_size else size
         if "matrix" not in tensors:
@@ -325,7 +219,7 @@ class BatchAugment:
         shape = (1, channels, *[1] * self.spatial_dims)
         return tuple(v.expand(channels).view(shape).to(device, torch.float32) for v in (unit / std, -mean / std))
 
-    def _constant(self, key: tuple, build: Callable[[], T]) -> T:
+    def _constant(self, key: tuple, build: Callable[[], Any]) -> Any:
         """Tensors that depend on sizes alone, kept so that batches need not make them again."""
         if key not in self._constants:
             if len(self._constants) >= KEPT_CONSTANTS:  # data of very many sizes
@@ -334,14 +228,12 @@ class BatchAugment:
         return self._constants[key]
 
 
-def _elastic(value: tuple[float, int] | None, dims: int) -> tuple[float, int] | None:
-    if not value or not value[0]:
-        return None
-    amplitude, cells = float(value[0]), int(value[1])
-    limit = spatial.INJECTIVE_DISPLACEMENT[dims]
-    if amplitude < 0 or cells < 1 or amplitude * cells >= limit:
-        raise ValueError(
-            f"elastic={value} can fold the image: choose cells >= 1 and "
-            f"0 <= amplitude < {limit} / cells = {limit / max(cells, 1):.3f}."
-        )
-    return amplitude, cells
+def _in_order(parts: Sequence[Augmentation]) -> list[Augmentation]:
+    for kind, count in Counter(map(type, parts)).items():
+        if kind not in ORDER:
+            raise ValueError(f"{kind.__name__} is no part: choose among {', '.join(part.__name__ for part in ORDER)}.")
+        if count > 1:
+            raise ValueError(
+                f"{kind.__name__} is given {count} times: once is enough, parameters are drawn for each image."
+            )
+    return sorted(parts, key=lambda part: ORDER.index(type(part)))

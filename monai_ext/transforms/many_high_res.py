@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from monai_ext.transforms.augmentations import Augmentation
+from monai_ext.transforms.degradation import Degradation
 from monai_ext.transforms.pairs import PairedCrops
 from monai_ext.transforms.parameters import AugmentParameters
 
@@ -25,16 +27,23 @@ class ManyHighResCrops(PairedCrops):
     one is dropped. The targets of a record share it up to those borders and rounding.
 
     Args:
-        degradation, crop_size, kwargs: as for `PairedCrops`; without a crop size nothing is augmented.
+        degradation, parts, crop_size, kwargs: as for `PairedCrops`; without a crop size nothing is augmented.
 
     Raises:
         ValueError: labels of another shape, an augmentation without a crop size, or as `PairedCrops`.
     """
 
-    def __init__(self, degradation: Callable[..., Tensor], *, crop_size: int | None = None, **kwargs: Any):
-        if crop_size is None and kwargs:
-            raise ValueError(f"{', '.join(kwargs)}: whole targets are not augmented; set a crop_size.")
-        super().__init__(degradation, crop_size=crop_size, **kwargs)
+    def __init__(
+        self,
+        degradation: Degradation,
+        parts: Sequence[Augmentation] = (),
+        *,
+        crop_size: int | None = None,
+        **kwargs: Any,
+    ):
+        if crop_size is None and (parts or kwargs):
+            raise ValueError("whole targets are not augmented: set a crop_size, or leave out all but the degradation.")
+        super().__init__(degradation, parts, crop_size=crop_size, **kwargs)
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> AugmentParameters:
         parameters = super().draw(count, generator)

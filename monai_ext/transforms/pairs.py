@@ -1,8 +1,8 @@
-"""Pairs for super-resolution made on the device: crops of whole tiles, and what a degradation leaves of them."""
+"""Pairs for super-resolution made on the device: crops of high-resolution tiles and their degradation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,9 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from torch import Tensor
 
+from monai_ext.transforms.augmentations import Augmentation
 from monai_ext.transforms.batch import FULL_SCALE, BatchAugment
+from monai_ext.transforms.degradation import Degradation
 from monai_ext.transforms.parameters import AugmentParameters
 
 __all__ = ["PairedCrops", "ToUnitRanged", "take_crops"]
@@ -43,46 +45,54 @@ def take_crops(tiles: Tensor, corner: Tensor, size: int) -> Tensor:
 class PairedCrops(BatchAugment):
     """Batch of tiles -> image: low resolution (B, C, h, w), label: high resolution (B, C, s h, s w), both in [0, 1].
 
-    One batch of high-resolution crops makes the pair: cropped at random, flipped and turned (or more, see
-    `BatchAugment`), then degraded. Without a crop size whole tiles are paired, as validation wants them. Crops, turns
-    and the degradation's noise are drawn with the epoch's other random numbers (see `DeviceLoader`), so that a resumed
-    run sees the pairs of an uninterrupted one; the noise of whole tiles depends on their place in the epoch alone.
+    Tiles are cropped at random, augmented, then degraded; without a crop size they are paired whole, for validation.
+    Crops, augmentation and the degradation's noise are drawn with the epoch's other random numbers (see
+    `DeviceLoader`), so that a resumed run sees the pairs of an uninterrupted one; the noise of whole tiles depends on
+    their place in the epoch alone.
 
     Args:
         degradation: the operator, called as degradation(high_res, generator=...); has `scale`.
+        parts: augmentation of the high resolution, see `BatchAugment`.
         crop_size: side of the high-resolution crop in pixels, a multiple of the scale; None keeps whole tiles.
-        kwargs: as for `BatchAugment`, for the high-resolution image.
+        kwargs: as for `BatchAugment`.
 
     Raises:
         ValueError: a crop that is no multiple of the scale, or larger than a tile.
     """
 
-    def __init__(self, degradation: Callable[..., Tensor], *, crop_size: int | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        degradation: Degradation,
+        parts: Sequence[Augmentation] = (),
+        *,
+        crop_size: int | None = None,
+        **kwargs: Any,
+    ):
         if crop_size is not None and (crop_size < degradation.scale or crop_size % degradation.scale):
             raise ValueError(f"crop_size={crop_size} must be a multiple of the scale, {degradation.scale}.")
-        super().__init__(label_key=None, **kwargs)
+        super().__init__(parts, label_key=None, **kwargs)
         self.degradation = degradation
         self.crop_size = crop_size
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> AugmentParameters:
-        draw = super().draw(count, generator)
+        parameters = super().draw(count, generator)
         if self.crop_size is None:
-            draw.values["low_res_seed"] = torch.arange(count)
+            parameters.values["low_res_seed"] = torch.arange(count)
         else:
-            draw.tensors["corner"] = torch.rand(count, 2, generator=generator)
-            draw.values["low_res_seed"] = torch.randint(2**31, (count,), generator=generator)
-        return draw
+            parameters.tensors["corner"] = torch.rand(count, 2, generator=generator)
+            parameters.values["low_res_seed"] = torch.randint(2**31, (count,), generator=generator)
+        return parameters
 
     @torch.no_grad()
-    def apply(self, batch: Mapping, draw: AugmentParameters) -> dict:
+    def apply(self, batch: Mapping, parameters: AugmentParameters) -> dict:
         tiles = batch[self.image_key].as_subclass(Tensor)
         if self.crop_size is not None:
-            if len(draw) != len(tiles):
-                raise ValueError(f"{len(tiles)} tiles, but numbers for {len(draw)} were drawn.")
-            tiles = take_crops(tiles, draw.tensors["corner"].to(tiles.device), self.crop_size)
-        result = super().apply({**batch, self.image_key: tiles}, draw)
+            if len(parameters) != len(tiles):
+                raise ValueError(f"{len(tiles)} tiles, but parameters of {len(parameters)} were drawn.")
+            tiles = take_crops(tiles, parameters.tensors["corner"].to(tiles.device), self.crop_size)
+        result = super().apply({**batch, self.image_key: tiles}, parameters)
         high_res = result.pop(self.image_key)
-        generator = torch.Generator().manual_seed(int(draw.values["low_res_seed"][0]))  # on the host: nothing waits
+        generator = torch.Generator().manual_seed(int(parameters.values["low_res_seed"][0]))  # on the host
         return result | {"image": self.degradation(high_res, generator=generator), "label": high_res}
 
 

@@ -1,4 +1,4 @@
-"""What was drawn for a run of samples, apart from its use: readable numbers, and the matrices made of them."""
+"""Parameters of an augmentation, drawn apart from their use: readable values, and the matrices made of them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from torch import Tensor
 
 from monai_ext.transforms import colour, spatial
 
+__all__ = ["AugmentParameters", "compile_parameters"]
+
 AFFINE = ("rotate", "scale", "shear", "translate")
 COLOUR = ("brightness", "contrast", "saturation", "hue")  # in the order of their use
 
 
 @dataclass(frozen=True)
 class AugmentParameters:
-    """The random numbers of `count` samples (`values`, readable, on the CPU) and what `apply` uses (`tensors`)."""
+    """Parameters of `count` images: `values`, readable, on the CPU, and `tensors`, which `apply` uses."""
 
     count: int
     values: dict[str, Tensor]
@@ -27,11 +29,11 @@ class AugmentParameters:
         return self.count
 
     def to(self, device: torch.device | str) -> AugmentParameters:
-        """The draw with `tensors` on `device`."""
+        """The same with `tensors` on `device`."""
         return replace(self, tensors={k: v.to(device, non_blocking=True) for k, v in self.tensors.items()})
 
     def split(self, sizes: int | list[int]) -> list[AugmentParameters]:
-        """The draws of consecutive batches, as `torch.split` has them: views, no copy."""
+        """Those of consecutive batches, as `torch.split` has them: views, no copy."""
         counts = [len(part) for part in torch.empty(self.count, 0).split(sizes)]
         parts = zip(counts, _split(self.values, counts), _split(self.tensors, counts), strict=True)
         return [AugmentParameters(*part) for part in parts]
@@ -45,10 +47,10 @@ def _split(group: dict[str, Tensor], counts: list[int]) -> list[dict[str, Tensor
 def compile_parameters(
     count: int, values: Mapping[str, Tensor], *, spatial_dims: int = 2, blur_radius: int | None = None
 ) -> AugmentParameters:
-    """Drawn (or chosen) numbers of `count` samples as matrices and kernels, on the CPU.
+    """Drawn (or chosen) values of `count` images as matrices and kernels, on the CPU.
 
     Args:
-        count: number of samples, n.
+        count: number of images, n.
         values: any of flip (n, d) bool, rot90 (n,), rotate in degrees (n, 1 or 3), scale (n,) or (n, d), shear in
             degrees (n, d (d - 1)), translate (n, d) in fractions, elastic (n, d, cells + 3, ...), brightness, contrast,
             saturation, hue, gamma, blur, noise with noise_offset (n,). Axes in array order. What is missing is neutral.
@@ -56,11 +58,11 @@ def compile_parameters(
         blur_radius: half width of the blurring kernels in pixels; None: three times the largest blur.
 
     Raises:
-        ValueError: a value does not have one row for each sample.
+        ValueError: a value does not have one row for each image.
     """
     wrong = [name for name, value in values.items() if len(value) != count]
     if wrong:
-        raise ValueError(f"values of {', '.join(wrong)} are not for {count} samples: give one row for each sample.")
+        raise ValueError(f"values of {', '.join(wrong)} are not for {count} images: give one row for each.")
     tensors = _compile_moves(count, values, spatial_dims)
     if values.keys() & set(COLOUR):
         neutral = torch.ones(count)
@@ -76,7 +78,7 @@ def compile_parameters(
 
 
 def _compile_moves(count: int, values: Mapping[str, Tensor], dims: int) -> dict[str, Tensor]:
-    """The matrix of every sample, and the exact index where there are only flips and turns."""
+    """The matrix of every image, and the exact index where there are only flips and turns."""
     if not values.keys() & {"flip", "rot90", "elastic", *AFFINE}:
         return {}
     flips = values.get("flip", torch.zeros(count, dims, dtype=torch.bool)).flip(1)

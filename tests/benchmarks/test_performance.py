@@ -62,23 +62,23 @@ def epoch_cost(epoch: ways.Pipeline, batches: int) -> partial:
     return partial(lambda: timed(partial(ways.exhaust, epoch), CPU) / batches)
 
 
-@pytest.mark.parametrize(("colours", "limit"), [({}, 45), (ways.COLOUR, 120)])
-def test_a_batch_is_two_index_selects_and_its_augmentation(bench: Bench, colours: dict, limit: int) -> None:
-    loader = ways.ours(bench, probes(3 * BATCH_SIZE), **colours)
+@pytest.mark.parametrize(("colours", "limit"), [((), 45), ((ways.COLOUR,), 120)])
+def test_a_batch_is_two_index_selects_and_its_augmentation(bench: Bench, colours: tuple, limit: int) -> None:
+    loader = ways.ours(bench, probes(3 * BATCH_SIZE), *colours)
     count = operations_of_second(loader)
     augment = loader.transform
     batch = loader.dataset.batch(range(BATCH_SIZE))
     with CountOperations() as augmentation:
-        draw = augment.draw(BATCH_SIZE)
+        parameters = augment.draw(BATCH_SIZE)
         augmentation.names.clear()
-        augment.apply(batch, draw)
+        augment.apply(batch, parameters)
     assert Counter(count.names) - Counter(augmentation.names) == Counter({"aten::index_select": 2})
     assert len(count.names) == len(augmentation.names) + 2 <= limit
     assert not count.waiting
 
 
 def test_operations_of_a_batch_do_not_depend_on_its_size(bench: Bench) -> None:
-    loader = ways.ours(bench, probes(3 * BATCH_SIZE), **ways.COLOUR)
+    loader = ways.ours(bench, probes(3 * BATCH_SIZE), ways.COLOUR)
     small = DeviceLoader(loader.dataset, 4, shuffle=True, transform=loader.transform)
     assert operations_of_second(small).names == operations_of_second(loader).names
 
@@ -91,7 +91,7 @@ def test_monais_pipelines_take_more_than_ten_times_the_operations(bench: Bench) 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_batches_of_an_epoch_never_make_the_host_wait() -> None:
-    loader = ways.ours(Bench(torch.device("cuda"), Path()), probes(4 * BATCH_SIZE), **ways.COLOUR)
+    loader = ways.ours(Bench(torch.device("cuda"), Path()), probes(4 * BATCH_SIZE), ways.COLOUR)
     iterator = iter(loader)
     next(iterator)  # the copy of order and draw, and what is kept
     torch.cuda.set_sync_debug_mode("error")

@@ -49,11 +49,11 @@ def test_the_same_recipe_leaves_out_what_the_plain_pipeline_does_not_have(tmp_pa
         dataset_dir=str(tmp_path),
         output_dir=str(tmp_path / "run"),
         spatial_size=[32, 32],
-        **same_results.SAME_RECIPE,
+        **same_results.same_recipe(json.loads(same_results.BUNDLE.read_text())),
     )
     workflow.initialize()
     augment, plain = workflow.parser.get_parsed_content("train#augmentation"), same_results.augmentation((32, 32))
-    drawn = augment.sample(200, torch.Generator().manual_seed(0))
+    drawn = augment.draw(200, torch.Generator().manual_seed(0)).values
     assert {"flip", "rotate", "scale", "translate", "brightness", "gamma"} == set(drawn)
     assert drawn["scale"].shape == (200, 2) and 0.78 <= drawn["scale"].min() and drawn["scale"].max() <= 1.28
     assert 0.8 <= drawn["brightness"].min() < 0.85 and 1.15 < drawn["brightness"].max() <= 1.2

@@ -35,6 +35,7 @@ from monai_ext.losses.consistency import ConsistencyLoss
 from monai_ext.networks.sr_discriminator import SRDiscriminator
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.runtime.errors import NonFiniteLossError
+from monai_ext.transforms import RandomFlip, RandomQuarterTurn
 from monai_ext.transforms.degradation import Degradation
 from monai_ext.transforms.interpolation import interpolate
 from monai_ext.transforms.pairs import PairedCrops, ToUnitRanged, take_crops
@@ -247,7 +248,9 @@ class Run:
         tiles = torch.randint(256, (6, 3, 20, 24), dtype=torch.uint8, generator=generator)
         items = [{"id": str(i), "tile": tile} for i, tile in enumerate(tiles)]
         dataset = DeviceDataset(items, lambda item: {"id": item["id"], "image": item["tile"]}, progress=False)
-        pairs = PairedCrops(Degradation(SCALE, noise=0.02, levels=255), crop_size=16, flip_prob=0.5, rot90_prob=0.75)
+        pairs = PairedCrops(
+            Degradation(SCALE, noise=0.02, levels=255), [RandomFlip(), RandomQuarterTurn()], crop_size=16
+        )
         loader = DeviceLoader(dataset, 2, shuffle=True, seed=3, transform=pairs)
         self.generator, self.discriminator = networks(spectral_norm=True)
         self.average = ModelEMA(self.generator, 0.9)
@@ -350,7 +353,7 @@ def test_a_tile_smaller_than_the_crop_is_refused_with_both_sizes():
 
 def test_a_pair_is_a_turned_crop_and_its_degradation():
     degradation = Degradation(SCALE, levels=255)
-    pairs = PairedCrops(degradation, crop_size=4, flip_prob=0.5, rot90_prob=0.75)
+    pairs = PairedCrops(degradation, [RandomFlip(), RandomQuarterTurn()], crop_size=4)
     tile = torch.arange(49, dtype=torch.uint8).view(1, 1, 7, 7)
     for seed in range(8):
         pair = pairs({"image": tile, "id": ["a"]}, torch.Generator().manual_seed(seed))
@@ -364,7 +367,7 @@ def test_a_pair_is_a_turned_crop_and_its_degradation():
 
 
 def test_pairs_depend_on_the_place_in_the_epoch_and_not_on_the_size_of_batches():
-    pairs = PairedCrops(Degradation(SCALE), crop_size=4, flip_prob=0.5)
+    pairs = PairedCrops(Degradation(SCALE), [RandomFlip()], crop_size=4)
     tiles = torch.randint(256, (6, 3, 9, 9), dtype=torch.uint8)
     whole = pairs.apply({"image": tiles}, pairs.draw(6, torch.Generator().manual_seed(4)))["label"]
     parts = pairs.draw(6, torch.Generator().manual_seed(4)).split(2)

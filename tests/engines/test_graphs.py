@@ -18,7 +18,7 @@ from benchmarks.measure import CountOperations
 from monai_ext.data import DeviceDataset, DeviceLoader
 from monai_ext.engines import BatchTrainer, ModelEMA, graphs
 from monai_ext.handlers import ProgressiveSize, ResumeHandler
-from monai_ext.transforms import BatchAugment
+from monai_ext.transforms import BatchAugment, RandomAffine, RandomColour, RandomFlip, RandomNoise
 
 CPU = torch.device("cpu")
 RATE = 2.0**-7  # a float32 number, as are its halves: the recorded steps are to be the ordinary ones to the last bit
@@ -44,7 +44,9 @@ def loader_of(count: int = 16, *, drop_last: bool = True, **augmentation) -> Dev
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8, generator=generator)
     items = [{"id": f"p{i}", "image": image, "label": (image[:1] > 127).byte()} for i, image in enumerate(images)]
-    augment = BatchAugment(flip_prob=0.5, rotate=90, brightness=0.2, contrast=0.2, noise=0.1, **augmentation)
+    augment = BatchAugment(
+        [RandomFlip(), RandomAffine(rotate=90), RandomColour(0.2, 0.2), RandomNoise(0.1)], **augmentation
+    )
     dataset = DeviceDataset(items, dict, progress=False, num_workers=0)
     return DeviceLoader(dataset, 4, shuffle=True, drop_last=drop_last, seed=3, transform=augment)
 

@@ -14,11 +14,12 @@ from monai_ext.data import DatasetLayoutError, DeviceLoader, ImageFileError, wri
 from monai_ext.data.raters.images import DecodeRaterImages, rater_image_items, read_grey
 from monai_ext.engines import BatchTrainer
 from monai_ext.engines.rater_methods import PER_RATER_METHODS, RATER_METHODS, rater_cases, rater_loss, rater_network
-from monai_ext.engines.raters import OneRaterAugment, PrepareRaters, RaterEvaluator, RaterInferer, pick_rater
+from monai_ext.engines.raters import PrepareRaters, RaterEvaluator, RaterInferer
 from monai_ext.losses import ConsensusLoss, PerRaterLoss, majority_label
 from monai_ext.networks import HolisticNet, ProbabilisticUNet
 from monai_ext.networks.multi_rater import HeadSampling, RaterSampler
-from monai_ext.transforms import BatchAugment
+from monai_ext.transforms import BatchAugment, OneRaterAugment, RandomAffine, RandomFlip, RandomGamma
+from monai_ext.transforms.one_rater import pick_rater
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +88,8 @@ def test_one_annotator_a_case_is_kept_whole_and_the_same_seed_picks_the_same():
 
 
 def test_the_annotator_is_drawn_beside_the_augmentation_which_stays_as_it_was():
-    options = {"flip_prob": 0.5, "rotate": 10, "gamma": [0.8, 1.25]}
-    drawn = [kind(**options).draw(6, torch.Generator().manual_seed(0)) for kind in (BatchAugment, OneRaterAugment)]
+    parts = [RandomFlip(), RandomAffine(10), RandomGamma([0.8, 1.25])]
+    drawn = [kind(parts).draw(6, torch.Generator().manual_seed(0)) for kind in (BatchAugment, OneRaterAugment)]
     assert all(
         torch.equal(drawn[0].tensors[name], value) for name, value in drawn[1].tensors.items() if name != "rater"
     )

@@ -14,6 +14,7 @@ from monai_ext.networks.srresnet import SRResNet
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution
 from monai_ext.networks.variance_parts import summarise_latents
 from monai_ext.networks.variational import DropoutConv2d, VariationalConv2d, weight_divergence
+from monai_ext.transforms import RandomFlip, RandomQuarterTurn
 from monai_ext.transforms.degradation import Degradation
 from monai_ext.transforms.pairs import PairedCrops
 
@@ -81,7 +82,7 @@ def train_on_scenes(scenes: Tensor, plan: PhantomTraining, *, seed: int = 0) -> 
         loss = SuperResolutionELBO(patch=plan.patch)
         # the bound on the loss's own scale, one value of an image for one of the sum that the prior stands against
         prior = loss.elbo_weight / scenes.numel()
-        crops = PairedCrops(plan.degradation, crop_size=plan.crop_size, flip_prob=0.5, rot90_prob=0.75)
+        crops = PairedCrops(plan.degradation, [RandomFlip(), RandomQuarterTurn()], crop_size=plan.crop_size)
         optimizer = torch.optim.Adam(network.parameters(), plan.learning_rate, betas=(0.9, 0.99), fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.learning_rate, total_steps=plan.steps)
         for step in range(plan.steps):

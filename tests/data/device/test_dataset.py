@@ -24,7 +24,7 @@ from monai_ext.data.device import dataset as resident
 from monai_ext.data.device.decoding import DecodeError
 from monai_ext.runtime.memory import DeviceMemoryError, free_memory, in_words
 from monai_ext.storage.object_key import describe
-from monai_ext.transforms import BatchAugment
+from monai_ext.transforms import BatchAugment, RandomAffine, RandomColour, RandomFlip, RandomNoise
 
 
 class ReadArrays:
@@ -132,7 +132,7 @@ def test_order_depends_on_seed_and_epoch_alone(write_items) -> None:
 
 def test_a_resumed_epoch_repeats_the_augmentation_whatever_the_batch_size(write_items) -> None:
     data = dataset(write_items(10))
-    augment = BatchAugment(flip_prob=0.5, rotate=90, brightness=0.2, noise=0.1)
+    augment = BatchAugment([RandomFlip(), RandomAffine(90), RandomColour(0.2), RandomNoise(0.1)])
     run = DeviceLoader(data, 4, shuffle=True, transform=augment)
     next(iter(run))  # an epoch that was broken off
     second = torch.cat([batch["image"] for batch in run])
@@ -143,7 +143,7 @@ def test_a_resumed_epoch_repeats_the_augmentation_whatever_the_batch_size(write_
 
 def test_batches_are_their_plans_made(write_items) -> None:
     data = dataset(write_items(10))
-    for transform in (BatchAugment(flip_prob=0.5, rotate=90), None, lambda batch: {"n": len(batch["id"])}):
+    for transform in (BatchAugment([RandomFlip(), RandomAffine(90)]), None, lambda batch: {"n": len(batch["id"])}):
         planned, made = (DeviceLoader(data, 4, shuffle=True, seed=1, transform=transform) for _ in range(2))
         for _ in range(2):  # both count epochs
             plans = list(planned.plans())
@@ -155,7 +155,7 @@ def test_batches_are_their_plans_made(write_items) -> None:
 
 
 def test_batches_are_made_on_the_device_where_nothing_but_tensors_decides(write_items) -> None:
-    items, augment = write_items(4), BatchAugment(flip_prob=0.5)
+    items, augment = write_items(4), BatchAugment([RandomFlip()])
     assert DeviceLoader(dataset(items), 2, transform=augment).makes_on_device
     assert DeviceLoader(dataset(items), 2).makes_on_device
     assert not DeviceLoader(dataset(items), 2, transform=dict).makes_on_device
@@ -389,7 +389,7 @@ def test_items_with_other_keys_are_named() -> None:
 
 def test_sizes_are_kept_apart_and_every_item_is_seen_once(write_items) -> None:
     data = dataset(write_items(11, [(6, 8), (4, 4), (6, 8)]))
-    loader = DeviceLoader(data, 3, shuffle=True, transform=BatchAugment(rotate=30))
+    loader = DeviceLoader(data, 3, shuffle=True, transform=BatchAugment([RandomAffine(30)]))
     for _ in range(2):
         batches = list(loader)
         assert sorted(sum((batch["id"] for batch in batches), [])) == sorted(data.ids)

@@ -19,6 +19,7 @@ from monai_ext.data.many_hr.plan import ManyHrSettings
 from monai_ext.data.tiles.listing import tile_items
 from monai_ext.metrics.sample_sets import best_of_samples, sample_distance
 from monai_ext.phantoms.aerial import write_aerial_phantoms
+from monai_ext.transforms import RandomFlip, RandomQuarterTurn
 from monai_ext.transforms.degradation import Degradation
 from monai_ext.transforms.many_high_res import ManyHighResCrops
 
@@ -56,7 +57,7 @@ def test_each_record_shows_one_of_its_answers_drawn_anew_and_all_alike_often():
 
 
 def test_crops_and_turns_are_drawn_too_and_a_draw_can_be_replayed():
-    crops = ManyHighResCrops(DEGRADATION, crop_size=16, flip_prob=0.5, rot90_prob=0.75)
+    crops = ManyHighResCrops(DEGRADATION, [RandomFlip(), RandomQuarterTurn()], crop_size=16)
     draw = crops.draw(8, torch.Generator().manual_seed(1))
     first, again = (crops.apply(records(), draw) for _ in range(2))
     assert first["label"].shape == (8, 3, 16, 16) and torch.equal(first["label"], again["label"])
@@ -83,8 +84,8 @@ def test_what_does_not_fit_is_named():
         crops.apply({"label": records()["label"][:, 0]}, crops.draw(8))
     with pytest.raises(ValueError, match="B=5 as drawn"):
         crops.apply(records(), crops.draw(5))
-    with pytest.raises(ValueError, match="flip_prob: whole targets are not augmented; set a crop_size"):
-        ManyHighResCrops(DEGRADATION, flip_prob=0.5)
+    with pytest.raises(ValueError, match="whole targets are not augmented: set a crop_size"):
+        ManyHighResCrops(DEGRADATION, [RandomFlip()])
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from monai_ext.data.raters.decoding import DecodeRaters, read_rater_mask
 from monai_ext.data.raters.qubiq import qubiq_items
 from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.nifti import read_nifti
-from monai_ext.transforms.batch import BatchAugment
+from monai_ext.transforms import BatchAugment, RandomFlip, RandomQuarterTurn
 
 
 def test_a_volume_is_refused_as_a_picture(tmp_path):
@@ -235,7 +235,7 @@ def test_batches_on_the_device_move_image_and_masks_together(tmp_path):
     dataset = DeviceDataset(qubiq_items(tmp_path), decoder, num_workers=0, cache_dir=kept)
     again = DeviceDataset(dataset.data, decoder, cache_dir=kept)  # from the decoded-set file
     assert all(torch.equal(again[0][key], dataset[0][key]) for key in ("image", "label", "presence"))
-    loader = DeviceLoader(again, 4, shuffle=True, transform=BatchAugment(flip_prob=0.5, rot90_prob=0.75))
+    loader = DeviceLoader(again, 4, shuffle=True, transform=BatchAugment([RandomFlip(), RandomQuarterTurn()]))
     (batch,) = loader
     assert batch["label"].shape == (4, 2, 6, 6) and torch.allclose(batch["image"][:, 0], batch["label"][:, 0])
     present = batch["presence"][:, 1]

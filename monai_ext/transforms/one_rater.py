@@ -1,0 +1,54 @@
+"""Augmentation of cases with several raters, of which one is drawn for each case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from monai_ext.transforms.batch import BatchAugment
+from monai_ext.transforms.parameters import AugmentParameters
+
+__all__ = ["OneRaterAugment", "pick_rater"]
+
+
+def pick_rater(masks: Tensor, presence: Tensor, uniform: Tensor) -> Tensor:
+    """The mask of one rater of each case, (B, 1, H, W), drawn uniformly among those present.
+
+    >>> masks = torch.arange(3).view(1, 3, 1, 1)  # rater r fills the mask with r
+    >>> presence = torch.tensor([[True, False, True]])
+    >>> [pick_rater(masks, presence, torch.tensor([u])).item() for u in (0.0, 0.49, 0.5, 0.99)]
+    [0, 0, 2, 2]
+
+    Args:
+        masks: (B, R, H, W).
+        presence: (B, R), True where the rater marked the case, at least once in every case.
+        uniform: (B,) in [0, 1): u picks rater floor(u K) of the K that are present.
+    """
+    present = presence.to(masks.device) != 0
+    count = present.sum(1)
+    place = (uniform.to(masks.device) * count).long().clamp(max=count - 1)
+    order = present.long().cumsum(1) - 1  # place of each rater among those present
+    chosen = ((order == place[:, None]) & present).to(torch.uint8).argmax(1)
+    return masks[torch.arange(len(masks), device=masks.device), chosen][:, None]
+
+
+class OneRaterAugment(BatchAugment):
+    """`BatchAugment` that keeps the mask of one rater, drawn anew for each case in each epoch: label (B, 1, H, W).
+
+    This is how a probabilistic U-Net learns from a set of raters (Kohl et al. 2018). Missing ones are never drawn. The
+    rater is drawn with the epoch's other random numbers (see `DeviceLoader`): it depends on seed, epoch and place in
+    the epoch alone, so that a resumed run sees the raters of an uninterrupted one. Arguments as for `BatchAugment`; a
+    batch needs "presence" (B, R).
+    """
+
+    def draw(self, count: int, generator: torch.Generator | None = None) -> AugmentParameters:
+        parameters = super().draw(count, generator)
+        parameters.tensors["rater"] = torch.rand(count, generator=generator)
+        return parameters
+
+    @torch.no_grad()
+    def apply(self, batch: Mapping, parameters: AugmentParameters) -> dict:
+        label = pick_rater(batch[self.label_key], batch["presence"], parameters.tensors["rater"])
+        return super().apply({**batch, self.label_key: label}, parameters)
