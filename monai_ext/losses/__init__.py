@@ -1,7 +1,7 @@
 from monai_ext.losses.adversarial import LogisticAdversarialLoss, R1Penalty, squared_gradient_norm
 from monai_ext.losses.consistency import ConsistencyLoss
 from monai_ext.losses.elbo import ELBOLoss, ELBOTerms, latent_kl, samples_alike
-from monai_ext.losses.energy import energy_score, patch_distance
+from monai_ext.losses.energy import patch_distance, patch_energy_score
 from monai_ext.losses.heteroscedastic import negative_log_likelihood
 from monai_ext.losses.perceptual import (
     ContentLoss,
@@ -29,11 +29,11 @@ __all__ = [
     "SuperResolutionELBO",
     "SuperResolutionTerms",
     "content_distance",
-    "energy_score",
     "latent_kl",
     "majority_label",
     "negative_log_likelihood",
     "patch_distance",
+    "patch_energy_score",
     "samples_alike",
     "soft_label",
     "squared_gradient_norm",

@@ -8,11 +8,11 @@ a tanh. Hence the logistic loss here.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from monai_ext.formulas.checks import check_not_negative
 
 __all__ = ["LogisticAdversarialLoss", "R1Penalty", "squared_gradient_norm"]
 
@@ -93,9 +93,7 @@ class R1Penalty(nn.Module):
 
     def __init__(self, gamma: float = 10.0):
         super().__init__()
-        if not math.isfinite(gamma) or gamma < 0:
-            raise ValueError(f"gamma={gamma} must be finite and at least 0.")
-        self.gamma = gamma
+        self.gamma = check_not_negative("gamma", gamma)
 
     def forward(self, discriminator: nn.Module, real: Tensor) -> Tensor:
         with torch.autocast(real.device.type, enabled=False):

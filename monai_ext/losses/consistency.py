@@ -6,6 +6,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from monai_ext.formulas.checks import check_same_shape
+
 __all__ = ["ConsistencyLoss"]
 
 
@@ -34,6 +36,5 @@ class ConsistencyLoss(nn.Module):
         self.degradation = degradation
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        if prediction.shape != target.shape:
-            raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape.")
+        check_same_shape(prediction=prediction, target=target)
         return self.degradation.reduce(prediction.float() - target.float()).square().mean()

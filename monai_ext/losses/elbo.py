@@ -5,7 +5,6 @@ Gaussians over the latent are tensors (B, 2, latent): means [:, 0] and log sigma
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -13,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monai_ext.formulas.checks import check_not_negative, check_same_shape
+from monai_ext.formulas.gaussians import gaussian_kl
+
 __all__ = ["ELBOLoss", "ELBOTerms", "latent_kl", "samples_alike"]
 
 
 def latent_kl(prior: Tensor, posterior: Tensor) -> Tensor:
-    """Divergence KL(posterior || prior) of each number of the latent, (B, latent), float32, in nats.
-
-        log(sigma_p / sigma_q) + (sigma_q^2 + (mu_q - mu_p)^2) / (2 sigma_p^2) - 1/2
+    """`gaussian_kl` of posterior || prior for each number of the latent, (B, latent), float32, in nats.
 
     Sum over the latent for the divergence of a case. Near zero for all cases: the posterior says nothing that the prior
     does not know, and the latent has collapsed.
@@ -33,10 +33,7 @@ def latent_kl(prior: Tensor, posterior: Tensor) -> Tensor:
     """
     if prior.shape != posterior.shape or prior.ndim != 3 or prior.shape[1] != 2:
         raise ValueError(f"prior {tuple(prior.shape)} and posterior {tuple(posterior.shape)} must be (B, 2, latent).")
-    p_mean, p_log = prior.float().unbind(1)
-    q_mean, q_log = posterior.float().unbind(1)
-    # Quotients as exponentials of differences: no square of a tiny sigma is ever formed.
-    return p_log - q_log + 0.5 * ((2 * (q_log - p_log)).exp() + ((q_mean - p_mean) * (-p_log).exp()).square() - 1)
+    return gaussian_kl(*posterior.float().unbind(1), *prior.float().unbind(1))
 
 
 def samples_alike(probability: Tensor) -> Tensor:
@@ -97,11 +94,11 @@ class ELBOLoss(nn.Module):
     def __init__(self, beta: float = 1.0, *, free_nats: float = 0.0):
         super().__init__()
         self.set_beta(beta)
-        self.free_nats = _not_negative("free_nats", free_nats)
+        self.free_nats = check_not_negative("free_nats", free_nats)
 
     def set_beta(self, beta: float) -> None:
         """Use this weight of the divergence from now on."""
-        self.beta = _not_negative("beta", beta)
+        self.beta = check_not_negative("beta", beta)
 
     def terms(self, output: Mapping[str, Tensor], target: Tensor) -> ELBOTerms:
         """Both parts for each case, without beta and free nats: what to log, and what to watch for collapse."""
@@ -111,8 +108,7 @@ class ELBOLoss(nn.Module):
                 "call network(image, mask=...) in training."
             )
         logits = output["logits"].float()
-        if target.shape != logits.shape:
-            raise ValueError(f"target {tuple(target.shape)} and logits {tuple(logits.shape)} differ in shape.")
+        check_same_shape(target=target, logits=logits)
         entropy = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
         return ELBOTerms(entropy.flatten(1).sum(1), latent_kl(output["prior"], output["posterior"]))
 
@@ -122,9 +118,3 @@ class ELBOLoss(nn.Module):
         if self.free_nats:
             divergence = divergence.clamp(min=self.free_nats)
         return reconstruction.mean() + self.beta * divergence.sum()
-
-
-def _not_negative(name: str, value: float) -> float:
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(f"{name}={value} must be finite and at least 0.")
-    return float(value)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from itertools import combinations
+from functools import partial
 
 from torch import Tensor
 
-__all__ = ["energy_score", "patch_distance", "patch_energy"]
+from monai_ext.formulas.energy import error_and_spread
+
+__all__ = ["patch_distance", "patch_energy", "patch_energy_score"]
 
 TINY = 1e-12  # under the square root, where its slope would be infinite
 
@@ -35,7 +36,7 @@ def patch_distance(first: Tensor, second: Tensor, *, patch: int = 8) -> Tensor:
     return (cells + TINY).sqrt().flatten(1).mean(1)
 
 
-def energy_score(samples: Tensor, target: Tensor, *, patch: int = 8) -> Tensor:
+def patch_energy_score(samples: Tensor, target: Tensor, *, patch: int = 8) -> Tensor:
     """E d(sample, target) - E d(sample, sample') / 2 of each case, (B,), float32, over pairs of different samples.
 
     With d = `patch_distance` it is smallest, in the mean over targets, for samples of the targets' own distribution,
@@ -54,10 +55,7 @@ def energy_score(samples: Tensor, target: Tensor, *, patch: int = 8) -> Tensor:
 
 
 def patch_energy(samples: Tensor, target: Tensor, *, patch: int = 8) -> tuple[Tensor, Tensor]:
-    """Both parts of `energy_score`: mean distance to the target, and mean distance between samples, (B,) each."""
+    """Both parts of `patch_energy_score`: mean distance to the target, and mean distance between samples, (B,) each."""
     if samples.ndim != 5 or samples.shape[1] < 2:
         raise ValueError(f"samples {tuple(samples.shape)} must be (B, n, C, H, W) with n >= 2.")
-    draws = samples.unbind(1)
-    error = sum(patch_distance(draw, target, patch=patch) for draw in draws) / len(draws)
-    pairs = [patch_distance(a, b, patch=patch) for a, b in combinations(draws, 2)]
-    return error, sum(pairs) / math.comb(len(draws), 2)
+    return error_and_spread(samples.unbind(1), target, partial(patch_distance, patch=patch))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
-__all__ = ["LIKELIHOODS", "negative_log_likelihood"]
+from monai_ext.formulas.checks import check_same_shape
+from monai_ext.formulas.likelihoods import family_of
 
-LIKELIHOODS = ("laplace", "gaussian")
+__all__ = ["negative_log_likelihood"]
 
 
 def negative_log_likelihood(mean: Tensor, log_scale: Tensor, target: Tensor, *, likelihood: str = "laplace") -> Tensor:
@@ -27,17 +26,8 @@ def negative_log_likelihood(mean: Tensor, log_scale: Tensor, target: Tensor, *, 
     Raises:
         ValueError: shapes differ, or another likelihood.
     """
-    if not mean.shape == log_scale.shape == target.shape:
-        raise ValueError(
-            f"mean {tuple(mean.shape)}, log_scale {tuple(log_scale.shape)} and target {tuple(target.shape)} differ in "
-            "shape."
-        )
-    if likelihood not in LIKELIHOODS:
-        raise ValueError(f"likelihood={likelihood!r} must be one of {', '.join(LIKELIHOODS)}.")
+    check_same_shape(mean=mean, log_scale=log_scale, target=target)
+    family = family_of(likelihood, argument="likelihood")
     log_scale = log_scale.float()
     error = (target.float() - mean.float()) * (-log_scale).exp()
-    if likelihood == "laplace":
-        values = error.abs() + log_scale + math.log(2)
-    else:
-        values = error.square() / 2 + log_scale + math.log(2 * math.pi) / 2
-    return values.flatten(1).mean(1)
+    return family.standard_nll(error, log_scale).flatten(1).mean(1)

@@ -9,10 +9,12 @@ back unchanged need not be looked at twice: `loss.between(loss.features(predicti
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import combinations
 
 import torch
 from torch import Tensor, nn
+
+from monai_ext.formulas.checks import check_choice, check_same_shape
+from monai_ext.formulas.energy import error_and_spread
 
 __all__ = ["ContentLoss", "PerceptualDistance", "PerceptualEnergy", "content_distance", "unit_feature_distance"]
 
@@ -75,10 +77,8 @@ class _FeatureLoss(nn.Module):
 
     def __init__(self, features: Features, *, reduction: str = "mean"):
         super().__init__()
-        if reduction not in ("mean", "none"):
-            raise ValueError(f"reduction={reduction!r} must be 'mean' (over the batch) or 'none'.")
         self.features = features
-        self.reduction = reduction
+        self.reduction = check_choice("reduction", reduction, ("mean", "none"))
 
     def between(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
         """The loss from features that are at hand."""
@@ -89,8 +89,7 @@ class _FeatureLoss(nn.Module):
         raise NotImplementedError
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        if prediction.shape != target.shape:
-            raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape.")
+        check_same_shape(prediction=prediction, target=target)
         with torch.no_grad():
             wanted = self.features(target)
         return self.between(self.features(prediction), wanted)
@@ -176,13 +175,12 @@ class PerceptualEnergy(nn.Module):
         shown = [_unit_length(maps.float()) for maps in self.features(samples.transpose(0, 1).flatten(0, 1))]
         layers = []
         for maps, goal in zip(shown, wanted, strict=True):
-            draws = maps.unflatten(0, (count, -1)).unbind(0)  # n of (B, F, h, w)
-            error = torch.stack([_mean_length(draw - goal) for draw in draws]).mean()
-            distance = torch.stack([_mean_length(a - b) for a, b in combinations(draws, 2)]).mean()
-            layers.append(error - distance / 2)
+            samples_of_layer = maps.unflatten(0, (count, -1)).unbind(0)  # n of (B, F, h, w)
+            error, spread = error_and_spread(samples_of_layer, goal, _mean_distance)
+            layers.append(error - spread / 2)
         return torch.stack(layers).mean()
 
 
-def _mean_length(vectors: Tensor) -> Tensor:
-    """Mean over batch and places of the length of (B, F, h, w)."""
-    return (vectors.square().sum(1) + TINY).sqrt().mean()
+def _mean_distance(first: Tensor, second: Tensor) -> Tensor:
+    """Mean over batch and places of the distance of the feature vectors of (B, F, h, w)."""
+    return ((first - second).square().sum(1) + TINY).sqrt().mean()

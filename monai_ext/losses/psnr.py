@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from monai_ext.formulas.checks import check_same_shape
+from monai_ext.formulas.images import decibels, mean_squared_error
 
 __all__ = ["PSNRLoss"]
 
@@ -33,7 +35,5 @@ class PSNRLoss(nn.Module):
         self.floor = floor
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        if prediction.shape != target.shape:
-            raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape.")
-        error = (prediction.float() - target.float()).square().flatten(1).mean(1)
-        return 10 * torch.log10(error + self.floor).mean()
+        check_same_shape(prediction=prediction, target=target)
+        return -decibels(mean_squared_error(prediction.float(), target.float()) + self.floor).mean()

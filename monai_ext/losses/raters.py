@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from monai_ext.formulas.votes import consensus_mask, present_raters, rater_votes
+
 __all__ = ["ConsensusLoss", "PerRaterLoss", "majority_label", "soft_label"]
 
 Target = Tensor | Mapping[str, Tensor]
@@ -25,14 +27,13 @@ def soft_label(masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
     >>> soft_label(torch.tensor([[[[1, 1, 0]], [[1, 0, 0]]]]))
     tensor([[[[1.0000, 0.5000, 0.0000]]]])
     """
-    votes, voters = _votes(masks, presence)
-    return (votes / voters.clamp(min=1)).float()
+    votes, voters = rater_votes(masks != 0, presence=presence)
+    return (votes / voters.clamp(min=1)[:, None, None])[:, None]
 
 
 def majority_label(masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
     """1 where at least half of the annotators present mark a pixel, else 0: (B, 1, H, W), float32."""
-    votes, voters = _votes(masks, presence)
-    return ((2 * votes >= voters) & (voters > 0)).float()
+    return consensus_mask(masks != 0, presence=presence)[:, None].float()
 
 
 class PerRaterLoss(nn.Module):
@@ -139,20 +140,7 @@ def _masks_and_presence(target: Target) -> tuple[Tensor, Tensor]:
     masks, presence = (target["masks"], target["presence"]) if isinstance(target, Mapping) else (target, None)
     if masks.ndim != 4:
         raise ValueError(f"masks {tuple(masks.shape)} must be (B, R, H, W).")
-    if presence is None:
-        return masks, masks.new_ones(masks.shape[:2], dtype=torch.bool)
-    if presence.shape != masks.shape[:2]:
-        raise ValueError(
-            f"presence {tuple(presence.shape)} must be (B, R) = {tuple(masks.shape[:2])} as the masks are."
-        )
-    return masks, presence.to(masks.device) != 0
-
-
-def _votes(masks: Tensor, presence: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Votes (B, 1, H, W) and voters (B, 1, 1, 1), int32."""
-    present = masks.new_ones(masks.shape[:2], dtype=torch.bool) if presence is None else presence.to(masks.device) != 0
-    votes = ((masks != 0) & present[:, :, None, None]).sum(1, keepdim=True, dtype=torch.int32)
-    return votes, present.sum(1, dtype=torch.int32)[:, None, None, None]
+    return masks, present_raters(masks != 0, presence)
 
 
 def _as_list(losses: PairLoss | Sequence[PairLoss]) -> list[PairLoss]:

@@ -12,9 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from monai_ext.losses.elbo import _not_negative, latent_kl
+from monai_ext.formulas.checks import check_not_negative
+from monai_ext.formulas.likelihoods import family_of
+from monai_ext.losses.elbo import latent_kl
 from monai_ext.losses.energy import patch_energy
-from monai_ext.losses.heteroscedastic import LIKELIHOODS, negative_log_likelihood
+from monai_ext.losses.heteroscedastic import negative_log_likelihood
 
 __all__ = ["SuperResolutionELBO", "SuperResolutionTerms", "values_per_pixel", "watched_terms"]
 
@@ -63,17 +65,16 @@ class SuperResolutionELBO(nn.Module):
         patch: int = 8,
     ):
         super().__init__()
-        if likelihood not in LIKELIHOODS:
-            raise ValueError(f"likelihood={likelihood!r} must be one of {', '.join(LIKELIHOODS)}.")
+        family_of(likelihood, argument="likelihood")
         self.set_beta(beta)
-        self.free_nats = _not_negative("free_nats", free_nats)
-        self.elbo_weight = _not_negative("elbo_weight", elbo_weight)
-        self.energy_weight = _not_negative("energy_weight", energy_weight)
+        self.free_nats = check_not_negative("free_nats", free_nats)
+        self.elbo_weight = check_not_negative("elbo_weight", elbo_weight)
+        self.energy_weight = check_not_negative("energy_weight", energy_weight)
         self.likelihood, self.patch = likelihood, patch
 
     def set_beta(self, beta: float) -> None:
         """Use this weight of the divergence from now on."""
-        self.beta = _not_negative("beta", beta)
+        self.beta = check_not_negative("beta", beta)
 
     def terms(self, output: Mapping[str, Tensor], target: Tensor) -> SuperResolutionTerms:
         """All parts of each case, without weights and free nats."""

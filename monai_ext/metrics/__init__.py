@@ -1,3 +1,12 @@
+from monai_ext.formulas.images import peak_signal_to_noise
+from monai_ext.formulas.likelihoods import (
+    gaussian_crps,
+    gaussian_nll,
+    interval_score,
+    laplace_crps,
+    laplace_nll,
+    sample_crps,
+)
 from monai_ext.metrics.calibration import (
     CalibrationBins,
     area_under_risk_coverage,
@@ -39,14 +48,6 @@ from monai_ext.metrics.distances import (
     set_scores,
 )
 from monai_ext.metrics.heads import HEAD_HEALTH, HeadHealth, head_health, head_sums, head_warnings
-from monai_ext.metrics.predictive import (
-    gaussian_crps,
-    gaussian_nll,
-    interval_score,
-    laplace_crps,
-    laplace_nll,
-    sample_crps,
-)
 from monai_ext.metrics.raters import (
     DICE_SOFT_TENTHS,
     QUBIQ_TENTHS,
@@ -85,7 +86,6 @@ from monai_ext.metrics.super_resolution import (
     SUPER_RESOLUTION_SCORES,
     SuperResolutionScores,
     luma,
-    peak_signal_to_noise,
     shave,
     structural_similarity,
 )

@@ -16,14 +16,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from monai_ext.metrics.raters import (
-    checked_masks,
-    mean_over_raters,
-    pixel_blocks,
-    present_raters,
-    probability_map,
-    rater_votes,
-)
+from monai_ext.formulas.checks import check_choice
+from monai_ext.formulas.overlaps import pixel_blocks
+from monai_ext.formulas.votes import mean_over_raters, present_raters, rater_votes
+from monai_ext.metrics.raters import probability_map
 
 __all__ = [
     "CalibrationBins",
@@ -73,7 +69,7 @@ def calibration_bins(
     """
     if bins < 1:
         raise ValueError(f"bins={bins} must be 1 at least.")
-    present = present_raters(checked_masks("masks", masks), presence)
+    present = present_raters(masks, presence)
     batch, raters = masks.shape[:2]
     if _is_per_rater(probability, masks):
         joint = calibration_bins(probability.flatten(0, 1), masks.flatten(0, 1)[:, None], bins=bins)
@@ -116,8 +112,7 @@ def _error(table: CalibrationBins, against: str, reduce: Callable[[Tensor, Tenso
 
 
 def _check_against(against: str, probability: Tensor, masks: Tensor) -> None:
-    if against not in AGAINST:
-        raise ValueError(f"against={against!r} must be one of {AGAINST}.")
+    check_choice("against", against, AGAINST)
     if against == "consensus" and _is_per_rater(probability, masks):
         raise ValueError("against='consensus' needs one map, not one per annotator: pass probability.mean(1).")
 
@@ -170,7 +165,7 @@ def brier_score(
     Arguments, NaN and errors as for `expected_calibration_error`.
     """
     _check_against(against, probability, masks)
-    present = present_raters(checked_masks("masks", masks), presence)
+    present = present_raters(masks, presence)
     if against == "consensus":
         p, valid = probability_map(probability, masks)
         return (p.double() - _share(masks, presence)).square().mean(1).masked_fill(~valid, torch.nan)

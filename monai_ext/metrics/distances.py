@@ -18,7 +18,11 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from monai_ext.metrics.raters import RaterScore, checked_masks, mean_over_raters, pixel_blocks, present_raters
+from monai_ext.formulas.checks import check_choice, check_masks, has_labels
+from monai_ext.formulas.energy import mean_within
+from monai_ext.formulas.overlaps import dice_of_counts, iou_of_counts, overlap_counts, pair_totals
+from monai_ext.formulas.votes import mean_over_raters, present_raters
+from monai_ext.metrics.raters import RaterScore
 
 __all__ = [
     "EnergyTerms",
@@ -40,37 +44,12 @@ __all__ = [
 ]
 
 
-def overlap_counts(*sets: Tensor) -> Tensor:
-    """Pixels shared by every two masks of all sets: (B, N, N), float64, N masks in the order given; exact.
-
-    The diagonal holds the sizes of the masks. Sets (B, n, H, W), bool or integers, N the sum of their n.
-    """
-    rows = [masks.flatten(2) for masks in sets]
-    batch, pixels = rows[0].shape[0], rows[0].shape[2]
-    masks_per_case = sum(row.shape[1] for row in rows)
-    counts = torch.zeros(batch, masks_per_case, masks_per_case, dtype=torch.float64, device=rows[0].device)
-    # Zeros and ones are exact in any format and a block is far below 2^24 pixels, so float32 sums of products are
-    # exact, with TF32 as well; autocast would round the sums themselves.
-    with torch.autocast(rows[0].device.type, enabled=False):
-        for block in pixel_blocks(pixels, rows=batch * masks_per_case):
-            part = torch.cat([row[..., block] != 0 for row in rows], dim=1).float()
-            counts += torch.bmm(part, part.mT)
-    return counts
-
-
 def _iou(counts: Tensor) -> Tensor:
-    total = _total(counts)
-    return torch.where(total > 0, counts / (total - counts).clamp(min=1), 1.0)
+    return iou_of_counts(counts, pair_totals(counts))
 
 
 def _dice(counts: Tensor) -> Tensor:
-    total = _total(counts)
-    return torch.where(total > 0, 2 * counts / total.clamp(min=1), 1.0)
-
-
-def _total(counts: Tensor) -> Tensor:
-    sizes = counts.diagonal(dim1=1, dim2=2)
-    return sizes[:, :, None] + sizes[:, None, :]
+    return dice_of_counts(counts, pair_totals(counts))
 
 
 class _Sets(NamedTuple):
@@ -85,8 +64,9 @@ class _Sets(NamedTuple):
 
 
 def _compare(samples: Tensor, masks: Tensor, presence: Tensor | None) -> _Sets:
-    present = present_raters(checked_masks("masks", masks), presence)
-    checked_masks("samples", samples, like=masks)
+    present = present_raters(masks, presence)
+    check_masks("samples", samples, like=masks)
+    has_labels("samples", samples)
     return _Sets(overlap_counts(samples, masks), samples.shape[1], present)
 
 
@@ -128,18 +108,11 @@ def _energy(sets: _Sets, estimator: str) -> EnergyTerms:
     raters = weight.sum(1)
     return EnergyTerms(
         across=torch.einsum("bmr,br->b", distance[:, :first, first:], weight) / (first * raters),
-        within_samples=_mean_within(distance[:, :first, :first], weight.new_ones(len(weight), first), estimator),
-        within_raters=_mean_within(distance[:, first:, first:], weight, estimator),
+        within_samples=mean_within(distance[:, :first, :first], estimator=estimator),
+        within_raters=mean_within(distance[:, first:, first:], estimator=estimator, weight=weight),
         samples=first,
         raters=sets.present.sum(1),
     )
-
-
-def _mean_within(distance: Tensor, weight: Tensor, estimator: str) -> Tensor:
-    """Mean distance within a set from its matrix (B, N, N), of diagonal 0, over the members of weight 1 (B, N)."""
-    count = weight.sum(1)
-    pairs = count * count if estimator == "V" else count * (count - 1)
-    return torch.einsum("bij,bi,bj->b", distance, weight, weight) / pairs
 
 
 def _check_estimator(estimator: str, **counts: int) -> None:
@@ -179,8 +152,8 @@ def generalized_energy_distance(
 def sample_diversity(masks: Tensor, *, presence: Tensor | None = None, estimator: str = "V") -> Tensor:
     """Mean distance E d(S, S') with d = 1 - IoU within one set, samples or annotators: (B,); see `energy_terms`."""
     _check_estimator(estimator, masks=masks.shape[1])
-    present = present_raters(checked_masks("masks", masks), presence)
-    return _mean_within(1 - _iou(overlap_counts(masks)), present.double(), estimator)
+    present = present_raters(masks, presence)
+    return mean_within(1 - _iou(overlap_counts(masks)), estimator=estimator, weight=present)
 
 
 def hungarian_iou(samples: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
@@ -233,8 +206,7 @@ def dice_max(samples: Tensor, masks: Tensor, *, presence: Tensor | None = None, 
     Raises:
         ValueError: `each` is neither, or shapes or types do not fit.
     """
-    if each not in ("rater", "sample"):
-        raise ValueError(f"each={each!r} must be 'rater' or 'sample'.")
+    check_choice("each", each, ("rater", "sample"))
     sets = _compare(samples, masks, presence)
     dice = sets.across(_dice)
     if each == "rater":
@@ -245,12 +217,12 @@ def dice_max(samples: Tensor, masks: Tensor, *, presence: Tensor | None = None, 
 
 def rater_agreement(masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
     """Mean Dice over the pairs of annotators, the human ceiling: (B,), NaN where fewer than two are present."""
-    present = present_raters(checked_masks("masks", masks), presence)
+    present = present_raters(masks, presence)
     return _agreement(overlap_counts(masks), present)
 
 
 def _agreement(counts: Tensor, present: Tensor) -> Tensor:
-    return 1 - _mean_within(1 - _dice(counts), present.double(), "U")
+    return 1 - mean_within(1 - _dice(counts), estimator="U", weight=present)
 
 
 def set_scores(

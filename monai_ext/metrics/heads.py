@@ -13,7 +13,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from monai_ext.metrics.raters import RaterScore, checked_masks, present_raters
+from monai_ext.formulas.overlaps import dice_of_counts
+from monai_ext.formulas.votes import present_raters
+from monai_ext.metrics.raters import RaterScore
 
 __all__ = ["HEAD_HEALTH", "HeadHealth", "head_health", "head_sums", "head_warnings"]
 
@@ -32,7 +34,7 @@ def head_sums(probability: Tensor, masks: Tensor, *, presence: Tensor | None = N
     Raises:
         ValueError: shapes or types do not fit.
     """
-    present = present_raters(checked_masks("masks", masks), presence)
+    present = present_raters(masks, presence)
     if probability.shape != masks.shape or not probability.is_floating_point():
         raise ValueError(
             f"probability {tuple(probability.shape)} of {probability.dtype} must be floating with one head per "
@@ -50,7 +52,7 @@ def head_sums(probability: Tensor, masks: Tensor, *, presence: Tensor | None = N
 
 def _health(sums: Tensor) -> dict[str, Tensor]:
     y, p, py, h, hy, pixels = sums.unbind(-1)
-    soft, hard = _dice(py, p + y), _dice(hy, h + y)
+    soft, hard = dice_of_counts(py, p + y), dice_of_counts(hy, h + y)
     soft = soft.masked_fill(pixels == 0, torch.nan)
     hard = hard.masked_fill(pixels == 0, torch.nan)
     return {
@@ -60,10 +62,6 @@ def _health(sums: Tensor) -> dict[str, Tensor]:
         "hard_dice": hard,
         "dice_gap": soft - hard,
     }
-
-
-def _dice(both: Tensor, total: Tensor) -> Tensor:
-    return (2 * both / total).masked_fill(total == 0, 1.0)
 
 
 def head_health(probability: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> dict[str, Tensor]:

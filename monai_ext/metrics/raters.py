@@ -11,12 +11,16 @@ instead of an error.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
+
+from monai_ext.formulas.checks import check_masks, has_labels
+from monai_ext.formulas.overlaps import dice_of_counts
+from monai_ext.formulas.votes import consensus_mask, present_raters, rater_votes, votes_reach
 
 __all__ = [
     "DICE_SOFT_TENTHS",
@@ -36,29 +40,6 @@ __all__ = [
 
 QUBIQ_TENTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 DICE_SOFT_TENTHS = (1, 3, 5, 7, 9)
-BLOCK_ELEMENTS = 2**21  # elements of one float block of a product over pixels: 8 MiB in float32
-
-
-def checked_masks(name: str, masks: Tensor, *, like: Tensor | None = None) -> Tensor:
-    """`masks` if they are bool or integers (B, N, *spatial) with the batch and the pixels of `like`, or ValueError."""
-    if masks.ndim < 3 or masks.shape[1] == 0:
-        raise ValueError(f"{name} {tuple(masks.shape)} must be (B, N, H, W) with N >= 1 masks for each image.")
-    if masks.is_floating_point():
-        raise ValueError(f"{name} are {masks.dtype}: binarise them first (bool or integers), for example {name} > 0.5.")
-    if like is not None and (masks.shape[0] != like.shape[0] or masks.shape[2:] != like.shape[2:]):
-        raise ValueError(f"{name} {tuple(masks.shape)} and masks {tuple(like.shape)} differ in batch or in pixels.")
-    return masks
-
-
-def present_raters(masks: Tensor, presence: Tensor | None) -> Tensor:
-    """Who is present: bool (B, R) on the device of `masks` (B, R, ...), or ValueError."""
-    if presence is None:
-        return masks.new_ones(masks.shape[:2], dtype=torch.bool)
-    if presence.shape != masks.shape[:2]:
-        raise ValueError(
-            f"presence {tuple(presence.shape)} must be (B, R) = {tuple(masks.shape[:2])}, as of the masks."
-        )
-    return presence.to(masks.device) != 0
 
 
 def probability_map(probability: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,48 +61,10 @@ def probability_map(probability: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]
     return flat, (lowest >= 0) & (highest <= 1)
 
 
-def mean_over_raters(values: Tensor, present: Tensor) -> Tensor:
-    """Mean of `values` (B, R) over the annotators present: (B,), NaN where there is none."""
-    return values.masked_fill(~present, 0).sum(1) / present.sum(1)
-
-
-def pixel_blocks(pixels: int, *, rows: int) -> Iterator[slice]:
-    """Cuts a row of pixels so that `rows` such rows make a block of `BLOCK_ELEMENTS` elements at most."""
-    step = max(1, BLOCK_ELEMENTS // rows)
-    for start in range(0, pixels, step):
-        yield slice(start, start + step)
-
-
-def rater_votes(masks: Tensor, *, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Votes for foreground c (B, H, W) and voters K (B,), both int32; see the module for the arguments.
-
-    >>> votes, voters = rater_votes(torch.tensor([[[[1, 1, 0]], [[1, 0, 0]]]]))
-    >>> votes.tolist(), voters.tolist()
-    ([[[2, 1, 0]]], [2])
-    """
-    present = present_raters(checked_masks("masks", masks), presence)
-    foreground = masks != 0
-    if presence is not None:
-        foreground &= present[(..., *[None] * (masks.ndim - 2))]
-    return foreground.sum(1, dtype=torch.int32), present.sum(1, dtype=torch.int32)
-
-
-def votes_reach(votes: Tensor, voters: Tensor, *, tenths: int, strict: bool = False) -> Tensor:
-    """Whether the share of votes is at least `tenths`/10 (more than it if `strict`), in integers: 10 c >= tenths K.
-
-    Floating shares give wrong votes: at K = 10, 3/10 and 7/10 fall on either side of 0.3 and 0.7 by rounding alone.
-    """
-    return 10 * votes > tenths * voters if strict else 10 * votes >= tenths * voters
-
-
-def consensus_mask(masks: Tensor, *, presence: Tensor | None = None, strict: bool = False) -> Tensor:
-    """Majority vote (B, H, W), bool: half of the annotators present suffice, more than half if `strict`.
-
-    A case without annotators has an empty consensus.
-    """
-    votes, voters = rater_votes(masks, presence=presence)
-    voters = voters[(..., *[None] * (votes.ndim - 1))]
-    return votes_reach(votes, voters, tenths=5, strict=strict) & (voters > 0)
+def _checked_prediction(prediction: Tensor, masks: Tensor) -> Tensor:
+    check_masks("prediction", prediction, like=masks)
+    has_labels("prediction", prediction)
+    return prediction
 
 
 def dice_at_levels(
@@ -157,7 +100,7 @@ def dice_at_levels(
         levels = torch.tensor([i / 10 for i in tenths], dtype=shares.dtype, device=shares.device)
         predicted = [shares > level if strict else shares >= level for level in levels]
     else:
-        ours, count = rater_votes(checked_masks("samples", prediction, like=masks))
+        ours, count = rater_votes(_checked_prediction(prediction, masks))
         ours, valid = ours.flatten(1), torch.ones_like(count, dtype=torch.bool)
         predicted = [votes_reach(ours, count[:, None], tenths=i, strict=strict) for i in tenths]
     scores = []
@@ -165,11 +108,6 @@ def dice_at_levels(
         truth = votes_reach(votes, voters, tenths=i, strict=strict)
         scores.append(dice_of_counts((ours_at_level & truth).sum(1), ours_at_level.sum(1) + truth.sum(1)))
     return torch.stack(scores, dim=1).masked_fill(~valid[:, None] | (voters == 0), torch.nan)
-
-
-def dice_of_counts(both: Tensor, total: Tensor) -> Tensor:
-    """Dice 2 |A and B| / (|A| + |B|) from the two counts, float64; 1 where both masks are empty."""
-    return torch.where(total > 0, 2 * both.double() / total.clamp(min=1), 1.0)
 
 
 def qubiq_score(
@@ -204,8 +142,8 @@ def dice_per_rater(prediction: Tensor, masks: Tensor, *, presence: Tensor | None
     Raises:
         ValueError: shapes or types do not fit.
     """
-    present = present_raters(checked_masks("masks", masks), presence)
-    predicted = checked_masks("prediction", prediction, like=masks)
+    present = present_raters(masks, presence)
+    predicted = _checked_prediction(prediction, masks)
     if predicted.shape[1] not in (1, masks.shape[1]):
         raise ValueError(
             f"prediction has {predicted.shape[1]} masks for {masks.shape[1]} annotators: give {masks.shape[1]} or 1."
@@ -293,11 +231,11 @@ class RaterScore(CumulativeIterationMetric):
         if y is None:
             raise ValueError(f"{self} compares a prediction with annotators: y is None.")
         prediction, masks = y_pred.as_subclass(Tensor), y.as_subclass(Tensor).to(y_pred.device)
-        if masks.is_floating_point():
-            masks = masks > 0.5
-        broken = torch.zeros(len(prediction), dtype=torch.bool, device=prediction.device)
+        present = None if presence is None else presence.to(masks.device) != 0
+        broken = has_labels("y", masks, present=present).any(1)
+        masks = masks > 0.5 if masks.is_floating_point() else masks != 0
         if self.threshold is not None and prediction.is_floating_point():
-            broken = prediction.flatten(1).isnan().any(1)
+            broken = broken | prediction.flatten(1).isnan().any(1)
             prediction = prediction > self.threshold
         scores = self.function(prediction, masks, presence=presence, **self.options)
         if isinstance(scores, Tensor):

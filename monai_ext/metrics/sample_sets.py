@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from monai_ext.metrics.image_scores import ImageScores, as_wide
-from monai_ext.metrics.predictive import sample_crps
-from monai_ext.metrics.super_resolution import PSNR_CEILING, peak_signal_to_noise
+from monai_ext.formulas.energy import mean_within
+from monai_ext.formulas.images import PSNR_CEILING, as_wide, decibels, peak_signal_to_noise
+from monai_ext.formulas.likelihoods import sample_crps
+from monai_ext.metrics.image_scores import ImageScores
 
 __all__ = [
     "SampleSetScores",
@@ -49,25 +50,20 @@ def set_distances(first: Tensor, second: Tensor) -> Tensor:
         raise ValueError(
             f"sets {tuple(first.shape)} and {tuple(second.shape)} must be (B, n, C, H, W) and (B, K, C, H, W)."
         )
-    rows = [as_wide(images).flatten(2) for images in (first, second)]
+    rows, others = as_wide(first).flatten(2), as_wide(second).flatten(2)
     # the way by a matrix product would leave equal images 1e-8 apart
-    distances = torch.cdist(*rows, compute_mode="donot_use_mm_for_euclid_dist")
-    return distances / rows[0].shape[-1] ** 0.5
+    distances = torch.cdist(rows, others, compute_mode="donot_use_mm_for_euclid_dist")
+    return distances / rows.shape[-1] ** 0.5
 
 
 def _as_set(targets: Tensor) -> Tensor:
     return targets[:, None] if targets.ndim == 4 else targets
 
 
-def _mean_between_different(distances: Tensor) -> Tensor:
-    """Mean over pairs of different members, (B,); 0 for a set of one, which does not spread."""
-    count = distances.shape[-1]
-    return distances.sum((1, 2)) / max(count * (count - 1), 1)
-
-
 def sample_distance(samples: Tensor) -> Tensor:
     """Mean distance of two different samples, (B,): 0 where a network has collapsed to one answer, or n = 1."""
-    return _mean_between_different(set_distances(samples, samples))
+    distances = set_distances(samples, samples)
+    return mean_within(distances, estimator="U" if distances.shape[1] > 1 else "V")
 
 
 def best_of_samples(samples: Tensor, targets: Tensor) -> Tensor:
@@ -88,10 +84,8 @@ def energy_score(samples: Tensor, targets: Tensor) -> Tensor:
 def sample_energy_distance(samples: Tensor, targets: Tensor) -> Tensor:
     """2 E d(x, y) - E d(x, x') - E d(y, y'), all pairs (V-statistic), (B,): 0 for equal sets, never negative."""
     targets = _as_set(targets)
-    between, first, second = (
-        set_distances(*pair).mean((1, 2)) for pair in ((samples, targets), (samples, samples), (targets, targets))
-    )
-    return (2 * between - first - second).clamp(min=0)
+    within = (mean_within(set_distances(images, images)) for images in (samples, targets))
+    return (2 * set_distances(samples, targets).mean((1, 2)) - sum(within)).clamp(min=0)
 
 
 def ntire_diversity(
@@ -228,7 +222,7 @@ class SampleSetScores(ImageScores):
     def _of_one(self, samples: Tensor, targets: Tensor, low_res: Tensor | None) -> dict[str, Tensor]:
         wide = as_wide(samples)
         crps = [sample_crps(wide, as_wide(target)).mean().reshape(1) for target in targets.unbind(1)]
-        best = (-20 * best_of_samples(wide, targets).log10()).clamp(max=PSNR_CEILING)
+        best = decibels(best_of_samples(wide, targets).square()).clamp(max=PSNR_CEILING)
         diversities = [ntire_diversity(wide, target) for target in targets.unbind(1)]
         scores = {
             "best_psnr": best.mean(1),

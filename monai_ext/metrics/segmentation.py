@@ -21,6 +21,8 @@ import torch
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
+from monai_ext.formulas.checks import check_same_shape, check_spatial, has_labels
+
 __all__ = ["SEGMENTATION_SCORES", "SegmentationScores", "confusion_counts", "segmentation_scores"]
 
 SEGMENTATION_SCORES = (
@@ -46,8 +48,8 @@ def confusion_counts(prediction: Tensor, truth: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes differ.
     """
-    if prediction.shape != truth.shape:
-        raise ValueError(f"prediction {tuple(prediction.shape)} and truth {tuple(truth.shape)} differ in shape.")
+    check_same_shape(prediction=prediction, truth=truth)
+    check_spatial("prediction", prediction)
     predicted, true = _zero_one(prediction), _zero_one(truth)
     both, predicted_sum, true_sum = (mask.sum(-1, dtype=torch.int32) for mask in (predicted & true, predicted, true))
     neither = predicted.shape[-1] - predicted_sum - true_sum + both
@@ -55,14 +57,16 @@ def confusion_counts(prediction: Tensor, truth: Tensor) -> Tensor:
 
 
 def thresholded_counts(prediction: Tensor, truth: Tensor, *, threshold: float) -> Tensor:
-    """`confusion_counts` of {prediction > threshold} and {truth > 0.5}; a channel with a NaN in its prediction has
+    """`confusion_counts` of {prediction > threshold} and {truth > 0.5}.
+
+    A channel with NaN in its prediction or several labels in its mask (an error on the CPU, see `has_labels`) has
     counts of -1, from which `segmentation_scores` makes NaN. Nothing waits for the device.
     """
     prediction, truth = prediction.as_subclass(Tensor), truth.as_subclass(Tensor)  # MONAI's costs more per call
     counts = confusion_counts(prediction > threshold, truth > 0.5)
-    if not prediction.is_floating_point():
-        return counts
-    broken = prediction.flatten(2).amax(-1).isnan()  # a maximum keeps NaN, in a tenth of the time of isnan().any()
+    broken = has_labels("the masks", truth)
+    if prediction.is_floating_point():
+        broken = broken | prediction.flatten(2).amax(-1).isnan()  # keeps NaN, in a tenth of the time of isnan().any()
     return counts.masked_fill(broken[..., None], UNDEFINED)
 
 
@@ -106,7 +110,8 @@ class SegmentationScores(CumulativeIterationMetric):
 
     Called with masks (B, C, *spatial) or with a list of (C, *spatial) of differing sizes. `aggregate` returns the mean
     over images (and channels) by name, `per_image` the tensors behind it. Images whose prediction holds NaN enter no
-    mean, and a warning counts them; if all do, the means are NaN.
+    mean, and a warning counts them; if all do, the means are NaN. Another warning is given where the default threshold,
+    for logits, met what can only be probabilities: values that are all above 0 and at most 1.
 
     Args:
         threshold: applied to the prediction as `prediction > threshold`: 0 for logits, 0.5 for probabilities.
@@ -116,10 +121,19 @@ class SegmentationScores(CumulativeIterationMetric):
         super().__init__()
         self.threshold = threshold
 
+    def reset(self) -> None:
+        super().reset()
+        self._range: Tensor | None = None  # smallest and largest prediction, on the device
+
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
         if y is None:
             raise ValueError("SegmentationScores compares a prediction with a truth: y is None.")
-        return thresholded_counts(y_pred, y, threshold=self.threshold)
+        counts = thresholded_counts(y_pred, y, threshold=self.threshold)
+        if self.threshold == 0 and y_pred.is_floating_point():
+            low, high = y_pred.as_subclass(Tensor).detach().aminmax()
+            found = torch.stack([-low, high])
+            self._range = found if self._range is None else self._range.maximum(found)
+        return counts
 
     def per_image(self) -> dict[str, Tensor]:
         """Scores by name, each (N, C), of the N images seen since `reset`, over all ranks.
@@ -132,13 +146,21 @@ class SegmentationScores(CumulativeIterationMetric):
             raise ValueError("no image has been scored: the validation set is empty.")
         return segmentation_scores(counts)
 
-    def aggregate(self) -> dict[str, float]:  # type: ignore[override]
+    def aggregate(self) -> dict[str, float]:
         names, values = zip(*self.per_image().items(), strict=True)
         broken = values[0].isnan()
         *means, count = torch.stack([*(value.nanmean() for value in values), broken.sum().double()]).tolist()
         if count:
             warnings.warn(
-                f"{count:.0f} of {broken.numel()} predictions hold NaN: they have no score and do not enter the mean.",
+                f"{count:.0f} of {broken.numel()} predictions hold NaN, or their masks several labels: they have no "
+                "score and do not enter the mean.",
+                stacklevel=2,
+            )
+        low, high = (0.0, 0.0) if self._range is None else self._range.tolist()
+        if low < 0 and high <= 1:
+            warnings.warn(
+                f"all predictions lie between {-low:g} and {high:g}, as probabilities do, and the threshold is 0, that "
+                "of logits: use SegmentationScores(threshold=0.5).",
                 stacklevel=2,
             )
         return dict(zip(names, means, strict=True))

@@ -17,8 +17,9 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from monai_ext.metrics.image_scores import ImageScores, as_wide
-from monai_ext.metrics.predictive import family_of, interval_score
+from monai_ext.formulas.images import as_wide
+from monai_ext.formulas.likelihoods import family_of, interval_score
+from monai_ext.metrics.image_scores import ImageScores
 from monai_ext.metrics.uncertainty_tables import (
     ROUNDING_SD,
     UncertaintyTable,

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from monai_ext.formulas.images import as_wide
+from monai_ext.formulas.likelihoods import family_of
 from monai_ext.metrics.calibration import risk_coverage_curve
-from monai_ext.metrics.image_scores import as_wide
-from monai_ext.metrics.predictive import family_of
 
 __all__ = [
     "LEVELS",

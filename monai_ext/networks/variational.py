@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monai_ext.formulas.gaussians import gaussian_kl
 from monai_ext.networks.multi_rater import normal_noise
 
 __all__ = [
@@ -109,8 +110,7 @@ class VariationalConv2d(StochasticConv2d):
 
     def divergence(self) -> Tensor:
         """KL(weights || prior) of all weights together, in nats, a scalar."""
-        log_ratio = self.log_deviation - math.log(self.prior_deviation)
-        return (0.5 * ((2 * log_ratio).exp() + (self.weight / self.prior_deviation).square() - 1) - log_ratio).sum()
+        return gaussian_kl(self.weight, self.log_deviation, 0.0, math.log(self.prior_deviation)).sum()
 
 
 def _signs(maps: Tensor) -> Tensor:

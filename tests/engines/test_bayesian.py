@@ -17,7 +17,7 @@ from monai_ext.commands.uncertainty.known_truth import find_modes, known_modes, 
 from monai_ext.engines.bayesian import BayesianAdversarialTrainer, PrepareSuperResolution, SampledEvaluator
 from monai_ext.handlers.super_resolution.bayesian_health import LatentAlarm, SampleScores
 from monai_ext.handlers.super_resolution.methods import load_generator, start_generator, uncertain_network
-from monai_ext.losses.energy import energy_score
+from monai_ext.losses.energy import patch_energy_score
 from monai_ext.losses.super_resolution_elbo import SuperResolutionELBO
 from monai_ext.metrics.sample_sets import set_distances
 from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
@@ -188,9 +188,9 @@ def test_validation_scores_its_samples_and_draws_the_same_ones_in_every_run():
     assert evaluator.state.metrics == first
     samples, labels, predictions = (torch.cat([o[key] for o in outputs[:2]]) for key in ("samples", "label", "pred"))
     assert samples.shape == (4, 3, 3, 16, 16)
-    energy = energy_score(samples, labels).mean().item()
+    energy = patch_energy_score(samples, labels).mean().item()
     assert first["val_energy_db"] == pytest.approx(-20 * np.log10(energy), abs=1e-3)
-    point = energy_score(torch.stack([predictions] * 2, 1), labels).mean().item()  # a set of equal answers
+    point = patch_energy_score(torch.stack([predictions] * 2, 1), labels).mean().item()  # a set of equal answers
     assert first["val_energy_gain_db"] == pytest.approx(20 * np.log10(point / energy), abs=1e-2)
     assert first["val_sample_perceptual"] == pytest.approx((samples[:, 0] - labels).abs().mean().item(), abs=1e-5)
     assert first["val_sample_lr_psnr"] > 40 and 0 < first["val_sample_share"] < 1.5

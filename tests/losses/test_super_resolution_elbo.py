@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributions import Laplace, Normal, kl_divergence
 
-from monai_ext.losses.energy import energy_score, patch_distance, patch_energy
+from monai_ext.losses.energy import patch_distance, patch_energy, patch_energy_score
 from monai_ext.losses.heteroscedastic import negative_log_likelihood
 from monai_ext.losses.super_resolution_elbo import SuperResolutionELBO, values_per_pixel, watched_terms
 
@@ -43,7 +43,7 @@ def slow_patch_distance(first: torch.Tensor, second: torch.Tensor, patch: int) -
 
 def test_patch_distance_and_energy_score_are_those_of_loops_over_patches_and_pairs():
     samples, target = torch.rand(2, 3, 2, 4, 6), torch.rand(2, 2, 4, 6)
-    score = energy_score(samples, target, patch=2)
+    score = patch_energy_score(samples, target, patch=2)
     for b in range(2):
         near = [slow_patch_distance(s, target[b], 2) for s in samples[b]]
         apart = [slow_patch_distance(samples[b, i], samples[b, j], 2) for i in range(3) for j in range(3) if i != j]
@@ -59,17 +59,17 @@ def test_samples_of_the_targets_own_distribution_score_best():
     def mean_score(black: float, noise: float) -> float:
         draws = (torch.rand(count, 2, 1, 1, 1) >= black).float().expand(-1, -1, *shape)
         draws = draws + noise * torch.randn(count, 2, *shape)
-        return energy_score(draws, target, patch=4).mean().item()
+        return patch_energy_score(draws, target, patch=4).mean().item()
 
     own = mean_score(0.5, 0.0)
-    grey = energy_score(torch.full((count, 2, *shape), 0.5), target, patch=4).mean().item()
+    grey = patch_energy_score(torch.full((count, 2, *shape), 0.5), target, patch=4).mean().item()
     assert own == pytest.approx(0.25, abs=0.02) and grey == pytest.approx(0.5, abs=1e-3)
     assert own < min(mean_score(0.1, 0.0), mean_score(0.9, 0.0), mean_score(0.5, 0.3))
 
 
 def test_the_slope_of_the_energy_score_is_finite_for_equal_images():
     samples = torch.zeros(1, 2, 1, 4, 4, requires_grad=True)
-    energy_score(samples, torch.zeros(1, 1, 4, 4), patch=4).sum().backward()
+    patch_energy_score(samples, torch.zeros(1, 1, 4, 4), patch=4).sum().backward()
     assert samples.grad.isfinite().all()
 
 
@@ -93,7 +93,7 @@ def test_loss_is_the_weighted_sum_of_its_parts_in_nats_for_each_value():
     expected_kl = kl_divergence(*pair)  # (B, Z, h, w)
     torch.testing.assert_close(terms.kl, expected_kl.mean((2, 3)))
     nll = negative_log_likelihood(given["mean"], given["log_scale"], target)
-    energy = energy_score(given["samples"], target, patch=4)
+    energy = patch_energy_score(given["samples"], target, patch=4)
     values = 3 * 8 * 12
     bound = nll + 0.7 * expected_kl.flatten(1).sum(1) / values
     torch.testing.assert_close(loss(given, target), (0.2 * bound + 3.0 * energy).mean())
@@ -147,7 +147,7 @@ def test_what_is_watched_are_means_of_channels_distance_and_error():
         ),
         (lambda: patch_distance(*torch.zeros(2, 1, 1, 6, 8), patch=4), "6 x 8 pixels does not divide into patches"),
         (lambda: patch_distance(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 8)), "and alike"),
-        (lambda: energy_score(torch.zeros(1, 1, 1, 4, 4), torch.zeros(1, 1, 4, 4)), "n >= 2"),
+        (lambda: patch_energy_score(torch.zeros(1, 1, 1, 4, 4), torch.zeros(1, 1, 4, 4)), "n >= 2"),
     ],
 )
 def test_mistakes_are_named(action, message):

@@ -8,7 +8,7 @@ import reference_raters as reference
 import torch
 from monai.metrics import CalibrationErrorMetric
 
-from monai_ext.metrics import raters as raters_module
+from monai_ext.formulas import overlaps
 from monai_ext.metrics.calibration import (
     area_under_risk_coverage,
     average_calibration_error,
@@ -103,7 +103,7 @@ def test_bins_are_closed_on_the_left_and_the_last_on_both_sides(dtype):
 def test_bins_hold_every_pixel_over_many_blocks(monkeypatch):
     probability, masks = random_case(2, 3, size=(23, 29))
     whole = calibration_bins(probability, masks)
-    monkeypatch.setattr(raters_module, "BLOCK_ELEMENTS", 500)
+    monkeypatch.setattr(overlaps, "BLOCK_ELEMENTS", 500)
     blocks = calibration_bins(probability, masks)
     assert whole.pixels.sum(-1).flatten().tolist() == [23 * 29] * 2
     assert blocks.pixels.equal(whole.pixels) and blocks.foreground.equal(whole.foreground)

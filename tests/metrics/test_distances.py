@@ -7,7 +7,7 @@ import pytest
 import reference_raters as reference
 import torch
 
-from monai_ext.metrics import raters as raters_module
+from monai_ext.formulas import overlaps
 from monai_ext.metrics.distances import (
     GeneralizedEnergyDistance,
     HungarianIoU,
@@ -189,7 +189,7 @@ def test_counts_are_exact_over_many_blocks_in_any_mask_type(monkeypatch):
     flat = masks.flatten(2).long()
     expected = torch.einsum("bip,bjp->bij", flat, flat).double()
     for block in (2**21, 1000, 7):
-        monkeypatch.setattr(raters_module, "BLOCK_ELEMENTS", block)
+        monkeypatch.setattr(overlaps, "BLOCK_ELEMENTS", block)
         for given in (masks, masks.bool(), masks.long(), masks * 255):
             assert overlap_counts(given[:, :2], given[:, 2:]).equal(expected)
 
@@ -234,7 +234,7 @@ def test_wrong_arguments_are_explained():
         sample_diversity(masks, estimator="W")
     with pytest.raises(ValueError, match="estimator='W' must be 'V'"):
         GeneralizedEnergyDistance(estimator="W")
-    with pytest.raises(ValueError, match="each='pixel' must be 'rater' or 'sample'"):
+    with pytest.raises(ValueError, match="each='pixel' must be one of rater, sample"):
         dice_max(samples, masks, each="pixel")
 
 

@@ -210,7 +210,7 @@ def test_wrong_arguments_are_explained():
         qubiq_score(masks.float(), masks)
     with pytest.raises(ValueError, match=r"presence \(3,\) must be \(B, R\) = \(2, 3\)"):
         rater_votes(masks, presence=torch.ones(3))
-    with pytest.raises(ValueError, match=r"samples \(2, 3, 5, 5\) and masks \(2, 3, 5, 6\) differ"):
+    with pytest.raises(ValueError, match=r"prediction \(2, 3, 5, 5\) and masks \(2, 3, 5, 6\) differ"):
         qubiq_score(masks[..., :5], masks)
     with pytest.raises(ValueError, match="prediction has 2 masks for 3 annotators"):
         dice_per_rater(masks[:, :2], masks)

@@ -7,7 +7,7 @@ import pytest
 import reference_uncertainty as reference
 import torch
 
-from monai_ext.metrics.predictive import sample_crps
+from monai_ext.formulas.likelihoods import sample_crps
 from monai_ext.metrics.sample_sets import (
     SampleSetScores,
     best_of_samples,

@@ -43,7 +43,7 @@ def test_all_scores_agree_with_the_slow_reference():
 
 def test_legacy_average_precision_is_that_of_scikit_learn_with_swapped_arguments():
     # average_precision_score(y_true=[1,1,1,0,0], y_score=[1,1,0,1,0]) = 2/3 * 2/3 + 1/3 * 3/5
-    prediction, truth = torch.tensor([1, 1, 1, 0, 0]), torch.tensor([1, 1, 0, 1, 0])
+    prediction, truth = torch.tensor([[1, 1, 1, 0, 0]]), torch.tensor([[1, 1, 0, 1, 0]])
     given = scores_of(prediction[None, None], truth[None, None])["legacy_average_precision"]
     assert given == pytest.approx(2 / 3 * 2 / 3 + 1 / 3 * 3 / 5)
 
@@ -101,7 +101,7 @@ def test_a_prediction_with_nan_has_no_score_and_enters_no_mean(dtype):
     metric(prediction, truth)
     for values in metric.per_image().values():
         assert values.flatten().isnan().tolist() == [False, True, True, False]
-    with pytest.warns(UserWarning, match="2 of 4 predictions hold NaN: they have no score"):
+    with pytest.warns(UserWarning, match="2 of 4 predictions hold NaN, or their masks several labels"):
         means = metric.aggregate()
     assert means["dice"] == means["specificity"] == 1.0
     metric.reset()
@@ -123,3 +123,41 @@ def test_differing_shapes_are_an_error():
 def test_counts_sum_to_the_number_of_pixels():
     counts = confusion_counts(masks(5, 5), masks(5, 6))
     np.testing.assert_array_equal(counts.sum(-1), 42)
+
+
+def test_probabilities_scored_as_logits_are_reported():
+    truth = masks(3, 7)
+    probability = 0.1 + 0.8 * truth.float()
+    metric = SegmentationScores()
+    metric(probability[:2], truth[:2])
+    metric(probability[2:], truth[2:])
+    with pytest.warns(UserWarning, match=r"between 0\.1 and 0\.9, as probabilities do, .*threshold=0\.5"):
+        metric.aggregate()
+    right = SegmentationScores(threshold=0.5)
+    right(probability, truth)
+    assert right.aggregate()["dice"] == 1.0
+
+
+def test_logits_masks_and_a_single_negative_value_are_no_probabilities():
+    truth = masks(3, 7)
+    for prediction in (truth.float() - 0.5, truth.float(), truth, 2 * truth.float() + 0.1):
+        metric = SegmentationScores()
+        metric(0.1 + 0.8 * truth.float(), truth)
+        metric(prediction, truth)
+        metric.aggregate()  # a warning would be an error
+
+
+def test_masks_of_several_labels_are_refused():
+    with pytest.raises(ValueError, match="the masks hold several values besides 0, up to 3"):
+        SegmentationScores()(torch.ones(1, 1, 2, 2), torch.tensor([[[[0, 1], [2, 3]]]]))
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 9), (3, 8, 9, 1)])
+def test_batches_without_channels_or_with_channels_last_are_refused(shape):
+    with pytest.raises(ValueError, match="batch and channels before the pixels|channel last"):
+        SegmentationScores()(torch.zeros(shape), torch.zeros(shape))
+
+
+def test_lists_of_plain_images_are_refused():
+    with pytest.raises(ValueError, match="batch and channels before the pixels"):
+        SegmentationScores()(list(torch.zeros(3, 8, 9)), list(torch.zeros(3, 8, 9)))

@@ -215,7 +215,7 @@ def test_lists_of_differing_sizes_give_each_images_score():
 def test_images_without_luma_leave_its_scores_out():
     metric = scored(SuperResolutionScores(), images(1, 5, 16, 16))
     assert tuple(metric.aggregate()) == ("psnr", "ssim")
-    with pytest.raises(ValueError, match="score RGB and other images apart"):
+    with pytest.raises(ValueError, match="score images of different kinds apart"):
         metric(*images(1, 3, 32, 32))
     metric.reset()
     metric(*images(1, 3, 32, 32))
@@ -246,9 +246,9 @@ def test_autocast_changes_no_score():
         (lambda: SuperResolutionScores().aggregate(), "no image has been scored"),
         (lambda: SuperResolutionScores(0), "scale=0 and levels=255 must be at least 1"),
         (lambda: SuperResolutionScores()(torch.rand(1, 3, 16, 16)), "y is None"),
-        (lambda: SuperResolutionScores()([torch.rand(3, 16, 16)], []), "1 predictions need as many images"),
+        (lambda: SuperResolutionScores()([torch.rand(3, 16, 16)], []), "1 predictions need as many of y"),
         (lambda: SuperResolutionScores(4)(*images(1, 3, 18, 18)), "SSIM needs 11 x 11 pixels, the image has 10 x 10"),
-        (lambda: peak_signal_to_noise(torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 5)), "must be of one shape"),
+        (lambda: peak_signal_to_noise(torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 5)), "differ in shape"),
         (lambda: structural_similarity(torch.rand(3, 16, 16), torch.rand(3, 16, 16)), r"\(B, C, H, W\)"),
         (lambda: luma(torch.rand(1, 4, 2, 2)), "has no luma: it must be RGB"),
         (lambda: shave(torch.rand(1, 1, 8, 9), 4), "border=4 must be .* leave something of 8 x 9"),

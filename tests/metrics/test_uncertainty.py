@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.distributions import Laplace, Normal
 
-from monai_ext.metrics.predictive import (
+from monai_ext.formulas.likelihoods import (
     FAMILIES,
     family_of,
     gaussian_crps,
@@ -297,7 +297,7 @@ def test_errors_name_what_does_not_fit():
         uncertainty_table(mean, mean[0], mean)
     with pytest.raises(ValueError, match="floor=0"):
         uncertainty_table(mean, mean, mean, floor=0)
-    with pytest.raises(ValueError, match="family='cauchy' is unknown: choose one of gaussian, laplace"):
+    with pytest.raises(ValueError, match="family='cauchy' must be one of laplace, gaussian"):
         UncertaintyScores(family="cauchy")
     with pytest.raises(ValueError, match="alpha=1"):
         UncertaintyScores(alpha=1)

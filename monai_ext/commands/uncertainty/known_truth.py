@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from monai_ext.commands.comparison.figures import OKABE_ITO
+from monai_ext.formulas.likelihoods import family_of
 from monai_ext.losses.super_resolution_elbo import SuperResolutionELBO
 from monai_ext.metrics.conformal import ConformalRule
-from monai_ext.metrics.predictive import family_of
 from monai_ext.metrics.sample_sets import mode_recall, set_distances
 from monai_ext.metrics.uncertainty_tables import UncertaintyTable, covered_share, uncertainty_table
 from monai_ext.networks.bayesian_srresnet import BayesianSRResNet

@@ -12,6 +12,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from monai_ext.formulas.images import PSNR_CEILING
+
 __all__ = [
     "LowResGap",
     "Operator",
@@ -24,7 +26,6 @@ __all__ = [
 ]
 
 LEVELS = 255
-PSNR_CEILING = 100.0  # dB, where there is no gap at all
 
 
 class Operator(Protocol):

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from monai_ext.engines.bayesian import SAMPLES
+from monai_ext.formulas.images import PSNR_CEILING, peak_signal_to_noise
 from monai_ext.losses.energy import patch_distance, patch_energy
-from monai_ext.metrics.super_resolution import PSNR_CEILING, peak_signal_to_noise
 
 __all__ = ["LatentAlarm", "SampleScores"]
 

@@ -16,11 +16,12 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from monai_ext.engines.uncertainty import KINDS
+from monai_ext.formulas.images import PSNR_CEILING
 from monai_ext.handlers.pictures.triplets import TripletRow, as_picture, enlarged_pixels, save_triplets
 from monai_ext.handlers.super_resolution.bayesian_pictures import BRIGHTEST, deviation_map
 from monai_ext.metrics.conformal import Calibration
 from monai_ext.metrics.sample_sets import SampleSetScores
-from monai_ext.metrics.super_resolution import PSNR_CEILING, SuperResolutionScores
+from monai_ext.metrics.super_resolution import SuperResolutionScores
 from monai_ext.metrics.uncertainty import UncertaintyScores
 from monai_ext.runtime.ranks import is_main_process
 from monai_ext.storage.files import write_text

@@ -18,9 +18,10 @@ from monai.handlers import from_engine
 from torch import Tensor, nn
 
 from monai_ext.engines.precision import autocast
+from monai_ext.formulas.images import PSNR_CEILING
 from monai_ext.handlers.multi_metric import MultiMetricHandler
 from monai_ext.handlers.pictures.triplets import TripletRow, as_picture, enlarged_pixels, save_triplets
-from monai_ext.metrics.super_resolution import PSNR_CEILING, SUPER_RESOLUTION_SCORES, SuperResolutionScores
+from monai_ext.metrics.super_resolution import SUPER_RESOLUTION_SCORES, SuperResolutionScores
 from monai_ext.storage.files import atomic_path, write_text
 from monai_ext.transforms.interpolation import INTERPOLATIONS, interpolate
 

@@ -1,4 +1,4 @@
-"""Predicted distributions scored pixel by pixel: likelihood, CRPS and interval score (Gneiting & Raftery 2007).
+"""Predicted distributions scored value by value: likelihood, CRPS and interval score (Gneiting & Raftery 2007).
 
 Distributions are given by mean and variance, whatever their family, so that families compare at equal variance: a
 Laplace distribution of variance v has the scale b = sqrt(v / 2). Shapes are any that broadcast; values are per pixel
@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from monai_ext.formulas.checks import check_choice
+
 __all__ = [
     "FAMILIES",
     "Family",
@@ -27,6 +29,14 @@ __all__ = [
 ]
 
 
+def _standard_gaussian_nll(z: Tensor, log_scale: Tensor) -> Tensor:
+    return z.square() / 2 + log_scale + math.log(2 * math.pi) / 2
+
+
+def _standard_laplace_nll(z: Tensor, log_scale: Tensor) -> Tensor:
+    return z.abs() + log_scale + math.log(2)
+
+
 def gaussian_nll(mean: Tensor, variance: Tensor, target: Tensor) -> Tensor:
     """-log N(target; mean, variance) = log(2 pi v) / 2 + (y - m)^2 / (2 v).
 
@@ -34,7 +44,8 @@ def gaussian_nll(mean: Tensor, variance: Tensor, target: Tensor) -> Tensor:
     >>> round(gaussian_nll(0 * one, one, one).item(), 4)  # log(2 pi) / 2 + 1 / 2
     1.4189
     """
-    return 0.5 * (2 * math.pi * variance).log() + (target - mean).square() / (2 * variance)
+    sd = variance.sqrt()
+    return _standard_gaussian_nll((target - mean) / sd, sd.log())
 
 
 def laplace_nll(mean: Tensor, variance: Tensor, target: Tensor) -> Tensor:
@@ -45,7 +56,7 @@ def laplace_nll(mean: Tensor, variance: Tensor, target: Tensor) -> Tensor:
     1.6931
     """
     scale = (variance / 2).sqrt()
-    return (2 * scale).log() + (target - mean).abs() / scale
+    return _standard_laplace_nll((target - mean) / scale, scale.log())
 
 
 def gaussian_crps(mean: Tensor, variance: Tensor, target: Tensor) -> Tensor:
@@ -121,25 +132,29 @@ def interval_score(lower: Tensor, upper: Tensor, target: Tensor, *, alpha: float
 
 
 class Family(NamedTuple):
-    """Symmetric distributions; `half_width(p)`: of the central interval of share p, in standard deviations."""
+    """Symmetric distributions of a location and a scale."""
 
-    nll: Callable[[Tensor, Tensor, Tensor], Tensor]
-    crps: Callable[[Tensor, Tensor, Tensor], Tensor]
-    half_width: Callable[[Tensor], Tensor]
+    nll: Callable[[Tensor, Tensor, Tensor], Tensor]  # of mean, variance, target
+    crps: Callable[[Tensor, Tensor, Tensor], Tensor]  # of mean, variance, target
+    half_width: Callable[[Tensor], Tensor]  # of the central interval of share p, in standard deviations
+    standard_nll: Callable[[Tensor, Tensor], Tensor]  # of z = (y - m) / scale and log scale
+    variance_factor: float  # variance = factor * scale^2
 
 
 FAMILIES = {
-    "gaussian": Family(gaussian_nll, gaussian_crps, lambda share: math.sqrt(2) * torch.erfinv(share)),
-    "laplace": Family(laplace_nll, laplace_crps, lambda share: -torch.log1p(-share) / math.sqrt(2)),
+    "laplace": Family(
+        laplace_nll, laplace_crps, lambda share: -torch.log1p(-share) / math.sqrt(2), _standard_laplace_nll, 2.0
+    ),
+    "gaussian": Family(
+        gaussian_nll, gaussian_crps, lambda share: math.sqrt(2) * torch.erfinv(share), _standard_gaussian_nll, 1.0
+    ),
 }
 
 
-def family_of(name: str) -> Family:
+def family_of(name: str, *, argument: str = "family") -> Family:
     """The family of that name.
 
     Raises:
-        ValueError: there is none; names those there are.
+        ValueError: there is none; names `argument` and the families there are.
     """
-    if name not in FAMILIES:
-        raise ValueError(f"family={name!r} is unknown: choose one of {', '.join(FAMILIES)}.")
-    return FAMILIES[name]
+    return FAMILIES[check_choice(argument, name, FAMILIES)]

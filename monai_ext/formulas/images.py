@@ -1,0 +1,62 @@
+"""Mean squared error of images, and in decibels."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from monai_ext.formulas.checks import check_same_shape
+
+__all__ = ["PSNR_CEILING", "as_wide", "check_image_pair", "decibels", "mean_squared_error", "peak_signal_to_noise"]
+
+PSNR_CEILING = 100.0  # dB, in means: one tile without error would make them infinite
+
+
+def as_wide(image: Tensor) -> Tensor:
+    """A plain tensor of float64, or of float32 where the device has none: sums over images are long."""
+    return image.as_subclass(Tensor).to(torch.float32 if image.device.type == "mps" else torch.float64)
+
+
+def mean_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean of (prediction - target)^2 over everything but the batch, in the type given: (B,)."""
+    return (prediction - target).square().flatten(1).mean(1)
+
+
+def decibels(error: Tensor, *, data_range: float = 1.0) -> Tensor:
+    """10 log10(range^2 / error) of a mean squared error: PSNR.
+
+    >>> decibels(torch.tensor([0.01, 1.0]))
+    tensor([20.,  0.])
+    """
+    return 20 * math.log10(data_range) - 10 * error.log10()
+
+
+def peak_signal_to_noise(prediction: Tensor, target: Tensor, *, data_range: float = 1.0) -> Tensor:
+    """PSNR of each image in dB, (B,), float64; infinite for equal images, NaN where there is a NaN.
+
+    MONAI's `PSNRMetric` gives the same number, as a metric object and in the type of the images.
+
+    >>> round(peak_signal_to_noise(torch.full((1, 1, 2, 2), 0.1), torch.zeros(1, 1, 2, 2)).item(), 4)
+    20.0
+
+    Args:
+        prediction, target: (B, C, H, W), any real type.
+        data_range: the largest possible value less the smallest one: 1, or 255 for images of 8 bits.
+
+    Raises:
+        ValueError: shapes differ or are not (B, C, H, W), or images of integers and a range of 1.
+    """
+    check_image_pair(prediction, target, data_range=data_range)
+    return decibels(mean_squared_error(as_wide(prediction), as_wide(target)), data_range=data_range)
+
+
+def check_image_pair(prediction: Tensor, target: Tensor, *, data_range: float = 1.0) -> None:
+    """Raise a ValueError unless both are (B, C, H, W) of one shape, with values that the range fits."""
+    check_same_shape(prediction=prediction, target=target)
+    if prediction.ndim != 4:
+        raise ValueError(f"images {tuple(prediction.shape)} must be (B, C, H, W).")
+    for image in (prediction, target):
+        if data_range == 1 and not image.is_floating_point() and image.dtype != torch.bool:
+            raise ValueError(f"data_range=1 is not the range of {image.dtype}: pass 255 for 8 bits, 65535 for 16.")
