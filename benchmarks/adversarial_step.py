@@ -19,7 +19,7 @@ from benchmarks import loops
 from benchmarks.measure import Cost, in_turn, middle, times_cheaper
 from benchmarks.report import Result, Table
 from benchmarks.workbench import Bench
-from monai_ext.engines.adversarial import PairedAdversarialTrainer
+from monai_ext.engines.adversarial import Adversary, PairedAdversarialTrainer
 from monai_ext.engines.precision import autocast_dtype, has_bfloat16
 from monai_ext.losses.adversarial import LogisticAdversarialLoss
 from monai_ext.networks import SRDiscriminator, SRResNet
@@ -63,12 +63,9 @@ def lean_trainer(pair: Pair, batches: DataLoader, *, epochs: int, **settings: An
         pair.generator,
         optimizer,
         pair.pixel,
-        discriminator=pair.discriminator,
-        discriminator_optimizer=rival,
+        adversary=Adversary(pair.discriminator, rival, loss=pair.game, weight=WEIGHT),
         pretrain_epochs=0,
         image_losses={"pixel": (1.0, pair.pixel)},
-        adversarial_loss=pair.game,
-        adversarial_weight=WEIGHT,
         **settings,
     )
 

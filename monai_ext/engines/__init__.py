@@ -1,18 +1,17 @@
-from monai_ext.engines.adversarial import PairedAdversarialTrainer
+from monai_ext.engines.adversarial import Adversary, PairedAdversarialTrainer
 from monai_ext.engines.averaging import ModelEMA
 from monai_ext.engines.batch_engines import BatchEvaluator, BatchTrainer
 from monai_ext.engines.bayesian import BayesianAdversarialTrainer, PrepareSuperResolution, SampledEvaluator
-from monai_ext.engines.graphs import GraphedTraining
 from monai_ext.engines.precision import autocast_dtype
 from monai_ext.engines.rater_methods import PER_RATER_METHODS, RATER_METHODS, rater_cases, rater_loss, rater_network
 from monai_ext.engines.raters import PrepareRaters, RaterEvaluator, RaterInferer
 from monai_ext.engines.uncertainty import UncertaintyEvaluator, UncertaintyInferer
 
 __all__ = [
-    "BayesianAdversarialTrainer",
-    "GraphedTraining",
+    "Adversary",
     "BatchEvaluator",
     "BatchTrainer",
+    "BayesianAdversarialTrainer",
     "ModelEMA",
     "PER_RATER_METHODS",
     "PairedAdversarialTrainer",

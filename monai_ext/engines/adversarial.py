@@ -1,14 +1,15 @@
 """SRGAN's two stages in one run (Ledig et al. 2017, arXiv:1609.04802): a generator alone, then against a discriminator.
 
-In the second stage each step is lean: one forward pass of the generator serves both turns. First the generator is
-updated, with the discriminator's weights frozen so that no gradient is computed for them; then the discriminator, on
-the same fakes.
+In the second stage one forward pass of the generator serves both networks: the generator is updated first, with the
+discriminator's weights frozen so that no gradient is computed for them; then the discriminator, on the same fakes.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import reduce
 from typing import Any
 
 import torch
@@ -17,25 +18,94 @@ from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
-from monai_ext.engines.batch_engines import BatchTrainer, _as_float32, _laid_out, _memory_format, _unpack
-from monai_ext.engines.gradients import average_over_ranks, copy_from_first_rank, frozen
-from monai_ext.engines.precision import autocast
+from monai_ext.engines.batch_engines import BatchTrainer
+from monai_ext.engines.batches import as_float32, laid_out, prepared, to_channels_last
+from monai_ext.engines.gradients import average_over_ranks, clipped_step, copy_from_first_rank, frozen
 from monai_ext.losses.adversarial import LogisticAdversarialLoss
 
-__all__ = ["TERMS", "PairedAdversarialTrainer"]
+__all__ = ["TERMS", "Adversary", "PairedAdversarialTrainer"]
 
 TERMS = "terms"  # key of the engine's output
+WeightedTerms = dict[str, tuple[float, Tensor]]  # name -> (weight, value)
 
 _logger = logging.getLogger(__name__)
 
 
+class Adversary:
+    """A discriminator, how it is trained, and what the generator learns from it.
+
+    Args:
+        discriminator: image (B, C, H, W) -> logits of any shape, positive for "real".
+        optimizer: of the discriminator; another learning rate than the generator's is the two-time-scale rule (Heusel
+            et al. 2017).
+        loss: called as loss(logits, target_is_real, for_discriminator); None: `LogisticAdversarialLoss()`. MONAI's
+            `PatchAdversarialLoss` fits as well.
+        weight: of the adversarial term in the generator's loss; 1e-3 is SRGAN's.
+        penalty: penalty(discriminator, real), such as `R1Penalty`.
+        penalty_interval: steps between two penalties, each multiplied by as many (Karras et al. 2020, lazy
+            regularisation).
+
+    Raises:
+        ValueError: an interval below 1.
+    """
+
+    def __init__(
+        self,
+        discriminator: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        loss: Callable[..., Tensor] | None = None,
+        weight: float = 1e-3,
+        penalty: Callable[[nn.Module, Tensor], Tensor] | None = None,
+        penalty_interval: int = 16,
+    ):
+        if penalty_interval < 1:
+            raise ValueError(f"penalty_interval={penalty_interval} must be at least 1.")
+        self.discriminator = discriminator
+        self.optimizer = optimizer
+        self.loss = loss or LogisticAdversarialLoss()
+        self.weight = weight
+        self.penalty = penalty
+        self.penalty_interval = penalty_interval
+
+    def generator_term(self, fake: Tensor) -> WeightedTerms:
+        term = self.loss(self.discriminator(fake), target_is_real=True, for_discriminator=False)
+        return {"adversarial": (self.weight, term)}
+
+    def update(
+        self,
+        real: Tensor,
+        fake: Tensor,
+        *,
+        step: int,
+        precision: AbstractContextManager,
+        max_grad_norm: float | None = None,
+    ) -> dict[str, Tensor]:
+        """One step of the discriminator, the first being step 0; its terms and mean scores, scalars on the device."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with precision:
+            real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
+        loss = self.loss(real_logits, target_is_real=True, for_discriminator=True)
+        loss = loss + self.loss(fake_logits, target_is_real=False, for_discriminator=True)
+        terms = {"discriminator": loss.detach()}
+        if self.penalty is not None and step % self.penalty_interval == 0:
+            penalty = self.penalty(self.discriminator, real)
+            loss = loss + self.penalty_interval * penalty
+            terms["penalty"] = penalty.detach()
+        loss.backward()
+        average_over_ranks(self.discriminator)
+        clipped_step(self.discriminator, self.optimizer, max_grad_norm)
+        scores = {"real_score": real_logits, "fake_score": fake_logits}
+        return terms | {name: logits.detach().float().sigmoid().mean() for name, logits in scores.items()}
+
+
 class PairedAdversarialTrainer(BatchTrainer):
-    """`BatchTrainer` that plays against a discriminator from epoch `pretrain_epochs + 1` on.
+    """`BatchTrainer` with an adversary from epoch `pretrain_epochs + 1` on.
 
     Batches are pairs: image (B, C, h, w) and label (B, C', H, W), the real image of the discriminator. Stage one
     minimises `loss_function` alone. Stage two minimises
 
-        sum over `image_losses` of weight * loss(prediction, label) + adversarial_weight * adversarial(D(prediction))
+        sum over `image_losses` of weight * loss(prediction, label) + adversary.weight * adversarial(D(prediction))
 
     for the generator, and adversarial(D(label)) + adversarial(D(prediction)) + penalty for the discriminator. The
     generator's optimiser forgets its moments at the switch, since the new losses have another scale.
@@ -50,21 +120,14 @@ class PairedAdversarialTrainer(BatchTrainer):
     Args:
         network, optimizer: the generator and its optimiser.
         loss_function: of stage one, and prediction and label as its arguments.
-        discriminator: image (B, C', H, W) -> logits of any shape, positive for "real".
-        discriminator_optimizer: its optimiser; another learning rate than the generator's is the two-time-scale rule
-            (Heusel et al. 2017).
+        adversary: the discriminator, see `Adversary`.
         pretrain_epochs: epochs of stage one; 0 has none.
         image_losses: name -> (weight, loss) of stage two; entries without a loss (None) are left out.
-        adversarial_loss: called as loss(logits, target_is_real, for_discriminator); label smoothing is its own. MONAI's
-            `PatchAdversarialLoss` fits as well.
-        adversarial_weight: the paper's 1e-3.
-        penalty: penalty(discriminator, real), such as `R1Penalty`; None for none.
-        penalty_interval: steps between two penalties, each multiplied by as many (Karras et al. 2020, lazy
-            regularisation).
-        kwargs: as for `BatchTrainer`; `average` follows the generator, `max_grad_norm` clips both networks.
+        kwargs: as for `BatchTrainer`; `average` follows the generator, `max_grad_norm` clips both networks, `compile`
+            is for the generator.
 
     Raises:
-        ValueError: epochs or interval out of range, or stage two has nothing that holds the image to its label.
+        ValueError: a negative number of epochs, or a stage two without any image loss.
     """
 
     needs_image_losses = True
@@ -78,42 +141,20 @@ class PairedAdversarialTrainer(BatchTrainer):
         optimizer: torch.optim.Optimizer,
         loss_function: Any,
         *,
-        discriminator: nn.Module,
-        discriminator_optimizer: torch.optim.Optimizer,
+        adversary: Adversary,
         pretrain_epochs: int,
         image_losses: Mapping[str, Sequence],
-        adversarial_loss: Callable | None = None,
-        adversarial_weight: float = 1e-3,
-        penalty: Callable[[nn.Module, Tensor], Tensor] | None = None,
-        penalty_interval: int = 16,
-        channels_last: bool = True,
         **kwargs: Any,
     ):
-        if pretrain_epochs < 0 or penalty_interval < 1:
-            raise ValueError(
-                f"pretrain_epochs={pretrain_epochs} and penalty_interval={penalty_interval} must be at least 0 and 1."
-            )
-        self.image_losses = {name: (weight, loss) for name, (weight, loss) in image_losses.items() if loss is not None}
+        if pretrain_epochs < 0:
+            raise ValueError(f"pretrain_epochs={pretrain_epochs} must be at least 0.")
+        self.image_losses = with_a_loss(image_losses)
         if self.needs_image_losses and not self.image_losses and max_epochs > pretrain_epochs:
-            raise ValueError("image_losses is empty: without one the adversarial stage forgets what the image shows.")
-        self.discriminator = discriminator
-        self.discriminator_optimizer = discriminator_optimizer
+            raise ValueError("image_losses is empty: without one nothing in stage two ties the image to its label.")
+        self.adversary = adversary
         self.pretrain_epochs = pretrain_epochs
-        self.adversarial_loss = adversarial_loss or LogisticAdversarialLoss()
-        self.adversarial_weight = adversarial_weight
-        self.penalty = penalty
-        self.penalty_interval = penalty_interval
-        super().__init__(
-            device,
-            max_epochs,
-            train_data_loader,
-            network,
-            optimizer,
-            loss_function,
-            channels_last=channels_last,
-            **kwargs,
-        )
-        _memory_format(discriminator, channels_last)
+        super().__init__(device, max_epochs, train_data_loader, network, optimizer, loss_function, **kwargs)
+        to_channels_last(adversary.discriminator, self.memory_format is not None)
         self.add_event_handler(Events.STARTED, self._begin_alike)
         self.add_event_handler(Events.EPOCH_STARTED, self._begin_stage)
         self.add_event_handler(IterationEvents.BACKWARD_COMPLETED, lambda: average_over_ranks(network))
@@ -124,7 +165,7 @@ class PairedAdversarialTrainer(BatchTrainer):
         return self.state.epoch > self.pretrain_epochs
 
     def _begin_alike(self) -> None:
-        for network in (self.network, self.discriminator):
+        for network in (self.network, self.adversary.discriminator):
             copy_from_first_rank(network)
 
     def _begin_stage(self) -> None:
@@ -133,77 +174,64 @@ class PairedAdversarialTrainer(BatchTrainer):
             _logger.info(f"epoch {self.state.epoch}: the adversarial stage begins")
 
     def _iteration(self, engine: PairedAdversarialTrainer, batchdata: dict[str, Tensor]) -> dict[str, Any]:
-        if not self.adversarial:
-            output = super()._iteration(engine, batchdata)
-            output[TERMS] = {"pixel": output[Keys.LOSS].detach()}
-            return output
-        return self._play(engine, batchdata)
-
-    def _play(self, engine: PairedAdversarialTrainer, batchdata: dict[str, Tensor]) -> dict[str, Any]:
-        """A turn of the generator and, in stage two, one of the discriminator on the same fakes."""
-        inputs, targets, args, kwargs = _unpack(engine, batchdata)
-        inputs, targets = (_laid_out(images, self.memory_format) for images in (inputs, targets))
-        self.network.train()
-        self.discriminator.train()
-        engine.state.output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
-        with autocast(engine.state.device, self.dtype):
-            answer = _as_float32(engine.inferer(inputs, self.network, *args, **kwargs))
-        fake = self._judged(answer)
-        engine.state.output[Keys.PRED] = fake.detach()
-        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        engine.state.output[TERMS] = self._generator_turn(engine, answer, targets)
         if self.adversarial:
-            engine.state.output[TERMS] |= self._discriminator_turn(engine, fake.detach(), targets)
-        engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return engine.state.output
+            return self._update_both(batchdata)
+        output = super()._iteration(engine, batchdata)
+        output[TERMS] = {"pixel": output[Keys.LOSS].detach()}
+        return output
 
-    def _judged(self, answer: Any) -> Tensor:
-        """The image in the network's answer that the discriminator judges."""
-        return answer
+    def _update_both(self, batchdata: dict[str, Tensor]) -> dict[str, Any]:
+        """A step of the generator and, in stage two, one of the discriminator on the same fakes."""
+        inputs, targets, args, kwargs = prepared(self, batchdata)
+        targets = laid_out(targets, self.memory_format)
+        self.network.train()
+        self.adversary.discriminator.train()
+        self.state.output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
+        self._begin_step()
+        with self._in_precision:
+            output = as_float32(self.inferer(inputs, self.network, *args, **kwargs))
+        fake = self._fake(output)
+        self.state.output[Keys.PRED] = fake.detach()
+        self._fire(IterationEvents.FORWARD_COMPLETED)
+        terms = self._update_generator(output, targets)
+        if self.adversarial:
+            terms |= self.adversary.update(
+                targets,
+                fake.detach(),
+                step=self.state.iteration - 1,
+                precision=self._in_precision,
+                max_grad_norm=self.max_grad_norm,
+            )
+        self.state.output[TERMS] = terms
+        self._fire(IterationEvents.MODEL_COMPLETED)
+        return self.state.output
 
-    def _generator_terms(self, answer: Any, targets: Tensor) -> dict[str, tuple[float, Tensor]]:
-        """Name -> (weight, value) of all terms of the generator's loss, in this order."""
-        return self._image_terms(answer, targets) | self._adversarial_term(self._judged(answer))
+    def _fake(self, output: Any) -> Tensor:
+        """The image in the generator's output that the discriminator sees."""
+        return output
 
-    def _image_terms(self, prediction: Tensor, targets: Tensor) -> dict[str, tuple[float, Tensor]]:
+    def _generator_terms(self, output: Any, targets: Tensor) -> WeightedTerms:
+        """All terms of the generator's loss, in this order."""
+        return self._image_terms(output, targets) | self.adversary.generator_term(self._fake(output))
+
+    def _image_terms(self, prediction: Tensor, targets: Tensor) -> WeightedTerms:
         return {name: (weight, loss(prediction, targets).mean()) for name, (weight, loss) in self.image_losses.items()}
 
-    def _adversarial_term(self, fake: Tensor) -> dict[str, tuple[float, Tensor]]:
-        term = self.adversarial_loss(self.discriminator(fake), target_is_real=True, for_discriminator=False)
-        return {"adversarial": (self.adversarial_weight, term)}
-
-    def _generator_turn(self, engine: PairedAdversarialTrainer, answer: Any, targets: Tensor) -> dict[str, Tensor]:
+    def _update_generator(self, output: Any, targets: Tensor) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
-        with frozen(self.discriminator), autocast(engine.state.device, self.dtype):
-            terms = self._generator_terms(answer, targets)
-        loss = sum(weight * term for weight, term in terms.values())
-        engine.state.output[Keys.LOSS] = loss.detach()
-        engine.fire_event(IterationEvents.LOSS_COMPLETED)
+        with frozen(self.adversary.discriminator), self._in_precision:
+            terms = self._generator_terms(output, targets)
+        loss = reduce(torch.add, (weight * term for weight, term in terms.values()))
+        self.state.output[Keys.LOSS] = loss.detach()
+        self._fire(IterationEvents.LOSS_COMPLETED)
         loss.backward()
-        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        self._step(self.network, self.optimizer)
+        self._fire(IterationEvents.BACKWARD_COMPLETED)
+        clipped_step(self.network, self.optimizer, self.max_grad_norm)
         if self.average is not None:
             self.average.update_parameters(self.network)
         return {name: term.detach() for name, (_, term) in terms.items()}
 
-    def _discriminator_turn(self, engine: PairedAdversarialTrainer, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
-        self.discriminator_optimizer.zero_grad(set_to_none=True)
-        with autocast(engine.state.device, self.dtype):
-            real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
-        loss = self.adversarial_loss(real_logits, target_is_real=True, for_discriminator=True)
-        loss = loss + self.adversarial_loss(fake_logits, target_is_real=False, for_discriminator=True)
-        terms = {"discriminator": loss.detach()}
-        if self.penalty is not None and (engine.state.iteration - 1) % self.penalty_interval == 0:
-            penalty = self.penalty(self.discriminator, real)
-            loss = loss + self.penalty_interval * penalty
-            terms["penalty"] = penalty.detach()
-        loss.backward()
-        average_over_ranks(self.discriminator)
-        self._step(self.discriminator, self.discriminator_optimizer)
-        scores = {"real_score": real_logits, "fake_score": fake_logits}
-        return terms | {name: logits.detach().float().sigmoid().mean() for name, logits in scores.items()}
 
-    def _step(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        if self.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(network.parameters(), self.max_grad_norm)
-        optimizer.step()
+def with_a_loss(losses: Mapping[str, Sequence] | None) -> dict[str, tuple[float, Callable[..., Tensor]]]:
+    """Name -> (weight, loss) without the entries whose loss is None."""
+    return {name: (weight, loss) for name, (weight, loss) in (losses or {}).items() if loss is not None}

@@ -33,42 +33,31 @@ class ModelEMA(AveragedModel):
         super().__init__(network, use_buffers=True)
         self._followed: tuple[nn.Module, list[Slot], list[Slot]] | None = None
 
-    def update_parameters(self, network: nn.Module) -> None:
-        """One update: `advance`, then `blend`."""
-        self.blend(network, self.advance())
-
-    def advance(self) -> float:
-        """Count an update; its weight 1 - d, the share that `network` has in the average after it."""
-        step = int(self.n_averaged)
-        self.n_averaged += 1
-        return 1.0 if step == 0 else 1.0 - min(self.decay, (1 + step) / (10 + step))
-
     @torch.no_grad()
-    def blend(self, network: nn.Module, weight: float | Tensor) -> None:
-        """Move the average towards `network` by the share `weight`; a tensor () on the device is never read here.
+    def update_parameters(self, network: nn.Module) -> None:
+        """Move the average towards `network`.
 
         Raises:
             ValueError: `network` has other parameters or buffers than the one that was copied.
         """
-        pairs: dict[bool, tuple[list[Tensor], list[Tensor]]] = {True: ([], []), False: ([], [])}
+        step = int(self.n_averaged)
+        self.n_averaged += 1
+        share = 1.0 if step == 0 else 1.0 - min(self.decay, (1 + step) / (10 + step))
+        averaged: list[Tensor] = []
+        current: list[Tensor] = []
+        counters: list[Tensor] = []  # of BatchNorm
+        counted: list[Tensor] = []
         for (ours, name), (theirs, _) in self._slots(network):
-            tensor = ours[name]
-            averaged, current = pairs[tensor.is_floating_point()]
-            averaged.append(tensor)
-            current.append(theirs[name])
-        averaged, current = pairs[True]
-        if isinstance(weight, Tensor):
-            step = torch._foreach_sub(current, averaged)
-            torch._foreach_mul_(step, weight)
-            torch._foreach_add_(averaged, step)
-        else:
-            torch._foreach_lerp_(averaged, current, weight)
-        if pairs[False][0]:  # BatchNorm's counters
-            torch._foreach_copy_(*pairs[False])
+            floating = ours[name].is_floating_point()
+            (averaged if floating else counters).append(ours[name])
+            (current if floating else counted).append(theirs[name])
+        torch._foreach_lerp_(averaged, current, share)
+        if counters:
+            torch._foreach_copy_(counters, counted)
 
     def _slots(self, network: nn.Module) -> zip:
         """Where average and network keep each tensor, looked up once: walking the modules costs more than the sums."""
-        if self._followed is None or self._followed[0] is not network:  # a tuple, lest it become a part of this module
+        if self._followed is None or self._followed[0] is not network:  # in a tuple, so that it is no submodule
             ours, theirs = slots_of(self.module), slots_of(network)
             if [group[name].shape for group, name in ours] != [group[name].shape for group, name in theirs]:
                 raise ValueError("the network is not the one that was averaged so far: parameters or buffers differ.")

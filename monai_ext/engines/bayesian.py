@@ -12,7 +12,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
-from monai_ext.engines.adversarial import PairedAdversarialTrainer
+from monai_ext.engines.adversarial import PairedAdversarialTrainer, WeightedTerms, with_a_loss
 from monai_ext.engines.batch_engines import BatchEvaluator
 from monai_ext.losses.super_resolution_elbo import values_per_pixel, watched_terms
 from monai_ext.networks.variational import weight_divergence
@@ -23,10 +23,10 @@ SAMPLES = "samples"  # key of the evaluator's output
 
 
 class PrepareSuperResolution(PrepareBatch):
-    """Batch -> (low resolution, high resolution), and for the network `high_res` and how many `samples` it shall draw.
+    """Batch -> (low resolution, high resolution, (), {"high_res", "samples"}), the latter arguments of the network.
 
     Args:
-        samples: draws from the prior in each step; an energy score needs two.
+        samples: of the prior in each step; an energy score needs two.
     """
 
     def __init__(self, samples: int = 2):
@@ -49,8 +49,8 @@ class BayesianAdversarialTrainer(PairedAdversarialTrainer):
     """`PairedAdversarialTrainer` for `BayesianSRResNet`: the same two stages, with a latent.
 
     Stage one minimises `loss_function`, the evidence lower bound and the energy score of prior samples, and
-    `sample_losses` of these, which are what users will see. Stage two adds `image_losses` of the answer at a latent of
-    the posterior, which knows the truth, and lets the discriminator judge a sample of the prior.
+    `sample_losses` of these. Stage two adds `image_losses` of the output at a latent of the posterior, and the
+    adversarial term of a sample of the prior, which the discriminator sees.
 
     The engine's output holds that sample as prediction. `terms` has "likelihood", "kl", "energy", and to be watched
     "kl_00" ... (divergence of each channel of the latent, nats for each low-resolution pixel), "sample_distance" and
@@ -80,36 +80,35 @@ class BayesianAdversarialTrainer(PairedAdversarialTrainer):
         if weight_prior < 0:
             raise ValueError(f"weight_prior={weight_prior} must be at least 0.")
         self.weight_prior = weight_prior
-        given = (sample_losses or {}).items()
-        self.sample_losses = {name: (weight, loss) for name, (weight, loss) in given if loss is not None}
+        self.sample_losses = with_a_loss(sample_losses)
         super().__init__(*args, **({"prepare_batch": PrepareSuperResolution()} | kwargs))
 
     def _iteration(self, engine: PairedAdversarialTrainer, batchdata: dict[str, Tensor]) -> dict[str, Any]:
-        return self._play(engine, batchdata)
+        return self._update_both(batchdata)
 
-    def _judged(self, answer: Mapping[str, Tensor]) -> Tensor:
-        return answer["samples"][:, 0]
+    def _fake(self, output: Mapping[str, Tensor]) -> Tensor:
+        return output["samples"][:, 0]
 
-    def _generator_terms(self, answer: Mapping[str, Tensor], targets: Tensor) -> dict[str, tuple[float, Tensor]]:
-        parts = self.loss_function.terms(answer, targets)
-        terms = self.loss_function.weighted(parts, values=values_per_pixel(answer))
+    def _generator_terms(self, output: Mapping[str, Tensor], targets: Tensor) -> WeightedTerms:
+        parts = self.loss_function.terms(output, targets)
+        terms = self.loss_function.weighted(parts, values=values_per_pixel(output))
         if self.weight_prior:
             terms["weights"] = (self.weight_prior, weight_divergence(self.network))
-        terms |= {name: (w, loss(answer["samples"], targets)) for name, (w, loss) in self.sample_losses.items()}
+        terms |= {name: (w, loss(output["samples"], targets)) for name, (w, loss) in self.sample_losses.items()}
         if self.adversarial:
-            terms |= self._image_terms(answer["mean"], targets) | self._adversarial_term(self._judged(answer))
+            terms |= self._image_terms(output["mean"], targets) | self.adversary.generator_term(self._fake(output))
         return terms | {name: (0.0, value) for name, value in watched_terms(parts).items()}
 
 
 class SampledEvaluator(BatchEvaluator):
     """`BatchEvaluator` whose output holds, beside the prediction, "samples" (B, n, C, H, W) of the same images.
 
-    The prediction is the network's answer at the mean of its prior. Every run draws the same samples.
+    The prediction is the network's output at the mean of its prior. Every run draws the same samples.
 
     Args:
         args, kwargs: as for `BatchEvaluator`; the network is an `UncertainSuperResolution`.
         samples: n.
-        seed: of the draws.
+        seed: of the samples.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Gradients held back from a network, and gradients shared among processes without a wrapper around the network.
+"""Gradients of a network: frozen, clipped, and averaged over processes without a wrapper around the network.
 
 `DistributedDataParallel` reduces gradients while they are computed, and for that wants one forward and one backward
-pass a step, of all weights. A game of two networks has several forward passes, frozen turns and gradients with respect
+pass a step, of all weights. Adversarial training has several forward passes, frozen weights and gradients with respect
 to images; so the sums are taken afterwards, in one message.
 """
 
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from monai_ext.runtime.ranks import is_distributed
 
-__all__ = ["average_over_ranks", "copy_from_first_rank", "frozen"]
+__all__ = ["average_over_ranks", "clipped_step", "copy_from_first_rank", "frozen"]
 
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[nn.Module]:
-    """Inside the block no weight of `network` asks for a gradient; gradients still pass through it to its input."""
+    """Inside the block no weight of `network` gets a gradient; gradients still pass through it to its input."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     for weight in weights:
         weight.requires_grad_(False)
@@ -30,6 +30,13 @@ def frozen(network: nn.Module) -> Iterator[nn.Module]:
     finally:
         for weight in weights:
             weight.requires_grad_(True)
+
+
+def clipped_step(network: nn.Module, optimizer: torch.optim.Optimizer, max_grad_norm: float | None) -> None:
+    """A step of the optimiser, before which the gradient of `network` is clipped to this Euclidean norm, if any."""
+    if max_grad_norm is not None:
+        nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
+    optimizer.step()
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from torch import nn
 
 from monai_ext.data import DeviceDataset, DeviceLoader
 from monai_ext.engines import BatchTrainer, ModelEMA, gradients
-from monai_ext.engines.adversarial import PairedAdversarialTrainer
+from monai_ext.engines.adversarial import Adversary, PairedAdversarialTrainer
 from monai_ext.engines.gradients import average_over_ranks, frozen
 from monai_ext.engines.perceptual import content_loss, perceptual_score
 from monai_ext.handlers import FinalCheckpoint, ResumeHandler
@@ -65,21 +65,24 @@ def networks(*, spectral_norm: bool = False) -> tuple[nn.Module, nn.Module]:
     return generator, SRDiscriminator(features=4, norm=None, head="patch", spectral_norm=spectral_norm)
 
 
-def trainer(generator, discriminator, *, epochs: int = 1, optimizer=None, **options) -> PairedAdversarialTrainer:
+def trainer(
+    generator, discriminator, *, epochs: int = 1, optimizer=None, rival=None, adversary=(), **options
+) -> PairedAdversarialTrainer:
+    """`adversary`: options of `Adversary`; `rival`: its optimiser."""
     defaults = {
         "pretrain_epochs": 0,
         "image_losses": {"pixel": (1.0, nn.L1Loss())},
         "precision": "fp32",
         "train_data_loader": Pairs(),
-        "discriminator_optimizer": torch.optim.SGD(discriminator.parameters(), 0.05),
     }
+    rival = rival or torch.optim.SGD(discriminator.parameters(), 0.05)
     return PairedAdversarialTrainer(
         "cpu",
         epochs,
         network=generator,
         optimizer=optimizer or torch.optim.SGD(generator.parameters(), 0.1),
         loss_function=nn.MSELoss(),
-        discriminator=discriminator,
+        adversary=Adversary(discriminator, rival, **dict(adversary)),
         **(defaults | options),
     )
 
@@ -132,10 +135,12 @@ def test_stage_two_takes_the_steps_of_plain_pytorch_with_lazy_r1_and_smoothed_la
         generator,
         discriminator,
         image_losses={"pixel": (0.5, nn.L1Loss())},
-        adversarial_weight=0.2,
-        adversarial_loss=LogisticAdversarialLoss(label_smoothing=0.1),
-        penalty=R1Penalty(3.0),
-        penalty_interval=2,
+        adversary={
+            "loss": LogisticAdversarialLoss(label_smoothing=0.1),
+            "weight": 0.2,
+            "penalty": R1Penalty(3.0),
+            "penalty_interval": 2,
+        },
     )
     steps_with_penalty = []
     run.add_event_handler(
@@ -189,7 +194,7 @@ def test_every_term_of_stage_two_is_in_the_output_and_the_loss_is_their_weighted
         "consistency": (7.0, consistency),
         "content": (1, None),
     }
-    run = trainer(generator, discriminator, image_losses=losses, adversarial_weight=0.25)
+    run = trainer(generator, discriminator, image_losses=losses, adversary={"weight": 0.25})
     run.run()
     terms = run.state.output["terms"]
     assert set(terms) == {"pixel", "consistency", "adversarial", "discriminator", "real_score", "fake_score"}
@@ -215,7 +220,7 @@ def test_the_generators_moments_are_forgotten_at_the_switch_and_only_there():
 def test_bf16_trains_with_spectral_norm_and_the_losses_stay_float32():
     generator, discriminator = networks(spectral_norm=True)
     # oneDNN's bfloat16 gradient of a stride-2 convolution on one pixel reads memory that nobody wrote: larger images
-    options = {"train_data_loader": Pairs(32), "penalty": R1Penalty(1.0), "max_grad_norm": 1.0}
+    options = {"train_data_loader": Pairs(32), "adversary": {"penalty": R1Penalty(1.0)}, "max_grad_norm": 1.0}
     run = trainer(generator, discriminator, precision="bf16", **options)
     run.run()
     assert run.state.output["pred"].dtype == torch.float32
@@ -228,7 +233,7 @@ def test_bf16_trains_with_spectral_norm_and_the_losses_stay_float32():
     [
         ({"image_losses": {"content": (1.0, None)}}, "image_losses is empty"),
         ({"pretrain_epochs": -1}, "pretrain_epochs=-1"),
-        ({"penalty_interval": 0}, "penalty_interval=0"),
+        ({"adversary": {"penalty_interval": 0}}, "penalty_interval=0"),
     ],
 )
 def test_a_game_that_cannot_be_played_is_refused(options, message):
@@ -276,9 +281,8 @@ class Run:
             optimizer=optimizer,
             pretrain_epochs=2,
             train_data_loader=loader,
-            discriminator_optimizer=rival,
-            penalty=R1Penalty(1.0),
-            penalty_interval=4,
+            rival=rival,
+            adversary={"penalty": R1Penalty(1.0), "penalty_interval": 4},
             average=self.average,
             train_handlers=handlers,
         )

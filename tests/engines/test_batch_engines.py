@@ -193,26 +193,6 @@ def test_average_with_zero_decay_is_the_network_itself():
         torch.testing.assert_close(value, net.state_dict()[name])
 
 
-def test_average_counts_and_weighs_its_updates_on_the_host():
-    average = ModelEMA(nn.Linear(1, 1), decay=0.5)
-    assert [average.advance() for _ in range(7)] == pytest.approx([1, 9 / 11, 9 / 12, 9 / 13, 9 / 14, 9 / 15, 9 / 16])
-    assert int(average.n_averaged) == 7 and average.advance() == pytest.approx(9 / 17)
-
-
-@pytest.mark.parametrize("share", [0.25, 1.0])
-def test_average_takes_its_weight_as_a_number_or_from_a_tensor(share):
-    net, moved = network(0), network(1)
-    net[1].num_batches_tracked.fill_(7)
-    by_number, by_tensor = ModelEMA(moved), ModelEMA(moved)
-    by_number.blend(net, share)
-    by_tensor.blend(net, torch.tensor(share))
-    expected = {k: v.lerp(net.state_dict()[k], share) for k, v in moved.state_dict().items() if v.is_floating_point()}
-    for average in (by_number, by_tensor):
-        state = average.module.state_dict()
-        assert state.pop("1.num_batches_tracked") == 7
-        torch.testing.assert_close(dict(state), expected)
-
-
 def test_average_sees_tensors_that_the_network_replaced():
     net = network()
     average = ModelEMA(net, decay=0.0)
@@ -241,11 +221,12 @@ def test_weights_that_layers_share_are_averaged_once():
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     net[1].weight = net[0].weight
     average = ModelEMA(net)
-    before = average.module[0].weight.detach().clone()
+    average.update_parameters(net)
+    before = net[0].weight.detach().clone()
     with torch.no_grad():
         net[0].weight.zero_()
-    average.blend(net, 0.5)
-    torch.testing.assert_close(average.module[1].weight.detach(), before / 2)
+    average.update_parameters(net)
+    torch.testing.assert_close(average.module[1].weight.detach(), before * 2 / 11)
 
 
 def test_average_refuses_another_network():
@@ -313,7 +294,7 @@ def test_events_that_no_handler_waits_for_cost_nothing(monkeypatch):
     monkeypatch.setattr(Engine, "_fire_event", spy)
     monkeypatch.setattr(Engine, "_assert_allowed_event", lambda engine, event: pytest.fail(f"{event} was looked up"))
     trainer.run()
-    assert set(fired) == {Events.EPOCH_STARTED}  # tells the loader
+    assert set(fired) == {Events.EPOCH_STARTED}  # set_epoch of the loader
     assert trainer.last_event_name == Events.COMPLETED
 
 
@@ -330,3 +311,33 @@ def test_handlers_of_every_event_are_called():
         trainer.run()
         called[trainer_class] = names
     assert called[BatchTrainer] == called[SupervisedTrainer] and len(called[BatchTrainer]) > 6 * 8
+
+
+@pytest.mark.parametrize("off", [False, None, "false"])
+def test_nothing_is_compiled_unless_a_mode_is_given(off):
+    net, trainer = trained(BatchTrainer, compile=off)
+    assert not trainer.compiled and net._compiled_call_impl is None
+
+
+def test_a_compiled_network_trains_as_an_eager_one(monkeypatch):
+    modes, compile_ = [], nn.Module.compile
+
+    def traced(module, *, mode):
+        modes.append(mode)
+        compile_(module, backend="aot_eager")  # forward and backward traced as in every mode, without a C++ compiler
+
+    monkeypatch.setattr(nn.Module, "compile", traced)
+    eager, _ = trained(BatchTrainer, precision="fp32", max_grad_norm=0.5)
+    compiled, trainer = trained(BatchTrainer, precision="fp32", max_grad_norm=0.5, compile="reduce-overhead")
+    assert modes == ["reduce-overhead"] and trainer.compiled
+    assert_close = torch.testing.assert_close
+    assert_close(compiled.state_dict(), eager.state_dict(), rtol=1e-5, atol=1e-6)  # and by the same names
+    with torch.no_grad():
+        assert_close(
+            compiled.eval()(torch.ones(1, 1, 8, 8)), eager.eval()(torch.ones(1, 1, 8, 8)), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_unknown_modes_of_compilation_are_refused():
+    with pytest.raises(ValueError, match="compile=True: choose false or one of default, reduce-overhead"):
+        trained(BatchTrainer, compile=True)

@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from monai_ext.commands.uncertainty.known_truth import find_modes, known_modes, train_on_modes
+from monai_ext.engines.adversarial import Adversary
 from monai_ext.engines.bayesian import BayesianAdversarialTrainer, PrepareSuperResolution, SampledEvaluator
 from monai_ext.handlers.super_resolution.bayesian_health import LatentAlarm, SampleScores
 from monai_ext.handlers.super_resolution.methods import load_generator, start_generator, uncertain_network
@@ -52,19 +53,17 @@ def networks(conv=nn.Conv2d) -> tuple[BayesianSRResNet, SRDiscriminator]:
     return built, SRDiscriminator(features=4, norm=None, head="patch")
 
 
-def trainer(network, discriminator, *, epochs: int = 1, **options) -> BayesianAdversarialTrainer:
+def trainer(network, discriminator, *, epochs: int = 1, weight: float = 1e-3, **options) -> BayesianAdversarialTrainer:
     defaults = {
         "pretrain_epochs": 0,
         "image_losses": {},
         "precision": "fp32",
         "train_data_loader": Pairs(),
         "optimizer": torch.optim.SGD(network.parameters(), 0.1),
-        "discriminator_optimizer": torch.optim.SGD(discriminator.parameters(), 0.05),
         "loss_function": SuperResolutionELBO(0.5, elbo_weight=0.1, energy_weight=2.0),
     }
-    return BayesianAdversarialTrainer(
-        "cpu", epochs, network=network, discriminator=discriminator, **(defaults | options)
-    )
+    adversary = Adversary(discriminator, torch.optim.SGD(discriminator.parameters(), 0.05), weight=weight)
+    return BayesianAdversarialTrainer("cpu", epochs, network=network, adversary=adversary, **(defaults | options))
 
 
 def by_hand(network: nn.Module, discriminator: nn.Module, *, adversarial: bool) -> None:
@@ -103,7 +102,7 @@ def test_each_stage_takes_the_steps_of_plain_pytorch(adversarial):
             "set": (0.7, lambda samples, target: (samples - target[:, None]).square().mean()),
             "no": (1, None),
         },
-        adversarial_weight=0.2,
+        weight=0.2,
     )
     torch.manual_seed(3)
     run.run()

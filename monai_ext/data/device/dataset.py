@@ -265,13 +265,6 @@ class DeviceLoader:
     def __iter__(self) -> Iterator[dict]:
         return map(self.make, self.plans())
 
-    @property
-    def makes_on_device(self) -> bool:
-        """Whether `make` works on tensors of the device alone, alike for each batch, so that it can be recorded."""
-        drawn = hasattr(self.transform, "draw") and hasattr(self.transform, "apply")
-        single = not self.dataset.spilled and len(self.dataset.members) == 1
-        return single and (drawn or self.transform is None)
-
     def plans(self) -> Iterator[dict]:
         """The plans of an epoch's batches: "index" (B,) on the device, "host_index" a list, "parameters"."""
         epoch, self.epoch = self.epoch, self.epoch + 1

@@ -154,18 +154,6 @@ def test_batches_are_their_plans_made(write_items) -> None:
                     assert same, key
 
 
-def test_batches_are_made_on_the_device_where_nothing_but_tensors_decides(write_items) -> None:
-    items, augment = write_items(4), BatchAugment([RandomFlip()])
-    assert DeviceLoader(dataset(items), 2, transform=augment).makes_on_device
-    assert DeviceLoader(dataset(items), 2).makes_on_device
-    assert not DeviceLoader(dataset(items), 2, transform=dict).makes_on_device
-    ragged = dataset(write_items(4, [(6, 8), (4, 4)]))
-    assert not DeviceLoader(ragged, 2, transform=augment).makes_on_device
-    spilled = dataset(write_items(4))
-    spilled.spilled = True
-    assert not DeviceLoader(spilled, 2, transform=augment).makes_on_device
-
-
 def test_a_function_is_a_transform_too(write_items) -> None:
     loader = DeviceLoader(dataset(write_items(3)), 2, transform=lambda batch: {"n": len(batch["id"])})
     assert list(loader) == [{"n": 2}, {"n": 1}]

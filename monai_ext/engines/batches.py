@@ -1,0 +1,51 @@
+"""Batches, networks and outputs in the memory layout and number format that the engines share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["as_float32", "laid_out", "prepared", "to_channels_last"]
+
+
+def prepared(engine: Any, batchdata: dict[str, Tensor]) -> tuple[Tensor, Any, tuple, dict]:
+    """Images in the engine's memory format, targets, and further arguments of the network, on the device."""
+    batch = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
+    inputs, targets, args, kwargs = (*batch, (), {}) if len(batch) == 2 else batch
+    return laid_out(inputs, engine.memory_format), targets, args, kwargs
+
+
+def laid_out(images: Tensor, memory_format: torch.memory_format | None) -> Tensor:
+    if memory_format is None or images.ndim != 4:
+        return images
+    return images.contiguous(memory_format=memory_format)
+
+
+def as_float32(prediction: Any) -> Any:
+    """Tensors as float32, anything else (such as a dictionary of tensors) as it is."""
+    return prediction.float() if isinstance(prediction, Tensor) else prediction
+
+
+def to_channels_last(network: nn.Module, wanted: bool) -> torch.memory_format | None:
+    """Bring the network into channels_last memory, if wanted; the memory format of its images.
+
+    Raises:
+        ValueError: it was wrapped in `DistributedDataParallel` before it was in that memory.
+    """
+    if not wanted:
+        return None
+    if isinstance(network, nn.parallel.DistributedDataParallel) and not _is_channels_last(network):
+        raise ValueError(
+            "the network was wrapped in DistributedDataParallel before it was in channels_last memory, which mixes up "
+            "the gradients of its first step: wrap network.to(memory_format=torch.channels_last), or set channels_last "
+            "to False."
+        )
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return torch.channels_last
+
+
+def _is_channels_last(network: nn.Module) -> bool:
+    weights = (weight for weight in network.parameters() if weight.ndim == 4)
+    return all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
