@@ -72,7 +72,7 @@ def variants(device: torch.device, side: int) -> dict[str, Callable[[], object]]
         )
 
     def ours(upscaler: Upscaler) -> None:
-        for _ in upscaler.strips(raster, upscaler.coding(raster)):
+        for _ in upscaler.plan(raster):
             pass
 
     made = {

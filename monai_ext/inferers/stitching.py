@@ -1,4 +1,4 @@
-"""Answers for windows put together to rows of an image: side by side (halo), or faded into each other (feather)."""
+"""Outputs for windows put together to rows of an image: side by side (halo) or blended (feather)."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class OutputRows:
     The memory of a strip holds row after row with all channels of a row together, as files of raw rows do.
 
     Args:
-        size: (H, W) of the image before it is enlarged.
+        size: (H, W) of the input.
         finish: see `TiledInferer`.
         device: where the memory is; None: where the values come from.
         whole: keep the whole image.
 
     Attributes:
-        pixels: (B, C, s*H or rows of the highest strip so far, s*W); None before the first value.
+        pixels: (B, C, s*H or rows of the highest strip so far, s*W); empty before the first value.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class OutputRows:
         whole: bool,
     ):
         self.size, self.finish, self.device, self.whole = size, finish, device, whole
-        self.pixels: Tensor | None = None
+        self.pixels = torch.empty(0, 0, 0, 0)
         self._scale = self._top = self._rows = 0
 
     def begin(self, top: int, bottom: int, scale: int) -> None:
-        """The values that follow belong to rows [top, bottom) of the output, `scale` times the image."""
+        """The values that follow belong to rows [top, bottom) of the output, `scale` times the input."""
         self._top, self._rows, self._scale = top, bottom - top, scale
 
     def put(self, values: Tensor, left: int = 0) -> None:
@@ -80,11 +80,11 @@ class OutputRows:
     def _strip(self, like: Tensor) -> Tensor:
         """(B, C, rows, s*W); B, C and type as those of `like` (B, C, any, any)."""
         if self.whole:
-            if self.pixels is None:
+            if self.pixels.numel() == 0:
                 height, width = (self._scale * side for side in self.size)
                 self.pixels = self._empty(like, *like.shape[:2], height, width)
             return self.pixels[..., self._top : self._top + self._rows, :]
-        if self.pixels is None or self.pixels.shape[-2] < self._rows:
+        if self.pixels.shape[-2] < self._rows:
             shape = (like.shape[0], self._rows, like.shape[1], self._scale * self.size[1])
             self.pixels = self._empty(like, *shape).transpose(1, 2)
         return self.pixels[..., : self._rows, :]
@@ -100,17 +100,17 @@ class Halo:
         self.rows, self.columns, self.output = rows, columns, output
 
     def place(self, outputs: Tensor, row: int, column: int, scale: int) -> None:
-        """Answers (n, B, C, s*h, s*w) of the windows from `column` on in row `row` of the grid."""
+        """Outputs (n, B, C, s*h, s*w) for the windows from `column` on in row `row` of the grid."""
         top, left = scale * self.rows.context, scale * self.columns.context
         if column == 0:
             self.output.begin(scale * self.rows.edges[row], scale * self.rows.edges[row + 1], scale)
-        for number, window in enumerate(outputs.detach(), column):
+        for number, window in enumerate(outputs, column):
             width = scale * self.columns.core(number)
             core = window[..., top : top + scale * self.rows.core(row), left : left + width]
             self.output.put(core, scale * self.columns.edges[number])
 
     def take(self, row: int, scale: int) -> Strip:
-        """The rows that are finished with row `row` of the grid."""
+        """The rows that are complete with row `row` of the grid."""
         return self.output.strip()
 
 
@@ -119,14 +119,14 @@ class Feather:
 
     def __init__(self, rows: AxisWindows, columns: AxisWindows, output: OutputRows):
         self.rows, self.columns, self.output = rows, columns, output
-        self._canvas: Tensor | None = None  # (B, C, s * size, s * W), from one context above the core
-        self._tail: Tensor | None = None  # the rows of the canvas that the next row of windows has a say in
-        self._weights: dict[tuple[int, bool, bool], Tensor] = {}
+        self._canvas = torch.empty(0)  # (B, C, s * size, s * W), from one context above the core
+        self._tail = torch.empty(0)  # the rows of the canvas that the next row of windows contributes to
+        self._weights: dict[tuple[int, int, bool, bool], Tensor] = {}
 
     def place(self, outputs: Tensor, row: int, column: int, scale: int) -> None:
         """See `Halo`."""
         width, context, size = self.columns.edges[-1], self.columns.context, self.columns.size
-        if self._canvas is None:
+        if self._canvas.numel() == 0:
             shape = (*outputs.shape[1:4], scale * width)
             self._canvas = torch.zeros(shape, device=outputs.device)
             self._tail = torch.zeros((*shape[:2], 2 * scale * context, shape[3]), device=outputs.device)
@@ -139,7 +139,7 @@ class Feather:
             left, right = max(start, 0), min(start + size, width)
             inside = slice(scale * (left - start), scale * (right - start))
             weights = vertical * self._fade(self.columns, number, scale)[inside]
-            self._canvas[..., scale * left : scale * right].addcmul_(window[..., inside].detach().float(), weights)
+            self._canvas[..., scale * left : scale * right].addcmul_(window[..., inside].float(), weights)
 
     def take(self, row: int, scale: int) -> Strip:
         """See `Halo`."""

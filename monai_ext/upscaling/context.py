@@ -1,4 +1,4 @@
-"""How much context a window of an image needs, so that its answer is that for the whole image."""
+"""The context that a window needs so that the output for its core is that for the whole image."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def needed_context(
 ) -> int:
     """The least of `contexts` (pixels on each side) beyond which more would change no value by a quarter of a level.
 
-    Found on white noise, which asks more of a network than pictures do, by answers to windows cut from it; the largest
-    of `contexts` where even that does not do.
+    Measured on windows cut from white noise, which needs more context than pictures; the largest of `contexts` where
+    even that is not enough.
 
     Args:
         network: (1, channels, h, w) -> (1, any, s*h, s*w), values in [0, 1].
@@ -40,10 +40,10 @@ def needed_context(
 
     def core(context: int) -> Tensor:
         window = noise[..., LARGEST - context : side - LARGEST + context, LARGEST - context : side - LARGEST + context]
-        answer = network(window.contiguous()).float()
-        scale = answer.shape[-1] // window.shape[-1]
+        output = network(window.contiguous()).float()
+        scale = output.shape[-1] // window.shape[-1]
         inside = slice(scale * context, scale * (context + CORE))
-        return answer[..., inside, inside]
+        return output[..., inside, inside]
 
     whole = core(LARGEST)
     difference = float("inf")
@@ -52,7 +52,7 @@ def needed_context(
         if difference <= TOLERANCE:
             return context
     _logger.warning(
-        f"the network sees further than {contexts[-1]} pixels: seams of about {255 * difference:.1f} of 255 levels may "
-        "show; a larger --tile has room for more, up to 256, and --mode feather hides them."
+        f"the network's receptive field is wider than {contexts[-1]} pixels: seams of about {255 * difference:.1f} of "
+        "255 levels may show; a larger --tile has room for more, up to 256, and --mode feather hides them."
     )
     return contexts[-1]

@@ -1,4 +1,4 @@
-"""One image file enlarged into one or several others: strip by strip, resumable, nothing half-written."""
+"""One image file upscaled into one or several others: strip by strip, resumable, nothing half-written."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from monai_ext import __version__
-from monai_ext.raster.info import Raster
 from monai_ext.raster.opening import check_output, has_georeference, open_raster, write_raster, written_by
 from monai_ext.raster.partial_rows import PartialRows
 from monai_ext.raster.pillow import sidecars
 from monai_ext.runtime.memory import in_words
 from monai_ext.storage.files import atomic_path
-from monai_ext.upscaling.pixel_coding import PixelCoding
-from monai_ext.upscaling.upscaler import OutputFile, Upscaler
+from monai_ext.upscaling.outputs import OutputFile
+from monai_ext.upscaling.plan import Plan
+from monai_ext.upscaling.upscaler import Upscaler
 
 __all__ = ["Choices", "upscale_file"]
 
@@ -29,10 +29,10 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Choices:
-    """What is asked of one file, see the command's options.
+    """How one file is upscaled, see the command's options.
 
     Attributes:
-        limits: pixel values of black and white, "data" or None, see `Upscaler.coding`.
+        limits: pixel values of black and white, "data" or None, see `PixelCoding.of`.
         bands: numbers of the bands to take, from 1; None: all.
         cog: write Cloud-Optimised GeoTIFFs.
         resume: leave finished images as they are, and go on with strips of unfinished ones.
@@ -54,11 +54,11 @@ def upscale_file(
     choices: Choices | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> bool:
-    """Enlarge the image `source` into `target`; False if it was there already (`choices.resume`).
+    """Upscale the image `source` into `target`; False if it was there already (`choices.resume`).
 
     What lies at `target` is replaced only by a finished image. Finished strips wait in `.NAME.partial` beside it: a run
-    that is broken off, by a kill or a full disk, leaves them for the next one. Where the upscaler gives several files
-    (see `Upscaler.outputs`), this holds for each of them.
+    that is broken off, by a kill or a full disk, leaves them for the next one. Where the upscaler has layers, this
+    holds for each of its files, see `output_files`.
 
     Args:
         progress: called with (strips done, strips in all).
@@ -69,76 +69,94 @@ def upscale_file(
         OSError: no room on the disk.
     """
     source, target, choices = Path(source), Path(target), choices or Choices()
-    if target.exists() and source.exists() and target.samefile(source):
-        raise ValueError(f"output {target} is its own input: choose another name or folder.")
-    raster = open_raster(source, bands=choices.bands)
-    try:
-        info, outputs = raster.info, upscaler.outputs(target, raster.info)
+    scale, report = upscaler.scale, progress or (lambda done, count: None)
+    _check_apart(source, target)
+    with closing(open_raster(source, bands=choices.bands)) as raster, ExitStack() as stack:
+        info = raster.info
+        outputs = upscaler.outputs(target, info)
         for output in outputs:
-            if output.path.exists() and output.path.samefile(source):
-                raise ValueError(f"output {output.path} is its own input: choose another name or folder.")
-            check_output(output.path, output.info, scale=upscaler.scale, cog=choices.cog)
+            _check_apart(source, output.path)
+            check_output(output.path, output.info, scale=scale, cog=choices.cog)
         fingerprint = _fingerprint(source, upscaler, choices)
         if choices.resume and all(each.path.is_file() and written_by(each.path) == fingerprint for each in outputs):
             for each in outputs:
                 PartialRows.forget(each.path)
             return False
-        coding = upscaler.coding(raster, choices.limits)
-        with ExitStack() as stack:
-            partials = [stack.enter_context(_partial(each, upscaler.scale, fingerprint, choices)) for each in outputs]
-            pairs = list(zip(outputs, partials, strict=True))
-            _collect(raster, coding, pairs=pairs, upscaler=upscaler, progress=progress)
-            for output, partial in pairs:
-                with atomic_path(output.path) as temporary:
-                    about = {"scale": upscaler.scale, "fingerprint": fingerprint, "cog": choices.cog}
-                    write_raster(temporary, output.path, partial.path, output.info, **about)
-            for partial in partials:
-                partial.discard()
-    finally:
-        raster.close()
+        plan = upscaler.plan(raster, choices.limits)
+        files = [
+            (output, stack.enter_context(_partial_rows(output, scale, fingerprint, resume=choices.resume)))
+            for output in outputs
+        ]
+        done, count = _resume_together(files, plan, scale), len(plan)
+        report(done, count)
+        try:
+            for strip in plan.strips(first=done):
+                done += 1
+                for output, rows in files:
+                    rows.append(output.pixels(strip), last=done == count)
+                report(done, count)
+        except ValueError:
+            for _, rows in files:
+                rows.discard()  # going on would fail again
+            raise
+        for output, rows in files:
+            with atomic_path(output.path) as temporary:
+                write_raster(
+                    temporary,
+                    output.path,
+                    rows.path,
+                    output.info,
+                    scale=scale,
+                    fingerprint=fingerprint,
+                    cog=choices.cog,
+                )
+        for _, rows in files:
+            rows.discard()
     if has_georeference(info) and target.suffix.lower() not in (".tif", ".tiff"):
         _logger.warning(f"{target}: the georeference of {source} is lost, only .tif keeps it.")
     return True
 
 
-def _partial(output: OutputFile, scale: int, fingerprint: str, choices: Choices) -> PartialRows:
+def _check_apart(source: Path, output: Path) -> None:
+    if output.exists() and source.exists() and output.samefile(source):
+        raise ValueError(f"output {output} is its own input: choose another name or folder.")
+
+
+def _partial_rows(output: OutputFile, scale: int, fingerprint: str, *, resume: bool) -> PartialRows:
     info = output.info
-    shape = {"planes": info.planes, "width": scale * info.size[1], "dtype": info.dtype}
-    return PartialRows(output.path, **shape, fingerprint=fingerprint, resume=choices.resume)
+    return PartialRows(
+        output.path,
+        planes=info.planes,
+        width=scale * info.size[1],
+        dtype=info.dtype,
+        fingerprint=fingerprint,
+        resume=resume,
+    )
 
 
-def _collect(
-    raster: Raster,
-    coding: PixelCoding,
-    *,
-    pairs: Sequence[tuple[OutputFile, PartialRows]],
-    upscaler: Upscaler,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    """Enlarge `raster` and add to each output's rows those that are not there yet."""
-    scale, edges = upscaler.scale, upscaler.strip_edges(raster)
-    done, count = min(partial.strips for _, partial in pairs), len(edges) - 1
-    for _, partial in pairs:  # a kill may have come between two of them
-        partial.keep(done, scale * edges[done])
-    left = scale * scale * (edges[-1] - edges[done]) * raster.info.size[1]
-    _check_room(pairs[0][0].path, sum(left * each.info.planes * each.info.dtype.itemsize for each, _ in pairs))
-    if progress is not None:
-        progress(done, count)
-    try:
-        for strip in upscaler.strips(raster, coding, first=done):
-            done += 1
-            for output, partial in pairs:
-                partial.append(output.pixels(strip), last=done == count)
-            if progress is not None:
-                progress(done, count)
-    except ValueError:
-        for _, partial in pairs:
-            partial.discard()  # going on would fail again
-        raise
+def _resume_together(files: Sequence[tuple[OutputFile, PartialRows]], plan: Plan, scale: int) -> int:
+    """Number of strips that all files have; a kill may have come between two of them.
+
+    Raises:
+        OSError: there is no room for the other strips.
+    """
+    done = min(rows.strips for _, rows in files)
+    for _, rows in files:
+        rows.keep(done, scale * plan.edges[done])
+    pixels = scale * scale * (plan.edges[-1] - plan.edges[done]) * plan.raster.info.size[1]
+    needed = sum(pixels * output.info.planes * output.info.dtype.itemsize for output, _ in files)
+    target = files[0][0].path
+    free = shutil.disk_usage(target.parent).free
+    if needed > free:
+        raise OSError(
+            f"{target} needs {in_words(needed)} for its rows before compression, but {target.parent} has only "
+            f"{in_words(free)} left: make room or choose another folder."
+        )
+    return done
 
 
 def _fingerprint(source: Path, upscaler: Upscaler, choices: Choices) -> str:
-    """Names the work: the same for the same file, network and choices."""
+    """A hash of the work: the same for the same file, network and choices."""
     files = [(path, path.stat()) for path in (source, *sidecars(source))]
     work = {
         "version": __version__,
@@ -148,12 +166,3 @@ def _fingerprint(source: Path, upscaler: Upscaler, choices: Choices) -> str:
         "choices": [choices.limits, choices.bands, choices.cog],
     }
     return hashlib.sha256(json.dumps(work).encode()).hexdigest()[:32]
-
-
-def _check_room(target: Path, needed: int) -> None:
-    free = shutil.disk_usage(target.parent).free
-    if needed > free:
-        raise OSError(
-            f"{target} needs {in_words(needed)} for its rows before compression, but {target.parent} has only "
-            f"{in_words(free)} left: make room or choose another folder."
-        )

@@ -1,4 +1,4 @@
-"""Pixels of a raster as the network wants them, and its answer as pixels again: ranges, missing values, alpha."""
+"""Pixels of a raster as channels of a network, and its output as pixels: value ranges, missing values, alpha."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from monai_ext.raster.info import Raster
 from monai_ext.raster.missing_pixels import nearest_known
 
-__all__ = ["BandNetwork", "PixelCoding", "default_range"]
+__all__ = ["BandNetwork", "PixelCoding", "value_range"]
 
-MIDDLE = 0.5  # what a network sees where a whole strip is missing
+MIDDLE = 0.5  # the network's input where a whole strip is missing
+SCANNED_ROWS = 512
 TORCH_TYPES = {
     "uint8": torch.uint8,
     "int8": torch.int8,
@@ -27,13 +29,6 @@ TORCH_TYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
 }
-
-
-def default_range(dtype: np.dtype) -> tuple[float, float] | None:
-    """The pixel values that stand for 0 and 1: 0 and the highest of an 8- or 16-bit type; None where none is usual."""
-    if dtype.kind in "iu" and dtype.itemsize <= 2:
-        return 0.0, float(np.iinfo(dtype).max)
-    return None
 
 
 @dataclass(frozen=True)
@@ -47,9 +42,9 @@ class PixelCoding:
     Attributes:
         dtype: of the pixels.
         bands: number of bands.
-        low, high: values of a pixel that the network sees as 0 and 1; others are mapped beyond.
+        low, high: values of a pixel that are mapped to 0 and 1; others are mapped beyond.
         nodata: per band the value that marks missing pixels, or None. NaN and infinities are always missing.
-        alpha: see `RasterInfo`. Where it is 0, all bands are missing to the network.
+        alpha: see `RasterInfo`. Where it is 0, all bands are missing.
         validity: number of validity channels: 0 if nothing is ever missing, 1 for alpha alone, else `bands`.
     """
 
@@ -61,6 +56,28 @@ class PixelCoding:
     alpha: Literal["soft", "hard", "mask"] | None
     validity: int
 
+    @classmethod
+    def of(cls, raster: Raster, limits: tuple[float, float] | Literal["data"] | None = None) -> PixelCoding:
+        """The coding of a raster's pixels.
+
+        Args:
+            limits: pixel values that are mapped to 0 and 1; "data": the lowest and highest of this file; None: 0 and
+                the highest value of 8- and 16-bit types, 0 and 1 for floats that stay within.
+
+        Raises:
+            ValueError: the range is empty, or floats or 32-bit integers leave it open.
+        """
+        info = raster.info
+        # NaN may be anywhere in a float raster.
+        marked = info.dtype.kind == "f" or any(value is not None for value in info.nodata)
+        validity = info.bands if marked else int(info.alpha is not None)
+        low, high = limits if isinstance(limits, tuple) else _limits(raster, from_data=limits == "data")
+        if not (np.isfinite([low, high]).all() and low < high):
+            raise ValueError(
+                f"range {low:g} ... {high:g} is empty: give the value of black, then a higher one of white."
+            )
+        return cls(info.dtype, info.bands, low, high, info.nodata, info.alpha, validity)
+
     @property
     def opaque(self) -> float:
         """Alpha of full coverage."""
@@ -70,7 +87,7 @@ class PixelCoding:
 
     @property
     def marks_missing(self) -> bool:
-        """Whether missing pixels have a value of their own, by which every band says which are known."""
+        """Whether missing pixels have a value of their own in every band."""
         return self.validity == self.bands and (
             self.dtype.kind == "f" or any(value is not None for value in self.nodata)
         )
@@ -79,7 +96,7 @@ class PixelCoding:
         """Channels (1, bands + alpha + validity, rows, W) float32 of rows `top` ... `top + rows` of `planes`.
 
         Args:
-            planes: (bands + alpha, n, W); the rows around those asked for fill their missing pixels.
+            planes: (bands + alpha, n, W); further rows around serve to fill missing pixels.
         """
         keep = slice(top, None if rows is None else top + rows)
         colours = planes[: self.bands]
@@ -103,13 +120,13 @@ class PixelCoding:
         one; missing pixels become nodata, or NaN in float rasters without.
 
         Raises:
-            ValueError: the network answers with NaN (in float rasters: or infinity).
+            ValueError: the network's output has NaN (in float rasters: or infinity).
         """
         double = self.dtype.itemsize > 2 and self.dtype != np.float32  # float32 holds 16 bits exactly, not more
-        answer = channels[:, : self.bands].to(torch.float64 if double else torch.float32)
+        output = channels[:, : self.bands].to(torch.float64 if double else torch.float32)
         unsigned = self.dtype.kind == "u"
         # The cut to integers below rounds down from here. As few passes as possible: this is the cost of tiling.
-        values = (answer * (self.high - self.low)).add_(self.low + 0.5 * unsigned)
+        values = (output * (self.high - self.low)).add_(self.low + 0.5 * unsigned)
         if self.dtype.kind in "iu":
             limits = np.iinfo(self.dtype)
             values = (
@@ -119,7 +136,7 @@ class PixelCoding:
         else:
             finite = bool(values.isfinite().all())
         if not finite:
-            raise ValueError("the network answers with NaN or infinity: its weights are damaged or do not fit it.")
+            raise ValueError("the network's output has NaN or infinity: its weights are damaged or do not fit it.")
         if self.marks_missing:
             values = values.floor_() if unsigned else values
             known = channels[:, self.bands + (self.alpha is not None) :] > 0.5
@@ -169,19 +186,54 @@ class PixelCoding:
         return valid
 
 
+def _limits(raster: Raster, *, from_data: bool) -> tuple[float, float]:
+    info = raster.info
+    if not from_data and info.dtype.kind in "iu" and info.dtype.itemsize <= 2:
+        return 0.0, float(np.iinfo(info.dtype).max)
+    low, high = value_range(raster)
+    if from_data:
+        return low, high if low < high else low + 1.0
+    if info.dtype.kind == "f" and 0 <= low <= high <= 1:
+        return 0.0, 1.0
+    raise ValueError(
+        f"image {info.path} holds {info.dtype} from {low:g} to {high:g}: name the values of black and white with "
+        f"--range {low:g} {high:g}, or --range data for each file's own lowest and highest."
+    )
+
+
+def value_range(raster: Raster) -> tuple[float, float]:
+    """Lowest and highest known pixel of all bands; (0, 0) if all are missing. Reads the raster once."""
+    info = raster.info
+    low, high = np.inf, -np.inf
+    markers = np.array([np.nan if value is None else value for value in info.nodata])
+    for top in range(0, info.size[0], SCANNED_ROWS):
+        planes = raster.rows(top, min(top + SCANNED_ROWS, info.size[0]))
+        colours = planes[: info.bands]
+        with np.errstate(over="ignore"):
+            known = np.isfinite(colours) & (
+                colours != markers.astype(np.result_type(info.dtype, np.float32))[:, None, None]
+            )
+        if info.alpha is not None:
+            known &= planes[info.bands] > 0
+        if known.any():
+            seen = colours[known]
+            low, high = min(low, float(seen.min())), max(high, float(seen.max()))
+    return (low, high) if low <= high else (0.0, 0.0)
+
+
 class BandNetwork(nn.Module):
     """A super-resolution network over the channels of `PixelCoding`: bands through the network, the rest beside it.
 
-    A network of one channel takes the bands one by one; one of three takes grey as three equal bands and the answer's
-    mean. Soft alpha is interpolated (bilinear), hard alpha, masks and validity are repeated. Windows without a known
-    pixel never reach the network.
+    A network of one channel takes the bands one by one; one of three takes grey as three equal bands and the mean of
+    its output. Soft alpha is interpolated (bilinear), hard alpha, masks and validity are repeated. Windows without a
+    known pixel never reach the network.
 
     Args:
-        network: (B, channels, h, w) -> (B, answers * channels, s*h, s*w), values in [0, 1].
+        network: (B, channels, h, w) -> (B, images * channels, s*h, s*w), values in [0, 1].
+        coding: see `PixelCoding`.
         channels: of the network.
         scale: s.
-        answers: how many images the network gives for one; more than one only if it takes just these bands.
-        coding: see `PixelCoding`.
+        images: that the network predicts from one; more than one only if it takes just these bands.
 
     Raises:
         ValueError: the network does not take this number of bands.
@@ -194,10 +246,10 @@ class BandNetwork(nn.Module):
         *,
         channels: int,
         scale: int,
-        answers: int = 1,
+        images: int = 1,
     ):
         super().__init__()
-        if answers > 1 and channels != coding.bands:
+        if images > 1 and channels != coding.bands:
             raise ValueError(
                 f"the network takes {channels} bands and the image has {coding.bands}: samples and uncertainty need "
                 "a network for just these bands."
@@ -211,25 +263,25 @@ class BandNetwork(nn.Module):
                 f"{coding.bands} or for 1, which takes them one by one."
             )
         self.network, self.coding, self.channels, self.scale = network, coding, channels, scale
-        self.answers = answers
+        self.images = images
 
     def forward(self, windows: Tensor, *maps: Tensor) -> Tensor:
-        """(N, bands + alpha + validity, h, w) -> (N, answers * bands + alpha + validity, s*h, s*w).
+        """(N, bands + alpha + validity, h, w) -> (N, images * bands + alpha + validity, s*h, s*w).
 
         Args:
-            maps: (N, any, h, w), handed on to the network with the bands.
+            maps: (N, any, h, w), passed on to the network with the bands.
         """
         coding = self.coding
         rest = windows[:, coding.bands :]
         colours = windows[:, : coding.bands]
         if coding.validity:
-            seen = rest[:, -coding.validity :].flatten(1).any(dim=1)
-            if not bool(seen.all()):
-                shape = (len(windows), self.answers * coding.bands, *(self.scale * n for n in windows.shape[-2:]))
-                answer = torch.full(shape, MIDDLE, device=windows.device)
-                if bool(seen.any()):
-                    answer[seen] = self._colours(colours[seen], *(each[seen] for each in maps)).float()
-                return self._with_rest(answer, rest)
+            known = rest[:, -coding.validity :].flatten(1).any(dim=1)
+            if not bool(known.all()):
+                shape = (len(windows), self.images * coding.bands, *(self.scale * n for n in windows.shape[-2:]))
+                output = torch.full(shape, MIDDLE, device=windows.device)
+                if bool(known.any()):
+                    output[known] = self._colours(colours[known], *(each[known] for each in maps)).float()
+                return self._with_rest(output, rest)
         return self._with_rest(self._colours(colours, *maps), rest)
 
     def _colours(self, colours: Tensor, *maps: Tensor) -> Tensor:

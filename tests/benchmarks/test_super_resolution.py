@@ -66,9 +66,12 @@ def test_tiling_costs_less_time_and_memory_than_monais():
 def test_a_strip_is_made_in_memory_that_files_of_rows_can_take_as_it_is(mode):
     image = torch.rand(1, 3, 40, 30)
     inferer = TiledInferer(24, 8, mode=mode, finish=lambda values: (values * 255).to(torch.uint8))
-    network = torch.nn.Upsample(scale_factor=2)
-    for strip in inferer.strips(lambda top, bottom: image[..., top:bottom, :], (40, 30), network):
-        assert strip.pixels[0].transpose(0, 1).is_contiguous()  # (rows, C, W)
+    network, grid = torch.nn.Upsample(scale_factor=2), inferer.grid((40, 30))
+    for row in grid.rows_from(0):
+        top, bottom = grid.span(row)
+        for column, windows in grid.windows(row, [image[..., top:bottom, :]]):
+            grid.place(network(*windows), row, column)
+        assert grid.strip(row).pixels[0].transpose(0, 1).is_contiguous()  # (rows, C, W)
 
 
 @pytest.mark.parametrize("question", [adversarial_step, tiling])

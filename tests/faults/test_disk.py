@@ -20,11 +20,11 @@ from upscaling_toys import Blurring, upscaler
 
 from monai_ext.commands.comparison.compare import Plan, compare
 from monai_ext.commands.comparison.report import report
-from monai_ext.commands.upscaling.upscale import Choices, upscale_file
 from monai_ext.data.raters.writer import RaterWriter
 from monai_ext.handlers import load_checkpoint
 from monai_ext.storage import files
 from monai_ext.storage.files import WriteError, write_text
+from monai_ext.upscaling import Choices, upscale_file
 from tests.bundles.test_lesion_unet import phantoms, train  # noqa: F401  (phantoms is a fixture)
 from tests.commands.comparison.test_compare import fake_commands, go, impatient, place, times  # noqa: F401  (two are fixtures)
 from tests.commands.comparison.test_report import write_comparison
@@ -103,10 +103,10 @@ def test_an_upscaling_without_room_keeps_its_strips(tmp_path, scratch):  # noqa:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 12), dtype=np.uint8)).save(tmp_path / "a.png")
     target, choices = tmp_path / "out" / "b.png", Choices(resume=True)
     network = Blurring()
-    enlarge = partial(upscale_file, tmp_path / "a.png", target, choices=choices)
-    sentence = without_room(2000, lambda: enlarge(upscaler=upscaler(Blurring())), scratch)
+    upscale_it = partial(upscale_file, tmp_path / "a.png", target, choices=choices)
+    sentence = without_room(2000, lambda: upscale_it(upscaler=upscaler(Blurring())), scratch)
     assert str(target) in sentence and "room" in sentence and not target.exists()
-    enlarge(upscaler=upscaler(network))
+    upscale_it(upscaler=upscaler(network))
     assert network.windows == 1 + 2  # of four strips, two had found room
     upscale_file(tmp_path / "a.png", tmp_path / "whole.png", upscaler=upscaler(Blurring()))
     assert [path.name for path in target.parent.iterdir()] == ["b.png"]

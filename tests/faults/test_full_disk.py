@@ -18,11 +18,11 @@ from killing import SmallDisk, on_small_disk, sentence_or_none
 from upscaling_toys import Blurring, needs_rasterio, noise, read, save_picture, save_raster, upscaler
 
 from monai_ext.commands.comparison.report import report
-from monai_ext.commands.upscaling.upscale import Choices, upscale_file
 from monai_ext.raster import gdal_write as raster_gdal_write
 from monai_ext.raster import pillow as raster_pillow
 from monai_ext.raster.info import RasterInfo
 from monai_ext.storage.files import atomic_path, write_text
+from monai_ext.upscaling import Choices, upscale_file
 from tests.commands.comparison.test_report import write_comparison
 from tests.data.many_hr.test_build import SETTINGS, build, contents, tiles  # noqa: F401  (tiles is a fixture)
 from tests.faults.test_kills import (  # noqa: F401  (three are fixtures)
@@ -132,7 +132,7 @@ def test_an_upscaling_keeps_its_strips_and_no_half_of_an_image(on_disk, tmp_path
     windows = Blurring()
     upscale_file(source, tmp_path / f"other{suffix}", upscaler=upscaler(windows), choices=choices)
 
-    def enlarge(disk: SmallDisk) -> None:
+    def upscale_it(disk: SmallDisk) -> None:
         target, network = disk.folder / f"b{suffix}", Blurring()
         write_text(target, "precious")
         again = partial(upscale_file, source, target, upscaler=upscaler(network), choices=choices)
@@ -153,7 +153,7 @@ def test_an_upscaling_keeps_its_strips_and_no_half_of_an_image(on_disk, tmp_path
         assert disk.names() == {target.name}
         np.testing.assert_array_equal(read(target), read(tmp_path / f"whole{suffix}"))
 
-    on_disk(enlarge, kib=12)
+    on_disk(upscale_it, kib=12)
 
 
 def test_a_report_is_completed_later(on_disk, tmp_path, plain_figures):  # noqa: F811

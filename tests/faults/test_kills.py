@@ -22,7 +22,6 @@ from upscaling_toys import Blurring, upscaler
 
 from monai_ext.commands.comparison.compare import ComparisonBusyError
 from monai_ext.commands.comparison.report import report
-from monai_ext.commands.upscaling.upscale import Choices, upscale_file
 from monai_ext.data import DeviceDataset
 from monai_ext.engines import BatchEvaluator, BatchTrainer
 from monai_ext.handlers import (
@@ -34,6 +33,7 @@ from monai_ext.handlers import (
     load_checkpoint,
 )
 from monai_ext.raster.partial_rows import PartialRows
+from monai_ext.upscaling import Choices, upscale_file
 from tests.bundles.test_lesion_unet import phantoms, train  # noqa: F401  (phantoms is a fixture)
 from tests.commands.comparison.test_compare import go, impatient, place, times, wait_for  # noqa: F401  (two are fixtures)
 from tests.commands.comparison.test_report import write_comparison
@@ -279,12 +279,12 @@ def test_a_killed_upscaling_leaves_the_old_image_and_ends_with_the_same_new_one(
     noise = np.random.default_rng(0).integers(0, 256, (60, 12), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")
 
-    def enlarge(folder: Path) -> None:
+    def upscale_it(folder: Path) -> None:
         upscale_file(tmp_path / "a.png", folder / "b.png", upscaler=upscaler(Blurring()), choices=Choices(resume=True))
 
-    enlarge(tmp_path / "whole")
+    upscale_it(tmp_path / "whole")
     expected = (tmp_path / "whole" / "b.png").read_bytes()
-    moments = changes(lambda: enlarge(tmp_path / "counted"), tmp_path / "counted", scratch)
+    moments = changes(lambda: upscale_it(tmp_path / "counted"), tmp_path / "counted", scratch)
     assert len(moments) >= 15
     kills = [partial(killed_before, number, folder=tmp_path / f"{number}") for number in range(len(moments))]
     folders = [tmp_path / f"{number}" for number in range(len(moments))] + [tmp_path / "middle"]
@@ -292,10 +292,10 @@ def test_a_killed_upscaling_leaves_the_old_image_and_ends_with_the_same_new_one(
     for folder, kill in zip(folders, kills, strict=True):
         folder.mkdir()
         (folder / "b.png").write_bytes(b"precious")
-        kill(action=partial(enlarge, folder), scratch=scratch)
+        kill(action=partial(upscale_it, folder), scratch=scratch)
         assert (folder / "b.png").read_bytes() in (b"precious", expected)
         if (folder / "b.png").read_bytes() == expected:  # killed between the image and the end of its strips
             PartialRows.forget(folder / "b.png")
-        enlarge(folder)
+        upscale_it(folder)
         assert (folder / "b.png").read_bytes() == expected
         assert [path.name for path in folder.iterdir()] == ["b.png"]

@@ -17,7 +17,6 @@ from monai_ext.data import draw_aerial
 from monai_ext.inferers.tiled import TiledInferer
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.upscaling.context import needed_context
-from monai_ext.upscaling.upscaler import Upscaler
 
 
 @pytest.fixture(scope="module")
@@ -88,15 +87,6 @@ def test_srresnet_with_the_default_overlap_is_within_one_level_of_the_untiled_an
     assert needed_context(network, channels=3) == TiledInferer().overlap // 2
 
 
-def test_a_network_that_sees_far_asks_for_more_context_and_one_that_sees_everything_is_told(caplog):
-    far = nn.Conv2d(1, 1, 41, padding=20)  # radius 20
-    nn.init.constant_(far.weight, 1 / 41**2)
-    assert needed_context(far, channels=1) == 24
-    assert needed_context(lambda image: image - image.mean(), channels=1) == 64
-    assert "the network sees further than 64 pixels" in caplog.text
-    assert Upscaler(far).inferer.overlap == 48 and Upscaler(far, tile=60).inferer.overlap == 30
-
-
 @pytest.mark.parametrize("mode", ["halo", "feather"])
 @pytest.mark.parametrize(("size", "overlap"), [((41, 29), 4), ((7, 64), 6), ((1, 1), 4), ((24, 24), 0)])
 def test_every_pixel_is_answered_once_in_all(mode, size, overlap):
@@ -138,20 +128,25 @@ def test_feather_hides_the_step_where_the_context_is_too_short():
 def test_strips_make_up_the_image_and_can_begin_anywhere(network, mode):
     image = torch.rand(1, 2, 61, 30)
     inferer = TiledInferer(18, 6, mode=mode)
-    asked = []
 
-    def read(top: int, bottom: int) -> torch.Tensor:
-        asked.append((top, bottom))
-        return image[..., top:bottom, :]
+    def strips(first: int) -> list[tuple[int, torch.Tensor]]:
+        grid, made = inferer.grid((61, 30)), []
+        for row in grid.rows_from(first):
+            top, bottom = grid.span(row)
+            assert bottom - top <= 18  # memory does not grow with the height
+            for column, windows in grid.windows(row, [image[..., top:bottom, :]]):
+                with torch.no_grad():
+                    grid.place(network(*windows), row, column)
+            strip = grid.strip(row)
+            made.append((strip.top, strip.pixels.clone()))
+        return made[-(len(grid.strip_edges) - 1 - first) :]
 
-    strips = [(strip.top, strip.pixels.clone()) for strip in inferer.strips(read, (61, 30), network)]
-    assert [top for top, _ in strips] == [2 * edge for edge in inferer.strip_edges(61)[:-1]]
-    assert inferer.strip_edges(61)[-1] == 61
-    assert max(bottom - top for top, bottom in asked) <= 18  # memory does not grow with the height
-    torch.testing.assert_close(torch.cat([p for _, p in strips], dim=-2), inferer(image, network), atol=0, rtol=0)
-    later = [(strip.top, strip.pixels.clone()) for strip in inferer.strips(read, (61, 30), network, first=3)]
-    assert [top for top, _ in later] == [top for top, _ in strips[3:]]
-    for (_, found), (_, expected) in zip(later, strips[3:], strict=True):
+    whole, later = strips(0), strips(3)
+    edges = inferer.grid((61, 30)).strip_edges
+    assert edges[-1] == 61 and [top for top, _ in whole] == [2 * edge for edge in edges[:-1]]
+    torch.testing.assert_close(torch.cat([p for _, p in whole], dim=-2), inferer(image, network), atol=0, rtol=0)
+    assert [top for top, _ in later] == [top for top, _ in whole[3:]]
+    for (_, found), (_, expected) in zip(later, whole[3:], strict=True):
         torch.testing.assert_close(found, expected, atol=0, rtol=0)
 
 
@@ -221,11 +216,11 @@ def test_numbers_that_do_not_fit_are_refused(choices, sentence):
         TiledInferer(32, **choices)
 
 
-def test_answers_that_do_not_fit_are_refused():
+def test_outputs_that_do_not_fit_are_refused():
     image = torch.rand(1, 1, 8, 8)
-    with pytest.raises(ValueError, match="with shape .1, 1, 4, 4.: expected one tensor"):
+    with pytest.raises(ValueError, match="an output of shape .1, 1, 4, 4.: expected one tensor"):
         TiledInferer(8, 0)(image, lambda windows: windows[..., ::2, ::2])
-    with pytest.raises(ValueError, match="with type list"):
+    with pytest.raises(ValueError, match="an output of type list"):
         TiledInferer(8, 0)(image, lambda windows: [windows])
     with pytest.raises(ValueError, match=r"inputs has shape \(1, 8, 8\)"):
         TiledInferer(8, 0)(image[0], Repeat(2))

@@ -24,13 +24,14 @@ from upscaling_toys import (
     upscaler,
 )
 
-from monai_ext.commands.upscaling.upscale import upscale_file
 from monai_ext.raster import gdal as raster_gdal
 from monai_ext.raster import pillow as raster_pillow
 from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.info import GeoTags, RasterInfo, Turn
 from monai_ext.raster.opening import check_output, has_georeference, open_raster
 from monai_ext.raster.pillow import tiff_orientation
+from monai_ext.upscaling import upscale_file
+from monai_ext.upscaling.pixel_coding import PixelCoding
 
 WORLD = "0.5\n0\n0\n-0.25\n500000.25\n3999999.875\n"  # of the first pixel's centre
 PLACE = (0.5, 0.0, 500000.0, 0.0, -0.25, 4000000.0)
@@ -139,7 +140,7 @@ def test_a_mask_marks_the_same_pixels_whatever_their_type(tmp_path, dtype):
     np.testing.assert_array_equal(read(source)[3] > 0, known)
     limits = (np.iinfo(dtype).min, np.iinfo(dtype).max)
     with closing(open_raster(source)) as raster:
-        coding = upscaler().coding(raster, limits)
+        coding = PixelCoding.of(raster, limits)
         channels = coding.decode(raster.rows(0, 12))
     np.testing.assert_array_equal(channels[0, 4] > 0, known)
     upscale_file(source, tmp_path / "b.tif", upscaler=upscaler())
@@ -185,7 +186,7 @@ def test_the_turn_is_found_in_every_kind_of_tiff(tmp_path, options):
     assert info_of(source).size == (6, 4)
 
 
-def test_a_turn_that_only_xmp_tells_of_is_taken_as_well(tmp_path, monkeypatch):
+def test_a_turn_in_xmp_alone_is_applied(tmp_path, monkeypatch):
     pixels = noise(1, 4, 6)
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="8"/></x:xmpmeta>'
     tifffile.imwrite(tmp_path / "a.tif", pixels[0], extratags=[(700, 1, len(xmp), xmp, True)])
@@ -306,7 +307,7 @@ def test_nothing_is_written_beside_what_is_read(tmp_path):
     for source in sources:
         read(source)
         with closing(open_raster(source)) as raster:
-            upscaler(repeating(1)).coding(raster, "data")
+            PixelCoding.of(raster, "data")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -330,7 +331,7 @@ def test_a_picture_with_a_world_file_keeps_its_place_as_geotiff(tmp_path, name, 
 
 @needs_rasterio
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_a_picture_enlarged_as_picture_says_that_its_place_is_lost(tmp_path, caplog, suffix):
+def test_a_picture_upscaled_to_a_picture_warns_that_its_place_is_lost(tmp_path, caplog, suffix):
     source = save_picture(tmp_path / f"a{suffix}", noise(3, 8, 10))
     (tmp_path / f"a{suffix}.aux.xml").write_text(f"{SRS}</PAMDataset>")
     with caplog.at_level(logging.WARNING):

@@ -166,3 +166,8 @@ def bayesian_bundle(folder: Path) -> Path:
     calibration = Calibration("crc", 0.1, None, (1.7,), weight_samples=2, latent_samples=3)
     write_calibration(calibration, folder / "models" / "calibration.json")
     return folder
+
+
+def toy(layers: Layers = ALL, *, bands: int = 3, **choices: object) -> Upscaler:
+    torch.manual_seed(0)
+    return Upscaler(Toy(bands), layers, **({"tile": 24, "overlap": 8, "batch_size": 2} | choices))

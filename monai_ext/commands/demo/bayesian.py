@@ -17,8 +17,7 @@ from monai_ext.commands.comparison.figures import save_figure
 from monai_ext.commands.html import Block, Heading, Picture, Table, Text
 from monai_ext.commands.upscaling.viewer import viewer_scene, write_viewer
 from monai_ext.handlers.training.weights import load_weights
-from monai_ext.upscaling.layered_upscaler import LayeredUpscaler
-from monai_ext.upscaling.layers import Layers
+from monai_ext.upscaling import Layers, Upscaler
 from monai_ext.metrics.conformal import read_calibration
 
 __all__ = ["bayesian_blocks", "is_bayesian_run", "write_demo_viewer"]
@@ -77,7 +76,7 @@ def write_demo_viewer(configs: str | Path, output_dir: str | Path) -> Path:
         high_res = torch.from_numpy(raster.rows(0, raster.info.size[0]).astype(np.float32) / 255)
     low_res = parser.get_parsed_content("degradation")(high_res[None])[0]
     low_res = (low_res.clamp(0, 1) * 255).round() / 255
-    upscaler = LayeredUpscaler(network, layers, batch_size=1)
+    upscaler = Upscaler(network, layers, batch_size=1)
     scene = viewer_scene(upscaler, low_res, bands=("red", "green", "blue"), high=255.0, original=high_res)
     return write_viewer(output_dir / VIEWER, scene, title=f"{name}, reduced four times")
 

@@ -29,9 +29,9 @@ async function start() {
   const low = await pixels(data.low_res);
   const samples = Object.keys(layers).filter(name => name.startsWith("sample "));
   const images = ["mean", ...samples, ...("original" in layers ? ["original"] : [])];
-  const kinds = data.spreads, bands = data.bands.length, width = layers.mean.width, height = layers.mean.height;
+  const kinds = data.deviations, bands = data.bands.length, width = layers.mean.width, height = layers.mean.height;
   const value = (name, at, band) => data.low + layers[name].data[4 * at + band] / 255 * (data.high - data.low);
-  const spread = (name, at, band) => layers[name].data[4 * at + band] * data.spread_step * (data.high - data.low);
+  const deviation = (name, at, band) => layers[name].data[4 * at + band] * data.deviation_step * (data.high - data.low);
   const draw = (canvas, image) => {
     canvas.width = image.width;
     canvas.height = image.height;
@@ -39,7 +39,7 @@ async function start() {
   };
   const whole = (name, at) => {  // root of the bands' mean variance
     let sum = 0;
-    for (let band = 0; band < bands; band++) sum += spread(name, at, band) ** 2;
+    for (let band = 0; band < bands; band++) sum += deviation(name, at, band) ** 2;
     return Math.sqrt(sum / bands);
   };
 
@@ -96,7 +96,7 @@ async function start() {
       const numbers = [...target.map(name => value(name, at, band)), value("mean", at, band),
         ...(hasBounds ? [value("lower", at, band), value("upper", at, band)] : []),
         drawn.length ? Math.min(...drawn) : NaN, drawn.length ? Math.max(...drawn) : NaN,
-        ...kinds.map(name => spread(name, at, band))];
+        ...kinds.map(name => deviation(name, at, band))];
       const line = document.createElement("tr");
       const cells = numbers.map(each => element("td", isNaN(each) ? "" : shown(each)));
       line.append(element("th", data.bands[band]), ...cells);

@@ -1,6 +1,6 @@
-"""Enlarge pictures and GeoTIFFs of any size with the super-resolution network of a bundle.
+"""Upscale pictures and GeoTIFFs of any size with the super-resolution network of a bundle.
 
-Windows with discarded or faded context leave no seams, memory does not grow with the height of an image, and place,
+Windows with discarded or blended context leave no seams, memory does not grow with the height of an image, and place,
 missing values, band count, type, colours and tags are kept. A run that was killed goes on with --resume.
 """
 
@@ -11,15 +11,10 @@ import copy
 import logging
 import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Event
 
 import torch
 from torch import nn
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from monai_ext.commands.bundles.network import load_bundle_network
 from monai_ext.commands.upscaling.image_options import (
@@ -33,29 +28,15 @@ from monai_ext.commands.upscaling.image_options import (
 )
 from monai_ext.raster.opening import GDAL_SUFFIXES, PILLOW_SUFFIXES, output_suffix
 from monai_ext.storage.folders import files_below
-from monai_ext.upscaling.file import Choices, upscale_file
-from monai_ext.upscaling.layered_upscaler import LayeredUpscaler
-from monai_ext.upscaling.layers import Layers
-from monai_ext.upscaling.upscaler import Upscaler
+from monai_ext.upscaling import Choices, Layers, Upscaler, upscale_files
 
-__all__ = ["Choices", "UpscaleError", "add_arguments", "plan_outputs", "run", "upscale", "upscale_file"]
+__all__ = ["add_arguments", "plan_outputs", "run"]
 
-_logger = logging.getLogger(__name__)
-
-SHOWN_FAILURES = 10
 LONGEST_SUFFIX = 4  # letters of what looks like a kind of file
 
 
-class UpscaleError(ValueError):
-    """Some of several images could not be enlarged; the others are done."""
-
-
-class _StoppedError(Exception):
-    """An image was left unfinished because the run was broken off."""
-
-
 def plan_outputs(inputs: Sequence[str | Path], output: str | Path) -> list[tuple[Path, Path]]:
-    """(image, where to write it enlarged) for files and folders; names and subfolders are kept.
+    """(image, where to write it upscaled) for files and folders; names and subfolders are kept.
 
     `output` is the name of the one output if there is one input file and `output` names a known kind of file, else a
     folder.
@@ -65,21 +46,22 @@ def plan_outputs(inputs: Sequence[str | Path], output: str | Path) -> list[tuple
         ValueError: two images would be written to one file, or an image over itself or another input; `output` is a
             kind of file that is not known, or one file for several images.
     """
-    inputs, output = [Path(each) for each in inputs], Path(output)
-    for each in inputs:
-        if not each.exists():
-            raise FileNotFoundError(f"input {each} does not exist.")
+    paths, output = [Path(each) for each in inputs], Path(output)
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"input {path} does not exist.")
     known = (*GDAL_SUFFIXES, *PILLOW_SUFFIXES)
-    if len(inputs) == 1 and inputs[0].is_file() and output.suffix.lower() in known and not output.is_dir():
-        pairs = [(inputs[0], output)]
+    single = len(paths) == 1 and paths[0].is_file()
+    if single and output.suffix.lower() in known and not output.is_dir():
+        pairs = [(paths[0], output)]
     else:
-        _check_folder(output, known, single=len(inputs) == 1 and inputs[0].is_file())
+        _check_folder(output, known, single=single)
         pairs = []
-        for each in inputs:
-            images = _images(each, known) if each.is_dir() else [(each, Path(each.name))]
-            pairs += [(path, output / name.with_suffix(output_suffix(path))) for path, name in images]
+        for path in paths:
+            images = _images(path, known) if path.is_dir() else [(path, Path(path.name))]
+            pairs += [(image, output / name.with_suffix(output_suffix(image))) for image, name in images]
     if not pairs:
-        raise FileNotFoundError(f"no images in {', '.join(map(str, inputs))}: looked for {', '.join(known)}.")
+        raise FileNotFoundError(f"no images in {', '.join(map(str, paths))}: looked for {', '.join(known)}.")
     resolved = _Resolved()
     sources = {resolved(source) for source, _ in pairs}
     taken: dict[Path, Path] = {}
@@ -89,12 +71,12 @@ def plan_outputs(inputs: Sequence[str | Path], output: str | Path) -> list[tuple
             raise ValueError(f"output {target} is one of the inputs: choose another name or folder.")
         other = taken.setdefault(place, source)
         if other is not source:
-            raise ValueError(f"{other} and {source} would both be written to {target}: enlarge them one by one.")
+            raise ValueError(f"{other} and {source} would both be written to {target}: upscale them one by one.")
     return pairs
 
 
 def _check_folder(output: Path, known: Sequence[str], *, single: bool) -> None:
-    """`output` is to be a folder; what looks like the name of a file is told."""
+    """Refuse an `output` that is no folder, or looks like the name of a file."""
     if output.is_file():
         raise ValueError(f"output {output} is a file, and the images go to a folder: name another one.")
     suffix = output.suffix[1:]
@@ -106,7 +88,7 @@ def _check_folder(output: Path, known: Sequence[str], *, single: bool) -> None:
 
 
 class _Resolved:
-    """`Path.resolve`, which asks the disk about each folder of a path, once for all files of a folder."""
+    """`Path.resolve`, which reads each folder of a path from disk, once for all files of a folder."""
 
     def __init__(self) -> None:
         self.folders: dict[Path, Path] = {}
@@ -124,90 +106,14 @@ def _images(folder: Path, known: Iterable[str]) -> list[tuple[Path, Path]]:
     return [(path, path.relative_to(folder)) for path in images]
 
 
-def upscale(
-    pairs: Sequence[tuple[Path, Path]],
-    *,
-    upscalers: Sequence[Upscaler],
-    choices: Choices | None = None,
-) -> list[Path]:
-    """Enlarge each image of `pairs` (source, target); returns the targets that were written.
-
-    Args:
-        upscalers: one for each file that is worked on at a time, e.g. one per device.
-
-    Raises:
-        UpscaleError: some of several images failed; all others are done. A single one raises its own error.
-    """
-    if len(pairs) == 1:
-        (source, target), written = pairs[0], []
-        with tqdm(desc=source.name, unit="strip", disable=None) as bar, logging_redirect_tqdm():
-
-            def progress(done: int, count: int) -> None:
-                bar.total, bar.n = count, done
-                bar.refresh()
-
-            if upscale_file(source, target, upscaler=upscalers[0], choices=choices, progress=progress):
-                written.append(target)
-        return written
-    free: SimpleQueue[Upscaler] = SimpleQueue()
-    for each in upscalers:
-        free.put(each)
-    stop = Event()
-
-    def stop_when_told(done: int, count: int) -> None:
-        if stop.is_set():
-            raise _StoppedError(f"after {done} of {count} strips")
-
-    def work(source: Path, target: Path) -> bool:
-        upscaler = free.get()
-        try:
-            return upscale_file(source, target, upscaler=upscaler, choices=choices, progress=stop_when_told)
-        finally:
-            free.put(upscaler)
-
-    written, failures = [], []
-    with (
-        ThreadPoolExecutor(len(upscalers)) as pool,
-        tqdm(total=len(pairs), desc="upscale", unit="image", disable=None) as bar,
-        logging_redirect_tqdm(),
-    ):
-        waiting = iter(pairs)
-        running: dict[Future, tuple[Path, Path]] = {}
-        try:
-            while True:
-                for source, target in waiting:
-                    running[pool.submit(work, source, target)] = (source, target)
-                    if len(running) == len(upscalers):
-                        break
-                if not running:
-                    break
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    source, target = running.pop(future)
-                    try:
-                        if future.result():
-                            written.append(target)
-                    except (ValueError, OSError) as error:
-                        failures.append(str(error) if str(source) in str(error) else f"{source}: {error}")
-                        _logger.error(failures[-1])
-                    bar.update()
-        except BaseException:
-            stop.set()  # images that are worked on end after the strip at hand, for --resume
-            raise
-    if failures:
-        shown = "\n  ".join(failures[:SHOWN_FAILURES])
-        more = f"\n  and {len(failures) - SHOWN_FAILURES} more" if len(failures) > SHOWN_FAILURES else ""
-        raise UpscaleError(f"{len(failures)} of {len(pairs)} images could not be enlarged:\n  {shown}{more}")
-    return written
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m monai_ext upscale`."""
     parser.add_argument("input", nargs="+", type=Path, help="images, or folders of images (with subfolders)")
-    parser.add_argument("output", type=Path, help="name of the enlarged image, or folder for all of them")
+    parser.add_argument("output", type=Path, help="name of the upscaled image, or folder for all of them")
     parser.add_argument("--bundle", type=Path, default=Path("bundles/srgan_aerial"), help="its folder (%(default)s)")
     add_weights(parser)
-    parser.add_argument("--scale", type=int, help="refuse to work unless the network enlarges so many times")
-    parser.add_argument("--tile", type=int, default=256, help="side of the windows the network sees, in pixels (256)")
+    parser.add_argument("--scale", type=int, help="refuse to work unless the network upscales so many times")
+    parser.add_argument("--tile", type=int, default=256, help="side of the network's windows, in pixels (256)")
     parser.add_argument(
         "--overlap",
         type=int,
@@ -228,10 +134,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="skip finished images, go on with unfinished ones")
     layers = parser.add_argument_group(
         "layers",
-        "of networks that know several answers, such as that of bundles/bayesian_srgan_aerial: named bands of a TIFF, "
-        "or files in a folder for other kinds of pictures",
+        "of networks that predict a distribution, such as that of bundles/bayesian_srgan_aerial: named bands of a "
+        "TIFF, or files in a folder for other kinds of pictures",
     )
-    layers.add_argument("--samples", type=int, default=0, metavar="N", help="images that could be the original (0)")
+    layers.add_argument("--samples", type=int, default=0, metavar="N", help="plausible images (0)")
     layers.add_argument(
         "--bounds",
         action="store_true",
@@ -258,16 +164,16 @@ def run(args: argparse.Namespace) -> int:
     scale = upscalers[0].scale
     if args.scale not in (None, scale):
         raise ValueError(
-            f"the network of {args.bundle} enlarges {scale} times, not {args.scale}: leave --scale out, or choose "
+            f"the network of {args.bundle} upscales {scale} times, not {args.scale}: leave --scale out, or choose "
             "another bundle."
         )
-    if isinstance(upscalers[0], LayeredUpscaler):
+    if upscalers[0].layers is not None:
         _check_folders(pairs)
     choices = Choices(limits=limits, bands=args.bands, cog=args.cog, resume=args.resume, identity=identity)
-    written = upscale(pairs, upscalers=upscalers, choices=choices)
+    written = upscale_files(pairs, upscalers=upscalers, choices=choices)
     skipped = len(pairs) - len(written)
     there = f", {skipped} were there already" if skipped else ""
-    sys.stderr.write(f"{len(written)} of {len(pairs)} images enlarged {scale} times{there}: {args.output}\n")
+    sys.stderr.write(f"{len(written)} of {len(pairs)} images upscaled {scale} times{there}: {args.output}\n")
     return 0
 
 
@@ -292,29 +198,32 @@ def _check_folders(pairs: Sequence[tuple[Path, Path]]) -> None:
 
 
 def _upscalers(network: nn.Module, places: Sequence[torch.device], args: argparse.Namespace) -> list[Upscaler]:
-    """`args.jobs` for each device, all of one device with the same copy of the network."""
+    """`args.jobs` for each device; without layers those of one device are the same."""
     layers = _layers(args)
-    windows = {"tile": args.tile, "overlap": args.overlap, "mode": args.mode}
-    made = []
+    batch_size = args.batch_size or (4 if layers is None else 1)
+    overlap, made = args.overlap, []
     for number, place in enumerate(places):
         own = network if number == 0 else load_bundle_network(args.bundle, args.weights)[0]
-        if layers is None:
-            upscaler = Upscaler(own, **windows, batch_size=args.batch_size or 4, precision=args.precision, device=place)
-            made += [upscaler] * args.jobs
-        else:  # draws of the weights need a copy for each thread
-            copies = [own, *(copy.deepcopy(own) for _ in range(args.jobs - 1))]
-            windows |= {"batch_size": args.batch_size or 1, "device": place}
-            for each in copies:
-                made.append(LayeredUpscaler(each, layers, **windows))
-                windows["overlap"] = made[0].inferer.overlap  # all networks are alike: one is asked
+        # Samples of the weights need a copy for each thread.
+        for each in [own] if layers is None else [own, *(copy.deepcopy(own) for _ in range(args.jobs - 1))]:
+            upscaler = Upscaler(
+                each,
+                layers,
+                tile=args.tile,
+                overlap=overlap,
+                mode=args.mode,
+                batch_size=batch_size,
+                precision=args.precision,
+                device=place,
+            )
+            overlap = upscaler.inferer.overlap  # all networks are alike: the context is measured once
+            made += [upscaler] * (args.jobs if layers is None else 1)
     return made
 
 
 def _layers(args: argparse.Namespace) -> Layers | None:
-    """The layers that are asked for beside the mean; None for none."""
+    """The layers beside the mean; None for none."""
     if not (args.samples or args.bounds or args.uncertainty):
         return None
-    if args.precision == "bf16":
-        raise ValueError("--precision bf16: samples, bounds and uncertainty are computed in float32, leave it out.")
     bounds = calibration_for(args.bundle, args.weights) if args.bounds else None
     return Layers(samples=args.samples, bounds=bounds, uncertainty=args.uncertainty, **draws(args, bounds))

@@ -1,6 +1,6 @@
-"""A page that shows what a network knows of an image: samples, maps of doubt, and the interval of a clicked pixel.
+"""Write a page of an image's samples, maps of standard deviations, and the interval of a clicked pixel.
 
-One HTML file that needs no server and fetches nothing. The network is one that knows several answers, such as that of
+One HTML file that needs no server and fetches nothing. The network predicts a distribution, such as that of
 bundles/bayesian_srgan_aerial.
 """
 
@@ -30,8 +30,9 @@ from monai_ext.commands.upscaling.viewer_page import ViewerScene, viewer_page
 from monai_ext.metrics.conformal import Calibration
 from monai_ext.raster.opening import open_raster
 from monai_ext.storage.files import write_text
-from monai_ext.upscaling.layered_upscaler import LayeredUpscaler, band_labels
-from monai_ext.upscaling.layers import SPREADS, Layers
+from monai_ext.upscaling import Layers, Upscaler
+from monai_ext.upscaling.layers import DEVIATIONS
+from monai_ext.upscaling.outputs import band_labels
 
 __all__ = ["add_arguments", "run", "viewer_scene", "write_viewer"]
 
@@ -42,7 +43,7 @@ LONGEST = 256  # low-resolution pixels of a side: each layer of x4 then has a mi
 
 
 def viewer_scene(
-    upscaler: LayeredUpscaler,
+    upscaler: Upscaler,
     low_res: Tensor,
     *,
     bands: tuple[str, ...],
@@ -53,18 +54,18 @@ def viewer_scene(
     """The layers of `low_res` (C, h, w) in [0, 1], C one or three, as a page shows them.
 
     Args:
-        upscaler: asked for uncertainty; its layers are those of the page.
+        upscaler: its layers are those of the page, uncertainty among them.
         bands: names of the C bands.
         low, high: pixel values that 0 and 1 stand for.
         original: (C, s*h, s*w) in [0, 1], where it is known.
 
     Raises:
-        ValueError: uncertainty is not asked for, or bands that a page does not show.
+        ValueError: its layers have no uncertainty.
     """
     layers = upscaler.layers
-    if not layers.uncertainty:
-        raise ValueError("a page shows uncertainty: ask for it with Layers(uncertainty=True).")
-    values = upscaler.layers_of(low_res[None])[0].cpu().numpy()  # (layers * C, s*h, s*w)
+    if layers is None or not layers.uncertainty:
+        raise ValueError("a page shows uncertainty: choose Layers(uncertainty=True).")
+    values = upscaler.predict_layers(low_res[None])[0].cpu().numpy()  # (layers * C, s*h, s*w)
     planes = dict(zip(layers.names, np.split(values, len(layers.names)), strict=True))
     if original is not None:
         planes["original"] = original.cpu().numpy()
@@ -72,7 +73,7 @@ def viewer_scene(
     return ViewerScene(
         low_res=low_res.cpu().numpy(),
         layers=planes,
-        spreads=SPREADS,
+        deviations=DEVIATIONS,
         bands=bands,
         low=low,
         high=high,
@@ -90,8 +91,8 @@ def _about(layers: Layers, scale: int, size: tuple[int, int]) -> str:
     return (
         f"{size[0]} x {size[1]} pixels, {scale} times the low resolution in both directions. Every sample reduces to "
         f"the low resolution; {layers.samples} of them are behind the slider. Standard deviations come from "
-        f"{layers.weight_samples} draws of the weights with {layers.latent_samples} of the latent each. {bounds} "
-        "Enlarged detail is plausible, not observed."
+        f"{layers.weight_samples} samples of the weights with {layers.latent_samples} of the latent each. {bounds} "
+        "Upscaled detail is plausible, not observed."
     )
 
 
@@ -133,8 +134,8 @@ def run(args: argparse.Namespace) -> int:
     bounds = _bounds(args.bundle, args.weights)
     layers = Layers(samples=args.samples, uncertainty=True, bounds=bounds, **draws(args, bounds))
     with closing(open_raster(args.image, bands=args.bands)) as raster:
-        upscaler = LayeredUpscaler(network, layers, batch_size=1, device=devices(args.device)[0])
-        coding = upscaler.coding(raster, pixel_limits(args.range))
+        upscaler = Upscaler(network, layers, batch_size=1, device=devices(args.device)[0])
+        coding = upscaler.plan(raster, pixel_limits(args.range)).coding
         column, row, width, height = _window(args.window, raster.info.size)
         channels = coding.decode(raster.rows(row, row + height)[..., column : column + width])
         bands = tuple(label or "value" for label in band_labels(raster.info))

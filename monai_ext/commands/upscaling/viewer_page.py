@@ -25,8 +25,8 @@ class ViewerScene:
     Attributes:
         low_res: (C, h, w) in [0, 1], one band or three.
         layers: name -> (C, H, W), "mean" among them; standard deviations and images alike on the [0, 1] scale. Images
-            are "mean", "sample 1" ..., "lower" and "upper", and "original" where the truth is known.
-        spreads: names of the layers that are standard deviations, "total" among them.
+            are "mean", "sample 1" ..., "lower" and "upper", and "original" where the target is known.
+        deviations: names of the layers that are standard deviations, "total" among them.
         bands: names of the C bands.
         low, high: pixel values that 0 and 1 stand for; unit: their unit.
         about: a sentence on the image and the network.
@@ -35,7 +35,7 @@ class ViewerScene:
 
     low_res: np.ndarray
     layers: Mapping[str, np.ndarray]
-    spreads: Sequence[str]
+    deviations: Sequence[str]
     bands: Sequence[str]
     low: float = 0.0
     high: float = 1.0
@@ -58,13 +58,13 @@ def viewer_page(scene: ViewerScene, *, title: str) -> str:
     odd = [name for name, layer in scene.layers.items() if layer.shape != shape]
     if odd:
         raise ValueError(f"layer {odd[0]!r} {scene.layers[odd[0]].shape} must have the shape of the mean, {shape}.")
-    step = max((float(scene.layers[name].max()) for name in scene.spreads), default=0.0) / 255 or 1.0
-    factors = {name: 1 / (255 * step) if name in scene.spreads else 1.0 for name in scene.layers}
+    step = max((float(scene.layers[name].max()) for name in scene.deviations), default=0.0) / 255 or 1.0
+    factors = {name: 1 / (255 * step) if name in scene.deviations else 1.0 for name in scene.layers}
     data = {
         "low_res": _png(scene.low_res),
         "layers": {name: _png(layer * factors[name]) for name, layer in scene.layers.items()},
-        "spreads": list(scene.spreads),
-        "spread_step": step,
+        "deviations": list(scene.deviations),
+        "deviation_step": step,
         "bands": list(scene.bands),
         "low": scene.low,
         "high": scene.high,

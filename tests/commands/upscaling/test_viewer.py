@@ -22,8 +22,8 @@ from monai_ext.commands.rendering import source
 from monai_ext.commands.upscaling import viewer
 from monai_ext.commands.upscaling.viewer_page import ViewerScene, viewer_page
 from monai_ext.metrics.conformal import Calibration, write_calibration
-from monai_ext.upscaling.layered_upscaler import LayeredUpscaler
-from monai_ext.upscaling.layers import SPREADS, Layers
+from monai_ext.upscaling import Upscaler
+from monai_ext.upscaling.layers import DEVIATIONS, Layers
 
 HOSTILE = "</script><script>alert(1)</script>&<img src=x onerror=alert(2)>"
 
@@ -63,8 +63,8 @@ def scene(bands: int = 3, **changes: object) -> ViewerScene:
     generator = np.random.default_rng(0)
     names = ("mean", "sample 1", "lower", "upper")
     layers = {name: generator.random((bands, 8, 6)) for name in names}
-    layers |= {name: generator.random((bands, 8, 6)) * 0.07 for name in SPREADS}
-    usual = {"low_res": generator.random((bands, 4, 3)), "layers": layers, "spreads": SPREADS}
+    layers |= {name: generator.random((bands, 8, 6)) * 0.07 for name in DEVIATIONS}
+    usual = {"low_res": generator.random((bands, 4, 3)), "layers": layers, "deviations": DEVIATIONS}
     return ViewerScene(**(usual | {"bands": [f"b{i}" for i in range(bands)]} | changes))
 
 
@@ -74,9 +74,9 @@ def test_values_survive_the_way_through_the_page(bands):
     data = data_of(viewer_page(shown, title="t"))
     np.testing.assert_allclose(decoded(data["low_res"]) / 255, shown.low_res, atol=0.5 / 255 + 1e-9)
     for name, layer in shown.layers.items():
-        step = data["spread_step"] if name in SPREADS else 1 / 255
+        step = data["deviation_step"] if name in DEVIATIONS else 1 / 255
         np.testing.assert_allclose(decoded(data["layers"][name]) * step, layer, atol=step / 2 + 1e-9)
-    assert data["spread_step"] == pytest.approx(max(shown.layers[name].max() for name in SPREADS) / 255)
+    assert data["deviation_step"] == pytest.approx(max(shown.layers[name].max() for name in DEVIATIONS) / 255)
 
 
 def test_text_is_shown_and_never_executed():
@@ -115,7 +115,7 @@ def test_scenes_that_a_page_cannot_show_are_refused():
 
 def test_a_scene_is_what_the_network_says_of_the_image():
     torch.manual_seed(0)
-    upscaler = LayeredUpscaler(Toy(), ALL)
+    upscaler = Upscaler(Toy(), ALL)
     low_res, original = torch.rand(3, 10, 12), torch.rand(3, 20, 24)
     found = viewer.viewer_scene(upscaler, low_res, bands=("r", "g", "b"), high=255.0, original=original)
     np.testing.assert_array_equal(found.layers["original"], original)
@@ -123,8 +123,8 @@ def test_a_scene_is_what_the_network_says_of_the_image():
     np.testing.assert_allclose(found.layers["aleatoric"], NOISE_SD, rtol=1e-5)
     np.testing.assert_allclose(found.layers["mean"], low_res.repeat_interleave(2, 1).repeat_interleave(2, 2), atol=0.3)
     assert "hold 90% of all values" in found.about and "2 of them are behind the slider" in found.about
-    with pytest.raises(ValueError, match="a page shows uncertainty: ask for it"):
-        viewer.viewer_scene(LayeredUpscaler(Toy(), Layers(samples=1)), low_res, bands=("r", "g", "b"))
+    with pytest.raises(ValueError, match="a page shows uncertainty: choose Layers"):
+        viewer.viewer_scene(Upscaler(Toy(), Layers(samples=1)), low_res, bands=("r", "g", "b"))
 
 
 def typed(*words: object) -> argparse.Namespace:

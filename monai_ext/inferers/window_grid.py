@@ -1,0 +1,141 @@
+"""An image cut into a grid of overlapping windows, and the outputs of a network for them put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from monai_ext.inferers.axis_windows import AxisWindows
+from monai_ext.inferers.stitching import Feather, Halo, Strip
+
+__all__ = ["WindowGrid"]
+
+
+class WindowGrid:
+    """The windows of one image and its aligned maps, row after row of the grid.
+
+        for row in grid.rows_from(0):
+            top, bottom = grid.span(row)
+            for column, windows in grid.windows(row, [image[..., top:bottom, :]]):
+                grid.place(network(*windows), row, column)
+            strip = grid.strip(row)
+
+    The scale s is read off the first output. Buffers are allocated once.
+
+    Args:
+        rows, columns: how both axes are cut.
+        merge: how outputs are put together.
+        batch_size: windows (of each image of the batch) at a time.
+        device: where windows are needed; None for where the image is.
+    """
+
+    def __init__(
+        self,
+        rows: AxisWindows,
+        columns: AxisWindows,
+        merge: Halo | Feather,
+        *,
+        batch_size: int,
+        device: torch.device | None,
+    ):
+        self.rows, self.columns, self.merge = rows, columns, merge
+        self.batch_size, self.device = batch_size, device
+        self._scale = 0
+        self._mirrored = columns.mirrored(-columns.context, columns.edges[-2] - columns.context + columns.size)
+        self._padded: dict[int, Tensor] = {}
+        self._windows: dict[int, Tensor] = {}
+
+    @property
+    def strip_edges(self) -> list[int]:
+        """Rows of the image at which the strips of the output begin and end: n + 1 of n strips."""
+        shift = self.rows.context if isinstance(self.merge, Feather) else 0
+        first, *inner, last = self.rows.edges
+        return [first, *(edge - shift for edge in inner), last]
+
+    def rows_from(self, strip: int) -> range:
+        """The rows of the grid that strip number `strip` and all below it are made of."""
+        # The first rows of a feathered strip are shared with the windows above.
+        return range(max(strip - 1, 0) if isinstance(self.merge, Feather) else strip, self.rows.count)
+
+    def span(self, row: int) -> tuple[int, int]:
+        """Rows [top, bottom) of the image that the windows of row `row` of the grid cover."""
+        covered = self._covered(row)
+        return int(covered.min()), int(covered.max()) + 1
+
+    @torch.no_grad()
+    def windows(self, row: int, maps: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor]]]:
+        """(column of the first window, (n * B, C, h, w) of each map) for all windows of a row, n at a time.
+
+        Args:
+            maps: the image, then its aligned maps, rows `span(row)` of each: (B, any, bottom - top, W).
+
+        Raises:
+            ValueError: a map has another size.
+        """
+        padded = [self._pad(number, rows, row) for number, rows in enumerate(maps)]
+        for start in range(0, self.columns.count, self.batch_size):
+            columns = range(start, min(start + self.batch_size, self.columns.count))
+            yield start, [self._cut(number, rows, columns) for number, rows in enumerate(padded)]
+
+    def place(self, outputs: Tensor, row: int, column: int) -> None:
+        """Add the outputs (n * B, C, s*h, s*w) for the windows that begin at `column`.
+
+        Raises:
+            ValueError: they are no whole multiple of the windows.
+        """
+        count = min(self.batch_size, self.columns.count - column)
+        batch, channels = self._padded[0].shape[:2]
+        if not self._scale and isinstance(outputs, Tensor) and outputs.ndim == 4:
+            self._scale = outputs.shape[-1] // self.columns.size
+        expected = (count * batch, self._scale * self.rows.size, self._scale * self.columns.size)
+        found = (outputs.shape[0], *outputs.shape[2:]) if isinstance(outputs, Tensor) else ()
+        if not self._scale or found != expected:
+            what = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"type {type(outputs).__name__}"
+            shape = (count * batch, channels, self.rows.size, self.columns.size)
+            raise ValueError(
+                f"for windows of shape {shape} the network returns an output of {what}: expected one tensor "
+                "(B, C, s*h, s*w) with a whole s >= 1."
+            )
+        self.merge.place(outputs.detach().unflatten(0, (count, batch)), row, column, self._scale)
+
+    def strip(self, row: int) -> Strip:
+        """The rows of the output that are complete with row `row` of the grid."""
+        return self.merge.take(row, self._scale)
+
+    def _covered(self, row: int) -> Tensor:
+        top = self.rows.edges[row] - self.rows.context
+        return self.rows.mirrored(top, top + self.rows.size)
+
+    def _pad(self, number: int, rows: Tensor, row: int) -> Tensor:
+        """The rows of map `number` that a row of windows covers, with mirrored borders."""
+        top, bottom = self.span(row)
+        width = self.columns.edges[-1]
+        if rows.ndim != 4 or rows.shape[-2:] != (bottom - top, width):
+            raise ValueError(
+                f"{'aligned map' if number else 'image'}: rows {top} to {bottom} have shape {tuple(rows.shape)}, "
+                f"expected (B, C, {bottom - top}, {width}): all maps must have the size of the image."
+            )
+        rows, covered = rows.to(self.device or rows.device), self._covered(row)
+        if bottom - top != len(covered):
+            rows = rows.index_select(-2, (covered - top).to(rows.device))
+        if number not in self._padded:
+            self._padded[number] = rows.new_empty((*rows.shape[:-1], len(self._mirrored)))
+            self._mirrored = self._mirrored.to(rows.device)
+        padded = self._padded[number]
+        left, right = self.columns.context, self.columns.context + width
+        padded[..., left:right] = rows
+        padded[..., :left] = rows.index_select(-1, self._mirrored[:left])
+        padded[..., right:] = rows.index_select(-1, self._mirrored[right:])
+        return padded
+
+    def _cut(self, number: int, padded: Tensor, columns: range) -> Tensor:
+        """The windows in `columns` of map `number`."""
+        if number not in self._windows:
+            self._windows[number] = padded.new_empty((self.batch_size, *padded.shape[:-1], self.columns.size))
+        windows = self._windows[number][: len(columns)]
+        for window, column in zip(windows, columns, strict=True):
+            left = self.columns.edges[column]  # padded rows begin one context to the left of the image
+            window.copy_(padded[..., left : left + self.columns.size])
+        return windows.flatten(0, 1)

@@ -1,0 +1,130 @@
+"""The files that an upscaled raster is written to: which planes each holds, under which band names, in which type."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from monai_ext.raster.info import RasterInfo, picture_tags
+from monai_ext.upscaling.layers import DEVIATIONS, Layers
+
+__all__ = ["OutputFile", "band_labels", "layered_info", "output_files"]
+
+LAYER_TAG, LAYERS_TAG = "LAYER", "MONAI_EXT_LAYERS"
+COLOURS = ("red", "green", "blue")
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """One of the files that an upscaled raster is written to.
+
+    Attributes:
+        path: its final name.
+        info: what it holds: bands, type and tags, at the size of the low resolution.
+        planes: which planes of a strip, in the order of its bands; None: all.
+    """
+
+    path: Path
+    info: RasterInfo
+    planes: tuple[int, ...] | None = None
+
+    def pixels(self, strip: np.ndarray) -> np.ndarray:
+        """This file's part of a strip (planes, rows, s*W): in its own type, rounded where that is whole."""
+        chosen = strip if self.planes is None else strip[list(self.planes)]
+        if chosen.dtype == self.info.dtype:
+            return chosen
+        if self.info.dtype.kind in "iu":
+            limits = np.iinfo(self.info.dtype)
+            chosen = np.rint(chosen).clip(limits.min, limits.max)
+        return chosen.astype(self.info.dtype)
+
+
+def output_files(target: Path, info: RasterInfo, layers: Layers | None) -> list[OutputFile]:
+    """The files for `target`: one, or with layers one TIFF or a folder of pictures.
+
+    A TIFF holds all layers, its bands named "mean: red", "sample 1: red", "total: red" and so on. Every other kind of
+    picture becomes a folder with a file for each layer, and `uncertainty.tif` for the standard deviations. These are in
+    units of the pixels; a file that holds them is of floats, unrounded.
+
+    Args:
+        info: of the low resolution.
+    """
+    if layers is None:
+        return [OutputFile(target, info)]
+    names = layers.names
+    if target.suffix.lower() in (".tif", ".tiff"):
+        return [OutputFile(target, _described(info, names, layers))]
+    folder, bands = target.with_suffix(""), info.bands
+    alpha = (len(names) * bands,) if info.alpha else ()
+    files = []
+    for number, name in enumerate(names):
+        if name not in DEVIATIONS:
+            planes = (*range(number * bands, (number + 1) * bands), *alpha)
+            files.append(OutputFile(folder / f"{name.replace(' ', '_')}{target.suffix}", info, planes))
+    if layers.uncertainty:
+        floats = _described(replace(info, alpha=None), DEVIATIONS, layers)
+        first = names.index(DEVIATIONS[0]) * bands
+        files.append(OutputFile(folder / "uncertainty.tif", floats, tuple(range(first, len(names) * bands))))
+    return files
+
+
+def _described(info: RasterInfo, names: Sequence[str], layers: Layers) -> RasterInfo:
+    """`layered_info` of the layers `names`, with the settings of all `layers` as a tag."""
+    described = layered_info(info, names, dtype=layers.dtype(info.dtype))
+    geo = described.geo or picture_tags(described)
+    own = geo.tags.get("", {}) | {LAYERS_TAG: json.dumps(asdict(layers))}
+    return replace(described, geo=replace(geo, tags=geo.tags | {"": own}))
+
+
+def layered_info(info: RasterInfo, names: Sequence[str], *, dtype: np.dtype) -> RasterInfo:
+    """A raster of type `dtype` with the bands of `info` once for each layer in `names`.
+
+    The first layer's bands keep the places of the file, alpha among them, and their colours; the other layers follow.
+    Offsets do not hold for standard deviations.
+    """
+    geo, bands, alpha = info.geo or picture_tags(info), info.bands, len(names) * info.bands
+    labels = band_labels(info)
+    entries = [
+        (name, place, layer * bands + plane if plane < bands else alpha)
+        for layer, name in enumerate(names)
+        for place, plane in enumerate(geo.order)
+        if plane < bands or (layer == 0 and info.alpha is not None)
+    ]
+    return replace(
+        info,
+        bands=alpha,
+        dtype=np.dtype(dtype),
+        nodata=info.nodata * len(names),
+        geo=replace(
+            geo,
+            order=tuple(plane for *_, plane in entries),
+            descriptions=tuple(
+                geo.descriptions[place] if plane == alpha else _joined(name, labels[plane % bands])
+                for name, place, plane in entries
+            ),
+            colours=tuple(geo.colours[at] if name == names[0] else "undefined" for name, at, _ in entries),
+            band_tags=tuple(geo.band_tags[place] | {LAYER_TAG: name} for name, place, _ in entries),
+            units=tuple(geo.units[place] for _, place, _ in entries),
+            scales=tuple(geo.scales[place] for _, place, _ in entries),
+            offsets=tuple(0.0 if name in DEVIATIONS else geo.offsets[place] for name, place, _ in entries),
+        ),
+    )
+
+
+def _joined(layer: str, band: str | None) -> str:
+    return layer if band is None else f"{layer}: {band}"
+
+
+def band_labels(info: RasterInfo) -> tuple[str | None, ...]:
+    """A name for each band, without alpha: that in the file, its colour, its number; None for a single one without."""
+    geo = info.geo or picture_tags(info)
+    labels: dict[int, str | None] = {}
+    for place, plane in enumerate(geo.order):
+        colour = geo.colours[place] if geo.colours[place] in COLOURS else None
+        number = f"band {plane + 1}" if info.bands > 1 else None
+        labels[plane] = geo.descriptions[place] or colour or number
+    return tuple(labels[plane] for plane in range(info.bands))

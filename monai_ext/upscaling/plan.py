@@ -1,0 +1,100 @@
+"""The strips of one upscaled raster, from top to bottom: rows read, cut into windows, predicted, put together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from monai_ext.inferers.tiled import TiledInferer
+from monai_ext.raster.info import Raster
+from monai_ext.upscaling.layers import Layers, encode_layers, pixel_positions
+from monai_ext.upscaling.pixel_coding import BandNetwork, PixelCoding
+
+__all__ = ["Plan"]
+
+_logger = logging.getLogger(__name__)
+
+DARK = 0.25  # of the range of a 16-bit type: images that stay below were stored with fewer bits
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one raster is upscaled; iterating over it does the work.
+
+        for strip in upscaler.plan(raster): ...
+
+    Each strip is (planes, rows, s*W), of the raster's type or that of its `layers`; its memory is reused for the next.
+
+    Attributes:
+        raster: the image, open.
+        coding: its pixels as the network's channels, and back.
+        network: channels of windows -> channels of upscaled windows.
+        inferer: how the raster is cut into windows.
+        autocast: number format of the network.
+        layers: what is predicted beside the mean; None: the network's output alone.
+    """
+
+    raster: Raster
+    coding: PixelCoding
+    network: BandNetwork
+    inferer: TiledInferer
+    autocast: torch.autocast
+    layers: Layers | None = None
+
+    @property
+    def edges(self) -> list[int]:
+        """Rows of the raster at which the strips begin and end: n + 1 of n strips."""
+        return self.inferer.grid(self.raster.info.size).strip_edges
+
+    def __len__(self) -> int:
+        return len(self.edges) - 1
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.strips()
+
+    def strips(self, *, first: int = 0) -> Iterator[np.ndarray]:
+        """The strips from number `first` on."""
+        coding, width = self.coding, self.raster.info.size[1]
+        grid = self.inferer.grid(self.raster.info.size, finish=self._encode)
+        brightest = 0.0
+        for row in grid.rows_from(first):
+            top, bottom = grid.span(row)
+            channels = self._read(top, bottom)
+            if self._is_deep:
+                brightest = max(brightest, float(channels[:, : coding.bands].amax()))
+            maps = [channels] if self.layers is None else [channels, pixel_positions(top, bottom, width)]
+            for column, windows in grid.windows(row, maps):
+                with torch.no_grad(), self.autocast:
+                    outputs = self.network(*windows)
+                grid.place(outputs, row, column)
+            strip = grid.strip(row)
+            if row >= first:
+                yield strip.pixels[0].cpu().numpy()
+        if self._is_deep and brightest < DARK:
+            used = round(brightest * coding.high)
+            _logger.warning(
+                f"{self.raster.info.path}: no pixel is above {used} of 65535, so the network's input is dark; "
+                f"--range 0 {used} gives it the full contrast."
+            )
+
+    @property
+    def _is_deep(self) -> bool:
+        return self.coding.dtype == np.uint16 and self.coding.high == np.iinfo(np.uint16).max
+
+    def _read(self, top: int, bottom: int) -> Tensor:
+        """Rows [top, bottom) as channels (1, C, rows, W)."""
+        # Rows beyond the context, so that fills of missing pixels do not depend on where a strip ends.
+        beyond = 2 * self.inferer.overlap if self.coding.validity else 0
+        first = max(top - beyond, 0)
+        planes = self.raster.rows(first, min(bottom + beyond, self.raster.info.size[0]))
+        return self.coding.decode(planes, top=top - first, rows=bottom - top)
+
+    def _encode(self, channels: Tensor) -> Tensor:
+        if self.layers is None:
+            return self.coding.encode(channels)
+        return encode_layers(channels, self.coding, self.layers)

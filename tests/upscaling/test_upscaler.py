@@ -1,0 +1,31 @@
+"""What does not go together: network, layers, bands."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+from upscaling_toys import ALL, Toy, noise, save_picture, toy, upscaler
+
+from monai_ext.upscaling import upscale_file
+from monai_ext.upscaling.layers import Layers
+from monai_ext.upscaling.upscaler import Upscaler
+
+
+def test_networks_that_are_none_for_upscaling_are_refused():
+    with pytest.raises(
+        ValueError, match="for a window of shape .1, 3, 24, 24. the network returns an output of shape .1, 5, 24, 24."
+    ):
+        upscaler(nn.Conv2d(3, 5, 1))
+    with pytest.raises(ValueError, match="ReLU has neither an attribute in_channels nor a convolution"):
+        upscaler(nn.ReLU())
+
+
+def test_layers_need_a_network_of_distributions_and_the_same_bands(tmp_path):
+    plain = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))
+    with pytest.raises(ValueError, match="Sequential predicts a single image: samples, bounds and uncertainty need"):
+        Upscaler(plain, ALL)
+    with pytest.raises(ValueError, match="no layer beside the mean: choose"):
+        Upscaler(Toy(), Layers())
+    source = save_picture(tmp_path / "a.png", noise(1, 8, 8))
+    with pytest.raises(ValueError, match="takes 3 bands and the image has 1: samples and uncertainty need a network"):
+        upscale_file(source, tmp_path / "b.png", upscaler=toy(Layers(samples=1)))
