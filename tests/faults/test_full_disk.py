@@ -176,7 +176,7 @@ def test_a_report_is_completed_later(on_disk, tmp_path, plain_figures):  # noqa:
 
 
 def test_a_build_of_many_answers_keeps_its_shards(on_disk, tmp_path, tiles):  # noqa: F811
-    settings = replace(SETTINGS, patches=60, shard_records=1, answers=2)
+    settings = replace(SETTINGS, patches=60, shard_records=1, targets=2)
     make = partial(build, tiles, records=4, settings=settings)
     make(tmp_path / "whole")
 

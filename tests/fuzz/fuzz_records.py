@@ -34,14 +34,17 @@ from monai_ext.data.many_hr.captures import add_captures
 from monai_ext.data.many_hr.check import check_many_hr
 from monai_ext.data.many_hr.dataset import DecodeManyHighResd, many_hr_items
 from monai_ext.data.many_hr.format import (
-    ANSWER_FILE,
     OPERATOR_FILE,
     RECORD_FILE,
-    json_lines,
+    TARGET_FILE,
+    Index,
+    RecordLine,
+    TargetLine,
     read_shard,
     shard_files,
     write_index,
     write_shard,
+    write_tables,
 )
 from monai_ext.handlers.training.records import EpochTable
 from monai_ext.handlers.training.stages import StageCheckpoints
@@ -159,30 +162,27 @@ def many_hr_targets(folder: Path) -> Iterator[Target]:
     low_res = torch.arange(24, dtype=torch.uint8).reshape(2, 3, 2, 2)
     high_res = torch.arange(4 * 3 * 16).to(torch.uint8).reshape(4, 3, 4, 4)
     records = [
-        {
-            "record": f"{i:06d}", "operator": "x", "part": "train", "place": "p", "tile": 0, "tile_id": "t",
-            "date": "", "top": 0, "left": 0, "turn": 0, "answers": 2, "captures": 0, "distance_rms": [1.5],
-            "shard": 0, "low_res_row": i, "high_res_row": 2 * i,
-        }
+        RecordLine(
+            record=f"{i:06d}", operator="x", part="train", place="p", tile=0, tile_id="t", date="", top=0, left=0,
+            turn=0, targets=2, captures=0, distance_rms=[1.5], shard=0, low_res_row=i, high_res_row=2 * i,
+        )
         for i in range(2)
     ]  # fmt: skip
-    answers = [
-        {
-            "record": f"{i // 2:06d}", "kind": "texture", "seed": i, "lr_max": 1.0, "lr_psnr": 60.0, "lr_differing": 0,
-            "lr_psnr_before": None, "lr_psnr_fitted": None, "borrowed": 0, "agreement": None, "tiles": [0],
-            "shard": 0, "row": i,
-        }
+    targets = [
+        TargetLine(
+            record=f"{i // 2:06d}", kind="texture", seed=i, lr_max=1.0, lr_psnr=60.0, lr_differing=0,
+            lr_psnr_before=None, lr_psnr_fitted=None, borrowed=0.0, agreement=None, tiles=[0], shard=0, row=i,
+        )
         for i in range(4)
     ]  # fmt: skip
     data = folder / "many_hr"
-    arrays = {"low_res": low_res, "high_res": high_res, "records": records, "answers": answers}
+    arrays = {"low_res": low_res, "high_res": high_res, "records": records, "targets": targets}
     write_shard(data, 0, fingerprint="f", **arrays)
-    written(data / RECORD_FILE, json_lines(records))
-    written(data / ANSWER_FILE, json_lines(answers))
+    write_tables(data, records, targets)
     np.save(data / OPERATOR_FILE, np.kron(np.eye(2), np.full((1, 2), 0.5)))
     names = shard_files(0)
-    content = {"records": 2, "answers": 4}
-    write_index(data, content, [*names.values(), RECORD_FILE, ANSWER_FILE, OPERATOR_FILE])
+    index = Index(records=2, targets=4, files={})
+    write_index(data, index, [*names.values(), RECORD_FILE, TARGET_FILE, OPERATOR_FILE])
 
     def pixels() -> None:
         decode = DecodeManyHighResd()
@@ -197,7 +197,7 @@ def many_hr_targets(folder: Path) -> Iterator[Target]:
     for name, calls, mutators in (
         ("index.json", [pixels, checked], JSON),
         (RECORD_FILE, [pixels, checked], lines),
-        (ANSWER_FILE, [pixels, checked], lines),
+        (TARGET_FILE, [pixels, checked], lines),
         (OPERATOR_FILE, [checked], array),
         (names["low_res"], [pixels, checked], array),
         (names["high_res"], [pixels, checked], array),

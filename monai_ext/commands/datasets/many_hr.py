@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--tiles", type=Path, required=True, metavar="DIR", help="folder of 8-bit tiles")
     build.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the data set")
     build.add_argument("--records", type=int, default=1000, help="low-resolution images (%(default)d)")
-    build.add_argument("--hr", type=int, default=DEFAULTS.answers, help="exact answers to each (%(default)d)")
+    build.add_argument("--hr", type=int, default=DEFAULTS.targets, help="exact answers to each (%(default)d)")
     build.add_argument("--scale", type=int, default=4, help="times the answers are larger (%(default)d)")
     build.add_argument("--blur", type=float, default=0.0, help="of the operator, in high-resolution pixels (none)")
     build.add_argument("--size", type=int, default=DEFAULTS.size, help="side of the answers, pixels (%(default)d)")
@@ -106,7 +106,7 @@ def _build(args: argparse.Namespace) -> int:
     elif args.weights is not None:
         raise ValueError("--weights belongs to --model, and to the kind 'sampled'.")
     settings = ManyHrSettings(
-        answers=args.hr,
+        targets=args.hr,
         size=args.size,
         kinds=tuple(args.kinds),
         captures=args.captures,
@@ -127,16 +127,14 @@ def _build(args: argparse.Namespace) -> int:
         credit=Credit(args.name, args.licence, args.creator, args.url, args.published),
         jobs=args.jobs,
     )
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in index["kinds"].items())
-    sys.stderr.write(
-        f"{args.output / INDEX_FILE}: {index['records']:,} records, {index['answers']:,} images ({kinds})\n"
-    )
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in index.kinds.items())
+    sys.stderr.write(f"{args.output / INDEX_FILE}: {index.records:,} records, {index.targets:,} images ({kinds})\n")
     return 0
 
 
 def _check(args: argparse.Namespace) -> int:
     report = check_many_hr(args.folder)
-    sys.stderr.write(f"{report.records:,} records, {report.answers:,} images measured again\n")
+    sys.stderr.write(f"{report.records:,} records, {report.targets:,} images measured again\n")
     for kind, psnr in report.lowest_psnr.items():
         sys.stderr.write(
             f"  {kind:9s} LR-PSNR at least {psnr:.2f} dB, largest gap {report.largest_gap[kind]:.3f} levels, "

@@ -1,4 +1,4 @@
-"""Contact sheet of a one-LR-many-HR data set: a row for each record, and where its answers differ."""
+"""Contact sheet of a one-LR-many-HR data set: a row for each record, and where its targets differ."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from monai_ext.data.many_hr.dataset import DecodeManyHighResd, many_hr_items
-from monai_ext.data.many_hr.format import ANSWER_FILE, KINDS, RECORD_FILE, read_lines
+from monai_ext.data.many_hr.format import KINDS, read_records, read_targets
 
 __all__ = ["contact_sheet"]
 
@@ -19,7 +19,7 @@ SPREAD_LEVELS = 32  # standard deviation that is shown white
 
 
 def contact_sheet(folder: str | Path, records: Sequence[str] | int = 6) -> Image.Image:
-    """Low resolution | every answer, with its kind and LR-PSNR | standard deviation over the exact answers.
+    """Low resolution | every target, with its kind and LR-PSNR | standard deviation over the exact targets.
 
     Args:
         folder: of the data set.
@@ -39,20 +39,20 @@ def contact_sheet(folder: str | Path, records: Sequence[str] | int = 6) -> Image
         raise ValueError(
             f"record {unknown[0]} is not in {folder}: its {len(items)} records begin at {next(iter(items))}."
         )
-    lines = {(line["record"], line["row"]): line for line in read_lines(Path(folder) / ANSWER_FILE)}
-    sources = {line["record"]: line for line in read_lines(Path(folder) / RECORD_FILE)}
+    lines = {(line.record, line.row): line for line in read_targets(Path(folder))}
+    sources = {line.record: line for line in read_records(Path(folder))}
     decode = DecodeManyHighResd()
     rows = []
     for name in records:
         item, pixels = items[name], decode(items[name])
         told = [lines[name, row] for row in item["label_rows"]]
-        captions = [f"{line['kind']} {line['lr_psnr']:.1f} dB" for line in told]
-        exact = pixels["label"][: sources[name]["answers"]].float()
+        captions = [f"{line.kind} {line.lr_psnr:.1f} dB" for line in told]
+        exact = pixels["label"][: sources[name].targets].float()
         spread = exact.std(0, correction=0).mean(0, keepdim=True) * (255 / SPREAD_LEVELS)
         scale = pixels["label"].shape[-1] // pixels["image"].shape[-1]
         low_res = pixels["image"].repeat_interleave(scale, 1).repeat_interleave(scale, 2)
         pictures = [low_res, *pixels["label"], spread.clamp(0, 255).byte()]
-        titles = [f"{name} {sources[name]['tile_id']}", *captions, f"spread, white = {SPREAD_LEVELS} levels"]
+        titles = [f"{name} {sources[name].tile_id}", *captions, f"spread, white = {SPREAD_LEVELS} levels"]
         rows.append([(title, _picture(picture)) for title, picture in zip(titles, pictures, strict=True)])
     return _laid_out(rows)
 

@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,22 +23,24 @@ from tqdm import tqdm
 from monai_ext import __version__
 from monai_ext.data.many_hr.card import CARD_FILE, CROISSANT_FILE, Credit, croissant, data_card
 from monai_ext.data.many_hr.format import (
-    ANSWER_FILE,
     KINDS,
     OPERATOR_FILE,
     RECORD_FILE,
+    TARGET_FILE,
+    Index,
+    RecordLine,
     Shard,
-    json_lines,
-    read_index,
+    TargetLine,
     read_shard,
     shard_files,
     write_index,
     write_shard,
+    write_tables,
 )
 from monai_ext.data.many_hr.measures import Operator, fitted_psnr, low_res_gaps, observed, operator_matrix, pairwise_rms
 from monai_ext.data.many_hr.plan import PARTS, ManyHrPlan, ManyHrSettings
 from monai_ext.data.many_hr.search import PatchLibrary
-from monai_ext.data.many_hr.targets import Answer, Sampler, TargetMaker, derived_seed, kinds_of_answers
+from monai_ext.data.many_hr.targets import Provenance, Sampler, TargetMaker, derived_seed, kinds_of_targets
 from monai_ext.storage.files import atomic_path, write_text
 
 __all__ = ["build_many_hr"]
@@ -60,18 +61,18 @@ def build_many_hr(
     credit: Credit | None = None,
     jobs: int = 1,
     progress: bool = True,
-) -> dict:
-    """Write a data set of `records` low-resolution images into `output_dir`; see `many_hr_format` for its files.
+) -> Index:
+    """Write a data set of `records` low-resolution images into `output_dir`, see `monai_ext.data.many_hr.format`.
 
     Whole shards that are there are kept, so that the same call goes on after a kill, and a larger `records` adds to
     what is there. The index is written last.
 
     Args:
-        items: tiles, see `tile_items`; with "footprint" and "date" where `add_captures` has told them.
+        items: tiles, see `tile_items`; with "footprint" and "date" by `add_captures`, if they are known.
         degradation: the operator, without noise.
         settings: choices.
         sampler: network of the kind "sampled"; None: there are none of that kind.
-        credit: what is told of origin and licence.
+        credit: origin and licence.
         jobs: records that are worked on at a time, in threads.
         progress: show a bar where standard error is a terminal.
 
@@ -117,19 +118,19 @@ def build_many_hr(
 class _Record(NamedTuple):
     low_res: Tensor  # uint8 (C, h, w)
     high_res: Tensor  # uint8 (K + captures, C, H, W)
-    line: dict
-    answers: list[dict]
+    line: dict[str, Any]  # fields of its `RecordLine`, but for its place
+    targets: list[dict[str, Any]]  # of its `TargetLine`s
 
 
 class _Build:
-    """The parts that all records share; libraries are made when the first record asks for them."""
+    """The parts that all records share; libraries are made for the parts of the data set that need them."""
 
     def __init__(self, plan: ManyHrPlan, degradation: Operator, sampler: Sampler | None):
         settings = plan.settings
         self.plan, self.degradation, self.sampler = plan, degradation, sampler
         self.matrix = operator_matrix(degradation, settings.size)
-        self.kinds = kinds_of_answers(settings.kinds, settings.answers, sampler=sampler)
-        self.identity = (repr(degradation), sampler.identity if "sampled" in self.kinds else "")
+        self.kinds = kinds_of_targets(settings.kinds, settings.targets, sampler=sampler)
+        self.identity = (repr(degradation), sampler.identity if sampler is not None and "sampled" in self.kinds else "")
         self.donors = {part: plan.donors(part) for part in PARTS}
         self._makers: dict[str, TargetMaker] = {}
         for part, windows in self.donors.items():
@@ -169,33 +170,34 @@ class _Build:
         high_res = self.plan.pixels(plan.window, plan.turn)
         low_res = observed(self.matrix, high_res)
         ground = {"group": self.plan.groups[plan.window.tile], "place": self.plan.places[plan.window.tile]}
-        made, told = self._makers[plan.part](high_res, low_res, **ground, kinds=self.kinds, seeds=plan.seeds)
+        made, origins = self._makers[plan.part](high_res, low_res, **ground, kinds=self.kinds, seeds=plan.seeds)
         if plan.captures:
             made = torch.cat([made, torch.stack([self.plan.pixels(other, plan.turn) for other in plan.captures])])
-            told += [Answer("capture") for _ in plan.captures]
-        tiles = [[self.donors[plan.part][donor].tile for donor in answer.donors] for answer in told]
+            origins += [Provenance("capture") for _ in plan.captures]
+        tiles = [[self.donors[plan.part][donor].tile for donor in origin.donors] for origin in origins]
         tiles[len(self.kinds) :] = [[other.tile] for other in plan.captures]
         gaps = low_res_gaps(self.matrix, made, low_res)
-        fitted = [None] * len(self.kinds) + fitted_psnr(self.matrix, made[len(self.kinds) :], low_res)
+        fitted: list[float | None] = [None] * len(self.kinds)
+        fitted += fitted_psnr(self.matrix, made[len(self.kinds) :], low_res)
         name = f"{number:06d}"
-        answers = [
+        targets: list[dict[str, Any]] = [
             {
                 "record": name,
-                "kind": answer.kind,
-                "seed": answer.seed,
+                "kind": origin.kind,
+                "seed": origin.seed,
                 "lr_max": round(gap.largest, DIGITS),
                 "lr_psnr": round(gap.psnr, DIGITS),
                 "lr_differing": gap.differing,
-                "lr_psnr_before": _rounded(answer.gap_before),
+                "lr_psnr_before": _rounded(origin.gap_before),
                 "lr_psnr_fitted": _rounded(fit),
-                "borrowed": round(answer.borrowed, DIGITS),
-                "agreement": _rounded(answer.agreement),
+                "borrowed": round(origin.borrowed, DIGITS),
+                "agreement": _rounded(origin.agreement),
                 "tiles": sorted(set(own)),
             }
-            for answer, gap, fit, own in zip(told, gaps, fitted, tiles, strict=True)
+            for origin, gap, fit, own in zip(origins, gaps, fitted, tiles, strict=True)
         ]
         tile = self.plan.tiles[plan.window.tile]
-        line = {
+        line: dict[str, Any] = {
             "record": name,
             "operator": repr(self.degradation),
             "part": plan.part,
@@ -206,11 +208,11 @@ class _Build:
             "top": plan.window.top,
             "left": plan.window.left,
             "turn": plan.turn,
-            "answers": len(self.kinds),
+            "targets": len(self.kinds),
             "captures": len(plan.captures),
             "distance_rms": [round(distance, DIGITS) for distance in pairwise_rms(made)],
         }
-        return _Record(low_res, made, line, answers)
+        return _Record(low_res, made, line, targets)
 
 
 def _one_footprint(part: str, tiles: Sequence[Mapping]) -> str:
@@ -223,7 +225,7 @@ def _one_footprint(part: str, tiles: Sequence[Mapping]) -> str:
     if len(tiles) < 2:
         return f"{problem}."
     return (
-        f"{problem}; if they show several places, tell so by --dates CSV with file, footprint, date (a tile that it "
+        f"{problem}; if they show several places, name them by --dates CSV with file, footprint, date (a tile that it "
         "does not list is a place of its own)."
     )
 
@@ -233,50 +235,50 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _write(folder: Path, number: int, made: Sequence[_Record], fingerprint: str) -> Shard:
-    """A shard of finished records; lines learn where their images lie."""
-    row, records, answers = 0, [], []
+    """A shard of finished records."""
+    records: list[RecordLine] = []
+    targets: list[TargetLine] = []
     for place, record in enumerate(made):
-        records.append({**record.line, "shard": number, "low_res_row": place, "high_res_row": row})
-        for line in record.answers:
-            answers.append({**line, "shard": number, "row": row})
-            row += 1
+        records.append(RecordLine(**record.line, shard=number, low_res_row=place, high_res_row=len(targets)))
+        for line in record.targets:
+            targets.append(TargetLine(**line, shard=number, row=len(targets)))
     low_res, high_res = torch.stack([each.low_res for each in made]), torch.cat([each.high_res for each in made])
-    arrays = {"low_res": low_res, "high_res": high_res, "records": records, "answers": answers}
-    return write_shard(folder, number, fingerprint=fingerprint, **arrays)
+    return write_shard(
+        folder, number, fingerprint=fingerprint, low_res=low_res, high_res=high_res, records=records, targets=targets
+    )
 
 
-def _finish(folder: Path, build: _Build, shards: Sequence[Shard], fingerprint: str, credit: Credit) -> dict:
+def _finish(folder: Path, build: _Build, shards: Sequence[Shard], fingerprint: str, credit: Credit) -> Index:
     """Tables, operator, descriptions and, last, the index."""
     records = [line for shard in shards for line in shard.records]
-    answers = [line for shard in shards for line in shard.answers]
-    write_text(folder / RECORD_FILE, json_lines(records))
-    write_text(folder / ANSWER_FILE, json_lines(answers))
+    targets = [line for shard in shards for line in shard.targets]
+    write_tables(folder, records, targets)
     with atomic_path(folder / OPERATOR_FILE) as temporary:
         np.save(temporary, build.matrix.numpy())
     settings, bands = build.plan.settings, len(build.plan.settings.bands)
     side = settings.size // build.degradation.scale
-    content = {
-        "fingerprint": fingerprint,
-        "made_with": f"monai_ext {__version__}",
-        "records": len(records),
-        "answers": len(answers),
-        "low_res_shape": [bands, side, side],
-        "high_res_shape": [bands, settings.size, settings.size],
-        "kinds": _counts((line["kind"] for line in answers), KINDS),
-        "parts": _counts((line["part"] for line in records), PARTS),
-        "operator": repr(build.degradation),
-        "scale": build.degradation.scale,
-        "model": build.identity[1],
-        "settings": asdict(settings),
-        "credit": credit._asdict(),
-        "tiles": build.plan.tiles,
-    }
+    index = Index(
+        fingerprint=fingerprint,
+        made_with=f"monai_ext {__version__}",
+        records=len(records),
+        targets=len(targets),
+        low_res_shape=[bands, side, side],
+        high_res_shape=[bands, settings.size, settings.size],
+        kinds=_counts((line.kind for line in targets), KINDS),
+        parts=_counts((line.part for line in records), PARTS),
+        operator=repr(build.degradation),
+        scale=build.degradation.scale,
+        model=build.identity[1],
+        settings=settings.recorded(),
+        credit=credit._asdict(),
+        tiles=build.plan.tiles,
+        files={},
+    )
     names = [name for shard in shards for name in (*shard.files, shard_files(shard.number)["lines"])]
-    names += [RECORD_FILE, ANSWER_FILE, OPERATOR_FILE]
-    write_text(folder / CARD_FILE, data_card(content, records, answers))
-    write_text(folder / CROISSANT_FILE, croissant(folder, content, names))
-    write_index(folder, content, [*names, CARD_FILE, CROISSANT_FILE])
-    return read_index(folder)
+    names += [RECORD_FILE, TARGET_FILE, OPERATOR_FILE]
+    write_text(folder / CARD_FILE, data_card(index, records, targets))
+    write_text(folder / CROISSANT_FILE, croissant(folder, index, names))
+    return write_index(folder, index, [*names, CARD_FILE, CROISSANT_FILE])
 
 
 def _counts(values: Iterable[str], order: Sequence[str]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from monai_ext.data.many_hr.format import ANSWER_FILE, KINDS, RECORD_FILE, file_entry
+from monai_ext.data.many_hr.format import KINDS, RECORD_FILE, TARGET_FILE, Index, RecordLine, TargetLine, file_entry
 
 __all__ = ["CARD_FILE", "CROISSANT_FILE", "Credit", "croissant", "data_card"]
 
@@ -27,7 +27,7 @@ EXPLAINED = {
 }
 RECORD_FIELDS = {
     "record": ("sc:Text", "name of the low-resolution image"),
-    "operator": ("sc:Text", "what reduces its answers; operator.npy holds it as a matrix"),
+    "operator": ("sc:Text", "what reduces its targets; operator.npy holds it as a matrix"),
     "part": ("sc:Text", "train, validation or test: whole places; nothing is borrowed across parts"),
     "place": ("sc:Text", "place that the tile shows"),
     "tile_id": ("sc:Text", "tile that the original was cut from"),
@@ -41,7 +41,7 @@ RECORD_FIELDS = {
     "captures": ("sc:Integer", "rows after them, of other dates"),
     "distance_rms": ("sc:Float", "root mean square differences of all pairs of rows, in levels: 0-1, 0-2 ... 1-2 ..."),
 }
-ANSWER_FIELDS = {
+TARGET_FIELDS = {
     "record": ("sc:Text", "name of the low-resolution image"),
     "shard": ("sc:Integer", "number of the shard"),
     "row": ("sc:Integer", "row in the shard's high_res.npy"),
@@ -69,7 +69,7 @@ assert (reduced.clip(0, 255).round() == low_res).mean() > 0.999
 
 
 class Credit(NamedTuple):
-    """What is told of origin and licence; what is None is left out.
+    """Origin and licence; what is None is left out.
 
     Attributes:
         name: of the data set.
@@ -86,41 +86,42 @@ class Credit(NamedTuple):
     published: str | None = None
 
 
-def data_card(content: Mapping, records: Sequence[Mapping], answers: Sequence[Mapping]) -> str:
+def data_card(index: Index, records: Sequence[RecordLine], targets: Sequence[TargetLine]) -> str:
     """README.md of a data set: what is in it, how far it keeps its promise, how to read it.
 
     Args:
-        content: of the index.
-        records, answers: lines of the tables.
+        index: without files.
+        records, targets: lines of the tables.
     """
-    low, high = ("x".join(map(str, content[f"{side}_res_shape"][1:])) for side in ("low", "high"))
-    parts = ", ".join(f"{count:,} {part}" for part, count in content["parts"].items())
+    low, high = ("x".join(map(str, shape[1:])) for shape in (index.low_res_shape, index.high_res_shape))
+    parts = ", ".join(f"{count:,} {part}" for part, count in index.parts.items())
     distances = [_nearest(record) for record in records]
-    credit = content["credit"]
-    told = [f"{name}: {credit[key]}" for key, name in (("licence", "Licence"), ("creator", "Credit")) if credit[key]]
+    credit = index.credit
+    stated = [f"{name}: {credit[key]}" for key, name in (("licence", "Licence"), ("creator", "Credit")) if credit[key]]
     return "\n".join(
         [
             f"# {credit['name']}",
             "",
-            f"{content['records']:,} low-resolution images ({low}), each with {content['settings']['answers']} "
-            f"high-resolution ones ({high}) that all reduce to it: {content['answers']:,} images in all, 8 bits, "
-            f"{content['low_res_shape'][0]} bands. Parts, by place: {parts}. Nothing is borrowed across parts.",
+            f"{index.records:,} low-resolution images ({low}), each with {index.settings['answers']} "
+            f"high-resolution ones ({high}) that all reduce to it: {index.targets:,} images in all, 8 bits, "
+            f"{index.low_res_shape[0]} bands. Parts, by place: {parts}. Nothing is borrowed across parts.",
             "",
-            f"The operator is `{content['operator']}`: M x M^T with M in operator.npy, cut to 0 ... 255 and rounded.",
-            *(["", *told] if told else ["", "Licence and credit: those of the tiles; none was stated for this build."]),
+            f"The operator is `{index.operator}`: M x M^T with M in operator.npy, cut to 0 ... 255 and rounded.",
             "",
-            "## Kinds of answers, and how well they agree",
+            *(stated or ["Licence and credit: those of the tiles; none was stated for this build."]),
+            "",
+            "## Kinds of targets, and how well they agree",
             "",
             "LR-PSNR and largest gap are of the reduced image before rounding; an image that differs by the rounding "
             "alone has about 59 dB.",
             "",
             "| kind | images | LR-PSNR median, lowest (dB) | largest gap (levels) | LR pixels that differ | borrowed |",
             "|---|---|---|---|---|---|",
-            *(_kind_row(kind, [a for a in answers if a["kind"] == kind]) for kind in content["kinds"]),
+            *(_kind_row(kind, [t for t in targets if t.kind == kind]) for kind in index.kinds),
             "",
-            *(f"* **{kind}**: {EXPLAINED[kind]}." for kind in content["kinds"]),
+            *(f"* **{kind}**: {EXPLAINED[kind]}." for kind in index.kinds),
             "",
-            "Root mean square distance of the two exact answers of a record that are most alike: "
+            "Root mean square distance of the two exact targets of a record that are most alike: "
             f"{median(distances):.2f} levels in the median, {min(distances):.2f} at least.",
             "",
             "## Reading it with numpy alone",
@@ -134,18 +135,18 @@ def data_card(content: Mapping, records: Sequence[Mapping], answers: Sequence[Ma
             "",
             "## Limits",
             "",
-            "* Borrowed detail is plausible, not true: answers span what the collection knows, no more, and keep the "
+            "* Borrowed detail is plausible, not true: targets span what the collection knows, no more, and keep the "
             "original where no patch agrees.",
             "* The original was compressed as its tile was; JPEG's traces are part of the detail.",
-            "* Captures differ by season, light and what was built: they are no exact answers.",
+            "* Captures differ by season, light and what was built: they are no exact targets.",
             "",
         ]
     )
 
 
-def croissant(folder: Path, content: Mapping, names: Sequence[str]) -> str:
+def croissant(folder: Path, index: Index, names: Sequence[str]) -> str:
     """croissant.json of a data set: its files with checksums, and the fields of both tables."""
-    credit = content["credit"]
+    credit = index.credit
     stated = {
         "license": credit["licence"],
         "creator": credit["creator"] and {"@type": "sc:Organization", "name": credit["creator"]},
@@ -157,31 +158,31 @@ def croissant(folder: Path, content: Mapping, names: Sequence[str]) -> str:
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": credit["name"],
-        "description": f"{content['records']} low-resolution images, each with {content['settings']['answers']} "
-        f"high-resolution images that reduce to it by {content['operator']}.",
+        "description": f"{index.records} low-resolution images, each with {index.settings['answers']} "
+        f"high-resolution images that reduce to it by {index.operator}.",
         **{key: value for key, value in stated.items() if value},
         "distribution": [_file_object(folder, name) for name in sorted(names)],
         "recordSet": [
             _record_set("records", RECORD_FILE, RECORD_FIELDS),
-            _record_set("answers", ANSWER_FILE, ANSWER_FIELDS),
+            _record_set("answers", TARGET_FILE, TARGET_FIELDS),
         ],
     }
     return json.dumps(described, indent=1) + "\n"
 
 
-def _nearest(record: Mapping) -> float:
-    """Least distance of two answers of a record that agree exactly."""
-    count = record["answers"] + record["captures"]
+def _nearest(record: RecordLine) -> float:
+    """Least distance of two targets of a record that agree exactly."""
+    count = record.targets + record.captures
     pairs = ((i, j) for i in range(count) for j in range(i + 1, count))
-    return min(d for d, (_, j) in zip(record["distance_rms"], pairs, strict=True) if j < record["answers"])
+    return min(d for d, (_, j) in zip(record.distance_rms, pairs, strict=True) if j < record.targets)
 
 
-def _kind_row(kind: str, answers: Sequence[Mapping]) -> str:
-    psnr = [answer["lr_psnr"] for answer in answers]
+def _kind_row(kind: str, targets: Sequence[TargetLine]) -> str:
+    psnr = [target.lr_psnr for target in targets]
     return (
-        f"| {kind} | {len(answers):,} | {median(psnr):.1f}, {min(psnr):.1f} | "
-        f"{max(answer['lr_max'] for answer in answers):.2f} | {sum(answer['lr_differing'] for answer in answers):,} | "
-        f"{sum(answer['borrowed'] for answer in answers) / len(answers):.0%} |"
+        f"| {kind} | {len(targets):,} | {median(psnr):.1f}, {min(psnr):.1f} | "
+        f"{max(target.lr_max for target in targets):.2f} | {sum(target.lr_differing for target in targets):,} | "
+        f"{sum(target.borrowed for target in targets) / len(targets):.0%} |"
     )
 
 
@@ -192,9 +193,9 @@ def _file_object(folder: Path, name: str) -> dict:
         "@id": name,
         "name": name,
         "contentUrl": name,
-        "contentSize": f"{entry['bytes']} B",
+        "contentSize": f"{entry.bytes} B",
         "encodingFormat": ENCODINGS[Path(name).suffix],
-        "sha256": entry["sha256"],
+        "sha256": entry.sha256,
     }
 
 

@@ -1,10 +1,10 @@
-"""Whether a one-LR-many-HR data set is whole, and whether its images keep what its tables say."""
+"""Check that a one-LR-many-HR data set is whole, and that its images agree with its tables."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,14 +15,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from monai_ext.data.many_hr.format import (
-    ANSWER_FILE,
     OPERATOR_FILE,
     RECORD_FILE,
+    TARGET_FILE,
     WAY_OUT,
     ManyHrError,
+    RecordLine,
+    TargetLine,
     file_entry,
     read_index,
-    read_lines,
+    read_records,
+    read_targets,
     shard_files,
 )
 from monai_ext.data.many_hr.measures import low_res_gaps, pairwise_rms
@@ -38,16 +41,16 @@ class ManyHrReport:
     """What was found.
 
     Attributes:
-        records, answers: how many were measured.
+        records, targets: how many were measured.
         problems: one sentence each; empty for a good data set.
         lowest_psnr: of each kind, in dB.
         largest_gap: of each kind, in levels.
         differing: low-resolution pixels of each kind that differ after rounding to 8 bits.
-        nearest: least distance of two answers of a record, captures apart, in levels.
+        nearest: least distance of two targets of a record, captures apart, in levels.
     """
 
     records: int = 0
-    answers: int = 0
+    targets: int = 0
     problems: list[str] = field(default_factory=list)
     lowest_psnr: dict[str, float] = field(default_factory=dict)
     largest_gap: dict[str, float] = field(default_factory=dict)
@@ -69,10 +72,10 @@ def check_many_hr(folder: str | os.PathLike, *, progress: bool = True) -> ManyHr
     folder = Path(folder)
     index = read_index(folder)
     report = ManyHrReport()
-    needed = {RECORD_FILE, ANSWER_FILE, OPERATOR_FILE}
-    damaged = needed - index["files"].keys()
+    needed = {RECORD_FILE, TARGET_FILE, OPERATOR_FILE}
+    damaged = needed - index.files.keys()
     report.problems += [f"{name} is not in the index." for name in sorted(damaged)]
-    for name, entry in index["files"].items():
+    for name, entry in index.files.items():
         if not (folder / name).is_file():
             report.problems.append(f"{name} is missing.")
         elif file_entry(folder / name) != entry:
@@ -83,17 +86,17 @@ def check_many_hr(folder: str | os.PathLike, *, progress: bool = True) -> ManyHr
     if damaged & needed:
         return report
     matrix = torch.from_numpy(_array(folder / OPERATOR_FILE))
-    records, answers = read_lines(folder / RECORD_FILE), defaultdict(list)
-    for line in read_lines(folder / ANSWER_FILE):
-        answers[line["record"]].append(line)
-    if (len(records), sum(map(len, answers.values()))) != (index["records"], index["answers"]):
-        report.problems.append("the tables and the index count records or answers differently.")
-    good = index["files"].keys() - damaged
-    whole = [r for r in records if {shard_files(r["shard"])[key] for key in ("low_res", "high_res")} <= good]
+    records, targets = read_records(folder), defaultdict(list)
+    for line in read_targets(folder):
+        targets[line.record].append(line)
+    if (len(records), sum(map(len, targets.values()))) != (index.records, index.targets):
+        report.problems.append("the tables and the index count records or targets differently.")
+    good = index.files.keys() - damaged
+    whole = [r for r in records if {shard_files(r.shard)[key] for key in ("low_res", "high_res")} <= good]
     bar = tqdm(total=len(whole), desc="checking", unit="record", disable=None if progress else True)
     with bar:
         for record, low_res, high_res in _images(folder, whole):
-            _measure(report, matrix, record, answers[record["record"]], low_res, high_res)
+            _measure(report, matrix, record, targets[record.record], low_res, high_res)
             bar.update()
     return report
 
@@ -101,38 +104,42 @@ def check_many_hr(folder: str | os.PathLike, *, progress: bool = True) -> ManyHr
 _array = partial(read_array, error=ManyHrError, way_out=WAY_OUT)
 
 
-def _images(folder: Path, records: Sequence[Mapping]) -> Iterator[tuple[Mapping, Tensor, Tensor]]:
+def _images(folder: Path, records: Sequence[RecordLine]) -> Iterator[tuple[RecordLine, Tensor, Tensor]]:
     opened: dict[str, np.ndarray] = {}
     number = -1
     for record in records:
-        if record["shard"] != number:
-            number, names = record["shard"], shard_files(record["shard"])
+        if record.shard != number:
+            number, names = record.shard, shard_files(record.shard)
             opened = {key: _array(folder / names[key], mapped=True) for key in ("low_res", "high_res")}
-        first = record["high_res_row"]
-        high_res = opened["high_res"][first : first + record["answers"] + record["captures"]]
-        low_res = opened["low_res"][record["low_res_row"]]
+        high_res = opened["high_res"][record.high_res_row :][: record.targets + record.captures]
+        low_res = opened["low_res"][record.low_res_row]
         yield record, torch.from_numpy(np.array(low_res)), torch.from_numpy(np.array(high_res))
 
 
 def _measure(
-    report: ManyHrReport, matrix: Tensor, record: Mapping, answers: Sequence[Mapping], low_res: Tensor, high_res: Tensor
+    report: ManyHrReport,
+    matrix: Tensor,
+    record: RecordLine,
+    targets: Sequence[TargetLine],
+    low_res: Tensor,
+    high_res: Tensor,
 ) -> None:
-    name = record["record"]
-    if len(answers) != len(high_res):
-        report.problems.append(f"record {name} has {len(high_res)} images and {len(answers)} lines.")
+    name = record.record
+    if len(targets) != len(high_res):
+        report.problems.append(f"record {name} has {len(high_res)} images and {len(targets)} lines.")
         return
     report.records += 1
-    report.answers += len(answers)
-    for answer, gap in zip(answers, low_res_gaps(matrix, high_res, low_res), strict=True):
-        kind = answer["kind"]
+    report.targets += len(targets)
+    for target, gap in zip(targets, low_res_gaps(matrix, high_res, low_res), strict=True):
+        kind = target.kind
         report.lowest_psnr[kind] = min(gap.psnr, report.lowest_psnr.get(kind, float("inf")))
         report.largest_gap[kind] = max(gap.largest, report.largest_gap.get(kind, 0.0))
         report.differing[kind] = gap.differing + report.differing.get(kind, 0)
-        told = answer["lr_max"], answer["lr_psnr"], answer["lr_differing"]
-        if max(abs(measured - said) for measured, said in zip(gap, told, strict=True)) > TOLERANCE:
-            report.problems.append(f"record {name}, row {answer['row']}: the gap is {gap}, the table says {told}.")
+        stored = target.lr_max, target.lr_psnr, target.lr_differing
+        if max(abs(measured - value) for measured, value in zip(gap, stored, strict=True)) > TOLERANCE:
+            report.problems.append(f"record {name}, row {target.row}: the gap is {gap}, in the table {stored}.")
     distances = pairwise_rms(high_res)
-    if max(abs(d - said) for d, said in zip(distances, record["distance_rms"], strict=True)) > TOLERANCE:
+    if max(abs(d - value) for d, value in zip(distances, record.distance_rms, strict=True)) > TOLERANCE:
         report.problems.append(f"record {name}: the distances of its images are not those of the table.")
-    exact = pairwise_rms(high_res[: record["answers"]])
+    exact = pairwise_rms(high_res[: record.targets])
     report.nearest = min(report.nearest, *exact)

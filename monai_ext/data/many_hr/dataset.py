@@ -1,4 +1,4 @@
-"""A one-LR-many-HR data set as items for PyTorch and MONAI: records with all their answers, or a pair for each."""
+"""A one-LR-many-HR data set as items for PyTorch and MONAI: records with all their targets, or a pair for each."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from monai.transforms import Compose, Transform
 from torch import Tensor
 
 from monai_ext.data.many_hr.format import (
-    ANSWER_FILE,
     KINDS,
-    RECORD_FILE,
     WAY_OUT,
     ManyHrError,
+    TargetLine,
     read_index,
-    read_lines,
+    read_records,
+    read_targets,
     shard_files,
 )
 from monai_ext.runtime.errors import one_line
@@ -37,19 +37,19 @@ def many_hr_items(
     *,
     part: str | None = None,
     kinds: Sequence[str] | None = None,
-    answers: int | None = None,
+    targets: int | None = None,
     min_lr_psnr: float | None = None,
 ) -> list[dict]:
     """Items of the records: {"id", "place", "part", "image": file, "label": file, "image_row", "label_rows", "kinds"}.
 
-    `DecodeManyHighResd` makes pixels of them. Records without an answer that is left are left out.
+    `DecodeManyHighResd` reads their pixels. Records of which no target is left are left out.
 
     Args:
         folder: of the data set.
         part: "training", "validation" or "test"; None: all. Whole places, as the build has split them.
-        kinds: provenance classes of the answers; None: all that agree exactly, which are those other than "capture".
-        answers: how many of each record, the first ones; records with fewer are left out. None: all.
-        min_lr_psnr: in dB; answers that agree less are left out.
+        kinds: provenance classes of the targets; None: all that agree exactly, which are those other than "capture".
+        targets: how many of each record, the first ones; records with fewer are left out. None: all.
+        min_lr_psnr: in dB; targets that agree less are left out.
 
     Raises:
         ManyHrError: no data set lies there, or nothing is left of it.
@@ -62,38 +62,38 @@ def many_hr_items(
     if wanted - set(KINDS):
         raise ValueError(f"kind {', '.join(sorted(wanted - set(KINDS)))} is unknown: choose from {', '.join(KINDS)}.")
     read_index(folder)
-    chosen: dict[str, list[dict]] = {}
-    for line in read_lines(folder / ANSWER_FILE):
-        if line["kind"] in wanted and (min_lr_psnr is None or line["lr_psnr"] >= min_lr_psnr):
-            chosen.setdefault(line["record"], []).append(line)
+    chosen: dict[str, list[TargetLine]] = {}
+    for line in read_targets(folder):
+        if line.kind in wanted and (min_lr_psnr is None or line.lr_psnr >= min_lr_psnr):
+            chosen.setdefault(line.record, []).append(line)
     items = []
-    for record in read_lines(folder / RECORD_FILE):
-        own = PARTS.get(record["part"], record["part"])
-        lines = chosen.get(record["record"], [])[:answers]
-        if lines and (part is None or own == part) and (answers is None or len(lines) == answers):
-            names = shard_files(record["shard"])
+    for record in read_records(folder):
+        own = PARTS.get(record.part, record.part)
+        lines = chosen.get(record.record, [])[:targets]
+        if lines and (part is None or own == part) and (targets is None or len(lines) == targets):
+            names = shard_files(record.shard)
             items.append(
                 {
-                    "id": record["record"],
-                    "place": record["place"],
+                    "id": record.record,
+                    "place": record.place,
                     "part": own,
                     "image": str(folder / names["low_res"]),
                     "label": str(folder / names["high_res"]),
-                    "image_row": record["low_res_row"],
-                    "label_rows": [line["row"] for line in lines],
-                    "kinds": [line["kind"] for line in lines],
+                    "image_row": record.low_res_row,
+                    "label_rows": [line.row for line in lines],
+                    "kinds": [line.kind for line in lines],
                 }
             )
     if not items:
         raise ManyHrError(
-            f"no record of {folder} is left with part={part}, kinds={kinds}, answers={answers}, "
+            f"no record of {folder} is left with part={part}, kinds={kinds}, targets={targets}, "
             f"min_lr_psnr={min_lr_psnr}: ask for less."
         )
     return items
 
 
 def many_hr_pairs(folder: str | os.PathLike, **filters) -> list[dict]:
-    """Items of pairs, one for each answer: as `many_hr_items`, with "label_rows" one number and the id RECORD_ROW.
+    """Items of pairs, one for each target: as `many_hr_items`, with "label_rows" one number and the id RECORD_ROW.
 
     Args:
         folder, filters: as for `many_hr_items`.
@@ -126,7 +126,7 @@ class DecodeManyHighResd(Transform):
 class ManyHighResDataset(Dataset):
     """Records of a one-LR-many-HR data set: {"id", "image": (C, h, w), "label": (K, C, H, W)}, uint8.
 
-    K differs between records where captures or a filter make it so; ask for a fixed number by `answers`, or for one
+    K differs between records where captures or a filter make it so; ask for a fixed number by `targets`, or for one
     record a batch.
 
     Args:

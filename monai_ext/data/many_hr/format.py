@@ -2,83 +2,150 @@
 
     index.json                  settings, tiles, and every other file with bytes and sha256; written last
     records.jsonl               a line for each low-resolution image
-    answers.jsonl               a line for each high-resolution image
-    operator.npy                M, float64 (h, H): a low-resolution image is M x M^T of any of its answers
+    answers.jsonl               a line for each high-resolution image, the targets
+    operator.npy                M, float64 (h, H): a low-resolution image is M x M^T of any of its targets
     shards/00000.low_res.npy    uint8 (n, C, h, w)
-    shards/00000.high_res.npy   uint8 (m, C, H, W), the answers of the first record, of the second ...
-    shards/00000.json           lines of the shard's records; written last, it says that the shard is whole
+    shards/00000.high_res.npy   uint8 (m, C, H, W), the targets of the first record, of the second ...
+    shards/00000.json           lines of the shard's records; written last, it marks the shard as whole
     croissant.json, README.md   descriptions, for machines and for people
 
-Equal inputs give equal bytes: no file holds a time or the name of a computer.
+Equal inputs give equal bytes: no file holds a time or the name of a computer. The files call targets "answers".
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 from torch import Tensor
 
-from monai_ext.runtime.errors import one_line
-from monai_ext.storage.files import atomic_path, inside, read_json, write_text
+from monai_ext.storage.files import atomic_path, inside, write_text
+from monai_ext.storage.records import Count, json_text, read_json_lines, read_record, write_record
 
 __all__ = [
-    "ANSWER_FILE",
+    "FORMAT",
     "INDEX_FILE",
     "KINDS",
-    "ManyHrError",
     "OPERATOR_FILE",
     "RECORD_FILE",
+    "TARGET_FILE",
+    "WAY_OUT",
+    "FileEntry",
+    "Index",
+    "ManyHrError",
+    "RecordLine",
     "Shard",
+    "TargetLine",
     "file_entry",
-    "json_lines",
     "read_index",
-    "read_lines",
+    "read_records",
     "read_shard",
+    "read_targets",
     "shard_files",
     "write_index",
     "write_shard",
+    "write_tables",
 ]
 
 FORMAT = "many-hr 1"
 KINDS = ("original", "texture", "mined", "sampled", "capture")
-INDEX_FILE, RECORD_FILE, ANSWER_FILE, OPERATOR_FILE = "index.json", "records.jsonl", "answers.jsonl", "operator.npy"
+INDEX_FILE, RECORD_FILE, TARGET_FILE, OPERATOR_FILE = "index.json", "records.jsonl", "answers.jsonl", "operator.npy"
 SHARD_FOLDER = "shards"
 BLOCK = 1 << 20
 WAY_OUT = "build the data set again, whole shards are kept"
 
-# Table -> its name in a shard's .json, and the fields that readers rely on.
-NUMBER, MAYBE = (int, float), (int, float, type(None))
-TABLES: dict[str, tuple[str, dict[str, type | tuple[type, ...]]]] = {
-    RECORD_FILE: (
-        "records",
-        {
-            **dict.fromkeys(("record", "operator", "part", "place", "tile_id", "date"), str),
-            **dict.fromkeys(("tile", "top", "left", "turn", "answers", "captures"), int),
-            **dict.fromkeys(("shard", "low_res_row", "high_res_row"), int),
-            "distance_rms": list,
-        },
-    ),
-    ANSWER_FILE: (
-        "answers",
-        {
-            **dict.fromkeys(("record", "kind"), str),
-            **dict.fromkeys(("lr_differing", "shard", "row"), int),
-            **dict.fromkeys(("lr_max", "lr_psnr", "borrowed"), NUMBER),
-            **dict.fromkeys(("lr_psnr_before", "lr_psnr_fitted", "agreement"), MAYBE),
-            "tiles": list,
-        },
-    ),
-}
-
 
 class ManyHrError(ValueError):
     """A one-LR-many-HR data set is missing, unfinished, damaged, or made with other settings."""
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """Size and digest of a file."""
+
+    bytes: Count
+    sha256: str
+
+
+class RecordLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of records.jsonl, explained field by field in croissant.json."""
+
+    record: str
+    operator: str
+    part: str
+    place: str
+    tile: Count
+    tile_id: str
+    date: str
+    top: Count
+    left: Count
+    turn: Count
+    targets: Count = msgspec.field(name="answers")
+    captures: Count
+    distance_rms: list[float]
+    shard: Count
+    low_res_row: Count
+    high_res_row: Count
+
+
+class TargetLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of answers.jsonl, explained field by field in croissant.json."""
+
+    record: str
+    kind: str
+    seed: int | None = None
+    lr_max: float
+    lr_psnr: float
+    lr_differing: Count
+    lr_psnr_before: float | None
+    lr_psnr_fitted: float | None
+    borrowed: float
+    agreement: float | None
+    tiles: list[Count]
+    shard: Count
+    row: Count
+
+
+class Index(msgspec.Struct, frozen=True, kw_only=True):
+    """index.json.
+
+    Attributes:
+        records, targets: how many.
+        kinds, parts: how many targets of each kind, and records of each part.
+        model: identity of the network of the kind "sampled", or "".
+        credit: origin and licence.
+        tiles: the tiles large enough, see `ManyHrPlan.tiles`.
+        files: name below the data set's folder -> size and digest.
+    """
+
+    format: Literal["many-hr 1"] = FORMAT
+    fingerprint: str = ""
+    made_with: str = ""
+    records: Count
+    targets: Count = msgspec.field(name="answers")
+    low_res_shape: list[int] = []
+    high_res_shape: list[int] = []
+    kinds: dict[str, Count] = {}
+    parts: dict[str, Count] = {}
+    operator: str = ""
+    scale: int = 1
+    model: str = ""
+    settings: dict[str, Any] = {}
+    credit: dict[str, str | None] = {}
+    tiles: list[dict[str, str]] = []
+    files: dict[str, FileEntry]
+
+
+class _ShardRecord(msgspec.Struct, frozen=True, kw_only=True):
+    format: Literal["many-hr 1"] = FORMAT
+    fingerprint: str
+    files: dict[str, FileEntry]
+    records: list[RecordLine]
+    targets: list[TargetLine] = msgspec.field(name="answers")
 
 
 class Shard(NamedTuple):
@@ -86,14 +153,14 @@ class Shard(NamedTuple):
 
     Attributes:
         number: of the shard, from 0.
-        records, answers: their lines in the tables.
-        files: name below the data set's folder -> {"bytes", "sha256"}, without the shard's own .json.
+        records, targets: their lines in the tables.
+        files: name below the data set's folder -> its entry, without the shard's own .json.
     """
 
     number: int
-    records: list[dict]
-    answers: list[dict]
-    files: dict[str, dict]
+    records: Sequence[RecordLine]
+    targets: Sequence[TargetLine]
+    files: Mapping[str, FileEntry]
 
 
 def shard_files(number: int) -> dict[str, str]:
@@ -107,8 +174,8 @@ def shard_files(number: int) -> dict[str, str]:
 
 
 def write_shard(
-    folder: Path, number: int, *, fingerprint: str, low_res: Tensor, high_res: Tensor, records: Sequence[Mapping],
-    answers: Sequence[Mapping],
+    folder: Path, number: int, *, fingerprint: str, low_res: Tensor, high_res: Tensor, records: Sequence[RecordLine],
+    targets: Sequence[TargetLine],
 ) -> Shard:  # fmt: skip
     """Write one shard; its lines come last and make it whole.
 
@@ -120,11 +187,9 @@ def write_shard(
         with atomic_path(folder / names[key]) as temporary:
             np.save(temporary, tensor.contiguous().numpy())
         files[names[key]] = file_entry(folder / names[key])
-    shard = Shard(number, list(map(dict, records)), list(map(dict, answers)), files)
-    content = {"format": FORMAT, "fingerprint": fingerprint, "files": files}
-    lines = {"records": shard.records, "answers": shard.answers}
-    write_text(folder / names["lines"], json.dumps(content | lines, sort_keys=True) + "\n")
-    return shard
+    content = _ShardRecord(fingerprint=fingerprint, files=files, records=list(records), targets=list(targets))
+    write_text(folder / names["lines"], json_text(content, sort_keys=True) + "\n")
+    return Shard(number, records, targets, files)
 
 
 def read_shard(folder: Path, number: int, *, fingerprint: str) -> Shard | None:
@@ -135,80 +200,57 @@ def read_shard(folder: Path, number: int, *, fingerprint: str) -> Shard | None:
     """
     path = folder / shard_files(number)["lines"]
     try:
-        content = read_json(path, expected=dict)
+        content = read_record(path, _ShardRecord)
+        _check_names(content.files, path)
     except (FileNotFoundError, ValueError):
         return None
-    lines = (_are_lines(content.get(name), fields) for name, fields in TABLES.values())
-    if not all(lines) or not _are_files(content.get("files"), folder):
-        return None
-    shard = Shard(number, content["records"], content["answers"], content["files"])
-    if content.get("fingerprint") != fingerprint:
+    if content.fingerprint != fingerprint:
         raise ManyHrError(
             f"{folder} holds records made with other settings, tiles or weights: choose another folder, or delete it."
         )
-    for name, entry in shard.files.items():
+    for name, entry in content.files.items():
         if not (folder / name).is_file() or file_entry(folder / name) != entry:
             return None
-    return shard
+    return Shard(number, content.records, content.targets, content.files)
 
 
-def file_entry(path: Path) -> dict[str, int | str]:
-    """{"bytes", "sha256"} of a file."""
+def file_entry(path: Path) -> FileEntry:
+    """Size and digest of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for block in iter(lambda: file.read(BLOCK), b""):
             digest.update(block)
-    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+    return FileEntry(path.stat().st_size, digest.hexdigest())
 
 
-def json_lines(rows: Iterable[Mapping]) -> str:
-    """One JSON object a line, keys in order."""
-    return "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+def write_tables(folder: Path, records: Iterable[RecordLine], targets: Iterable[TargetLine]) -> None:
+    """Write both tables, one JSON object a line."""
+    for name, lines in ((RECORD_FILE, records), (TARGET_FILE, targets)):
+        write_text(folder / name, "".join(json_text(line, sort_keys=True) + "\n" for line in lines))
 
 
-def read_lines(path: Path) -> list[dict]:
-    """The objects of a file of JSON lines.
+def read_records(folder: Path) -> list[RecordLine]:
+    """The lines of records.jsonl.
 
     Raises:
         ManyHrError: the file is missing, or is no such file.
     """
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except FileNotFoundError as error:
-        raise ManyHrError(f"{path} is missing: copy the whole data set, or build it again.") from error
-    except (ValueError, RecursionError) as error:
-        raise ManyHrError(f"{path} is damaged ({one_line(error)}): {WAY_OUT}.") from error
-    if not _are_lines(lines, TABLES[path.name][1]):
-        raise ManyHrError(f"{path} is damaged (a line lacks a field, or has one of another type): {WAY_OUT}.")
-    return lines
+    return _read_lines(folder / RECORD_FILE, RecordLine)
 
 
-def _are_lines(lines: object, fields: Mapping[str, type | tuple[type, ...]]) -> bool:
-    """Whether these are lines of a table with (at least) such fields, numbers of rows not negative."""
-    return isinstance(lines, list) and all(
-        isinstance(line, dict)
-        and all(isinstance(line.get(name, ...), kinds) for name, kinds in fields.items())
-        and all(type(line[name]) is int and line[name] >= 0 for name, kinds in fields.items() if kinds is int)
-        for line in lines
-    )
+def read_targets(folder: Path) -> list[TargetLine]:
+    """The lines of answers.jsonl, see `read_records`."""
+    return _read_lines(folder / TARGET_FILE, TargetLine)
 
 
-def _are_files(files: object, folder: Path) -> bool:
-    """Whether this is a table of files in the folder, as `file_entry` describes them."""
-    try:
-        names = [inside(folder, name) for name in files if isinstance(files, dict)]
-    except (TypeError, ValueError):
-        return False
-    return bool(names) and all(isinstance(entry, dict) for entry in files.values())
+def write_index(folder: Path, index: Index, names: Iterable[str]) -> Index:
+    """Write index.json with size and digest of the files `names`, and return it."""
+    index = msgspec.structs.replace(index, files={name: file_entry(folder / name) for name in sorted(names)})
+    write_record(folder / INDEX_FILE, index)
+    return index
 
 
-def write_index(folder: Path, content: Mapping, names: Iterable[str]) -> None:
-    """Write index.json: `content`, with bytes and sha256 of the files `names`."""
-    files = {name: file_entry(folder / name) for name in sorted(names)}
-    write_text(folder / INDEX_FILE, json.dumps({"format": FORMAT, **content, "files": files}, indent=1) + "\n")
-
-
-def read_index(folder: str | os.PathLike) -> dict:
+def read_index(folder: str | os.PathLike) -> Index:
     """The content of index.json.
 
     Raises:
@@ -216,15 +258,28 @@ def read_index(folder: str | os.PathLike) -> dict:
     """
     path = Path(folder) / INDEX_FILE
     try:
-        content = read_json(path, error=ManyHrError, way_out=WAY_OUT)
+        index = read_record(path, Index, error=ManyHrError, way_out=WAY_OUT)
     except FileNotFoundError as error:
         raise ManyHrError(
             f"no {INDEX_FILE} in {str(folder)!r}: name the folder of a data set, or run its build again, which goes on "
             "where it ended."
         ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ManyHrError(f"{path} is not the index of a data set of the format {FORMAT!r}.")
-    counted = all(type(content.get(name)) is int for name in ("records", "answers"))
-    if not counted or not _are_files(content.get("files"), Path(folder)):
-        raise ManyHrError(f"{path} is damaged (it counts no records, answers or files): {WAY_OUT}.")
-    return content
+    _check_names(index.files, path)
+    return index
+
+
+def _read_lines(path: Path, kind: type[Any]) -> list[Any]:
+    try:
+        return read_json_lines(path, kind, error=ManyHrError, way_out=WAY_OUT)
+    except FileNotFoundError as error:
+        raise ManyHrError(f"{path} is missing: copy the whole data set, or build it again.") from error
+
+
+def _check_names(files: Mapping[str, FileEntry], path: Path) -> None:
+    """Refuse a list of files that is empty or leads out of the data set."""
+    try:
+        names = [inside(path.parent, name) for name in files]
+    except ValueError as error:
+        raise ManyHrError(f"{path} is damaged ({error}): {WAY_OUT}.") from None
+    if not names:
+        raise ManyHrError(f"{path} is damaged (it lists no files): {WAY_OUT}.")

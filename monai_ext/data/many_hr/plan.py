@@ -1,4 +1,4 @@
-"""What each record of a one-LR-many-HR data set is made of, told by the tiles, the settings and its number alone."""
+"""Plan of a one-LR-many-HR data set: what each record is made of, by the tiles, the settings and its number alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ __all__ = ["ManyHrPlan", "ManyHrSettings", "PARTS", "RecordPlan", "Window", "tur
 PARTS = ("train", "validation", "test")
 TILES_AT_HAND = 8  # windows of one large tile follow each other among the donors
 TURNS = 8  # upright, three quarter turns, and the mirror images of all four
-METHOD_VERSION = 2  # raise it when the same settings make other answers
+METHOD_VERSION = 2  # raise it when the same settings make other targets
 
 logger = logging.getLogger(__name__)
 
@@ -40,15 +40,15 @@ class ManyHrSettings:
     """Choices that decide the content of a data set; the operator and the network come beside them.
 
     Attributes:
-        answers: high-resolution images of a record that agree exactly, the original among them.
+        targets: high-resolution images of a record that agree exactly, the original among them.
         size: their side in pixels; tiles are cut into windows of it.
-        kinds: provenance classes besides the original, see `many_hr_format.KINDS`.
+        kinds: provenance classes besides the original, see `KINDS`.
         captures: other dates of a place that join a record at most; they agree nearly.
         seed: of everything drawn, but for the split.
         bands: of the tiles, from 1.
         patch: side in low-resolution pixels of the patches that are compared.
         agreement: in levels of 8 bits, see `TargetMaker`.
-        candidates: nearest patches that an answer draws from.
+        candidates: nearest patches that a target draws from.
         patches: of the collection that are searched, for each part.
         donors: windows that are borrowed from at most, for each part; each takes twice its size in memory.
         test_fraction, validation_fraction: shares of tiles and of the rest, whole places, as `take_places` takes
@@ -59,7 +59,7 @@ class ManyHrSettings:
         ValueError: a number out of range, or an unknown kind.
     """
 
-    answers: int = 8
+    targets: int = 8
     size: int = 256
     kinds: tuple[str, ...] = field(default=KINDS[1:])
     captures: int = 4
@@ -75,9 +75,9 @@ class ManyHrSettings:
     split_seed: int = 0
     shard_records: int = 32
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least in (
-            ("answers", 2), ("size", 2), ("captures", 0), ("seed", 0), ("candidates", 1), ("patches", 1),
+            ("targets", 2), ("size", 2), ("captures", 0), ("seed", 0), ("candidates", 1), ("patches", 1),
             ("donors", 2), ("shard_records", 1),
         ):  # fmt: skip
             if getattr(self, name) < least:
@@ -87,6 +87,10 @@ class ManyHrSettings:
         unknown = set(self.kinds) - set(KINDS[1:])
         if unknown:
             raise ValueError(f"kind {', '.join(sorted(unknown))} is unknown: choose from {', '.join(KINDS[1:])}.")
+
+    def recorded(self) -> dict[str, Any]:
+        """The choices as the files of a data set name them."""
+        return {"answers" if name == "targets" else name: value for name, value in asdict(self).items()}
 
 
 class Window(NamedTuple):
@@ -105,7 +109,7 @@ class RecordPlan(NamedTuple):
         window: of the original.
         turn: 0 ... 7, see `turned`.
         part: one of `PARTS`.
-        seeds: of its answers.
+        seeds: of its targets.
         captures: the same window of other tiles, at other dates.
     """
 
@@ -124,7 +128,7 @@ class ManyHrPlan:
     turned, up to eight times. A longer data set begins with the records of a shorter one.
 
     Args:
-        items: see `tile_items`; with "footprint" and "date" where `add_captures` has told them. Years in names
+        items: see `tile_items`; with "footprint" and "date" by `add_captures`, if they are known. Years in names
             count where the pictures are alike, see `without_chance_years`.
         settings: choices.
 
@@ -181,7 +185,7 @@ class ManyHrPlan:
         """The plan of one record."""
         turn, position = divmod(number, len(self.windows))
         window = self.windows[position]
-        seeds = tuple(derived_seed(self.settings.seed, number, answer) for answer in range(self.settings.answers))
+        seeds = tuple(derived_seed(self.settings.seed, number, target) for target in range(self.settings.targets))
         return RecordPlan(number, window, turn, self.tiles[window.tile]["part"], seeds, self._other_dates(window))
 
     def pixels(self, window: Window, turn: int = 0) -> Tensor:
@@ -201,8 +205,8 @@ class ManyHrPlan:
         return sorted(chosen)
 
     def fingerprint(self, *things: str) -> str:
-        """Names the content: equal for equal tiles, settings and `things`."""
-        content = [METHOD_VERSION, asdict(self.settings), self.tiles, things]
+        """Digest of the content: equal for equal tiles, settings and `things`."""
+        content = [METHOD_VERSION, self.settings.recorded(), self.tiles, things]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _numbers(self, key: str) -> list[int]:

@@ -1,7 +1,7 @@
 """Patches of a collection whose low-resolution sides agree with those of an image, and mosaics of their other sides.
 
 Example-based super-resolution (Freeman et al. 2002, IEEE CG&A 22(2)) turned round: not the best example is taken for a
-patch, but each answer draws its own among those that agree. Neighbouring patches prefer to go on with one donor
+patch, but each target draws its own among those that agree. Neighbouring patches prefer to go on with one donor
 (Ashikhmin 2001, "Synthesizing natural textures"), so that pieces larger than a patch stay whole.
 """
 
@@ -71,7 +71,7 @@ class PatchLibrary:
         matrix: its matrix for S pixels, see `operator_matrix`.
         patch: side of a patch in low-resolution pixels, an even number; patches of an image overlap by half.
         patches: how many patches of the collection are searched, drawn at random.
-        candidates: how many of the nearest an answer draws from.
+        candidates: how many of the nearest a target draws from.
         seed: of the patches.
 
     Raises:

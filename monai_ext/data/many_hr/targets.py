@@ -5,7 +5,7 @@ Every image that reduces to y is A+ y + (x - A+ A x) for some x. The ways differ
     texture     the image itself, its hidden detail exchanged in soft regions for that of patches of other places
                 whose low-resolution sides agree
     mined       a mosaic of whole patches of other places whose low-resolution sides nearly equal y
-    sampled     samples of a network; one that always answers alike is varied by borrowed detail
+    sampled     samples of a network; a deterministic one is varied by borrowed detail
 
 and each is then brought onto y within the range of pixels, and rounded to 8 bits.
 """
@@ -23,7 +23,7 @@ from torch import Tensor
 from monai_ext.data.many_hr.measures import LEVELS, Operator, low_res_gaps
 from monai_ext.data.many_hr.search import BORDER, Donors, Matches, PatchLibrary
 
-__all__ = ["Answer", "TargetMaker", "Sampler", "derived_seed", "kinds_of_answers", "settle"]
+__all__ = ["Provenance", "Sampler", "TargetMaker", "derived_seed", "kinds_of_targets", "settle"]
 
 REGION_CELLS = 4  # soft regions of the texture have about a quarter of the image's side
 REGION_BIAS = 1.5  # at most; more of it exchanges more of the image
@@ -33,7 +33,7 @@ TOLERANCE = 0.1  # levels; rounding to 8 bits moves a reduced pixel by about 0.0
 
 
 class Sampler(Protocol):
-    """A network as a source of answers.
+    """A network as a source of targets.
 
     Attributes:
         varied: whether its samples differ by themselves.
@@ -48,8 +48,8 @@ class Sampler(Protocol):
         ...
 
 
-class Answer(NamedTuple):
-    """What is told of one high-resolution image beside its gaps.
+class Provenance(NamedTuple):
+    """Where a target comes from.
 
     Attributes:
         kind: its provenance, one of `KINDS`.
@@ -75,26 +75,26 @@ def derived_seed(seed: int, *names: int | str) -> int:
     return int.from_bytes(digest[:8], "big") >> 11
 
 
-def kinds_of_answers(kinds: Sequence[str], count: int, *, sampler: Sampler | None) -> list[str]:
-    """The kind of each of `count` answers: the original, then the others in turn.
+def kinds_of_targets(kinds: Sequence[str], count: int, *, sampler: Sampler | None) -> list[str]:
+    """The kind of each of `count` targets: the original, then the others in turn.
 
     Raises:
-        ValueError: nothing is left to make answers of.
+        ValueError: no kind is left to make targets of.
 
-    >>> kinds_of_answers(["texture", "mined", "sampled", "capture"], 4, sampler=None)
+    >>> kinds_of_targets(["texture", "mined", "sampled", "capture"], 4, sampler=None)
     ['original', 'texture', 'mined', 'texture']
     """
     made = [kind for kind in kinds if kind in ("texture", "mined") or (kind == "sampled" and sampler is not None)]
     if not made:
         raise ValueError(
-            f"kinds {', '.join(kinds) or 'none'} make no answers that agree exactly: choose texture or mined, or "
+            f"kinds {', '.join(kinds) or 'none'} make no targets that agree exactly: choose texture or mined, or "
             "sampled with a model."
         )
     return ["original", *(made[number % len(made)] for number in range(count - 1))]
 
 
 class _Scene(NamedTuple):
-    """What the answers of one low-resolution image share; floats on the [0, 1] scale."""
+    """What the targets of one low-resolution image share; floats on the [0, 1] scale."""
 
     image: Tensor  # (C, H, W)
     hidden: Tensor  # its part in the null space, (C, H, W)
@@ -107,7 +107,7 @@ class _Scene(NamedTuple):
 
 
 class TargetMaker:
-    """Makes the answers of one low-resolution image.
+    """Makes the targets of one low-resolution image.
 
     Args:
         library: where to borrow from.
@@ -132,23 +132,23 @@ class TargetMaker:
 
     def __call__(
         self, high_res: Tensor, low_res: Tensor, *, group: int, place: int, kinds: Sequence[str], seeds: Sequence[int]
-    ) -> tuple[Tensor, list[Answer]]:
-        """Answers to `low_res`, uint8 (K, C, H, W), the first one `high_res` itself, and what is told of them.
+    ) -> tuple[Tensor, list[Provenance]]:
+        """Targets for `low_res`, uint8 (K, C, H, W), the first one `high_res` itself, and where they come from.
 
         Args:
             high_res: uint8 (C, H, W).
             low_res: uint8 (C, h, w), what `high_res` reduces to.
             group, place: of the image, see `PatchLibrary`.
-            kinds: of the answers; the first is "original".
-            seeds: of the answers.
+            kinds: of the targets; the first is "original".
+            seeds: of the targets.
         """
         scene = self._scene(high_res, low_res, group=group, place=place)
         drafted = [self._draft(kind, seed, scene) for kind, seed in zip(kinds[1:], seeds[1:], strict=True)]
         made = torch.stack([draft for draft, _ in drafted])
         before = low_res_gaps(self.matrix, made * LEVELS, low_res)
         settled = settle(made, scene.target, degradation=self.degradation)
-        told = [answer._replace(gap_before=gap.psnr) for (_, answer), gap in zip(drafted, before, strict=True)]
-        return torch.cat([high_res[None], settled]), [Answer(kinds[0]), *told]
+        origins = [origin._replace(gap_before=gap.psnr) for (_, origin), gap in zip(drafted, before, strict=True)]
+        return torch.cat([high_res[None], settled]), [Provenance(kinds[0]), *origins]
 
     def _scene(self, high_res: Tensor, low_res: Tensor, *, group: int, place: int) -> _Scene:
         target = (low_res.float() / LEVELS)[None]
@@ -166,14 +166,14 @@ class TargetMaker:
             limit=max(self.agreement, float(nearest[nearest.isfinite()].median())),
         )
 
-    def _draft(self, kind: str, seed: int, scene: _Scene) -> tuple[Tensor, Answer]:
-        """An answer before it is settled, (C, H, W)."""
+    def _draft(self, kind: str, seed: int, scene: _Scene) -> tuple[Tensor, Provenance]:
+        """A target before it is settled, (C, H, W)."""
         generator = torch.Generator().manual_seed(seed)
         hidden = scene.hidden
         if kind == "sampled":
             sample = self._sample(scene, generator)
             if self.sampler.varied:
-                return sample, Answer(kind, seed)
+                return sample, Provenance(kind, seed)
             hidden = self._hidden(sample)
         donors = self.library.draw(
             scene.matches, scene.low_res, group=scene.group, limit=scene.limit, generator=generator
@@ -186,7 +186,7 @@ class TargetMaker:
         used = trust > 0
         tiles = tuple(donors.tile[used].unique().tolist())
         mean = float((trust * donors.distance)[used].sum() / trust.sum()) if tiles else None
-        return draft, Answer(kind, seed, tiles, share, mean)
+        return draft, Provenance(kind, seed, tiles, share, mean)
 
     def _hidden(self, image: Tensor) -> Tensor:
         return self.degradation.null_space(image[None])[0]

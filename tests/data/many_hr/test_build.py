@@ -24,7 +24,7 @@ from monai_ext.data.many_hr import build as building
 from monai_ext.data.many_hr.build import build_many_hr
 from monai_ext.data.many_hr.check import check_many_hr
 from monai_ext.data.many_hr.dataset import DecodeManyHighResd, ManyHighResDataset, many_hr_items, many_hr_pairs
-from monai_ext.data.many_hr.format import ManyHrError, read_lines
+from monai_ext.data.many_hr.format import ManyHrError
 from monai_ext.data.many_hr.plan import ManyHrPlan, ManyHrSettings
 from monai_ext.data.tiles.listing import tile_items
 from monai_ext.networks.srresnet import SRResNet
@@ -35,7 +35,7 @@ from monai_ext.transforms.pairs import ToUnitRanged
 
 DEGRADATION = Degradation(4)
 SETTINGS = ManyHrSettings(
-    answers=4, size=64, patches=400, candidates=6, captures=2, shard_records=4, test_fraction=0.25,
+    targets=4, size=64, patches=400, candidates=6, captures=2, shard_records=4, test_fraction=0.25,
     validation_fraction=0.0, agreement=12.0,
 )  # fmt: skip
 DOCUMENT = Path(__file__).parents[3] / "docs" / "many_hr.md"
@@ -67,6 +67,10 @@ def built(tiles, tmp_path_factory):
     folder = tmp_path_factory.mktemp("built") / "set"
     build(tiles, folder)
     return folder
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def contents(folder):
@@ -258,7 +262,7 @@ def test_the_card_and_the_document_read_it_with_numpy_alone(built):
 def test_the_documents_data_sets_are_read(built):
     code = re.search(r"```python\n(from monai_ext.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL).group(1)
     namespace: dict = {}
-    code = code.replace('"many_hr"', repr(str(built))).replace("answers=8", "answers=4")
+    code = code.replace('"many_hr"', repr(str(built))).replace("targets=8", "targets=4")
     exec(compile(code, str(DOCUMENT), "exec"), namespace)
     assert namespace["records"][0]["label"].shape == (4, 3, 64, 64) and len(namespace["pairs"]) > 0
 
@@ -284,11 +288,11 @@ def test_items_are_chosen_by_part_kind_number_and_gap(built):
     assert not {item["place"] for item in parts[0]} & {item["place"] for item in parts[1]}
     captures = many_hr_items(built, kinds=["capture"])
     assert all(item["kinds"] == ["capture"] for item in captures) and 2 <= len(captures) < 10
-    assert not [item for item in many_hr_items(built, answers=2) if item["kinds"] != ["original", "texture"]]
+    assert not [item for item in many_hr_items(built, targets=2) if item["kinds"] != ["original", "texture"]]
     closer = many_hr_items(built, min_lr_psnr=65)
     assert closer and not any("original" in item["kinds"] for item in closer)  # it differs by the rounding
     with pytest.raises(ManyHrError, match="ask for less"):
-        many_hr_items(built, answers=9)
+        many_hr_items(built, targets=9)
     with pytest.raises(ValueError, match="part='train' is unknown: choose from training, validation, test"):
         many_hr_items(built, part="train")
     with pytest.raises(ValueError, match="kind guessed is unknown"):
@@ -296,7 +300,7 @@ def test_items_are_chosen_by_part_kind_number_and_gap(built):
 
 
 def test_records_and_pairs_go_into_device_batches(built):
-    record = ManyHighResDataset(built, answers=4, transform=ToUnitRanged(["image", "label"]))[3]
+    record = ManyHighResDataset(built, targets=4, transform=ToUnitRanged(["image", "label"]))[3]
     assert record["label"].shape == (4, 3, 64, 64) and record["label"].dtype == torch.float32
     low_res, high_res = rows(built, read_lines(built / "records.jsonl")[3])
     assert np.array_equal((record["label"] * 255).round().numpy(), high_res[:4])
@@ -322,9 +326,9 @@ STEADY = SRResNet(features=4, blocks=1, norm=None, residual=True)  # begins as p
 
 @pytest.mark.parametrize("network", [Drawing(), STEADY], ids=["samples", "deterministic"])
 def test_a_networks_answers_are_exact_and_differ(tiles, tmp_path, network):
-    settings = replace(SETTINGS, kinds=("sampled",), answers=3)
+    settings = replace(SETTINGS, kinds=("sampled",), targets=3)
     index = build(tiles, tmp_path, records=2, settings=settings, sampler=NetworkSampler(network, "abc"))
-    assert index["kinds"] == {"original": 2, "sampled": 4} and index["model"] == "abc"
+    assert index.kinds == {"original": 2, "sampled": 4} and index.model == "abc"
     answers = [answer for answer in read_lines(tmp_path / "answers.jsonl") if answer["kind"] == "sampled"]
     assert all(answer["lr_psnr"] > 50 for answer in answers)
     assert check_many_hr(tmp_path, progress=False).nearest > 0.2
@@ -343,12 +347,12 @@ def test_errors_name_the_way_out(tiles, tmp_path):
         build(tiles, tmp_path, records=65)
     with pytest.raises(ValueError, match="none of the 8 tiles has 256 x 256 pixels: choose a smaller size"):
         build(tiles, tmp_path, settings=replace(SETTINGS, size=256))
-    with pytest.raises(ValueError, match="kinds capture make no answers that agree exactly"):
+    with pytest.raises(ValueError, match="kinds capture make no targets that agree exactly"):
         build(tiles, tmp_path, settings=replace(SETTINGS, kinds=("capture",)))
     with pytest.raises(ValueError, match=r"the part test shows one place alone, \w+ \(1 tile.*--test-fraction"):
         build(tiles, tmp_path, settings=replace(SETTINGS, test_fraction=0.1))
-    with pytest.raises(ValueError, match="answers=1 must be at least 2"):
-        replace(SETTINGS, answers=1)
+    with pytest.raises(ValueError, match="targets=1 must be at least 2"):
+        replace(SETTINGS, targets=1)
     with pytest.raises(ValueError, match="the operator draws noise"):
         build_many_hr(tile_items(tiles), tmp_path, degradation=Degradation(4, noise=0.1), settings=SETTINGS)
     assert not list(tmp_path.rglob("*.npy"))
@@ -367,8 +371,8 @@ def test_numbers_that_look_like_years_make_no_captures(tmp_path, caplog, others)
     options = "--records 4 --hr 3 --size 32 --captures 9 --validation-fraction 0".split()
     assert main(["many-hr", "build", "--tiles", str(folder), "--output", str(tmp_path / "set"), *options]) == 0
     index = json.loads((tmp_path / "set" / "index.json").read_text())
-    assert index["kinds"] == {"original": 4, "texture": 4, "mined": 4}
-    assert [(tile["footprint"], tile["date"]) for tile in index["tiles"]] == [(t["id"], "") for t in index["tiles"]]
+    assert index.kinds == {"original": 4, "texture": 4, "mined": 4}
+    assert [(tile["footprint"], tile["date"]) for tile in index.tiles] == [(t["id"], "") for t in index.tiles]
     warned = [message for message in caplog.messages if "tile (12 tiles" in message and "--dates" in message]
     assert len(warned) == (0 if others else 1)
 
@@ -428,10 +432,10 @@ def test_real_tiles_make_exact_answers(real_data, tmp_path):
     if not folder.is_dir():
         pytest.skip("MONAI_EXT_DATA has no folder aerial")
     items = [item for item in tile_items(folder) if "SJER_00" in item["id"]]
-    settings = ManyHrSettings(answers=3, patches=2000, test_fraction=0, validation_fraction=0)
+    settings = ManyHrSettings(targets=3, patches=2000, test_fraction=0, validation_fraction=0)
     index = build_many_hr(
         items, tmp_path, degradation=DEGRADATION, records=2, settings=settings, progress=False
     )  # fmt: skip
     report = check_many_hr(tmp_path, progress=False)
-    assert not report.problems and index["kinds"]["capture"] == 2
+    assert not report.problems and index.kinds["capture"] == 2
     assert min(report.lowest_psnr[kind] for kind in ("original", "texture", "mined")) >= 50

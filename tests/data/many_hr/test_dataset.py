@@ -124,7 +124,7 @@ def test_a_run_learns_from_the_sets_own_parts(many_hr, trained):
     assert settings["training_tiles"] + settings["calibration_tiles"] == len(parts["training"])
     assert settings["validation_tiles"] == len(parts["validation"])
     assert [row["epoch"] for row in rows(trained / "epochs.csv")] == ["1", "2"]
-    run = workflow(["train.json", "many_hr.json"], dataset_dir=str(many_hr), answers=2, **TINY)
+    run = workflow(["train.json", "many_hr.json"], dataset_dir=str(many_hr), targets=2, **TINY)
     batch = next(iter(run.parser.get_parsed_content("train#dataloader")))
     assert batch["image"].shape == (4, 3, 8, 8) and batch["label"].shape == (4, 3, 32, 32)
     assert run.parser.get_parsed_content("train#dataset")[0]["label"].shape == (2, 3, 64, 64)
