@@ -28,7 +28,7 @@ from PIL import Image
 
 from monai_ext.commands.comparison import compare, figures, runs
 from monai_ext.commands.comparison.results import METRICS, read_results
-from monai_ext.data import folds
+from monai_ext.data import near_duplicates
 from monai_ext.data.device.cache_file import read_decoded, write_decoded
 from monai_ext.data.device.decoded_set import DecodedSet
 from monai_ext.data.raters.cases import read_rater_case
@@ -213,7 +213,7 @@ def cache_targets(folder: Path) -> Iterator[Target]:
     yield Target(path, [path.read_bytes()], [every_tensor], (mutate_bytes, mutate_head, *[mutate_decoded_header] * 3))
     kept = folder / "folds-0.npz"
     np.savez(kept, groups=np.array([0, 0, 1, 2]), areas=np.array([0.1, 0.2, np.nan, 0.4]))
-    yield Target(kept, [kept.read_bytes()], [lambda: folds._load(kept, 4)], (mutate_bytes, mutate_zip_record))
+    yield Target(kept, [kept.read_bytes()], [lambda: near_duplicates._load(kept, 4)], (mutate_bytes, mutate_zip_record))
 
 
 def comparison_targets(folder: Path) -> Iterator[Target]:

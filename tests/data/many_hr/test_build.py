@@ -371,8 +371,8 @@ def test_numbers_that_look_like_years_make_no_captures(tmp_path, caplog, others)
     options = "--records 4 --hr 3 --size 32 --captures 9 --validation-fraction 0".split()
     assert main(["many-hr", "build", "--tiles", str(folder), "--output", str(tmp_path / "set"), *options]) == 0
     index = json.loads((tmp_path / "set" / "index.json").read_text())
-    assert index.kinds == {"original": 4, "texture": 4, "mined": 4}
-    assert [(tile["footprint"], tile["date"]) for tile in index.tiles] == [(t["id"], "") for t in index.tiles]
+    assert index["kinds"] == {"original": 4, "texture": 4, "mined": 4}
+    assert [(tile["footprint"], tile["date"]) for tile in index["tiles"]] == [(t["id"], "") for t in index["tiles"]]
     warned = [message for message in caplog.messages if "tile (12 tiles" in message and "--dates" in message]
     assert len(warned) == (0 if others else 1)
 

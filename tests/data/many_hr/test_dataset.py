@@ -93,7 +93,7 @@ def many_hr(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("set")
     write_aerial_phantoms(folder / "tiles", count=16, size=(64, 64))
     settings = ManyHrSettings(
-        answers=ANSWERS, size=64, patches=300, candidates=4, test_fraction=0.2, validation_fraction=0.2
+        targets=ANSWERS, size=64, patches=300, candidates=4, test_fraction=0.2, validation_fraction=0.2
     )
     items = tile_items(folder / "tiles")
     build_many_hr(items, folder / "many_hr", degradation=Degradation(4), records=16, settings=settings, progress=False)
