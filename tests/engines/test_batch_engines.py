@@ -1,3 +1,5 @@
+"""Trainer and evaluator of whole batches against MONAI's."""
+
 from __future__ import annotations
 
 import copy
@@ -8,35 +10,13 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.handlers import MeanDice, from_engine
+from small_batches import Batches, network
 from torch import nn
 
-from monai_ext.engines import BatchEvaluator, BatchTrainer, ModelEMA, autocast_dtype, precision
+from monai_ext.engines import BatchEvaluator, BatchTrainer
 from monai_ext.handlers import MeanSegmentationScores
 
 CPU = torch.device("cpu")
-
-
-class Batches:
-    """Three batches of images (4, 1, 8, 8) and labels that can be learned from them; records the epochs it was told."""
-
-    def __init__(self, seed: int = 0):
-        images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
-        self.batches = [{"image": part, "label": (part > 0.5).float()} for part in images.split(4)]
-        self.epochs: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self):
-        return iter(self.batches)
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epochs.append(epoch)
-
-
-def network(seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 1, 1))
 
 
 def trained(trainer_class, **kwargs) -> tuple[nn.Module, object]:
@@ -92,47 +72,10 @@ def test_gradient_clipping_bounds_the_step():
     assert 0 < moved <= 3 * 1e-3 * 1.001  # three steps, each at most 1e-3 long
 
 
-def test_unknown_precision_is_refused():
-    with pytest.raises(ValueError, match="precision='half'.*'auto', 'bf16' or 'fp32'"):
-        autocast_dtype("cpu", "half")
-
-
-@pytest.mark.parametrize(
-    ("amx", "avx512", "vendor", "expected"),
-    [
-        (False, False, "AuthenticAMD", None),
-        (False, True, "AuthenticAMD", torch.bfloat16),
-        (False, True, "GenuineIntel", None),  # instructions that take longer than those of float32
-        (False, True, "", None),
-        (True, True, "GenuineIntel", torch.bfloat16),
-    ],
-)
-def test_auto_precision_follows_the_processor(monkeypatch, amx, avx512, vendor, expected):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
-    monkeypatch.setattr(precision, "cpu_vendor", lambda: vendor)
-    assert autocast_dtype("cpu") is expected
-    assert precision.has_bfloat16("cpu") is (amx or avx512)
-    assert autocast_dtype("cpu", "bf16") is torch.bfloat16 and autocast_dtype("cpu", "fp32") is None
-
-
-def test_the_vendor_is_read_where_the_system_tells_it(monkeypatch):
-    vendor = precision.cpu_vendor.__wrapped__
-    monkeypatch.setattr(precision.Path, "read_text", lambda *_, **__: "processor\t: 0\nvendor_id\t: AuthenticAMD\n")
-    assert vendor() == "AuthenticAMD"
-
-    def missing(*_: object, **__: object) -> str:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(precision.Path, "read_text", missing)
-    monkeypatch.setattr(precision.platform, "processor", lambda: "Intel64 Family 6 Model 143 Stepping 8, GenuineIntel")
-    assert vendor() == "GenuineIntel"
-    monkeypatch.setattr(precision.platform, "processor", lambda: "")
-    assert vendor() == ""
-
-
 def test_validation_gives_the_dice_of_monais_evaluator_to_1e_6():
     net = network(3)
+    with torch.no_grad():
+        net[-1].bias.sub_(0.24)  # logits of both signs
     theirs = SupervisedEvaluator(
         CPU,
         Batches(1),
@@ -158,86 +101,6 @@ def test_all_scores_reach_the_metrics_under_the_key_metrics_prefix():
 def test_unknown_score_is_refused():
     with pytest.raises(ValueError, match="key='f1' is not a segmentation score"):
         MeanSegmentationScores("f1")
-
-
-def test_average_follows_the_warmed_up_recursion():
-    net = nn.Linear(1, 1, bias=False)
-    average = ModelEMA(net, decay=0.5)
-    expected = None
-    for step, value in enumerate([2.0, 4.0, 8.0, 16.0, 32.0]):
-        with torch.no_grad():
-            net.weight.fill_(value)
-        average.update_parameters(net)
-        decay = min(0.5, (1 + step) / (10 + step))
-        expected = value if expected is None else decay * expected + (1 - decay) * value
-        assert average.module.weight.item() == pytest.approx(expected)
-
-
-def test_average_includes_batch_norm_statistics_and_leaves_the_network_alone():
-    net = nn.BatchNorm1d(2)
-    average = ModelEMA(net, decay=0.9)
-    for _ in range(3):
-        net(torch.randn(8, 2) + 5)
-        average.update_parameters(net)
-    assert 0 < average.module.running_mean.mean() < net.running_mean.mean()
-    assert average.module.num_batches_tracked == net.num_batches_tracked
-
-
-def test_average_with_zero_decay_is_the_network_itself():
-    net = network()
-    average = ModelEMA(net, decay=0.0)
-    optimizer = torch.optim.SGD(net.parameters(), 0.1)
-    trainer = BatchTrainer(CPU, 2, Batches(), net, optimizer, nn.BCEWithLogitsLoss(), average=average)
-    trainer.run()
-    for name, value in average.module.state_dict().items():
-        torch.testing.assert_close(value, net.state_dict()[name])
-
-
-def test_average_sees_tensors_that_the_network_replaced():
-    net = network()
-    average = ModelEMA(net, decay=0.0)
-    average.update_parameters(net)
-    net.double().float()  # parameters keep their place and change their data, buffers are new tensors
-    net[1].running_mean.fill_(3)
-    with torch.no_grad():
-        net[0].weight.fill_(2)
-    average.update_parameters(net)
-    assert average.module[0].weight.unique().item() == 2 and average.module[1].running_mean.unique().item() == 3
-
-
-def test_a_copy_of_the_average_is_on_its_own():
-    net = network()
-    average = ModelEMA(net, decay=0.0)
-    average.update_parameters(net)
-    twin = copy.deepcopy(average)
-    with torch.no_grad():
-        net[0].weight.fill_(5)
-    twin.update_parameters(net)
-    assert twin.module[0].weight.unique().item() == 5 and (average.module[0].weight != 5).all()
-    assert set(twin.state_dict()) == {"n_averaged", *(f"module.{name}" for name in net.state_dict())}
-
-
-def test_weights_that_layers_share_are_averaged_once():
-    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    net[1].weight = net[0].weight
-    average = ModelEMA(net)
-    average.update_parameters(net)
-    before = net[0].weight.detach().clone()
-    with torch.no_grad():
-        net[0].weight.zero_()
-    average.update_parameters(net)
-    torch.testing.assert_close(average.module[1].weight.detach(), before * 2 / 11)
-
-
-def test_average_refuses_another_network():
-    average = ModelEMA(network())
-    with pytest.raises(ValueError, match="not the one that was averaged so far"):
-        average.update_parameters(nn.Linear(1, 1))
-
-
-def test_average_refuses_a_decay_of_one():
-    with pytest.raises(ValueError, match=r"decay=1 must be in \[0, 1\)"):
-        ModelEMA(nn.Linear(1, 1), decay=1)
 
 
 def test_trainer_fires_monais_iteration_events_in_order():
