@@ -34,7 +34,7 @@ bench: $(VENV)/.runtime
 
 # Every bundle as a zip with card, licence and weights: dist/NAME.zip, dist/SHA256SUMS.
 bundles: $(VENV)/.runtime
-	$(BIN)/python -m monai_ext pack $(wildcard bundles/*) --output dist
+	$(BIN)/python -m monai_ext pack $(wildcard bundles/*) --output_dir dist
 
 # The pages of README, cards and docstrings: site/index.html.
 docs: $(VENV)/.docs

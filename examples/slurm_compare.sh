@@ -25,6 +25,6 @@ BUNDLE=${BUNDLE:-bundles/lesion_unet}
 trap 'scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"' USR1
 
 srun python -m monai_ext compare --bundle "$BUNDLE" --dataset_dir "$DATA" --output_dir "$OUT" \
-    --losses bce,dice,tversky,jaccard,dice_bce --folds 5 --seeds 0,1,2 --jobs 2 \
+    --losses bce dice tversky jaccard dice_bce --folds 5 --seeds 0 1 2 --jobs 2 \
     --part "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT" --encoder_weights imagenet &
 wait $!

@@ -1,146 +1,200 @@
-"""The commands that are not a bundle run: `python -m monai_ext demo | compare | report | score | ...`."""
+"""The commands that are not a bundle run: `monai_ext demo | compare | report | score | ...`."""
 
 from __future__ import annotations
 
-import argparse
 import importlib
+import inspect
+import logging
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, get_type_hints
 
 from monai_ext import __version__
 from monai_ext.runtime.errors import report_errors_in_one_sentence
+from monai_ext.runtime.run_log import keep_log, set_quiet
+
+__all__ = ["COMMANDS", "Command", "examples", "main"]
 
 
 class Command(NamedTuple):
-    """A module of `monai_ext.commands` with `add_arguments` and `run`, imported only when it is asked for."""
+    """A function of `monai_ext.commands` of one argument, `options`, imported only when its command is typed.
 
-    module: str
+    It returns the exit status. One with a second argument, `further`, also gets the words that its options do not know.
+    """
+
+    function: str
     summary: str
-    examples: str
-    further: bool = False  # whether `run` takes the options that it does not know itself
-    log: str | None = None  # the option that names the folder in which a log is kept, of commands that take long
+    examples: tuple[str, ...]
+    keeps_log: bool = False  # in the option `output_dir`, of commands that take long
+
+    def load(self) -> tuple[Callable[..., int], type]:
+        """The function, and the dataclass of its options."""
+        module, _, name = self.function.partition(":")
+        function = getattr(importlib.import_module(f"monai_ext.commands.{module}"), name)
+        return function, get_type_hints(function)["options"]
 
 
 COMMANDS = {
     "demo": Command(
-        "demo.demo",
-        "train, evaluate and apply a bundle on phantoms, and write a page of what came out",
-        "demo --bundle bundles/lesion_unet --output_dir demo/lesion_unet",
-        log="output_dir",
+        "demo.demo:run",
+        "train, evaluate and apply a bundle on phantoms, and write a page of the results",
+        ("demo --bundle bundles/lesion_unet --output_dir demo/lesion_unet",),
+        keeps_log=True,
     ),
     "compare": Command(
-        "comparison.compare",
+        "comparison.compare:run",
         "compare losses over folds and seeds, one bundle run each; resumable",
-        "compare --bundle bundles/lesion_unet --dataset_dir ISIC2017 --output_dir runs/comparison \\\n"
-        "      --losses bce,dice,tversky,jaccard,dice_bce --folds 5 --seeds 0 --encoder_weights imagenet\n"
-        "compare --bundle bundles/lesion_unet --dataset_dir ISIC2017 --output_dir runs/comparison \\\n"
-        "      --backend ray --gpus_per_run 0.5",
-        further=True,
-        log="output_dir",
+        (
+            "compare --bundle bundles/lesion_unet --dataset_dir ISIC2017 --output_dir runs/comparison \\\n"
+            "      --losses bce dice tversky jaccard dice_bce --folds 5 --seeds 0 --encoder_weights imagenet",
+            "compare --bundle bundles/lesion_unet --dataset_dir ISIC2017 --output_dir runs/comparison \\\n"
+            "      --backend ray --gpus_per_run 0.5",
+        ),
+        keeps_log=True,
     ),
-    "report": Command("comparison.report", "tables, tests and figures of a comparison", "report runs/comparison"),
+    "report": Command(
+        "comparison.report:run", "tables, tests and figures of a comparison", ("report runs/comparison",)
+    ),
     "reproduce": Command(
-        "bundles.reproduce",
-        "repeat a training from its run.json into a new folder, and say what differs",
-        "reproduce runs/lesion --output_dir runs/lesion_again\nreproduce runs/lesion --dry_run",
+        "bundles.reproduce:run",
+        "repeat a training from its run.json into a new folder, and list what differs",
+        ("reproduce runs/lesion --output_dir runs/lesion_again", "reproduce runs/lesion --dry_run"),
     ),
-    "fetch-tiles": Command(
-        "datasets.fetch_tiles",
+    "fetch_tiles": Command(
+        "datasets.fetch_tiles:run",
         "map tiles of a box of longitude and latitude, from any tile server; resumable",
-        "fetch-tiles --bbox -76.62 39.28 -76.58 39.30 --zoom 16 --output tiles/baltimore",
-        log="output",
+        ("fetch_tiles --bbox -76.62 39.28 -76.58 39.30 --zoom 16 --output_dir tiles/baltimore",),
+        keeps_log=True,
     ),
-    "many-hr": Command(
-        "datasets.many_hr",
-        "build, check and show a data set of low-resolution images with many high-resolution answers each; resumable",
-        "many-hr build --tiles tiles/baltimore --output many_hr --records 1000 --hr 8\nmany-hr check many_hr",
+    "many_hr build": Command(
+        "datasets.many_hr:build",
+        "make a data set of low-resolution images with many high-resolution targets each; resumable",
+        ("many_hr build --tiles tiles/baltimore --output_dir many_hr --records 1000 --targets 8",),
+    ),
+    "many_hr check": Command(
+        "datasets.many_hr:check",
+        "check the sums of such a data set, and measure every gap again",
+        ("many_hr check many_hr",),
+    ),
+    "many_hr show": Command(
+        "datasets.many_hr:show", "draw a contact sheet of such a data set", ("many_hr show many_hr --records 4",)
     ),
     "upscale": Command(
-        "upscaling.upscale",
-        "enlarge pictures and GeoTIFFs of any size without seams, georeference kept; resumable",
-        "upscale orthophoto.tif orthophoto_x4.tif --bundle bundles/srgan_aerial --resume\n"
-        "upscale orthophoto.tif layers.tif --bundle bundles/bayesian_srgan_aerial --samples 4 --bounds --uncertainty",
+        "upscaling.upscale:run",
+        "upscale pictures and GeoTIFFs of any size without seams, georeference kept; resumable",
+        (
+            "upscale orthophoto.tif orthophoto_x4.tif --bundle bundles/srgan_aerial --resume",
+            "upscale orthophoto.tif layers.tif --bundle bundles/bayesian_srgan_aerial --samples 4 --bounds "
+            "--uncertainty",
+        ),
     ),
     "viewer": Command(
-        "upscaling.viewer",
+        "upscaling.viewer:run",
         "a page of samples, maps of uncertainty and the interval of a clicked pixel, for a part of an image",
-        "viewer tile.png tile.html --bundle bundles/bayesian_srgan_aerial --samples 8",
+        ("viewer tile.png tile.html --bundle bundles/bayesian_srgan_aerial --samples 8",),
     ),
     "score": Command(
-        "scoring.score",
-        "score predictions against several annotators, with the human ceiling beside them",
-        "score --predictions predicted --truth QUBIQ --region kidney --part Validation\n"
-        "score --predictions predicted --truth cells --samples 16 --missing zero --output_dir scores\n"
-        'score --predictions predicted --truth lidc-nodule --anonymous --group "patient\\d+" --workers 2',
+        "scoring.score:run",
+        "score predictions against several annotators, with the agreement of the annotators beside them",
+        (
+            "score --predictions predicted --targets QUBIQ --region kidney --part Validation",
+            "score --predictions predicted --targets cells --samples 16 --missing zero --output_dir scores",
+            'score --predictions predicted --targets lidc-nodule --anonymous --group "patient\\d+" --jobs 2',
+        ),
     ),
-    "rater-table": Command(
-        "scoring.rater_table",
+    "rater_table": Command(
+        "scoring.rater_table:run",
         "one table of methods for several annotators, from the evaluations of their runs",
-        "rater-table runs/cells --output_dir runs/cells/table\n"
-        "rater-table runs/holistic runs/combined --human scores/scores.json --output_dir table",
+        (
+            "rater_table runs/cells --output_dir runs/cells/table",
+            "rater_table runs/holistic runs/combined --rater_scores scores/scores.json --output_dir table",
+        ),
     ),
-    "uncertainty-report": Command(
-        "uncertainty.report",
-        "does each kind of uncertainty do its job: a figure for each, from calibrated runs",
-        "uncertainty-report runs/bayesian runs/bayesian_noisy --output runs/kinds",
+    "uncertainty_report": Command(
+        "uncertainty.report:run",
+        "what each kind of uncertainty responds to: a figure for each, from calibrated runs",
+        ("uncertainty_report runs/bayesian runs/bayesian_noisy --output_dir runs/kinds",),
     ),
-    "uncertainty-checks": Command(
-        "uncertainty.checks",
-        "does each kind of uncertainty do its job: small networks trained on drawn scenes, a figure for each question",
-        "uncertainty-checks --output runs/checks",
-        log="output",
+    "uncertainty_checks": Command(
+        "uncertainty.checks:run",
+        "what each kind of uncertainty responds to: small networks trained on synthetic scenes",
+        ("uncertainty_checks --output_dir runs/checks",),
+        keeps_log=True,
     ),
     "pack": Command(
-        "bundles.pack",
+        "bundles.pack:run",
         "pack bundles into zips with card, licence and weights, the same bytes each time",
-        "pack bundles/lesion_unet bundles/srgan_aerial --output dist\n"
-        "pack bundles/lesion_unet --output dist --url https://example.org/weights",
+        (
+            "pack bundles/lesion_unet bundles/srgan_aerial --output_dir dist",
+            "pack bundles/lesion_unet --output_dir dist --url https://example.org/weights",
+        ),
     ),
     "inspect": Command(
-        "bundles.inspection",
+        "bundles.inspection:run",
         "show what a bundle would execute, without executing it",
-        "inspect downloaded_bundle.zip\ninspect bundles/lesion_unet --strict",
+        ("inspect downloaded_bundle.zip", "inspect bundles/lesion_unet --strict"),
     ),
 }
-ENDING = (
-    "Training, evaluation and inference are bundle runs: python -m monai.bundle run --config_file BUNDLE/configs/..."
-)
+ENDING = """
+`monai_ext COMMAND --help` shows the options of a command; --quiet leaves out messages and progress bars.
+Exit status: 0 good, 1 an error, a failed run, or a finding; 2 wrong use, 130 interrupted.
+Training, evaluation and inference are bundle runs: python -m monai.bundle run --config_file BUNDLE/configs/...
+"""
 
 
 def examples(name: str) -> str:
     """The examples of a command as they are typed, one or more lines."""
-    return "".join(
-        f"  {line}\n" if line.startswith("   ") else f"  python -m monai_ext {line}\n"
-        for line in COMMANDS[name].examples.splitlines()
-    )
+    return "".join(f"  python -m monai_ext {example}\n" for example in COMMANDS[name].examples)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` type (`sys.argv`); returns its exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    every = "".join(map(examples, COMMANDS))
-    parser = argparse.ArgumentParser(
-        prog="python -m monai_ext",
-        epilog=f"examples:\n{every}\n{ENDING}\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    name = next((name for name in COMMANDS if arguments[: len(words := name.split())] == words), None)
+    if name is None:
+        return _without_command(arguments)
+    from monai_ext.commands.command_line import parse_options
+
+    report_errors_in_one_sentence()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    command = COMMANDS[name]
+    function, kind = command.load()
+    passes_on = len(inspect.signature(function).parameters) > 1
+    line = parse_options(
+        kind,
+        arguments[len(name.split()) :],
+        prog=f"monai_ext {name}",
+        examples=examples(name),
+        passes_on=passes_on,
     )
-    parser.add_argument("--version", action="version", version=f"monai_ext {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    module = None
-    for name, command in COMMANDS.items():
-        ours = commands.add_parser(name, help=command.summary)
-        if name in arguments[:1]:
-            module = importlib.import_module(f"monai_ext.commands.{command.module}")
-            ours.description, ours.epilog = module.__doc__, f"examples:\n{examples(name)}"
-            ours.formatter_class = argparse.RawDescriptionHelpFormatter
-            module.add_arguments(ours)
-    known, further = parser.parse_known_args(arguments)
-    if further and not COMMANDS[known.command].further:
-        parser.error(f"unknown arguments: {' '.join(further)}")
-    command = COMMANDS[known.command]
-    keeps_log = command.log and not getattr(known, "dry_run", False)
-    report_errors_in_one_sentence(log_dir=getattr(known, command.log) if keeps_log else None)
-    return module.run(known, further) if command.further else module.run(known)
+    set_quiet(line.quiet)
+    if command.keeps_log and not getattr(line.options, "dry_run", False):
+        keep_log(line.options.output_dir)
+    try:
+        return function(line.options, line.further) if passes_on else function(line.options)
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted\n")
+        return 130
+
+
+def _without_command(arguments: Sequence[str]) -> int:
+    """`--version`, `--help`, also of a family such as `many_hr`, or wrong use."""
+    if arguments[:1] == ["--version"]:
+        print(f"monai_ext {__version__}")
+        return 0
+    family = [name for name in COMMANDS if name.split()[0] in arguments[:1]]
+    asks = not arguments or set(arguments) & {"-h", "--help"}
+    if not asks and not family:
+        sys.stderr.write(f"monai_ext: error: no command {arguments[0]!r}: monai_ext --help lists them\n")
+        return 2
+    out = sys.stdout if asks and arguments else sys.stderr
+    out.write("usage: monai_ext COMMAND [OPTIONS]\n\n")
+    for name in family or COMMANDS:
+        first, *rest = textwrap.wrap(COMMANDS[name].summary, 94)
+        out.write(f"  {name:<20}{first}\n" + "".join(f"{'':22}{line}\n" for line in rest))
+    out.write("\nexamples:\n" + "".join(examples(name) for name in family or COMMANDS) + ENDING)
+    return 0 if asks and arguments else 2
 
 
 if __name__ == "__main__":

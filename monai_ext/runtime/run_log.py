@@ -9,13 +9,14 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["LOG_FILE", "RunLog", "keep_log", "note", "tell"]
+__all__ = ["LOG_FILE", "RunLog", "keep_log", "note", "set_quiet", "shows_progress", "tell"]
 
 LOG_FILE = "run.log"
 FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"  # that of the bundles' logging.conf
 MOST_WAITING = 10_000  # lines kept while the folder is not there
 
 _kept: RunLog | None = None
+_quiet = False
 
 
 class RunLog(logging.Handler):
@@ -82,9 +83,21 @@ def keep_log(folder: str | Path | None) -> RunLog | None:
     return _kept
 
 
+def set_quiet(quiet: bool) -> None:
+    """Whether messages go to the log alone, and no progress is shown."""
+    global _quiet
+    _quiet = quiet
+
+
+def shows_progress() -> bool:
+    """Whether progress bars are drawn: on a terminal, unless `set_quiet`."""
+    return not _quiet and sys.stderr.isatty()
+
+
 def tell(text: str) -> None:
-    """Write a line to standard error, and to the log if one is kept."""
-    sys.stderr.write(f"{text}\n")
+    """Write a line to standard error, unless `set_quiet`, and to the log if one is kept."""
+    if not _quiet:
+        sys.stderr.write(f"{text}\n")
     note(text.strip())
 
 

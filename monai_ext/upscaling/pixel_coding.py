@@ -257,7 +257,7 @@ class BandNetwork(nn.Module):
         if channels not in (coding.bands, 1) and (coding.bands, channels) != (1, 3):
             raise ValueError(
                 f"the network takes {channels} bands and the image has {coding.bands}: choose {channels} of them with "
-                f"--bands {','.join(map(str, range(1, channels + 1)))}, or a network for {coding.bands}."
+                f"--bands {' '.join(map(str, range(1, channels + 1)))}, or a network for {coding.bands}."
                 if channels < coding.bands
                 else f"the network takes {channels} bands and the image has {coding.bands}: choose a network for "
                 f"{coding.bands} or for 1, which takes them one by one."

@@ -1,18 +1,24 @@
-"""Every option of every command says what it is, in which unit, and what happens without it; pages name real ones."""
+"""Every option of every command has its meaning, unit and default in the help; pages name options that exist."""
 
 from __future__ import annotations
 
-import argparse
-import importlib
+import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
+from inspect import signature
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
-from monai_ext.__main__ import COMMANDS
+from monai_ext.__main__ import COMMANDS, main
+from monai_ext.commands.command_line import parse_options
 
 REPOSITORY = Path(__file__).parents[2]
 CARDS = sorted((REPOSITORY / "bundles").glob("*/docs/README.md"))
@@ -20,103 +26,142 @@ PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPO
 # Options of tools other than ours that pages mention.
 FOREIGN = {
     "bundle_path", "check", "ckpt_file", "config_file", "filepath", "help", "ignore-missing", "input_shape", "logdir",
-    "meta_file", "nnodes", "net_id", "nproc_per_node", "opset_version", "rdzv", "standalone", "bundle_root",
+    "meta_file", "nnodes", "net_id", "nproc_per_node", "opset_version", "quiet", "rdzv", "standalone", "bundle_root",
     "max-restarts", "use_trace",
 }  # fmt: skip
 UNITS = (
-    "annotators answers batches bins bytes cases cores cpus dates degrees draws epochs fields folds forward gpus "
-    "images iterations levels members networks passes pictures pixels processes records requests runs samples "
-    "scenes seconds share shares side starts steps threads tiles times tries updates windows"
+    "annotators bands batches bins bytes cases cores cpus dates degrees epochs factor fields folds forward gpus images "
+    "iterations latent levels members networks passes pictures pixels processes records requests resamples runs "
+    "samples scenes seconds seeds share shares side starts steps targets tasks threads tiles times tries updates "
+    "windows"
 ).split()
 
 
+def options_of(kind: type) -> Iterator[tuple[Field, object]]:
+    """The fields of a dataclass of options and of those inside it, with their types."""
+    types = get_type_hints(kind)
+    for each in fields(kind):
+        if is_dataclass(types[each.name]):
+            yield from options_of(types[each.name])
+        elif each.name != "arguments":  # of `compare`, from options that it does not know
+            yield each, types[each.name]
+
+
+OPTIONS = [(name, *option) for name, command in COMMANDS.items() for option in options_of(command.load()[1])]
+NAMES = [f"{name} {each.name}" for name, each, _ in OPTIONS]
+
+
 @cache
-def parser_of(command: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"python -m monai_ext {command}")
-    importlib.import_module(f"monai_ext.commands.{COMMANDS[command].module}").add_arguments(parser)
-    return parser
+def help_of(command: str) -> dict[str, str]:
+    """The help of each option of a command, as it is printed, on one line."""
+    with redirect_stdout(io.StringIO()) as printed, suppress(SystemExit):
+        parse_options(COMMANDS[command].load()[1], ["--help"])
+    found, name = {}, ""
+    for line in re.findall(r"^  (\S.*|  .*)", printed.getvalue(), re.MULTILINE):
+        if start := re.match(r"(?:-h, )?--(\w+)|\[?([A-Z]{2,})\b", line):
+            name = (start[1] or start[2]).lower()
+        found[name] = f"{found.get(name, '')} {' '.join(line.split())}".strip()
+    return found
 
 
-def actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Arguments of a parser and of its subcommands, `--help` apart."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for each in action.choices.values():
-                yield from actions(each)
-        elif not isinstance(action, argparse._HelpAction):
-            yield action
-
-
-def shown(command: str, action: argparse.Action) -> str:
-    """The help text of an argument as it is printed."""
-    if action.help is None:
-        return ""
-    return parser_of(command)._get_formatter()._expand_help(action)
-
-
-def spellings(default: object) -> set[str]:
-    """How a default may be written."""
-    if isinstance(default, (list, tuple)):
-        return {separator.join(map(str, default)) for separator in (",", " ", ", ")} | {"all"}
-    numbers = {f"{default:g}", f"{default:,}", f"{default:.0e}"} if isinstance(default, (int, float)) else set()
-    return {str(default), *numbers}
-
-
-EVERY = [(command, action) for command in COMMANDS for action in actions(parser_of(command))]
-
-
-def names(pairs: list[tuple[str, argparse.Action]]) -> list[str]:
-    return [f"{command} {(action.option_strings or [action.dest])[-1]}" for command, action in pairs]
-
-
-def test_every_argument_says_what_it_is():
-    assert len(EVERY) > 80
-    assert not names([(command, action) for command, action in EVERY if len(shown(command, action)) < 8])
-
-
-def test_every_default_is_shown():
-    hidden = []
-    for command, action in EVERY:
-        if action.required or not action.option_strings or action.default in (None, False, (), []):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_the_meaning_unit_and_default_of_every_option(command):
+    for name, each, kind in OPTIONS:
+        if name != command:
             continue
-        expected = {"on"} if action.default is True else spellings(action.default)
-        if not any(re.search(rf"(?<![\w.]){re.escape(text)}(?![\w.]*\d)", shown(command, action)) for text in expected):
-            hidden.append((command, action))
-    assert not names(hidden)
+        text = help_of(command)["input" if each.name == "paths" else each.name]
+        meaning = re.sub(r"^\S+ (\S* )??(?=[a-z])|\(default: .*\)|\(required\)", "", text)
+        assert meaning.split(), text
+        if each.default is MISSING:
+            assert "(required)" in text or each.name == "paths", text
+        elif each.default not in (None, ()):
+            assert "(default: " in text, text
+        if re.search(r"\b(int|float)\b", str(kind)) and each.name not in ("seed", "split_seed", "zoom"):
+            words = set(re.findall(r"[a-z]+", f"{each.name.replace('_', ' ')} {text}".lower()))
+            assert words & {*UNITS, *(unit.removesuffix("s") for unit in UNITS)}, text
 
 
-def test_every_number_says_of_what():
-    unclear = []
-    for command, action in EVERY:
-        is_number = action.type in (int, float) and action.dest not in ("seed", "split_seed", "zoom", "port")
-        words = set(re.findall(r"\w+", f"{action.dest.replace('_', ' ')} {shown(command, action)}".lower()))
-        if is_number and not words & {*UNITS, *(unit.removesuffix("s") for unit in UNITS)}:
-            unclear.append((command, action))
-    assert not names(unclear)
+def test_one_thing_has_one_name():
+    names = {each.name for _, each, _ in OPTIONS}
+    assert len(NAMES) > 80
+    assert not names & {"workers", "threads", "processes", "output_folder", "model", "out", "truth", "human"}
+    folders = [(name, each.name) for name, each, _ in OPTIONS if each.name == "output"]
+    assert folders == [("many_hr show", "output")]  # a file
 
 
 @cache
 def known_options() -> set[str]:
-    """Options of our commands and settings of all configs, with `-` and `_` alike."""
-    found = {word.lstrip("-") for _, action in EVERY for word in action.option_strings}
+    """Options of our commands and settings of all configs."""
+    found = {each.name for _, each, _ in OPTIONS}
     for path in (REPOSITORY / "bundles").glob("*/configs/*.json"):
         found |= {re.split("#|::", key)[0] for key in json.loads(path.read_text(encoding="utf-8"))}
     for path in (
         path for folder in ("benchmarks", "examples", "tests") for path in (REPOSITORY / folder).rglob("*.py")
     ):
         found |= set(re.findall(r'add_argument\(\s*"--([\w-]+)"', path.read_text(encoding="utf-8")))
-    return {name.replace("-", "_") for name in found | FOREIGN}
+    return found | FOREIGN
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
 def test_every_option_that_a_page_mentions_is_there(page):
     mentioned = re.findall(r"(?<![\w-])--(\w[\w-]*)", page.read_text(encoding="utf-8"))
-    assert not sorted({name for name in mentioned if name.replace("-", "_") not in known_options()})
+    assert not sorted({name for name in mentioned if name not in known_options()})
 
 
-def test_commands_that_take_long_keep_their_log_in_the_folder_that_they_name():
-    for command, entry in COMMANDS.items():
-        if entry.log is not None:
-            (option,) = (action for action in actions(parser_of(command)) if action.dest == entry.log)
-            assert option.type is Path and "folder" in shown(command, option) or option.dest == "output_dir"
-    assert {"demo", "compare", "fetch-tiles"} <= {name for name, entry in COMMANDS.items() if entry.log}
+def test_commands_that_keep_a_log_have_an_output_dir():
+    for name, command in COMMANDS.items():
+        if command.keeps_log:
+            assert ("output_dir", Path) in [(each.name, kind) for owner, each, kind in OPTIONS if owner == name]
+    assert {"demo", "compare", "fetch_tiles"} <= {name for name, command in COMMANDS.items() if command.keeps_log}
+
+
+def test_only_compare_passes_unknown_options_on():
+    further = [name for name, command in COMMANDS.items() if len(signature(command.load()[0]).parameters) > 1]
+    assert further == ["compare"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("report", "Missing from monai_ext report: COMPARISON"),
+        ("report a --colour red", "unknown arguments: --colour red"),
+        ("score --predictions a --targets b --estimator W", "invalid choice 'W' for argument '--estimator'"),
+        ("viewer a.png b.html --window 1 2 3", "--window takes {INT INT INT INT}, not '1', '2', '3'"),
+        ("upscale image.png", "name one input or more, and the output."),
+        ("many_hr paint", "usage: monai_ext COMMAND"),
+        ("paint", "no command 'paint'"),
+        ("", "usage: monai_ext COMMAND"),
+    ],
+)
+def test_wrong_use_ends_in_one_sentence_and_status_2(words, sentence, capsys):
+    try:
+        status = main(words.split())
+    except SystemExit as end:
+        status = end.code
+    printed = capsys.readouterr()
+    assert status == 2 and sentence in printed.err and printed.out == ""
+    assert printed.err.count("\n") == 1 or printed.err.startswith("usage")
+
+
+def test_an_interrupted_command_ends_with_status_130(monkeypatch, capsys):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("monai_ext.commands.comparison.report.report", interrupted)
+    assert main(["report", "folder"]) == 130
+    assert capsys.readouterr().err.strip() == "interrupted"
+
+
+def test_torch_is_imported_by_commands_that_compute_alone():
+    code = "import sys; from monai_ext.__main__ import COMMANDS; COMMANDS[{!r}].load(); print('torch' in sys.modules)"
+    for name in ("compare", "report", "inspect", "pack"):
+        command = [sys.executable, "-c", code.format(name)]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "False", name
+
+
+def test_options_are_read_back_as_they_are_typed():
+    kind = COMMANDS["fetch_tiles"].load()[1]
+    words = "--bbox -76.62 39.28 -76.58 39.30 --zoom 16 --output_dir tiles --dry_run --quiet"
+    line = parse_options(kind, words.split())
+    assert line.options == kind((-76.62, 39.28, -76.58, 39.3), 16, Path("tiles"), dry_run=True)
+    assert line.quiet and line.further == ()

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from monai_ext.__main__ import main
+from monai_ext.commands.command_line import parse_options
+from monai_ext.commands.comparison.compare import CompareOptions
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPTS = sorted((REPOSITORY / "examples").glob("slurm*.sh"))
@@ -71,18 +72,15 @@ def test_a_list_of_many_machines_does_not_break_the_pipe(tmp_path):
 def test_a_job_of_the_array_takes_its_part_of_the_comparison(tmp_path, monkeypatch):
     status, words = started(REPOSITORY / "examples" / "slurm_compare.sh", tmp_path)
     assert status == 0 and words[:3] == ["python", "-m", "monai_ext"]
-    taken = []
-    monkeypatch.setattr(
-        "monai_ext.commands.comparison.compare.run", lambda args, further: taken.append((args, further)) or 0
-    )
-    monkeypatch.setattr("sys.excepthook", None)
-    assert main(words[3:]) == 0
-    ((args, further),) = taken
-    assert args.part == (3, 8) and args.dataset_dir == Path("/data set") and args.output_dir == Path("/runs/comparison")
-    assert (REPOSITORY / args.bundle).is_dir()
-    known = json.loads((REPOSITORY / args.bundle / "configs" / "train.json").read_text(encoding="utf-8"))
-    assert {word.removeprefix("--") for word in further[::2]} <= set(known)
-    assert set(args.losses) <= set(known["losses"])
+    assert words[3] == "compare"
+    monkeypatch.chdir(REPOSITORY)
+    line = parse_options(CompareOptions, words[4:], passes_on=True)
+    options = line.options
+    assert options.part == (3, 8) and options.jobs == 2
+    assert (options.dataset_dir, options.output_dir) == (Path("/data set"), Path("/runs/comparison"))
+    known = json.loads((options.bundle / "configs" / "train.json").read_text(encoding="utf-8"))
+    assert {word.removeprefix("--") for word in line.further[::2]} <= set(known)
+    assert set(options.losses) <= set(known["losses"])
 
 
 def test_a_job_whose_time_is_nearly_over_goes_back_into_the_queue(tmp_path):

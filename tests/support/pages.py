@@ -56,7 +56,14 @@ PAGES = [
     *sorted((REPOSITORY / "bundles").glob("*/docs/README.md")),
 ]
 PROGRAMS = {"python", "torchrun", "make", "pip", "tensorboard", "sbatch", "srun", "ray", "mkdocs", "."}
-NAMES_ALONE = {"-m", "run", "demo", "monai.bundle", "monai_ext", *COMMANDS}  # say what runs, not on what
+NAMES_ALONE = {
+    "-m",
+    "run",
+    "demo",
+    "monai.bundle",
+    "monai_ext",
+    *" ".join(COMMANDS).split(),
+}  # say what runs, not on what
 SHELL = {"", "sh", "bash", "console"}
 Words = Sequence[str]
 
@@ -159,7 +166,7 @@ def _evaluated(folder: Path) -> None:
 
 
 def _trained_bundle(archive: Path) -> None:
-    assert main(["pack", "bundles/lesion_unet", "--output", "packed"]) == 0
+    assert main(["pack", "bundles/lesion_unet", "--output_dir", "packed"]) == 0
     shutil.copy("packed/lesion_unet.zip", archive)
 
 
@@ -209,7 +216,7 @@ def make_project(folder: Path) -> None:
 
 def _supply(words: Words) -> None:
     for option, word in zip(("", *words), words, strict=False):
-        if word in PHANTOMS and not Path(word).exists() and option not in ("--output", "--output_dir"):
+        if word in PHANTOMS and not Path(word).exists() and option != "--output_dir":
             Path(word).parent.mkdir(parents=True, exist_ok=True)
             PHANTOMS[word](Path(word))
 
@@ -223,10 +230,10 @@ SMALL = {
     "calibration_fraction": 0.5,
 }  # fmt: skip
 LESS = {  # options that come last, so that they hold
-    "compare": "--losses bce,dice --folds 2",
+    "compare": "--losses bce dice --folds 2",
     "score": "--resamples 100",
-    "many-hr build": "--records 12 --hr 2 --size 32 --block 1",
-    "uncertainty-checks": "--steps 1 --members 2 --scenes 2 3",
+    "many_hr build": "--records 12 --targets 2 --size 32 --block 1",
+    "uncertainty_checks": "--steps 1 --members 2 --scenes 2 3",
     "examples/in_your_own_project.py": "--epochs 1",
     "tests/fuzz/fuzz_readers.py": "--count 60",
     "tests/fuzz/many_files.py": "--count 20",
@@ -245,7 +252,7 @@ def run(words: Words, patch) -> None:
         words = words[1:]
     words = [STANDS_FOR.get(word, word).replace("/PATH/", f"{os.getcwd()}/") for word in words]
     _supply(words)
-    words += shlex.split(LESS.get(program_of(words), "") or LESS.get(" ".join(words[3:5]), ""))
+    words += shlex.split(LESS.get(program_of(words), ""))
     _make_room(words)
     if words[0] == "torchrun":
         _in_forks(words, patch)
@@ -284,7 +291,9 @@ def program_of(words: Words) -> str:
         return words[0]
     if words[1] != "-m":
         return words[1]
-    return words[3] if words[2] == "monai_ext" else words[2]
+    if words[2] != "monai_ext":
+        return words[2]
+    return next(name for name in COMMANDS if words[3:][: len(name.split())] == name.split())
 
 
 def options(words: Words) -> dict[str, str]:
@@ -330,7 +339,7 @@ def _ours(words: Words, patch) -> None:
             shutil.rmtree(named["output_dir"], ignore_errors=True)
         if named.get("backend") == "ray":
             stack.enter_context(_cluster())
-        if words[3] == "fetch-tiles" and "--dry-run" not in words:
+        if words[3] == "fetch_tiles" and "--dry_run" not in words:
             server = stack.enter_context(serving(_photographs))
             arguments += ["--url", server.source.template, "--rate", "1000"]
         assert main(arguments) == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from monai_ext.commands.command_line import parse_options
 from monai_ext.commands.upscaling import upscale as command
 from monai_ext.metrics.conformal import Calibration, write_calibration
 from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
@@ -132,10 +132,8 @@ class Broken(Exception):
     """Stands for a kill."""
 
 
-def typed(*words: object) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return parser.parse_args([str(word) for word in words])
+def typed(*words: object) -> command.UpscaleOptions:
+    return parse_options(command.UpscaleOptions, [str(word) for word in words]).options
 
 
 def bayesian_bundle(folder: Path) -> Path:

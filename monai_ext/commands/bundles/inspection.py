@@ -1,13 +1,7 @@
-"""Show what a bundle would execute, without executing any of it: imports, expressions, `_target_`s, weights, code.
-
-A bundle's config is code: `monai.bundle` evaluates every `$` expression and calls every `_target_` in it. Lines marked
-with ! reach beyond MONAI, PyTorch, Ignite, NumPy and this package, or touch files, processes or the network. They are
-an aid to reading: a bundle without such lines is not thereby harmless.
-"""
+"""`inspect`: what a bundle would execute, found without executing any of it."""
 
 from __future__ import annotations
 
-import argparse
 import ast
 import configparser
 import json
@@ -21,8 +15,9 @@ from typing import Any
 from monai_ext.commands.bundles.config_code import Code, code_of
 from monai_ext.commands.bundles.files import WEIGHTS, BundleFile, BundleFiles, leaves_the_bundle, open_bundle
 from monai_ext.commands.bundles.pickled_names import UNREADABLE, foreign_names, is_torchscript, looks_pickled
+from monai_ext.commands.command_line import Positional
 
-__all__ = ["Inspection", "add_arguments", "inspect_bundle", "inspection_text", "run"]
+__all__ = ["InspectOptions", "Inspection", "inspect_bundle", "inspection_text", "run"]
 
 LARGEST_CONFIG = 10 << 20  # bytes
 LARGEST_WEIGHTS = 4 << 30
@@ -37,6 +32,23 @@ OF_TORCHSCRIPT = re.compile(r"__torch__\..*|torch\.jit\._pickle\.\w+")  # names 
 EVALUATED = ("class", "args", "kwargs", "defaults")  # in a logging config
 FIRST = ("imports", "initialize", "run", "finalize")  # ids that MONAI executes by itself
 SHOWN = 400  # characters of an expression
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """Show what a bundle would execute, without executing it: imports, expressions, `_target_`s, weights, code.
+
+    A bundle's config is code: `monai.bundle` evaluates every `$` expression and calls every `_target_` in it. Lines
+    marked with ! reach beyond MONAI, PyTorch, Ignite, NumPy and this package, or touch files, processes or the network.
+    They are an aid to reading: a bundle without such lines is not thereby harmless.
+    """
+
+    bundle: Positional[Path]
+    """a bundle's folder or zip, a config, a run.json, or a file of weights"""
+    json: bool = False
+    """for programs: everything found, as JSON"""
+    strict: bool = False
+    """exit status 1 if there is anything to look at"""
 
 
 @dataclass
@@ -277,20 +289,11 @@ def _line(code: Code) -> str:
     return f"{'!' if code.warning else ' '}   {printable(code.where, limit=SHOWN)}: {printable(code.text, limit=SHOWN)}"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m monai_ext inspect`."""
-    parser.add_argument(
-        "bundle", type=Path, help="a bundle's folder or zip, a config, a run.json, or a file of weights"
-    )
-    parser.add_argument("--json", action="store_true", help="for programs: everything found, as JSON")
-    parser.add_argument("--strict", action="store_true", help="exit status 1 if there is anything to look at")
-
-
-def run(args: argparse.Namespace) -> int:
-    """`python -m monai_ext inspect`: print what was found; exit status 0, with --strict 1 where there are warnings."""
-    found = inspect_bundle(args.bundle)
-    if args.json:
+def run(options: InspectOptions) -> int:
+    """`python -m monai_ext inspect`: exit status 1 with --strict where there is anything to look at."""
+    found = inspect_bundle(options.bundle)
+    if options.json:
         print(json.dumps({**asdict(found), "warnings": found.warnings()}, indent=1))
     else:
-        sys.stdout.write(inspection_text(found, str(args.bundle)))
-    return 1 if args.strict and found.warnings() else 0
+        sys.stdout.write(inspection_text(found, str(options.bundle)))
+    return 1 if options.strict and found.warnings() else 0

@@ -1,26 +1,21 @@
-"""Pack bundles into zips that `monai.bundle` downloads and reads: card, licence, configs and weights, nothing else.
-
-The same files give the same bytes, wherever and whenever they are packed. Weights above 25 MB, more than the model zoo
-takes, stay outside: large_files.json then names their address and SHA-256, and
-`python -m monai.bundle download_large_files --bundle_path BUNDLE` fetches and checks them.
-"""
+"""`pack`: bundles as zips that `monai.bundle` downloads and reads, the same bytes wherever they are packed."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 import zipfile
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from monai_ext.commands.bundles.pickled_names import UNREADABLE, foreign_names
+from monai_ext.commands.command_line import Computed, Paths
 from monai_ext.runtime.errors import one_line
+from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import atomic_path, read_json, write_text
 from monai_ext.storage.fingerprint import file_sha256
 
-__all__ = ["LARGEST_FILE", "PackError", "Packed", "add_arguments", "pack_bundle", "run"]
+__all__ = ["LARGEST_FILE", "PackError", "PackOptions", "Packed", "pack_bundle", "run"]
 
 LARGEST_FILE = 25_000_000  # bytes, the model zoo's limit
 NEEDED = ("LICENSE", "docs/README.md", "configs/metadata.json", "configs/train.json", "configs/inference.json")
@@ -29,6 +24,28 @@ WEIGHTS = "models/model.pt"
 LARGE_FILES = "large_files.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can tell
 BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """Pack bundles into zips with card, licence, configs and weights, the same bytes each time.
+
+    Weights above 25 MB, more than the model zoo takes, stay outside: large_files.json then names their address and
+    SHA-256, and `python -m monai.bundle download_large_files --bundle_path BUNDLE` fetches and checks them.
+    """
+
+    bundles: Paths
+    """folders of bundles"""
+    output_dir: Path = Path("dist")
+    """folder of the zips"""
+    weights: Computed[Path | None] = None
+    """weights of one bundle, such as a run's final.pt (models/model.pt of each)"""
+    url: Computed[str | None] = None
+    """address of the folder that files above 25 MB will be downloaded from"""
+
+    def __post_init__(self) -> None:
+        if self.weights is not None and len(self.bundles) > 1:
+            raise ValueError(f"--weights belong to one bundle, but {len(self.bundles)} are named: pack them apart.")
 
 
 class PackError(ValueError):
@@ -172,25 +189,16 @@ def _store(archive: zipfile.ZipFile, name: str, source: Path | bytes) -> None:
             member.write(block)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m monai_ext pack`."""
-    parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE", help="folders of bundles")
-    parser.add_argument("--output", type=Path, default=Path("dist"), metavar="DIR", help="folder of the zips (dist)")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of one bundle, such as a run's final.pt")
-    parser.add_argument("--url", help="address of the folder that files above 25 MB will be downloaded from")
-
-
-def run(args: argparse.Namespace) -> int:
-    """`python -m monai_ext pack`: exit status 0; errors are raised."""
-    if args.weights is not None and len(args.bundles) > 1:
-        raise PackError(f"--weights belong to one bundle, but {len(args.bundles)} are named: pack them one by one.")
-    packed = [pack_bundle(bundle, args.output, weights=args.weights, url=args.url) for bundle in args.bundles]
+def run(options: PackOptions) -> int:
+    """`python -m monai_ext pack`."""
+    folder = options.output_dir
+    packed = [pack_bundle(bundle, folder, weights=options.weights, url=options.url) for bundle in options.bundles]
     for each in packed:
         without = "" if each.has_weights else ", without weights: monai.bundle.load needs them, see --weights"
-        sys.stderr.write(f"{each.path}: {each.path.stat().st_size:,} bytes{without}\n")
+        tell(f"{each.path}: {each.path.stat().st_size:,} bytes{without}")
         for path in each.large:
-            sys.stderr.write(f"  to upload: {path}\n")
-    write_text(args.output / "SHA256SUMS", _sums(packed, args.output))
+            tell(f"  to upload: {path}")
+    write_text(folder / "SHA256SUMS", _sums(packed, folder))
     return 0
 
 

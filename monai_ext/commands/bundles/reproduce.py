@@ -1,12 +1,7 @@
-"""Repeat a training from the run.json that it left, into a new folder, and say what differs, before and after.
-
-The config is taken from run.json, not from the bundle, which may have changed since. A config is code: look at the
-run.json of somebody else with `python -m monai_ext inspect RUN` first.
-"""
+"""`reproduce`: a training repeated from its run.json, and what differs before and after."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
@@ -19,18 +14,37 @@ from typing import Any
 
 import torch
 
+from monai_ext.commands.command_line import Computed, Positional
 from monai_ext.handlers import load_checkpoint
 from monai_ext.handlers.training.provenance import environment, git_revision, merged_config, package_versions
 from monai_ext.runtime.run_log import keep_log, tell
 from monai_ext.storage.files import read_json, write_text
 
-__all__ = ["Repetition", "ReproduceError", "add_arguments", "differences", "plan_repetition", "read_record", "run"]
+__all__ = ["Repetition", "ReproduceError", "ReproduceOptions", "differences", "plan_repetition", "read_record", "run"]
 
 CONFIG = "reproduced.json"
 NUMERIC_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")  # set again as they were
 COMPARED = ("platform", "processor", "threads", "cuda", "cuda_version", "cudnn")
 WAY_OUT = "repeat the run by hand"
 SHOWN = 8  # names of changed settings in one sentence
+
+
+@dataclass(frozen=True)
+class ReproduceOptions:
+    """Repeat a training from its run.json into a new folder, and list what differs, before and after.
+
+    The config is taken from run.json, not from the bundle, which may have changed since. A config is code: look at the
+    run.json of somebody else with `python -m monai_ext inspect RUN` first.
+    """
+
+    run: Positional[Path]
+    """folder of a training, or its run.json"""
+    output_dir: Computed[Path | None] = None
+    """new folder (RUN with _again); an interrupted repetition is continued"""
+    dataset_dir: Computed[Path | None] = None
+    """where the data lie now, if they have moved"""
+    dry_run: bool = False
+    """show what differs and what would be executed, and stop"""
 
 
 class ReproduceError(ValueError):
@@ -236,25 +250,17 @@ def _difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m monai_ext reproduce`."""
-    parser.add_argument("run", type=Path, help="folder of a training, or its run.json")
-    parser.add_argument("--output_dir", type=Path, help="new folder (RUN with _again); an interrupted one is continued")
-    parser.add_argument("--dataset_dir", type=Path, help="where the data lie now, if they have moved")
-    parser.add_argument("--dry_run", action="store_true", help="say what differs and what would be executed, and stop")
-
-
-def run(args: argparse.Namespace) -> int:
+def run(options: ReproduceOptions) -> int:
     """`python -m monai_ext reproduce`: exit status 0, or that of the repeated training where it failed."""
-    record = read_record(args.run)
-    folder = args.run if args.run.is_dir() else args.run.parent
-    output_dir = args.output_dir or folder.absolute().with_name(f"{folder.absolute().name}_again")
-    repetition = plan_repetition(record, output_dir, dataset_dir=args.dataset_dir)
+    record = read_record(options.run)
+    folder = options.run if options.run.is_dir() else options.run.parent
+    output_dir = options.output_dir or folder.absolute().with_name(f"{folder.absolute().name}_again")
+    repetition = plan_repetition(record, output_dir, dataset_dir=options.dataset_dir)
     keep_log(output_dir)
     for sentence in differences(record) or ["versions, revision, machine and configs are those of the run"]:
         tell(f"* {sentence}")
     tell(repetition.typed())
-    if args.dry_run:
+    if options.dry_run:
         return 0
     write_text(repetition.output_dir / CONFIG, json.dumps(repetition.config, indent=1) + "\n")
     variables = {**os.environ, **repetition.variables}

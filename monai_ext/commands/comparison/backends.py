@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 
+from tyro.constructors import PrimitiveConstructorSpec
+
+from monai_ext.commands.command_line import Computed
 from monai_ext.commands.comparison.ray_backend import RayBackend
 from monai_ext.commands.comparison.runs import Backend
 
-__all__ = ["add_backend_arguments", "backend_of", "part_of_all"]
-
-OF_RAY = {"gpus_per_run": None, "cpus_per_run": 1.0, "address": None, "retries": 3}  # and their defaults
+__all__ = ["BackendOptions", "RayOptions", "backend_of", "part_of_all"]
 
 
 def part_of_all(text: str) -> tuple[int, int]:
@@ -21,40 +23,63 @@ def part_of_all(text: str) -> tuple[int, int]:
     (2, 5)
 
     Raises:
-        argparse.ArgumentTypeError: it is something else, or I is not in 1 ... N.
+        ValueError: it is something else, or I is not in 1 ... N.
     """
     number, slash, count = text.partition("/")
     if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no part: write I/N with I from 1 to N, such as 2/5")
+        raise ValueError(f"{text!r} is no part: write I/N with I from 1 to N, such as 2/5")
     return int(number), int(count)
 
 
-def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that `backend_of` reads, and `--jobs` and `--part`."""
-    parser.add_argument("--jobs", type=int, help="runs at a time (local: 1; ray: as many as the cluster has room for)")
-    parser.add_argument("--part", type=part_of_all, metavar="I/N", help="only every N-th run, from the I-th; no report")
-    parser.add_argument("--backend", choices=("local", "ray"), default="local", help="where runs execute (local)")
-    group = parser.add_argument_group("with --backend ray, whose workers must share the folders' storage")
-    group.add_argument("--gpus_per_run", type=float, help="GPUs of a run, 0.5 lets two share one (1 if there are any)")
-    group.add_argument("--cpus_per_run", type=float, help="CPUs of a run, and its threads (1)")
-    group.add_argument("--address", help="HOST:PORT of a cluster, auto, or local to start one here (auto, else local)")
-    group.add_argument("--retries", type=int, help="how often a run whose worker was lost is started again (3)")
+PART = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="I/N",
+    instance_from_str=lambda words: part_of_all(words[0]),
+    is_instance=lambda value: value is None or isinstance(value, tuple),
+    str_from_instance=lambda part: [f"{part[0]}/{part[1]}" if part else ""],
+)
 
 
-def backend_of(args: argparse.Namespace, *, needed: Sequence[Path]) -> Backend | None:
+@dataclass(frozen=True)
+class RayOptions:
+    """With --backend ray, whose workers must share the folders' storage."""
+
+    gpus_per_run: Computed[float | None] = None
+    """GPUs of a run, 0.5 lets two share one (1 if there are any)"""
+    cpus_per_run: float = 1.0
+    """CPUs of a run, and its threads"""
+    address: Computed[str | None] = None
+    """HOST:PORT of a cluster, auto, or local to start one here (auto, else local)"""
+    retries: int = 3
+    """how many times a run whose worker was lost is started again"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendOptions:
+    """Where runs execute, and which of them."""
+
+    jobs: Computed[int | None] = None
+    """runs at a time (local: 1; ray: as many as the cluster has room for)"""
+    part: Computed[Annotated[tuple[int, int] | None, PART]] = None
+    """only every N-th run, from the I-th; no report"""
+    backend: Literal["local", "ray"] = "local"
+    """where runs execute"""
+    ray: RayOptions = field(default_factory=RayOptions)
+
+    def __post_init__(self) -> None:
+        usual = asdict(RayOptions())
+        for name, value in asdict(self.ray).items():
+            if self.backend != "ray" and value != usual[name]:
+                raise ValueError(f"--{name} {value} is an option of --backend ray: add that, or leave it out.")
+
+
+def backend_of(options: BackendOptions, *, needed: Sequence[Path]) -> Backend | None:
     """The backend that the options ask for, None for the local one.
 
     Args:
         needed: files and folders that every worker must see.
 
     Raises:
-        ValueError: an option of another backend than the one chosen, or Ray is not installed.
+        ValueError: Ray is not installed.
     """
-    given = {name: getattr(args, name) for name in OF_RAY}
-    if args.backend == "ray":
-        chosen = {name: OF_RAY[name] if value is None else value for name, value in given.items()}
-        return RayBackend(jobs=args.jobs, needed=needed, **chosen)
-    for name, value in given.items():
-        if value is not None:
-            raise ValueError(f"--{name} {value} is an option of --backend ray: add that, or leave it out.")
-    return None
+    return RayBackend(jobs=options.jobs, needed=needed, **asdict(options.ray)) if options.backend == "ray" else None

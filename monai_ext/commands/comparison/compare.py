@@ -1,4 +1,4 @@
-"""Compare losses: one ordinary bundle run per loss x fold x seed, each in processes of its own, resumable.
+"""`compare`: one ordinary bundle run per loss x fold x seed, each in processes of its own, resumable.
 
 `output_dir/LOSS/foldF_seedS` holds a run; it is finished when its `finished.json` exists. Runs of other settings are
 never mixed, and one comparison at a time works in a folder, or several parts of one. Runs execute on this machine or as
@@ -7,7 +7,6 @@ tasks of Ray on several. The tables and figures are `monai_ext.commands.comparis
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -21,20 +20,29 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tqdm import tqdm
 
 from monai_ext import __version__
-from monai_ext.commands.comparison.backends import add_backend_arguments, backend_of
+from monai_ext.commands.command_line import Computed, Suppress
+from monai_ext.commands.comparison.backends import BackendOptions, backend_of
 from monai_ext.commands.comparison.report import report
 from monai_ext.commands.comparison.runs import Backend, LocalBackend, Outcome, Run
-from monai_ext.runtime.run_log import tell
+from monai_ext.runtime.run_log import shows_progress, tell
 from monai_ext.storage.files import make_folder, read_json, remove_leftovers, write_text, writing
 
-__all__ = ["ComparisonBusyError", "ComparisonError", "Plan", "add_arguments", "bundle_commands", "compare", "run"]
+__all__ = [
+    "CompareOptions",
+    "ComparisonBusyError",
+    "ComparisonError",
+    "Plan",
+    "bundle_commands",
+    "compare",
+    "run",
+]
 
 LOSSES = ("bce", "dice", "tversky", "jaccard", "dice_bce")
 CONFIGS = ("train.json", "evaluate.json")
@@ -54,24 +62,27 @@ class ComparisonBusyError(ComparisonError):
 class Plan:
     """What to compare: a bundle, a data set, and the grid of losses x folds x seeds.
 
-    Args:
-        losses: values of the bundle's `loss_name`; they name folders, so letters, digits and `_ . -` only.
-        arguments: further `--key value` of every run, such as {"max_epochs": "10"}.
-        figure_ids: cases whose probability maps are kept; empty = up to 50, spread over the data set.
-
     Raises:
         ComparisonError: an empty or repeated loss or seed, fewer than two folds, an argument set by the comparison.
         FileNotFoundError: the bundle has no configs/train.json or configs/evaluate.json.
     """
 
     bundle: Path
+    """the bundle's folder"""
     dataset_dir: Path
+    """images and masks"""
     output_dir: Path
+    """runs and report; continued if it exists"""
     losses: tuple[str, ...] = LOSSES
+    """values of the bundle's loss_name; they name folders, so letters, digits and `_ . -` only"""
     folds: int = 5
+    """folds of the cross-validation"""
     seeds: tuple[int, ...] = (0,)
-    arguments: Mapping[str, str] = field(default_factory=dict)
-    figure_ids: tuple[str, ...] = ()
+    """seeds of the trainings"""
+    figure_ids: Computed[tuple[str, ...]] = ()
+    """cases whose probability maps are kept for the figure (up to 50, spread over the data set)"""
+    arguments: Suppress[Mapping[str, str]] = field(default_factory=dict)
+    """further `--key value` of every run, such as {"max_epochs": "10"}"""
 
     def __post_init__(self) -> None:
         for name in ("bundle", "dataset_dir", "output_dir"):
@@ -99,6 +110,23 @@ class Plan:
             for loss in self.losses
             for folder in [self.output_dir / loss / f"fold{fold}_seed{seed}"]
         ]
+
+
+@dataclass(frozen=True)
+class CompareOptions(BackendOptions, Plan):
+    """Compare losses: one ordinary bundle run per loss x fold x seed, each in processes of its own, resumable.
+
+    OUTPUT_DIR/LOSS/foldF_seedS holds a run. Runs of other settings are never mixed, and one comparison at a time works
+    in a folder, or several parts of one. Runs execute on this machine or as tasks of Ray on several. Unknown options
+    are arguments of every bundle run: --max_epochs 10.
+    """
+
+    no_report: bool = False
+    """do not write the report"""
+
+    def __post_init__(self) -> None:
+        Plan.__post_init__(self)
+        BackendOptions.__post_init__(self)
 
 
 MakeCommands = Callable[[Plan, str, int, int, Path], tuple[tuple[str, ...], ...]]
@@ -240,7 +268,12 @@ def _write_plan(plan: Plan) -> None:
     folders = [path.parent for path in sorted(plan.output_dir.glob("*/fold*_seed*/started.json"))]
     losses = dict.fromkeys([*plan.losses, *(folder.parent.name for folder in folders)])
     seeds = dict.fromkeys([*plan.seeds, *(int(folder.name.rpartition("seed")[2]) for folder in folders)])
-    content = {**asdict(plan), "losses": list(losses), "seeds": list(seeds), "command": shlex.join(sys.argv)}
+    content = {
+        **{each.name: getattr(plan, each.name) for each in fields(Plan)},
+        "losses": list(losses),
+        "seeds": list(seeds),
+        "command": shlex.join(sys.argv),
+    }
     write_text(plan.output_dir / "plan.json", json.dumps(content, indent=1, default=str))
 
 
@@ -280,7 +313,9 @@ def compare(
         started = _marked_as_started(waiting, settings)
         outcomes = (backend or LocalBackend(jobs=jobs, keep_open=locks))(started)
         failed = []
-        with tqdm(total=len(runs), initial=len(runs) - len(waiting), unit="run", desc="compare") as bar:
+        with tqdm(
+            total=len(runs), initial=len(runs) - len(waiting), unit="run", desc="compare", disable=not shows_progress()
+        ) as bar:
             try:
                 for outcome in map(_finished, outcomes):
                     if outcome.error is not None:
@@ -313,55 +348,28 @@ def _finished(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _listed(kind: type) -> Callable[[str], tuple]:
-    def convert(text: str) -> tuple:
-        return tuple(kind(part) for part in text.split(",") if part)
-
-    convert.__name__ = f"comma-separated {kind.__name__}"
-    return convert
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m monai_ext compare`; what it does not know goes to every bundle run, see `run`."""
-    parser.allow_abbrev = False  # --loss_weight must reach the bundle, not become --losses
-    parser.add_argument("--bundle", required=True, type=Path, help="the bundle's folder")
-    parser.add_argument("--dataset_dir", required=True, type=Path, help="images and masks")
-    parser.add_argument("--output_dir", required=True, type=Path, help="runs and report; continued if it exists")
-    parser.add_argument("--losses", type=_listed(str), default=LOSSES, help=f"default: {','.join(LOSSES)}")
-    parser.add_argument("--folds", type=int, default=5, help="folds of the cross-validation (5)")
-    parser.add_argument("--seeds", type=_listed(int), default=(0,), help="default: 0")
-    parser.add_argument("--figure_ids", type=_listed(str), default=(), help="cases for the figure (a spread of 50)")
-    parser.add_argument("--report", action=argparse.BooleanOptionalAction, default=True, help="write the report (on)")
-    add_backend_arguments(parser)
-
-
-def run(args: argparse.Namespace, further: Sequence[str] = ()) -> int:
+def run(options: CompareOptions, further: Sequence[str] = ()) -> int:
     """`python -m monai_ext compare`: exit status 0, 1 when runs failed (they are listed), 130 when interrupted.
 
     Args:
-        further: unknown options (`parse_known_args`), `--key value` or `--key=value`: arguments of every bundle run.
+        further: unknown options, `--key value` or `--key=value`: arguments of every bundle run.
     """
-    plan = Plan(
-        bundle=args.bundle,
-        dataset_dir=args.dataset_dir,
-        output_dir=args.output_dir,
-        losses=args.losses,
-        folds=args.folds,
-        seeds=args.seeds,
-        arguments=_pairs(further),
-        figure_ids=args.figure_ids,
-    )
-    backend = backend_of(args, needed=(plan.bundle, plan.dataset_dir))
-    jobs = 1 if args.jobs is None else args.jobs
+    options = replace(options, arguments=_pairs(further))
     try:
-        failed = compare(plan, jobs=jobs, backend=backend, part=args.part)
+        failed = compare(
+            options,
+            jobs=options.jobs or 1,
+            backend=backend_of(options, needed=(options.bundle, options.dataset_dir)),
+            part=options.part,
+        )
     except KeyboardInterrupt:
         tell("\nstopped; the same command continues.")
         return 130
     for outcome in failed:
         tell(f"failed: {outcome.run.name}: {outcome.error}\n  log: {outcome.log}")
-    if args.report and args.part is None and any(plan.output_dir.glob("*/fold*_seed*/finished.json")):
-        tell(f"report: {report(plan.output_dir)}")
+    finished = any(options.output_dir.glob("*/fold*_seed*/finished.json"))
+    if finished and not options.no_report and options.part is None:
+        tell(f"report: {report(options.output_dir)}")
     return 1 if failed else 0
 
 

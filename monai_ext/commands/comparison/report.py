@@ -5,13 +5,13 @@ Written again from scratch each time; runs that are missing are named, never fil
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from monai_ext.commands.command_line import Computed, Positional
 from monai_ext.commands.comparison.figures import (
     CaseRow,
     PairRow,
@@ -33,9 +33,10 @@ from monai_ext.commands.comparison.summaries import (
 )
 from monai_ext.commands.html import Block, Heading, Picture, Table, Text, html_page, markdown_page
 from monai_ext.commands.statistics import mean_of_known
+from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import remove_leftovers, write_text
 
-__all__ = ["add_arguments", "report", "run"]
+__all__ = ["ReportOptions", "report", "run"]
 
 LABELS = {"bce": "BCE", "dice": "Dice", "tversky": "Tversky", "jaccard": "Jaccard", "dice_bce": "BCE + Dice"}
 MAIN = ("dice", "jaccard", "precision")
@@ -48,6 +49,19 @@ REPORTED = {
     "dice_bce": ((92.80, 1.47), (87.11, 2.27), (88.74, 1.86)),
 }
 QUANTILES = (1.0, 0.75, 0.5, 0.25, 0.1, 0.0)  # of the cases with maps, by mean Dice over the losses: best to worst
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Write the report of a comparison: tables, intervals, paired tests in words, and figures.
+
+    It is written again from scratch each time; runs that are missing are named, never filled in.
+    """
+
+    comparison: Positional[Path]
+    """the --output_dir of a comparison"""
+    output_dir: Computed[Path | None] = None
+    """folder of the report (COMPARISON/report)"""
 
 
 def report(output_dir: str | Path, output: str | Path | None = None) -> Path:
@@ -332,13 +346,7 @@ def _count(number: int, one: str, many: str | None = None) -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m monai_ext report`."""
-    parser.add_argument("output_dir", type=Path, help="the --output_dir of a comparison")
-    parser.add_argument("--output", type=Path, default=None, help="folder of the report (OUTPUT_DIR/report)")
-
-
-def run(args: argparse.Namespace) -> int:
-    """`python -m monai_ext report`: write the report and say where it lies."""
-    sys.stderr.write(f"report: {report(args.output_dir, args.output)}\n")
+def run(options: ReportOptions) -> int:
+    """`python -m monai_ext report`."""
+    tell(f"report: {report(options.comparison, options.output_dir)}")
     return 0

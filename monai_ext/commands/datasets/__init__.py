@@ -1,1 +1,1 @@
-"""`fetch-tiles` and `many-hr`."""
+"""`fetch_tiles` and `many_hr`."""

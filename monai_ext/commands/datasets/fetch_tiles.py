@@ -1,20 +1,52 @@
-"""`python -m monai_ext fetch-tiles`: from coordinates to a folder of map tiles, for training and for upscaling."""
+"""`fetch_tiles`: map tiles of a box of longitude and latitude, for training and for upscaling."""
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from monai_ext.commands.command_line import Computed, arg
 from monai_ext.data.tiles.client import USER_AGENT, TileClient
 from monai_ext.data.tiles.fetch import ATTRIBUTION_FILE, fetch_tiles
 from monai_ext.data.tiles.grid import NATIONAL_MAP, TileArea, TileSource
 from monai_ext.runtime.run_log import tell
 
-__all__ = ["add_arguments", "plan", "run"]
+__all__ = ["FetchTilesOptions", "plan", "run"]
 
 MOST_TILES = 5000  # without --yes
 TYPICAL_BYTES = 19_000  # mean of 812 aerial JPEG tiles of 256 x 256
 SUSPICIOUS_SHARE = 0.02  # of tiles with one and the same content
+
+
+@dataclass(frozen=True)
+class FetchTilesOptions:
+    """Fetch the map tiles of a box of longitude and latitude from any tile server; resumable."""
+
+    bbox: Annotated[tuple[float, float, float, float], arg(metavar="W S E N")]
+    """box in degrees; W > E crosses the antimeridian"""
+    zoom: int
+    """level; each next one halves the pixel"""
+    output_dir: Path
+    """folder for Z/X/Y.jpg"""
+    url: Annotated[str, arg(metavar="TEMPLATE")] = NATIONAL_MAP.template
+    """address with {z} {x} {y}, {-y} (TMS) or {q} (quadkey), and {s}"""
+    attribution: Computed[str | None] = None
+    """credit and licence, recorded beside the tiles"""
+    rate: float = 4.0
+    """requests a second at most"""
+    jobs: int = 4
+    """threads"""
+    attempts: int = 5
+    """tries for one tile"""
+    subdomains: str = "abc"
+    """what {s} stands for"""
+    user_agent: str = USER_AGENT
+    """name and contact to show"""
+    dry_run: bool = False
+    """show how many tiles there are, and stop"""
+    yes: bool = False
+    """allow more than 5,000 tiles"""
 
 
 def plan(area: TileArea, source: TileSource, *, rate: float) -> str:
@@ -48,54 +80,26 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m monai_ext fetch-tiles`."""
-    parser.add_argument(
-        "--bbox",
-        nargs=4,
-        type=float,
-        required=True,
-        metavar=("W", "S", "E", "N"),
-        help="box in degrees; W > E crosses the antimeridian",
-    )
-    parser.add_argument("--zoom", type=int, required=True, help="level; each next one halves the pixel")
-    parser.add_argument(
-        "--url",
-        default=NATIONAL_MAP.template,
-        metavar="TEMPLATE",
-        help="address with {z} {x} {y}, {-y} (TMS) or {q} (quadkey), and {s}; default: %(default)s",
-    )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for Z/X/Y.jpg")
-    parser.add_argument("--attribution", metavar="TEXT", help="credit and licence, recorded beside the tiles")
-    parser.add_argument("--rate", type=float, default=4.0, help="requests a second at most (%(default)g)")
-    parser.add_argument("--jobs", type=int, default=4, help="threads (%(default)d)")
-    parser.add_argument("--attempts", type=int, default=5, help="tries for one tile (%(default)d)")
-    parser.add_argument("--subdomains", default="abc", help="what {s} stands for (%(default)s)")
-    parser.add_argument("--user-agent", default=USER_AGENT, help="name and contact to show (%(default)s)")
-    parser.add_argument("--dry-run", action="store_true", help="say how many tiles, and stop")
-    parser.add_argument("--yes", action="store_true", help=f"allow more than {MOST_TILES:,} tiles")
-
-
-def run(args: argparse.Namespace) -> int:
-    """`python -m monai_ext fetch-tiles`: exit status 0; errors are raised."""
-    area = TileArea(*args.bbox, zoom=args.zoom)
-    attribution = args.attribution or (NATIONAL_MAP.attribution if args.url == NATIONAL_MAP.template else None)
-    source = TileSource(args.url, attribution=attribution, subdomains=args.subdomains)
-    client = TileClient(rate=args.rate, user_agent=args.user_agent, attempts=args.attempts)
-    tell(str(plan(area, source, rate=args.rate)))
-    if args.dry_run:
+def run(options: FetchTilesOptions) -> int:
+    """`python -m monai_ext fetch_tiles`."""
+    area = TileArea(*options.bbox, zoom=options.zoom)
+    attribution = options.attribution or (NATIONAL_MAP.attribution if options.url == NATIONAL_MAP.template else None)
+    source = TileSource(options.url, attribution=attribution, subdomains=options.subdomains)
+    client = TileClient(rate=options.rate, user_agent=options.user_agent, attempts=options.attempts)
+    tell(str(plan(area, source, rate=options.rate)))
+    if options.dry_run:
         return 0
-    if len(area) > MOST_TILES and not args.yes:
+    if len(area) > MOST_TILES and not options.yes:
         raise ValueError(
             f"{len(area):,} tiles are more than {MOST_TILES:,}: choose a smaller bbox or zoom, or, where the server's "
             "terms allow so many, add --yes."
         )
     if not attribution:
-        tell("no --attribution given: tell later readers whose tiles these are, and under which licence.")
-    summary = fetch_tiles(area, args.output, source=source, client=client, jobs=args.jobs)
+        tell("no --attribution given: name the owner of the tiles and their licence, for later readers.")
+    summary = fetch_tiles(area, options.output_dir, source=source, client=client, jobs=options.jobs)
     tell(
-        f"{args.output}: {summary.fetched:,} tiles fetched ({summary.nbytes / 1e6:,.1f} MB), {summary.kept:,} were "
-        f"there, {summary.missing:,} do not exist; source and credit in {ATTRIBUTION_FILE}"
+        f"{options.output_dir}: {summary.fetched:,} tiles fetched ({summary.nbytes / 1e6:,.1f} MB), "
+        f"{summary.kept:,} were there, {summary.missing:,} do not exist; source and credit in {ATTRIBUTION_FILE}"
     )
     if summary.repeated > 1 + SUSPICIOUS_SHARE * summary.fetched:
         tell(

@@ -1,32 +1,112 @@
-"""One low-resolution image, many high-resolution ones: build such a data set from tiles, check it, look at it."""
+"""`many_hr build | check | show`: data sets of low-resolution images with many high-resolution targets each."""
 
 from __future__ import annotations
 
-import argparse
-import logging
-import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
 from monai_ext.commands.bundles.network import load_bundle_network
+from monai_ext.commands.command_line import Computed, Positional, arg
 from monai_ext.commands.datasets.many_hr_sheet import contact_sheet
 from monai_ext.data.many_hr.build import build_many_hr
 from monai_ext.data.many_hr.captures import add_captures
 from monai_ext.data.many_hr.card import Credit
 from monai_ext.data.many_hr.check import check_many_hr
-from monai_ext.data.many_hr.format import INDEX_FILE, KINDS, ManyHrError
+from monai_ext.data.many_hr.format import INDEX_FILE, ManyHrError
 from monai_ext.data.many_hr.plan import ManyHrSettings
 from monai_ext.data.tiles.listing import tile_items
+from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import atomic_path
 from monai_ext.transforms.degradation import Degradation
 
-__all__ = ["NetworkSampler", "add_arguments", "run"]
+__all__ = ["BuildOptions", "CheckOptions", "NetworkSampler", "ShowOptions", "build", "check", "show"]
 
 SHOWN_PROBLEMS = 5
 DEFAULTS = ManyHrSettings()
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Make a data set of low-resolution images with many high-resolution targets each.
+
+    The same command goes on after a kill.
+    """
+
+    tiles: Path
+    """folder of 8-bit tiles"""
+    output_dir: Path
+    """folder of the data set"""
+    records: int = 1000
+    """low-resolution images"""
+    targets: int = DEFAULTS.targets
+    """exact targets of each"""
+    scale: int = 4
+    """how many times larger the targets are"""
+    blur: float = 0.0
+    """of the operator, in high-resolution pixels; 0 for none"""
+    size: int = DEFAULTS.size
+    """side of the targets, pixels"""
+    seed: int = DEFAULTS.seed
+    """of all random numbers"""
+    kinds: tuple[Literal["texture", "mined", "sampled", "capture"], ...] = DEFAULTS.kinds
+    """provenance classes; sampled only with --bundle"""
+    captures: int = DEFAULTS.captures
+    """other dates at most"""
+    dates: Computed[Annotated[Path | None, arg(metavar="CSV")]] = None
+    """file, footprint, date of tiles (their names)"""
+    bundle: Computed[Path | None] = None
+    """bundle whose network makes the kind 'sampled'"""
+    weights: Computed[Path | None] = None
+    """of that network (models/model.pt of the bundle)"""
+    bands: tuple[int, ...] = DEFAULTS.bands
+    """of the tiles, from 1"""
+    agreement: float = DEFAULTS.agreement
+    """of patches, levels"""
+    block: int = 8
+    """tiles along a side of a place"""
+    test_fraction: float = DEFAULTS.test_fraction
+    """share of the tiles; 0 for none"""
+    validation_fraction: float = DEFAULTS.validation_fraction
+    """share of the tiles; 0 for none"""
+    split_seed: int = DEFAULTS.split_seed
+    """of the parts"""
+    jobs: int = 1
+    """threads; the bytes do not depend on their number"""
+    name: str = Credit().name
+    """of the data set"""
+    licence: Computed[str | None] = None
+    """of the tiles, recorded in the data card"""
+    creator: Computed[str | None] = None
+    """whom to credit"""
+    url: Computed[str | None] = None
+    """where the data set will lie"""
+    published: Computed[Annotated[str | None, arg(metavar="YYYY-MM-DD")]] = None
+    """date of publication"""
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """Check the sums of all files of a data set, and measure every gap again."""
+
+    folder: Positional[Path]
+    """folder of the data set"""
+
+
+@dataclass(frozen=True)
+class ShowOptions:
+    """Draw a contact sheet of a data set."""
+
+    folder: Positional[Path]
+    """folder of the data set"""
+    output: Computed[Annotated[Path | None, arg(metavar="PNG")]] = None
+    """picture (FOLDER/contact_sheet.png)"""
+    records: tuple[str, ...] = ("6",)
+    """names of records, or how many"""
 
 
 class NetworkSampler:
@@ -54,109 +134,68 @@ class NetworkSampler:
             return self.network(low_res).expand(count, -1, -1, -1)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m monai_ext many-hr`."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    build = actions.add_parser("build", help="make the data set; the same command goes on after a kill")
-    build.add_argument("--tiles", type=Path, required=True, metavar="DIR", help="folder of 8-bit tiles")
-    build.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the data set")
-    build.add_argument("--records", type=int, default=1000, help="low-resolution images (%(default)d)")
-    build.add_argument("--hr", type=int, default=DEFAULTS.targets, help="exact answers to each (%(default)d)")
-    build.add_argument("--scale", type=int, default=4, help="times the answers are larger (%(default)d)")
-    build.add_argument("--blur", type=float, default=0.0, help="of the operator, in high-resolution pixels (none)")
-    build.add_argument("--size", type=int, default=DEFAULTS.size, help="side of the answers, pixels (%(default)d)")
-    build.add_argument("--seed", type=int, default=DEFAULTS.seed, help="of all that is drawn (%(default)d)")
-    kinds = {"choices": KINDS[1:], "help": "provenance classes (all; sampled only with --model)"}
-    build.add_argument("--kinds", nargs="+", default=DEFAULTS.kinds, **kinds)
-    build.add_argument("--captures", type=int, default=DEFAULTS.captures, help="other dates at most (%(default)d)")
-    build.add_argument("--dates", type=Path, metavar="CSV", help="file, footprint, date of tiles (else: their names)")
-    build.add_argument("--model", type=Path, metavar="BUNDLE", help="bundle whose network makes the kind 'sampled'")
-    build.add_argument("--weights", type=Path, help="of that network (default: models/model.pt of the bundle)")
-    build.add_argument("--bands", nargs="+", type=int, default=DEFAULTS.bands, help="of the tiles, from 1 (1 2 3)")
-    build.add_argument("--agreement", type=float, default=DEFAULTS.agreement, help="of patches, levels (%(default)g)")
-    build.add_argument("--block", type=int, default=8, help="tiles along a side of a place (%(default)d)")
-    shares = {"type": float, "help": "share of the tiles (%(default)g; 0: none)"}
-    build.add_argument("--test-fraction", default=DEFAULTS.test_fraction, **shares)
-    build.add_argument("--validation-fraction", default=DEFAULTS.validation_fraction, **shares)
-    build.add_argument("--split-seed", type=int, default=DEFAULTS.split_seed, help="of the parts (%(default)d)")
-    build.add_argument("--jobs", type=int, default=1, help="threads (%(default)d); the bytes do not depend on it")
-    build.add_argument("--name", default=Credit().name, help="of the data set (%(default)s)")
-    build.add_argument("--licence", help="of the tiles, recorded in the data card")
-    build.add_argument("--creator", help="whom to credit")
-    build.add_argument("--url", help="where the data set will lie")
-    build.add_argument("--published", metavar="YYYY-MM-DD", help="date of publication")
-    check = actions.add_parser("check", help="check sums, and measure every gap again")
-    check.add_argument("folder", type=Path, metavar="DIR", help="folder of the data set")
-    show = actions.add_parser("show", help="a contact sheet, PNG")
-    show.add_argument("folder", type=Path, metavar="DIR", help="folder of the data set")
-    show.add_argument("--output", type=Path, metavar="PNG", help="picture (DIR/contact_sheet.png)")
-    show.add_argument("--records", nargs="+", metavar="NAME", help="names of records, or how many (6)", default=["6"])
-
-
-def run(args: argparse.Namespace) -> int:
-    """`python -m monai_ext many-hr`: exit status 0; errors are raised."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    return {"build": _build, "check": _check, "show": _show}[args.action](args)
-
-
-def _build(args: argparse.Namespace) -> int:
+def build(options: BuildOptions) -> int:
+    """`python -m monai_ext many_hr build`."""
     sampler = None
-    if args.model is not None and "sampled" in args.kinds:
-        sampler = NetworkSampler(*load_bundle_network(args.model, args.weights))
-    elif args.weights is not None:
-        raise ValueError("--weights belongs to --model, and to the kind 'sampled'.")
+    if options.bundle is not None and "sampled" in options.kinds:
+        sampler = NetworkSampler(*load_bundle_network(options.bundle, options.weights))
+    elif options.weights is not None:
+        raise ValueError("--weights belongs to --bundle, and to the kind 'sampled'.")
     settings = ManyHrSettings(
-        targets=args.hr,
-        size=args.size,
-        kinds=tuple(args.kinds),
-        captures=args.captures,
-        seed=args.seed,
-        bands=tuple(args.bands),
-        agreement=args.agreement,
-        test_fraction=args.test_fraction,
-        validation_fraction=args.validation_fraction,
-        split_seed=args.split_seed,
+        targets=options.targets,
+        size=options.size,
+        kinds=options.kinds,
+        captures=options.captures,
+        seed=options.seed,
+        bands=options.bands,
+        agreement=options.agreement,
+        test_fraction=options.test_fraction,
+        validation_fraction=options.validation_fraction,
+        split_seed=options.split_seed,
     )
     index = build_many_hr(
-        add_captures(tile_items(args.tiles, block=args.block), args.dates),
-        args.output,
-        degradation=Degradation(args.scale, blur=args.blur),
-        records=args.records,
+        add_captures(tile_items(options.tiles, block=options.block), options.dates),
+        options.output_dir,
+        degradation=Degradation(options.scale, blur=options.blur),
+        records=options.records,
         settings=settings,
         sampler=sampler,
-        credit=Credit(args.name, args.licence, args.creator, args.url, args.published),
-        jobs=args.jobs,
+        credit=Credit(options.name, options.licence, options.creator, options.url, options.published),
+        jobs=options.jobs,
     )
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in index.kinds.items())
-    sys.stderr.write(f"{args.output / INDEX_FILE}: {index.records:,} records, {index.targets:,} images ({kinds})\n")
+    tell(f"{options.output_dir / INDEX_FILE}: {index.records:,} records, {index.targets:,} images ({kinds})")
     return 0
 
 
-def _check(args: argparse.Namespace) -> int:
-    report = check_many_hr(args.folder)
-    sys.stderr.write(f"{report.records:,} records, {report.targets:,} images measured again\n")
+def check(options: CheckOptions) -> int:
+    """`python -m monai_ext many_hr check`."""
+    report = check_many_hr(options.folder)
+    tell(f"{report.records:,} records, {report.targets:,} images measured again")
     for kind, psnr in report.lowest_psnr.items():
-        sys.stderr.write(
+        tell(
             f"  {kind:9s} LR-PSNR at least {psnr:.2f} dB, largest gap {report.largest_gap[kind]:.3f} levels, "
-            f"{report.differing[kind]:,} pixels differ after rounding\n"
+            f"{report.differing[kind]:,} pixels differ after rounding"
         )
     if report.problems:
         shown = "\n  ".join(report.problems[:SHOWN_PROBLEMS])
         more = len(report.problems) - SHOWN_PROBLEMS
         raise ManyHrError(
-            f"{args.folder} is not whole, {len(report.problems)} problem(s); building it again mends damaged shards:\n"
+            f"{options.folder} is not whole, {len(report.problems)} problem(s); building it again mends damaged "
+            f"shards:\n"
             f"  {shown}" + (f"\n  and {more} more" if more > 0 else "")
         )
-    sys.stderr.write(f"all files and measures are as told; answers differ by {report.nearest:.2f} levels at least\n")
+    tell(f"all files and measures agree with the records; targets differ by {report.nearest:.2f} levels at least")
     return 0
 
 
-def _show(args: argparse.Namespace) -> int:
-    names = args.records
+def show(options: ShowOptions) -> int:
+    """`python -m monai_ext many_hr show`."""
+    names = options.records
     records = int(names[0]) if len(names) == 1 and names[0].isdecimal() and len(names[0]) < 6 else names
-    path = args.output or args.folder / "contact_sheet.png"
-    sheet = contact_sheet(args.folder, records)
+    path = options.output or options.folder / "contact_sheet.png"
+    sheet = contact_sheet(options.folder, records)
     with atomic_path(path) as temporary:
         sheet.save(temporary)
-    sys.stderr.write(f"{path}: {sheet.width} x {sheet.height} pixels\n")
+    tell(f"{path}: {sheet.width} x {sheet.height} pixels")
     return 0

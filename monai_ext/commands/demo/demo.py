@@ -1,16 +1,13 @@
-"""Train, evaluate and apply a bundle on phantoms drawn on the fly, and write a page of what came out.
-
-Each step is an ordinary bundle run, printed as it is started, so that it can be typed with other data.
-"""
+"""`demo`: training, evaluation and inference of a bundle on phantoms, and a page of the results."""
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +23,23 @@ from monai_ext.storage.files import read_json, write_text
 from monai_ext.metrics import SEGMENTATION_SCORES
 from monai_ext.runtime.run_log import tell
 
-__all__ = ["add_arguments", "demo", "run"]
+__all__ = ["DemoOptions", "demo", "run"]
 
 SHOWN_CASES = 5
 SPREAD = {"median": 0.5, "10th percentile": 0.1, "90th percentile": 0.9}
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Train, evaluate and apply a bundle on phantoms drawn on the fly, and write a page of the results.
+
+    Each step is an ordinary bundle run, printed as it is started, so that it can be typed with other data.
+    """
+
+    bundle: Path = Path("bundles/lesion_unet")
+    """the bundle's folder"""
+    output_dir: Path = Path("demo/lesion_unet")
+    """phantoms, run and page"""
 
 
 class DemoError(ValueError):
@@ -173,18 +183,8 @@ def _spread(cases: Sequence[Mapping[str, str]], output_dir: Path) -> list[CaseRo
     ]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m monai_ext demo`."""
-    parser.add_argument(
-        "--bundle", type=Path, default=Path("bundles/lesion_unet"), help="the bundle's folder (%(default)s)"
-    )
-    parser.add_argument(
-        "--output_dir", type=Path, default=Path("demo/lesion_unet"), help="phantoms, run and page (%(default)s)"
-    )
-
-
-def run(args: argparse.Namespace) -> int:
-    """`python -m monai_ext demo`: exit status 0; errors are raised."""
-    page = demo(args.bundle, args.output_dir)
+def run(options: DemoOptions) -> int:
+    """`python -m monai_ext demo`."""
+    page = demo(options.bundle, options.output_dir)
     tell(f"\nthe demo's page: {page.resolve()}")
     return 0

@@ -1,1 +1,1 @@
-"""`score` and `rater-table`."""
+"""`score` and `rater_table`."""

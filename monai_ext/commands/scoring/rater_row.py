@@ -49,7 +49,7 @@ def rater_row(path: Path, *, task: int | None, samples: int, cases: int) -> Rate
         raise ResultsError(f"{path} is no scores.json that `score` wrote ({one_line(error)}).") from None
     there = textwrap.shorten(", ".join(sorted(map(str, tasks))), LONGEST, placeholder=" ...")
     raise ResultsError(
-        f"{path} has no scores of task {task}, which the runs are of, only of {there}: run `score` with --task {task}."
+        f"{path} has no scores of task {task}, which the runs are of, only of {there}: run `score` with --tasks {task}."
     )
 
 

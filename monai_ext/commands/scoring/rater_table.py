@@ -1,13 +1,7 @@
-"""One table of several methods that answer for several annotators, from the evaluations of their runs.
-
-Each run folder holds what `evaluate.json` of the bundles qubiq_holistic and prob_unet wrote: evaluation/summary.json
-and evaluation/cases.csv. Folds of one method are put together; every mean has a bootstrap interval over cases, and each
-pair of methods is compared on the cases that both have.
-"""
+"""`rater_table`: one table of methods for several annotators, from the evaluations of their runs."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -19,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from monai_ext.commands.command_line import Computed, Paths
 from monai_ext.commands.comparison.figures import OKABE_ITO, save_figure
 from monai_ext.commands.comparison.results import ResultsError
 from monai_ext.commands.comparison.summaries import LEVEL, is_claimed
@@ -33,9 +28,10 @@ from monai_ext.commands.statistics import (
     probability_of_first,
 )
 from monai_ext.runtime.errors import one_line
+from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import read_json, table_rows, write_text
 
-__all__ = ["Method", "add_arguments", "rater_table", "read_methods", "run"]
+__all__ = ["Method", "RaterTableOptions", "rater_table", "read_methods", "run"]
 
 SHOWN = {
     "qubiq_score": "QUBIQ score ↑",
@@ -172,37 +168,51 @@ def _training_minutes(path: Path) -> float:
         raise ResultsError(f"{path} is damaged ({one_line(error)}): {way_out}.") from None
 
 
-def rater_table(
-    folders: Sequence[str | Path],
-    output_dir: str | Path,
-    *,
-    human: str | Path | None = None,
-    group: str | None = None,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> dict:
-    """Write table.md, table.html, table.json and scores.png into `output_dir`; returns the content of table.json.
+@dataclass(frozen=True)
+class RaterTableOptions:
+    """Write one table of methods for several annotators, from the evaluations of their runs.
 
-    Args:
-        folders: of runs, or above runs.
-        human: scores.json of `score` on the same cases, for the row of the annotators themselves: of the task that the
-            runs have. Scores of sets are left out where its sets have another number of masks than those of the runs.
-        group: regular expression whose first group (or whole match) in a case's name is what the bootstrap draws.
-        resamples, seed: of the bootstrap.
+    Each run folder holds what evaluate.json of the bundles qubiq_holistic and prob_unet wrote: evaluation/summary.json
+    and evaluation/cases.csv. Folds of one method are put together; every mean has a bootstrap interval over cases, and
+    each pair of methods is compared on the cases that both have.
+    """
+
+    runs: Paths
+    """folders of runs, or folders above several"""
+    output_dir: Path
+    """for table.md, table.html, table.json and scores.png"""
+    rater_scores: Computed[Path | None] = None
+    """scores.json of `score` on the same cases and task: adds the annotators' row"""
+    group: Computed[str | None] = None
+    """regular expression: cases with the same match are drawn together, such as those of a patient (each case)"""
+    resamples: int = 10_000
+    """of the bootstrap"""
+    seed: int = 0
+    """of the bootstrap"""
+
+
+def rater_table(options: RaterTableOptions) -> dict:
+    """Write table.md, table.html, table.json and scores.png; returns the content of table.json.
+
+    In the annotators' row, scores of sets are left out where its sets have another number of masks than those of the
+    runs.
 
     Raises:
-        FileNotFoundError, ResultsError: see `read_methods`; or `human` is no such file, or lacks the task of the runs.
+        FileNotFoundError, ResultsError: see `read_methods`; or `rater_scores` is no such file, or lacks the task of the
+            runs.
         ValueError: a case's name does not match `group`.
     """
-    methods, output_dir = read_methods(folders), Path(output_dir)
+    methods, output_dir = read_methods(options.runs), options.output_dir
     cases = sorted({case for method in methods for case in method.rows})
-    groups = group_labels(cases, group)
+    groups = group_labels(cases, options.group)
     columns = list(dict.fromkeys(name for method in methods for row in method.rows.values() for name in row))
-    draw = {"groups": groups, "resamples": resamples, "seed": seed}
+    draw = {"groups": groups, "resamples": options.resamples, "seed": options.seed}
     values = {c: np.array([[m.rows.get(k, {}).get(c, math.nan) for k in cases] for m in methods]) for c in columns}
     summary = methods[0].summary
     task, samples = summary["settings"].get("task"), summary["samples"]
-    ceiling = None if human is None else rater_row(Path(human), task=task, samples=samples, cases=len(cases))
+    ceiling = None
+    if options.rater_scores is not None:
+        ceiling = rater_row(options.rater_scores, task=task, samples=samples, cases=len(cases))
     content = {
         "cases": len(cases),
         "samples": samples,
@@ -384,27 +394,9 @@ def _listed(folders: Sequence[str | Path]) -> str:
     return ", ".join(map(str, folders))
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m monai_ext rater-table`."""
-    add = parser.add_argument
-    add("folders", nargs="+", type=Path, metavar="RUN", help="folder of a run, or a folder above several")
-    add("--output_dir", required=True, type=Path, help="for table.md, table.html, table.json and scores.png")
-    add("--human", type=Path, help="scores.json of `score` on the same cases and task: adds the annotators' row")
-    add("--group", help="regular expression: cases with the same match are drawn together (patient)")
-    add("--resamples", type=int, default=10_000, help="bootstrap draws (10000)")
-    add("--seed", type=int, default=0, help="of the bootstrap (0)")
-
-
-def run(args: argparse.Namespace) -> int:
-    """`python -m monai_ext rater-table`: write the table and say where it lies."""
-    rater_table(
-        args.folders,
-        args.output_dir,
-        human=args.human,
-        group=args.group,
-        resamples=args.resamples,
-        seed=args.seed,
-    )
-    sys.stdout.write((args.output_dir / "table.md").read_text(encoding="utf-8"))
-    sys.stderr.write(f"table: {args.output_dir / 'table.html'}\n")
+def run(options: RaterTableOptions) -> int:
+    """`python -m monai_ext rater_table`."""
+    rater_table(options)
+    sys.stdout.write((options.output_dir / "table.md").read_text(encoding="utf-8"))
+    tell(f"table: {options.output_dir / 'table.html'}")
     return 0

@@ -1,17 +1,7 @@
-"""Scores of a folder of predictions against several annotators, with the human ceiling beside them.
-
-The predictions lie in the layout of the QUBIQ challenge, <case>/task01.nii.gz (probability of foreground),
-<case>/task01_seg01.nii.gz ... (one mask per annotator) or <case>/task01_sample01.nii.gz ... (masks in no order), as
-NIfTI or PNG. Every score that applies to what is there is computed for each case, its mean has a bootstrap interval
-over cases, and beside it stands what the annotators score against each other.
-
-A map is scored by QUBIQ score, Dice and calibration; a set of masks by energy distance, Hungarian IoU and matched Dice
-as well (its mean is the map where there is no other); masks by annotator also by Dice with each.
-"""
+"""`score`: predictions against several annotators, case by case, with bootstrap intervals over cases."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -25,10 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
 from monai_ext import __version__
+from monai_ext.commands.command_line import Computed
 from monai_ext.commands.html import markdown_page
 from monai_ext.commands.scoring.case_scores import HEAD_SCORES, MAP_SCORES, SET_SCORES, rater_case_scores
 from monai_ext.commands.scoring.summaries import (
@@ -43,13 +35,14 @@ from monai_ext.commands.scoring.tables import score_blocks, text_page
 from monai_ext.data.raters.cases import read_rater_case
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions, rater_predictions, rater_truth
 from monai_ext.data.raters.qubiq import NAMED_AT_MOST
+from monai_ext.runtime.run_log import shows_progress, tell
 from monai_ext.storage.files import write_text
 
-__all__ = ["MissingPredictionError", "ScoreOptions", "add_arguments", "run", "score"]
+__all__ = ["MissingPredictionError", "ScoreOptions", "run", "score"]
 
 SCORES = MAP_SCORES | SET_SCORES | HEAD_SCORES
+NOT_SETTINGS = ("predictions", "targets", "output_dir", "jobs")  # options that change no number
 PACKAGES = ("monai", "torch", "numpy", "scipy", "nibabel", "pillow")
-MISSING = ("error", "zero", "skip")
 
 
 class MissingPredictionError(ValueError):
@@ -58,66 +51,82 @@ class MissingPredictionError(ValueError):
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """Everything that changes a number, for `score`.
+    """Score a folder of predictions against several annotators, with the agreement of the annotators beside them.
 
-    Args:
-        region, part, tasks, raters, anonymous: of the truth, see `rater_truth`; no raters are all of them.
-        samples: how many samples to take, None for all.
-        strict: `>` in place of `>=` where shares of annotators or probabilities meet a level.
-        estimator: of the energy distance, "V" (self pairs in) or "U".
-        bins: of calibration.
-        missing: a case without complete prediction is an "error", gets the worst value of every score ("zero": 0
-            where higher is better, the largest where lower is), or is left out of all means ("skip").
-        group: regular expression whose first group (or whole match) in a case's name is what the bootstrap draws, such
-            as the patient; None draws cases.
-        resamples, seed: of the bootstrap.
+    The predictions lie in the layout of the QUBIQ challenge, <case>/task01.nii.gz (probability of foreground),
+    <case>/task01_seg01.nii.gz ... (one mask per annotator) or <case>/task01_sample01.nii.gz ... (masks in no order), as
+    NIfTI or PNG. Every score that applies to what is there is computed for each case, and its mean has a bootstrap
+    interval over cases.
+
+    A map is scored by QUBIQ score, Dice and calibration; a set of masks by energy distance, Hungarian IoU and matched
+    Dice as well (its mean is the map where there is no other); masks by annotator also by Dice with each.
     """
 
-    region: str | None = None
-    part: str | None = None
-    tasks: tuple[int, ...] = ()
-    raters: tuple[int, ...] = ()
+    predictions: Path
+    """folder of predictions, one folder a case, named as in --targets"""
+    targets: Path
+    """the data set: <region>/<part>/<case>/task01_seg01.nii.gz, ..."""
+    output_dir: Computed[Path | None] = None
+    """for cases.csv, scores.json, scores.md (PREDICTIONS/scores)"""
+    region: Computed[str | None] = None
+    """organ, where the data set has several"""
+    part: Computed[str | None] = None
+    """Training, Validation or Testing (the only one there is)"""
+    tasks: Computed[tuple[int, ...]] = ()
+    """tasks to score (all)"""
+    raters: Computed[tuple[int, ...]] = ()
+    """annotators to score against (all)"""
     anonymous: bool = False
-    samples: int | None = None
+    """seg01 of two cases are two persons: no scores of single annotators"""
+    samples: Computed[int | None] = None
+    """how many samples of each case to take (all)"""
+    missing: Literal["error", "zero", "skip"] = "error"
+    """a case without complete prediction stops the scoring, gets the worst value of every score (zero), or is left out
+    of all means (skip)"""
     strict: bool = False
-    estimator: str = "V"
+    """> in place of >= where shares of annotators or probabilities meet a level"""
+    estimator: Literal["V", "U"] = "V"
+    """of the energy distance: with (V) or without (U) self pairs"""
     bins: int = 15
-    missing: str = "error"
-    group: str | None = None
+    """of calibration"""
+    group: Computed[str | None] = None
+    """regular expression whose first group, or whole match, in a case's name is what the bootstrap draws, such as the
+    patient (each case)"""
     resamples: int = 10_000
+    """of the bootstrap"""
     seed: int = 0
+    """of the bootstrap"""
+    jobs: int = 1
+    """cases at a time"""
 
     def __post_init__(self) -> None:
-        if self.missing not in MISSING:
-            raise ValueError(f"missing is {self.missing!r}: choose one of {', '.join(MISSING)}.")
         if self.resamples < 1 or self.bins < 1:
             raise ValueError(f"resamples is {self.resamples} and bins {self.bins}: both must be at least 1.")
-        if self.estimator not in ("V", "U"):
-            raise ValueError(f"estimator is {self.estimator!r}: choose 'V' (self pairs in) or 'U' (self pairs out).")
         if self.group is not None:
             try:
                 re.compile(self.group)
             except re.error as error:
                 raise ValueError(f"group is {self.group!r}, which is no regular expression: {error}.") from error
+        if self.jobs < 1:
+            raise ValueError(f"jobs is {self.jobs}: at least 1 is needed.")
+        if self.output_dir is None and self.predictions.resolve() == self.targets.resolve():
+            raise ValueError(
+                f"{self.predictions} is the data set itself: give an output_dir, otherwise scores would be written "
+                "into it."
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Where the scores go."""
+        return self.predictions / "scores" if self.output_dir is None else self.output_dir
 
 
-def score(
-    predictions: str | Path,
-    truth: str | Path,
-    *,
-    output_dir: str | Path | None = None,
-    options: ScoreOptions | None = None,
-    workers: int = 1,
-    command: str | None = None,
-) -> dict:
+def score(options: ScoreOptions, *, command: str | None = None) -> dict:
     """Score a folder of predictions; write cases.csv, scores.json and scores.md; return the content of scores.json.
 
-    Cases are read, scored and forgotten one by one, `workers` of them at a time (threads).
+    Cases are read, scored and released one by one, `jobs` of them at a time (threads).
 
     Args:
-        predictions: see `rater_predictions`.
-        truth: see `rater_truth`.
-        output_dir: default `predictions/scores`, which must not lie among the cases of the truth.
         command: written into scores.json.
 
     Raises:
@@ -126,23 +135,14 @@ def score(
         MissingPredictionError: cases without complete prediction under missing="error".
         ValueError: an option does not fit.
     """
-    options = ScoreOptions() if options is None else options
-    if workers < 1:
-        raise ValueError(f"workers is {workers}: at least 1 is needed.")
-    predictions = Path(predictions)
-    if output_dir is None and predictions.resolve() == Path(truth).resolve():
-        raise ValueError(
-            f"{predictions} is the truth itself: give an output_dir, lest its cases be joined by the scores."
-        )
-    output_dir = predictions / "scores" if output_dir is None else Path(output_dir)
     choice = {"region": options.region, "part": options.part}
     listed = rater_truth(
-        truth, **choice, tasks=options.tasks, raters=options.raters or None, anonymous=options.anonymous
+        options.targets, **choice, tasks=options.tasks, raters=options.raters or None, anonymous=options.anonymous
     )
     tasks = []
     for items in listed.values():  # all are listed before the first is scored, so that what is missing is told at once
         marked = [item for item in items if any(item["label"])]
-        found = rater_predictions(predictions, marked, **choice, samples=options.samples)
+        found = rater_predictions(options.predictions, marked, **choice, samples=options.samples)
         _refuse_missing(found, marked, options)
         group_labels([item["case"] for item in marked], options.group)
         tasks.append((items, marked, found))
@@ -150,23 +150,23 @@ def score(
     cases: list[ScoredCase] = []
     summaries = []
     for items, marked, found in tasks:
-        own = _scored_cases(marked, found, options, workers)
+        own = _scored_cases(marked, found, options)
         summaries.append(task_summary(items, found, own, anonymous=options.anonymous, bootstrap=bootstrap))
         cases += own
     content = {
         "command": command,
-        "predictions": str(predictions),
-        "truth": str(truth),
-        "settings": asdict(options),
+        "predictions": str(options.predictions),
+        "targets": str(options.targets),
+        "settings": {name: value for name, value in asdict(options).items() if name not in NOT_SETTINGS},
         "versions": {"python": platform.python_version(), "monai_ext": __version__}
         | {name: version(name) for name in PACKAGES},
         "tasks": summaries,
         "all_tasks": summary_over_tasks(cases, bootstrap=bootstrap) if len(summaries) > 1 else None,
     }
-    write_text(output_dir / "cases.csv", _csv([case.row for case in cases]))
+    write_text(options.folder / "cases.csv", _csv([case.row for case in cases]))
     content = _nan_as_null(content)
-    write_text(output_dir / "scores.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
-    write_text(output_dir / "scores.md", markdown_page(score_blocks(content)))
+    write_text(options.folder / "scores.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(options.folder / "scores.md", markdown_page(score_blocks(content)))
     return content
 
 
@@ -182,23 +182,21 @@ def _refuse_missing(found: RaterPredictions, items: Sequence[Mapping], options: 
     )
 
 
-def _scored_cases(
-    items: Sequence[Mapping], found: RaterPredictions, options: ScoreOptions, workers: int
-) -> list[ScoredCase]:
+def _scored_cases(items: Sequence[Mapping], found: RaterPredictions, options: ScoreOptions) -> list[ScoredCase]:
     label, cases = f"scoring task {items[0]['task']}", []
-    with tqdm(total=len(items), desc=label, unit="case", disable=not sys.stderr.isatty(), leave=False) as bar:
-        for case in _mapped(lambda item: _scored(item, found, options), items, workers):
+    with tqdm(total=len(items), desc=label, unit="case", disable=not shows_progress(), leave=False) as bar:
+        for case in _mapped(lambda item: _scored(item, found, options), items, options.jobs):
             cases.append(case)
             bar.update()
     return cases
 
 
-def _mapped(function: Callable[[Mapping], ScoredCase], items: Iterable[Mapping], workers: int) -> Iterator[ScoredCase]:
+def _mapped(function: Callable[[Mapping], ScoredCase], items: Iterable[Mapping], jobs: int) -> Iterator[ScoredCase]:
     """`map` by threads, in order; after an error nothing further is begun."""
-    if workers == 1:
+    if jobs == 1:
         yield from map(function, items)
         return
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(jobs)
     try:
         yield from pool.map(function, items)
     finally:
@@ -258,53 +256,10 @@ def _nan_as_null(value: object) -> object:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(",") if part)
-
-
-_numbers.__name__ = "comma-separated integers"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m monai_ext score`."""
-    default = ScoreOptions()
-    add = parser.add_argument
-    add("--predictions", required=True, type=Path, help="folder of predictions, one folder a case, named as in --truth")
-    add("--truth", required=True, type=Path, help="the data set: <region>/<part>/<case>/task01_seg01.nii.gz, ...")
-    add("--output_dir", type=Path, help="for cases.csv, scores.json, scores.md (PREDICTIONS/scores)")
-    add("--region", help="organ, where the data set has several")
-    add("--part", help="Training, Validation or Testing (the only one there is)")
-    add("--task", type=_numbers, default=(), dest="tasks", metavar="T,T,...", help="tasks to score (all)")
-    add("--raters", type=_numbers, default=(), metavar="R,R,...", help="annotators to score against (all)")
-    add("--anonymous", action="store_true", help="seg01 of two cases are two persons: no scores of single annotators")
-    add("--samples", type=int, help="how many samples of each case to take (all)")
-    add(
-        "--missing",
-        choices=MISSING,
-        default=default.missing,
-        help="cases without prediction: stop, worst score, leave out (%(default)s)",
-    )
-    add("--strict", action="store_true", help="> in place of >= at the levels of shares and probabilities")
-    add(
-        "--estimator",
-        choices=("V", "U"),
-        default=default.estimator,
-        help="energy distance with (V) or without self pairs",
-    )
-    add("--bins", type=int, default=default.bins, help="of calibration (15)")
-    add("--group", help="regular expression: cases with the same match are drawn together (patient)")
-    add("--resamples", type=int, default=default.resamples, help="bootstrap draws (10000)")
-    add("--seed", type=int, default=default.seed, help="of the bootstrap (0)")
-    add("--workers", type=int, default=1, help="cases at a time (1)")
-
-
-def run(args: argparse.Namespace) -> int:
-    """`python -m monai_ext score`: print the tables, write the files and say where they lie."""
-    options = ScoreOptions(**{name: getattr(args, name) for name in ScoreOptions.__dataclass_fields__})
+def run(options: ScoreOptions) -> int:
+    """`python -m monai_ext score`."""
     typed = shlex.join(["python", "-m", "monai_ext", *sys.argv[1:]])
-    content = score(
-        args.predictions, args.truth, output_dir=args.output_dir, options=options, workers=args.workers, command=typed
-    )
+    content = score(options, command=typed)
     sys.stdout.write(text_page(score_blocks(content)))
-    sys.stderr.write(f"scores: {args.output_dir or args.predictions / 'scores'}\n")
+    tell(f"scores: {options.folder}")
     return 0

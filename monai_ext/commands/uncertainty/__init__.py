@@ -1,1 +1,1 @@
-"""`uncertainty-checks` and `uncertainty-report`."""
+"""`uncertainty_checks` and `uncertainty_report`."""

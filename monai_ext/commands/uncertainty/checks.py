@@ -1,15 +1,7 @@
-"""Does each kind of uncertainty do its job? Small networks trained on drawn scenes, a figure for each question.
-
-Epistemic uncertainty should be higher for scenes unlike those learnt from, and fall with more of these: asked of an
-ensemble, of dropout and of variational weights, side by side. Ambiguity should rise with the scale factor, aleatoric
-uncertainty follow the noise added to the low resolution. And where the truth is known: samples should find all modes,
-and calibrated intervals cover what they promise. Needs no data. For trained runs of a bundle on photographs
-the same is asked by `uncertainty-report`.
-"""
+"""`uncertainty_checks`: what each kind of uncertainty responds to, with networks trained on synthetic scenes."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -46,10 +38,10 @@ from monai_ext.commands.uncertainty.report import (
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution, WeightEnsemble
 from monai_ext.phantoms.aerial import draw_aerial
 from monai_ext.phantoms.modes import draw_fields
-from monai_ext.runtime.run_log import tell
+from monai_ext.runtime.run_log import shows_progress, tell
 from monai_ext.storage.files import write_text
 
-__all__ = ["CheckSettings", "add_arguments", "run", "uncertainty_checks"]
+__all__ = ["CheckSettings", "UncertaintyChecksOptions", "run", "uncertainty_checks"]
 
 WAYS = ("ensemble", "dropout", "variational")  # of uncertain weights
 UNSEEN, COARSER, FURROWS = "unseen", "coarser", "furrows"
@@ -109,6 +101,29 @@ class CheckSettings:
         for name, least in (("members", 2), ("asked", 2), ("weight_samples", 2), ("latent_samples", 2)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
+
+
+@dataclass(frozen=True)
+class UncertaintyChecksOptions:
+    """Check what each kind of uncertainty responds to, with small networks trained on synthetic scenes.
+
+    Epistemic uncertainty should be higher for scenes unlike those learnt from, and fall with more of these: asked of an
+    ensemble, of dropout and of variational weights, side by side. Ambiguity should rise with the scale factor,
+    aleatoric uncertainty follow the noise added to the low resolution. And where the distribution is known: samples
+    should find all modes, and calibrated intervals reach their nominal coverage. Needs no data. For trained runs of a
+    bundle on photographs: uncertainty_report.
+    """
+
+    output_dir: Path
+    """folder of checks.json and a figure for each question"""
+    steps: int = PhantomTraining().steps
+    """of each training"""
+    members: int = 3
+    """of the ensemble"""
+    scenes: tuple[int, ...] = (8, 32, 128)
+    """numbers of training scenes, ascending"""
+    seed: int = 0
+    """of everything"""
 
 
 def uncertainty_checks(output: str | Path, settings: CheckSettings | None = None) -> dict[str, Any]:
@@ -181,7 +196,9 @@ class _Laboratory:
         more = {(scale, settings.training.noise) for scale in settings.scales}
         more |= {(settings.training.scale, noise) for noise in settings.noises}
         more -= {(settings.training.scale, settings.training.noise)}
-        self.bar = tqdm(total=one_of + len(more) + 1, desc="training networks", unit="network", disable=None)
+        self.bar = tqdm(
+            total=one_of + len(more) + 1, desc="training networks", unit="network", disable=not shows_progress()
+        )
 
     def ask_way(self, way: str, count: int) -> CalibratedRun:
         """Everything that networks with `count` training scenes say, their weights uncertain in this way."""
@@ -322,22 +339,15 @@ def _panels(count: int, label: str) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m monai_ext uncertainty-checks`."""
-    usual = CheckSettings()
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of checks.json and figures")
-    parser.add_argument("--steps", type=int, default=usual.training.steps, help="of each training (%(default)d)")
-    parser.add_argument("--members", type=int, default=usual.members, help="of the ensemble (%(default)d)")
-    parser.add_argument("--scenes", type=int, nargs="+", default=usual.scenes, help="training scenes (%(default)s)")
-    parser.add_argument("--seed", type=int, default=usual.seed, help="of everything (%(default)d)")
-
-
-def run(args: argparse.Namespace) -> int:
-    """`python -m monai_ext uncertainty-checks`: exit status 0; errors are raised."""
+def run(options: UncertaintyChecksOptions) -> int:
+    """`python -m monai_ext uncertainty_checks`."""
     settings = CheckSettings(
-        training=PhantomTraining(steps=args.steps), members=args.members, scenes=tuple(args.scenes), seed=args.seed
+        training=PhantomTraining(steps=options.steps),
+        members=options.members,
+        scenes=options.scenes,
+        seed=options.seed,
     )
-    document = uncertainty_checks(args.output, settings)
+    document = uncertainty_checks(options.output_dir, settings)
     for way in WAYS:
         for found in document["epistemic_by_place"][way]:
             print(
@@ -355,7 +365,7 @@ def run(args: argparse.Namespace) -> int:
         f"{modes['samples']} samples find all modes: {_verdict(modes)} (recall {modes['recall']:.2f}; "
         f"{modes['near_a_mode']:.0%} of the samples are near a mode)"
     )
-    tell(f"figures and numbers in {args.output}")
+    tell(f"figures and numbers in {options.output_dir}")
     return 0
 
 

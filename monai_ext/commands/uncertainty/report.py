@@ -1,13 +1,7 @@
-"""Does each kind of uncertainty do its job? A figure for each, from runs of a bundle that were calibrated.
-
-Epistemic uncertainty should be higher in places that training never saw, and fall with more training tiles; ambiguity
-should rise with the scale factor; aleatoric uncertainty should follow the noise added to the low resolution. Give one
-run for the first question, and for each of the others runs that differ in nothing else, on the same test tiles.
-"""
+"""`uncertainty_report`: what each kind of uncertainty responds to, from calibrated runs of a bundle."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -21,18 +15,20 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
+from monai_ext.commands.command_line import Paths
 from monai_ext.commands.comparison.figures import save_figure
 from monai_ext.commands.comparison.results import ResultsError
 from monai_ext.handlers.super_resolution.uncertainty import CALIBRATION_GROUP
 from monai_ext.handlers.super_resolution.uncertainty_figures import KIND_COLOURS
 from monai_ext.runtime.errors import one_line
+from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import read_json, table_rows, write_text
 
 __all__ = [
     "CalibratedRun",
     "PlaceEffect",
     "Trend",
-    "add_arguments",
+    "UncertaintyReportOptions",
     "draw_trend",
     "place_effect",
     "read_run",
@@ -45,6 +41,24 @@ SEEN = "training"
 NEARBY = (SEEN, CALIBRATION_GROUP)  # all other groups are of other places
 LEVELS = 255  # figures and tables show standard deviations as levels of 8 bits
 SEEN_COLOUR = "#BBBBBB"
+
+
+@dataclass(frozen=True)
+class UncertaintyReportOptions:
+    """Check what each kind of uncertainty responds to, with a figure for each, from calibrated runs of a bundle.
+
+    Epistemic uncertainty should be higher in places that training never saw, and fall with more training tiles;
+    ambiguity should rise with the scale factor; aleatoric uncertainty should follow the noise added to the low
+    resolution. Give one run for the first question, and for each of the others runs that differ in nothing else, on the
+    same test tiles.
+    """
+
+    runs: Paths
+    """output folders of runs that calibrate.json was run on"""
+    output_dir: Path
+    """for uncertainty.json and the figures"""
+    group: str = "test"
+    """group of tiles that trends are computed on"""
 
 
 @dataclass(frozen=True)
@@ -285,18 +299,11 @@ def draw_trend(axis: Axes, found: Trend, *, of: str = "tiles") -> None:
     axis.legend(fontsize=8)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m monai_ext uncertainty-report`."""
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="output folder of a run that calibrate.json was run on")
-    parser.add_argument("--output", required=True, help="folder for uncertainty.json and the figures")
-    parser.add_argument("--group", default="test", help="group of tiles whose trends are asked for, default test")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """`python -m monai_ext uncertainty-report`: exit status 0; errors are raised."""
-    answers = report([read_run(folder) for folder in arguments.runs], arguments.output, group=arguments.group)
+def run(options: UncertaintyReportOptions) -> int:
+    """`python -m monai_ext uncertainty_report`."""
+    answers = report([read_run(folder) for folder in options.runs], options.output_dir, group=options.group)
     for question, answer in answers.items():
         verdict = ("yes" if answer["as_expected"] else "NO") if answer["answered"] else f"not answered: {answer['why']}"
         print(f"{question.replace('_', ' ')}: {verdict}")
-    print(f"figures and numbers in {arguments.output}")
+    tell(f"figures and numbers in {options.output_dir}")
     return 0

@@ -1,38 +1,95 @@
-"""Upscale pictures and GeoTIFFs of any size with the super-resolution network of a bundle.
-
-Windows with discarded or blended context leave no seams, memory does not grow with the height of an image, and place,
-missing values, band count, type, colours and tags are kept. A run that was killed goes on with --resume.
-"""
+"""`upscale`: pictures and GeoTIFFs of any size through the super-resolution network of a bundle."""
 
 from __future__ import annotations
 
-import argparse
 import copy
-import logging
-import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 from torch import nn
 
 from monai_ext.commands.bundles.network import load_bundle_network
+from monai_ext.commands.command_line import Computed, Positional, arg
 from monai_ext.commands.upscaling.image_options import (
-    add_draws,
-    add_pixels,
-    add_weights,
+    PixelRange,
+    SampleOptions,
+    Weights,
     calibration_for,
     devices,
-    draws,
-    pixel_limits,
 )
 from monai_ext.raster.opening import GDAL_SUFFIXES, PILLOW_SUFFIXES, output_suffix
+from monai_ext.runtime.run_log import tell
 from monai_ext.storage.folders import files_below
 from monai_ext.upscaling import Choices, Layers, Upscaler, upscale_files
 
-__all__ = ["add_arguments", "plan_outputs", "run"]
+__all__ = ["UpscaleOptions", "plan_outputs", "run"]
 
 LONGEST_SUFFIX = 4  # letters of what looks like a kind of file
+
+
+@dataclass(frozen=True)
+class LayerOptions(SampleOptions):
+    """Of stochastic networks, such as that of bundles/bayesian_srgan_aerial: named bands of a TIFF, or files in a
+    folder for other kinds of pictures."""
+
+    samples: int = 0
+    """plausible images"""
+    bounds: bool = False
+    """lower and upper bound of each value, by the calibration beside the weights"""
+    uncertainty: bool = False
+    """standard deviations: aleatoric, ambiguity, epistemic, and total of all three; all bands become floats"""
+
+
+@dataclass(frozen=True)
+class UpscaleOptions:
+    """Upscale pictures and GeoTIFFs of any size with the super-resolution network of a bundle.
+
+    Windows with discarded or blended context leave no seams, memory does not grow with the height of an image, and
+    place, missing values, band count, type, colours and tags are kept. A run that was killed goes on with --resume.
+    """
+
+    paths: Annotated[Positional[tuple[Path, ...]], arg(metavar="INPUT [INPUT ...] OUTPUT", help_behavior_hint="")]
+    """images or folders of images (with subfolders); last the name of the upscaled image, or a folder for all"""
+    bundle: Path = Path("bundles/srgan_aerial")
+    """its folder"""
+    weights: Weights = ()
+    """weights to use (models/model.pt of the bundle); given several times, of a stochastic network: an ensemble, by
+    whose disagreement the epistemic uncertainty is measured"""
+    scale: Computed[int | None] = None
+    """refuse to work unless the network upscales so many times"""
+    tile: int = 256
+    """side of the windows the network sees, in pixels"""
+    overlap: Computed[int | None] = None
+    """pixels that windows share, half of it per side (what the network needs to leave no seams, from 32)"""
+    mode: Literal["halo", "feather"] = "halo"
+    """discard the shared pixels (halo), or fade from one window to the next in them (feather)"""
+    batch_size: Computed[int | None] = None
+    """windows per forward pass (4; 1 for layers)"""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """number format"""
+    device: str = "auto"
+    """cpu, cuda, a list such as cuda:0,cuda:1, all, or auto"""
+    jobs: int = 1
+    """images at a time on each device"""
+    bands: Computed[tuple[int, ...]] = ()
+    """bands to take, numbered from 1 (all)"""
+    range: PixelRange = None
+    """pixel values of black and white, or 'data' for each file's own lowest and highest (0 and the highest value of 8
+    and 16 bits, 0 and 1 for floats)"""
+    cog: bool = False
+    """write Cloud-Optimised GeoTIFFs, with overviews"""
+    resume: bool = False
+    """skip finished images, go on with unfinished ones"""
+    layers: LayerOptions = field(default_factory=LayerOptions)
+
+    def __post_init__(self) -> None:
+        if len(self.paths) < 2:
+            raise ValueError("name one input or more, and the output.")
+        if self.jobs < 1:
+            raise ValueError(f"--jobs is {self.jobs}: choose at least 1.")
 
 
 def plan_outputs(inputs: Sequence[str | Path], output: str | Path) -> list[tuple[Path, Path]]:
@@ -106,74 +163,28 @@ def _images(folder: Path, known: Iterable[str]) -> list[tuple[Path, Path]]:
     return [(path, path.relative_to(folder)) for path in images]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m monai_ext upscale`."""
-    parser.add_argument("input", nargs="+", type=Path, help="images, or folders of images (with subfolders)")
-    parser.add_argument("output", type=Path, help="name of the upscaled image, or folder for all of them")
-    parser.add_argument("--bundle", type=Path, default=Path("bundles/srgan_aerial"), help="its folder (%(default)s)")
-    add_weights(parser)
-    parser.add_argument("--scale", type=int, help="refuse to work unless the network upscales so many times")
-    parser.add_argument("--tile", type=int, default=256, help="side of the network's windows, in pixels (256)")
-    parser.add_argument(
-        "--overlap",
-        type=int,
-        help="pixels that windows share, half of it per side (what the network needs to leave no seams, from 32)",
-    )
-    parser.add_argument(
-        "--mode",
-        choices=("halo", "feather"),
-        default="halo",
-        help="throw the shared pixels away (halo), or fade from one window to the next in them (feather)",
-    )
-    parser.add_argument("--batch_size", type=int, help="windows per forward pass (4; 1 for layers)")
-    parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="number format (auto)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, a list such as cuda:0,cuda:1, all, or auto")
-    parser.add_argument("--jobs", type=int, default=1, help="images at a time on each device (1)")
-    add_pixels(parser)
-    parser.add_argument("--cog", action="store_true", help="write Cloud-Optimised GeoTIFFs, with overviews")
-    parser.add_argument("--resume", action="store_true", help="skip finished images, go on with unfinished ones")
-    layers = parser.add_argument_group(
-        "layers",
-        "of networks that predict a distribution, such as that of bundles/bayesian_srgan_aerial: named bands of a "
-        "TIFF, or files in a folder for other kinds of pictures",
-    )
-    layers.add_argument("--samples", type=int, default=0, metavar="N", help="plausible images (0)")
-    layers.add_argument(
-        "--bounds",
-        action="store_true",
-        help="lower and upper bound of each value, by the calibration beside the weights",
-    )
-    layers.add_argument(
-        "--uncertainty",
-        action="store_true",
-        help="standard deviations: aleatoric, ambiguity, epistemic, and total of all three; all bands become floats",
-    )
-    add_draws(layers)
-
-
-def run(args: argparse.Namespace) -> int:
-    """`python -m monai_ext upscale`: exit status 0; errors are raised."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    if args.jobs < 1:
-        raise ValueError(f"--jobs is {args.jobs}: choose at least 1.")
-    limits = pixel_limits(args.range)
-    pairs = plan_outputs(args.input, args.output)
-    places = devices(args.device)
-    network, identity = load_bundle_network(args.bundle, args.weights)
-    upscalers = _upscalers(network, places, args)
+def run(options: UpscaleOptions) -> int:
+    """`python -m monai_ext upscale`."""
+    *inputs, output = options.paths
+    pairs = plan_outputs(inputs, output)
+    places = devices(options.device)
+    network, identity = load_bundle_network(options.bundle, options.weights or None)
+    upscalers = _upscalers(network, places, options)
     scale = upscalers[0].scale
-    if args.scale not in (None, scale):
+    if options.scale not in (None, scale):
         raise ValueError(
-            f"the network of {args.bundle} upscales {scale} times, not {args.scale}: leave --scale out, or choose "
-            "another bundle."
+            f"the network of {options.bundle} upscales {scale} times, not {options.scale}: leave --scale out, or "
+            "choose another bundle."
         )
     if upscalers[0].layers is not None:
         _check_folders(pairs)
-    choices = Choices(limits=limits, bands=args.bands, cog=args.cog, resume=args.resume, identity=identity)
+    choices = Choices(
+        limits=options.range, bands=options.bands or None, cog=options.cog, resume=options.resume, identity=identity
+    )
     written = upscale_files(pairs, upscalers=upscalers, choices=choices)
     skipped = len(pairs) - len(written)
     there = f", {skipped} were there already" if skipped else ""
-    sys.stderr.write(f"{len(written)} of {len(pairs)} images upscaled {scale} times{there}: {args.output}\n")
+    tell(f"{len(written)} of {len(pairs)} images upscaled {scale} times{there}: {output}")
     return 0
 
 
@@ -197,33 +208,34 @@ def _check_folders(pairs: Sequence[tuple[Path, Path]]) -> None:
             raise ValueError(f"layers of {other} and {source} would both be written to {folder}: do them apart.")
 
 
-def _upscalers(network: nn.Module, places: Sequence[torch.device], args: argparse.Namespace) -> list[Upscaler]:
-    """`args.jobs` for each device; without layers those of one device are the same."""
-    layers = _layers(args)
-    batch_size = args.batch_size or (4 if layers is None else 1)
-    overlap, made = args.overlap, []
+def _upscalers(network: nn.Module, places: Sequence[torch.device], options: UpscaleOptions) -> list[Upscaler]:
+    """`options.jobs` for each device; without layers those of one device are the same."""
+    layers = _layers(options)
+    batch_size = options.batch_size or (4 if layers is None else 1)
+    overlap, made = options.overlap, []
     for number, place in enumerate(places):
-        own = network if number == 0 else load_bundle_network(args.bundle, args.weights)[0]
+        own = network if number == 0 else load_bundle_network(options.bundle, options.weights or None)[0]
         # Samples of the weights need a copy for each thread.
-        for each in [own] if layers is None else [own, *(copy.deepcopy(own) for _ in range(args.jobs - 1))]:
+        for each in [own] if layers is None else [own, *(copy.deepcopy(own) for _ in range(options.jobs - 1))]:
             upscaler = Upscaler(
                 each,
                 layers,
-                tile=args.tile,
+                tile=options.tile,
                 overlap=overlap,
-                mode=args.mode,
+                mode=options.mode,
                 batch_size=batch_size,
-                precision=args.precision,
+                precision=options.precision,
                 device=place,
             )
             overlap = upscaler.inferer.overlap  # all networks are alike: the context is measured once
-            made += [upscaler] * (args.jobs if layers is None else 1)
+            made += [upscaler] * (options.jobs if layers is None else 1)
     return made
 
 
-def _layers(args: argparse.Namespace) -> Layers | None:
+def _layers(options: UpscaleOptions) -> Layers | None:
     """The layers beside the mean; None for none."""
-    if not (args.samples or args.bounds or args.uncertainty):
+    asked = options.layers
+    if not (asked.samples or asked.bounds or asked.uncertainty):
         return None
-    bounds = calibration_for(args.bundle, args.weights) if args.bounds else None
-    return Layers(samples=args.samples, bounds=bounds, uncertainty=args.uncertainty, **draws(args, bounds))
+    bounds = calibration_for(options.bundle, options.weights) if asked.bounds else None
+    return Layers(samples=asked.samples, bounds=bounds, uncertainty=asked.uncertainty, **asked.arguments(bounds))

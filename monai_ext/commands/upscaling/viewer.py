@@ -1,45 +1,78 @@
-"""Write a page of an image's samples, maps of standard deviations, and the interval of a clicked pixel.
-
-One HTML file that needs no server and fetches nothing. The network predicts a distribution, such as that of
-bundles/bayesian_srgan_aerial.
-"""
+"""`viewer`: a page of samples, maps of uncertainty and intervals for a part of an image."""
 
 from __future__ import annotations
 
-import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from torch import Tensor
 
 from monai_ext.commands.bundles.network import load_bundle_network
+from monai_ext.commands.command_line import Computed, Positional, arg
 from monai_ext.commands.upscaling.image_options import (
-    add_draws,
-    add_pixels,
-    add_weights,
+    PixelRange,
+    SampleOptions,
+    Weights,
     calibration_for,
     devices,
-    draws,
-    pixel_limits,
 )
 from monai_ext.commands.upscaling.viewer_page import ViewerScene, viewer_page
 from monai_ext.metrics.conformal import Calibration
 from monai_ext.raster.opening import open_raster
+from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import write_text
 from monai_ext.upscaling import Layers, Upscaler
 from monai_ext.upscaling.layers import DEVIATIONS
 from monai_ext.upscaling.outputs import band_labels
 
-__all__ = ["add_arguments", "run", "viewer_scene", "write_viewer"]
+__all__ = ["ViewerOptions", "run", "viewer_scene", "write_viewer"]
 
 _logger = logging.getLogger(__name__)
 
 USUAL = 128  # low-resolution pixels of a side, if no window is named
 LONGEST = 256  # low-resolution pixels of a side: each layer of x4 then has a million pixels, all inside the page
+
+
+@dataclass(frozen=True)
+class ViewerOptions:
+    """Write a page of a part of an image: samples, maps of uncertainty, and the interval of a clicked pixel.
+
+    One HTML file that needs no server and fetches nothing. The network is stochastic, such as that of
+    bundles/bayesian_srgan_aerial.
+    """
+
+    image: Positional[Path]
+    """an image at low resolution, as `upscale` takes it"""
+    page: Positional[Path]
+    """the page to write, such as page.html"""
+    bundle: Path = Path("bundles/bayesian_srgan_aerial")
+    """its folder"""
+    weights: Weights = ()
+    """weights to use (models/model.pt of the bundle); given several times: an ensemble, by whose disagreement the
+    epistemic uncertainty is measured"""
+    window: Computed[Annotated[tuple[int, int, int, int] | None, arg(metavar="COLUMN ROW WIDTH HEIGHT")]] = None
+    """part of the image, in its pixels (the middle, at most 128 x 128); at most 256 x 256"""
+    samples: int = 8
+    """images behind the slider"""
+    bands: Computed[tuple[int, ...]] = ()
+    """bands to take, numbered from 1 (all)"""
+    range: PixelRange = None
+    """pixel values of black and white, or 'data' for the file's own lowest and highest (0 and the highest value of 8
+    and 16 bits, 0 and 1 for floats)"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 or auto"""
+    layers: SampleOptions = field(default_factory=SampleOptions)
+
+    def __post_init__(self) -> None:
+        if self.image.is_dir():
+            raise ValueError(f"'{self.image}' is a folder: name one image in it, a page shows one.")
+        if self.page.suffix.lower() not in (".html", ".htm"):
+            raise ValueError(f"page '{self.page}': give it a name that ends in .html, by which browsers know it.")
 
 
 def viewer_scene(
@@ -102,50 +135,24 @@ def write_viewer(path: str | Path, scene: ViewerScene, *, title: str) -> Path:
     return Path(path)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m monai_ext viewer`."""
-    parser.add_argument("image", type=Path, help="an image at low resolution, as `upscale` takes it")
-    parser.add_argument("page", type=Path, help="the page to write, such as page.html")
-    parser.add_argument(
-        "--bundle", type=Path, default=Path("bundles/bayesian_srgan_aerial"), help="its folder (%(default)s)"
-    )
-    add_weights(parser)
-    parser.add_argument(
-        "--window",
-        type=int,
-        nargs=4,
-        metavar=("COLUMN", "ROW", "WIDTH", "HEIGHT"),
-        help=f"part of the image, in its pixels (default: the middle, at most {USUAL} x {USUAL}; at most {LONGEST})",
-    )
-    parser.add_argument("--samples", type=int, default=8, metavar="N", help="images behind the slider (8)")
-    add_draws(parser)
-    add_pixels(parser)
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
-
-
-def run(args: argparse.Namespace) -> int:
-    """`python -m monai_ext viewer`: exit status 0; errors are raised."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    if args.image.is_dir():
-        raise ValueError(f"'{args.image}' is a folder: name one image in it, a page shows one.")
-    if args.page.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"page '{args.page}': give it a name that ends in .html, by which browsers know it.")
-    network, _ = load_bundle_network(args.bundle, args.weights)
-    bounds = _bounds(args.bundle, args.weights)
-    layers = Layers(samples=args.samples, uncertainty=True, bounds=bounds, **draws(args, bounds))
-    with closing(open_raster(args.image, bands=args.bands)) as raster:
-        upscaler = Upscaler(network, layers, batch_size=1, device=devices(args.device)[0])
-        coding = upscaler.plan(raster, pixel_limits(args.range)).coding
-        column, row, width, height = _window(args.window, raster.info.size)
+def run(options: ViewerOptions) -> int:
+    """`python -m monai_ext viewer`."""
+    network, _ = load_bundle_network(options.bundle, options.weights or None)
+    bounds = _bounds(options.bundle, options.weights)
+    layers = Layers(samples=options.samples, uncertainty=True, bounds=bounds, **options.layers.arguments(bounds))
+    with closing(open_raster(options.image, bands=options.bands or None)) as raster:
+        upscaler = Upscaler(network, layers, batch_size=1, device=devices(options.device)[0])
+        coding = upscaler.plan(raster, options.range).coding
+        column, row, width, height = _window(options.window, raster.info.size)
         channels = coding.decode(raster.rows(row, row + height)[..., column : column + width])
         bands = tuple(label or "value" for label in band_labels(raster.info))
     scene = viewer_scene(upscaler, channels[0, : coding.bands], bands=bands, low=coding.low, high=coding.high)
-    write_viewer(args.page, scene, title=f"{args.image.name}: {width} x {height} from column {column}, row {row}")
-    sys.stderr.write(f"the page: {args.page}\n")
+    write_viewer(options.page, scene, title=f"{options.image.name}: {width} x {height} from column {column}, row {row}")
+    tell(f"the page: {options.page}")
     return 0
 
 
-def _bounds(bundle: Path, weights: Sequence[Path] | None) -> Calibration | None:
+def _bounds(bundle: Path, weights: Sequence[Path]) -> Calibration | None:
     """The calibration of these weights; without one the page has no intervals."""
     try:
         return calibration_for(bundle, weights)

@@ -41,6 +41,7 @@ from monai_ext.data.many_hr.measures import Operator, fitted_psnr, low_res_gaps,
 from monai_ext.data.many_hr.plan import PARTS, ManyHrPlan, ManyHrSettings
 from monai_ext.data.many_hr.search import PatchLibrary
 from monai_ext.data.many_hr.targets import Provenance, Sampler, TargetMaker, derived_seed, kinds_of_targets
+from monai_ext.runtime.run_log import shows_progress
 from monai_ext.storage.files import atomic_path, write_text
 
 __all__ = ["build_many_hr"]
@@ -97,7 +98,7 @@ def build_many_hr(
     fingerprint = build.plan.fingerprint(*build.identity)
     shards = []
     starts = range(0, records, settings.shard_records)
-    bar = tqdm(total=records, desc="building", unit="record", disable=None if progress else True)
+    bar = tqdm(total=records, desc="building", unit="record", disable=not (progress and shows_progress()))
     with bar, _one_thread(), ThreadPoolExecutor(jobs, thread_name_prefix="many-hr") as pool:
         for number, start in enumerate(starts):
             numbers = range(start, min(start + settings.shard_records, records))
@@ -217,7 +218,7 @@ class _Build:
 
 def _one_footprint(part: str, tiles: Sequence[Mapping]) -> str:
     """What is wrong with a part of one footprint, and the ways out."""
-    fractions = "lower the fractions of the others" if part == "train" else f"raise --{part}-fraction, or set it to 0"
+    fractions = "lower the fractions of the others" if part == "train" else f"raise --{part}_fraction, or set it to 0"
     problem = (
         f"the part {part} shows one place alone, {tiles[0]['footprint']} ({len(tiles)} tile(s)), and texture is "
         f"borrowed from another: add tiles, or {fractions}"

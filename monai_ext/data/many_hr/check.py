@@ -29,6 +29,7 @@ from monai_ext.data.many_hr.format import (
     shard_files,
 )
 from monai_ext.data.many_hr.measures import low_res_gaps, pairwise_rms
+from monai_ext.runtime.run_log import shows_progress
 from monai_ext.storage.array_files import read_array
 
 __all__ = ["ManyHrReport", "check_many_hr"]
@@ -93,7 +94,7 @@ def check_many_hr(folder: str | os.PathLike, *, progress: bool = True) -> ManyHr
         report.problems.append("the tables and the index count records or targets differently.")
     good = index.files.keys() - damaged
     whole = [r for r in records if {shard_files(r.shard)[key] for key in ("low_res", "high_res")} <= good]
-    bar = tqdm(total=len(whole), desc="checking", unit="record", disable=None if progress else True)
+    bar = tqdm(total=len(whole), desc="checking", unit="record", disable=not (progress and shows_progress()))
     with bar:
         for record, low_res, high_res in _images(folder, whole):
             _measure(report, matrix, record, targets[record.record], low_res, high_res)

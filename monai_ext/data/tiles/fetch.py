@@ -27,6 +27,7 @@ from monai_ext.data.tiles.client import TileClient, TileFetchError, TileMissingE
 from monai_ext.data.tiles.grid import NATIONAL_MAP, TileArea, TileSource, without_secrets
 from monai_ext.raster.images import DECODING_ERRORS, FORMATS
 from monai_ext.runtime.errors import one_line
+from monai_ext.runtime.run_log import shows_progress
 from monai_ext.storage.files import atomic_path, read_json, write_text
 
 __all__ = ["ATTRIBUTION_FILE", "FetchSummary", "fetch_tiles"]
@@ -108,7 +109,7 @@ class _Fetch:
         self._contents: Counter[bytes] = Counter()
         self._failed, self._in_a_row = 0, 0
         self._first_failure: TileFetchError | None = None
-        self._bar = tqdm(total=self.count, desc="fetching", unit="tile", disable=None if progress else True)
+        self._bar = tqdm(total=self.count, desc="fetching", unit="tile", disable=not (progress and shows_progress()))
 
     def run(self, jobs: int) -> FetchSummary:
         with self._bar, ThreadPoolExecutor(min(jobs, self.count), thread_name_prefix="fetch") as pool:

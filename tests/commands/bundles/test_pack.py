@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -19,7 +18,7 @@ from monai.bundle import download, download_large_files, load_bundle_config
 from tile_server import serving
 
 from monai_ext.commands.bundles import pack
-from monai_ext.commands.bundles.pack import PackError, pack_bundle
+from monai_ext.commands.bundles.pack import PackError, PackOptions, pack_bundle
 
 BUNDLE = Path(__file__).parents[3] / "bundles" / "lesion_unet"
 
@@ -73,14 +72,10 @@ def test_monai_reads_configs_and_metadata_from_the_zip(bundle, tmp_path):
 def test_weights_of_a_run_can_be_packed_and_missing_ones_are_told(bundle, tmp_path, capsys):
     (bundle / "models" / "model.pt").rename(tmp_path / "final.pt")
     assert not pack_bundle(bundle, tmp_path).has_weights
-    assert pack.run(_arguments([bundle], tmp_path)) == 0
+    assert pack.run(PackOptions((bundle,), tmp_path)) == 0
     assert "without weights" in capsys.readouterr().err
     packed = pack_bundle(bundle, tmp_path, weights=tmp_path / "final.pt")
     assert "lesion_unet/models/model.pt" in names(packed.path)
-
-
-def _arguments(bundles: list[Path], output: Path, **options) -> argparse.Namespace:
-    return argparse.Namespace(bundles=bundles, output=output, **({"weights": None, "url": None} | options))
 
 
 def test_large_weights_stay_outside_and_monai_fetches_them_by_their_hash(bundle, tmp_path, monkeypatch):
@@ -124,7 +119,7 @@ def test_zip_and_weights_come_over_http_and_one_other_byte_in_either_is_found(bu
         return 200, {}, weights if times == 0 else weights[:-1] + bytes([weights[-1] ^ 1])
 
     with serving(answer) as server:
-        pack.run(_arguments([bundle], tmp_path / "dist", url=server.url))
+        pack.run(PackOptions((bundle,), tmp_path / "dist", url=server.url))
         download(
             name="lesion_unet", url=f"{server.url}/lesion_unet.zip", bundle_dir=str(tmp_path / "got"), progress=False
         )
@@ -178,8 +173,8 @@ def test_what_would_not_work_is_refused_in_a_sentence(bundle, tmp_path):
         pack_bundle(bundle, tmp_path)
     with pytest.raises(FileNotFoundError, match="no weights at"):
         pack_bundle(BUNDLE, tmp_path, weights=tmp_path / "none.pt")
-    with pytest.raises(PackError, match="one by one"):
-        pack.run(_arguments([BUNDLE, BUNDLE], tmp_path, weights=tmp_path / "a.pt"))
+    with pytest.raises(ValueError, match="pack them apart"):
+        pack.run(PackOptions((BUNDLE, BUNDLE), tmp_path, weights=tmp_path / "a.pt"))
     assert list(tmp_path.glob("*.zip")) == []
 
 
@@ -187,7 +182,7 @@ def test_sums_name_every_zip_of_the_folder(bundle, tmp_path):
     other = bundle.with_name("other_bundle")
     shutil.copytree(bundle, other)
     for each in (bundle, other):
-        pack.run(_arguments([each], tmp_path))
+        pack.run(PackOptions((each,), tmp_path))
     lines = (tmp_path / "SHA256SUMS").read_text().splitlines()
     assert [line.split("  ")[1] for line in lines] == ["lesion_unet.zip", "other_bundle.zip"]
     assert lines[0].split()[0] == hashlib.sha256((tmp_path / "lesion_unet.zip").read_bytes()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -147,7 +146,7 @@ def test_a_run_records_all_that_repeats_it(trained):
 
 
 def test_a_run_is_repeated_to_the_same_weights(trained, capfd):
-    arguments = argparse.Namespace(run=trained / "run", output_dir=None, dataset_dir=None, dry_run=False)
+    arguments = reproduce.ReproduceOptions(trained / "run")
     assert reproduce.run(arguments) == 0
     told = capfd.readouterr().err
     assert "final weights: the same in every bit" in told and "data: the same" in told and "seed: the same" in told
@@ -232,6 +231,6 @@ def test_what_stands_in_the_way_is_told_before_anything_starts(trained, tmp_path
 def test_a_dry_run_writes_nothing(trained, capsys):
     before = sorted(trained.iterdir())
     target = trained / "dry"
-    arguments = argparse.Namespace(run=trained / "run", output_dir=target, dataset_dir=None, dry_run=True)
+    arguments = reproduce.ReproduceOptions(trained / "run", output_dir=target, dry_run=True)
     assert reproduce.run(arguments) == 0
     assert sorted(trained.iterdir()) == before and "monai.bundle run" in capsys.readouterr().err

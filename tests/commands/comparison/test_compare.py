@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import fcntl
 import functools
@@ -17,8 +16,17 @@ from pathlib import Path
 import pytest
 from fake_bundle import IDS, alive, fake_commands, go, make_place, times, wait_for
 
+from monai_ext.commands.command_line import parse_options
 from monai_ext.commands.comparison import compare as module
-from monai_ext.commands.comparison.compare import ComparisonBusyError, ComparisonError, Plan, bundle_commands, compare
+from monai_ext.commands.comparison.backends import BackendOptions, RayOptions
+from monai_ext.commands.comparison.compare import (
+    CompareOptions,
+    ComparisonBusyError,
+    ComparisonError,
+    Plan,
+    bundle_commands,
+    compare,
+)
 from monai_ext.commands.comparison.runs import LocalBackend, Run
 
 DRIVER = """
@@ -306,10 +314,9 @@ def test_no_job_is_no_backend():
 # ---------------------------------------------------------------------------------------------------- command line
 
 
-def parse(*words: str) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
-    return parser.parse_known_args(words)
+def parse(*words: str) -> tuple[CompareOptions, tuple[str, ...]]:
+    line = parse_options(CompareOptions, words, passes_on=True)
+    return line.options, line.further
 
 
 def test_the_bundle_is_run_with_every_choice(place):
@@ -338,10 +345,9 @@ def test_the_bundle_is_run_with_every_choice(place):
     assert further["--max_epochs"] == "10" and "--resume" not in further
 
 
-def test_unknown_options_reach_the_bundle_and_are_never_taken_for_abbreviations():
-    words = ["--bundle", "b", "--dataset_dir", "d", "--output_dir", "o", "--losses", "bce,dice", "--seeds", "0,3"]
-    args, further = parse(*words, "--max_epochs", "10", "--loss", "x", "--train#lr=-1")
-    assert (args.losses, args.seeds, args.report) == (("bce", "dice"), (0, 3), True)
+def test_unknown_options_reach_the_bundle_and_are_never_taken_for_abbreviations(place):
+    options, further = command(place, "--seeds", "0", "3", "--max_epochs", "10", "--loss", "x", "--train#lr=-1")
+    assert (options.losses, options.seeds, options.no_report) == (("bce", "dice"), (0, 3), False)
     assert module._pairs(further) == {"max_epochs": "10", "loss": "x", "train#lr": "-1"}
 
 
@@ -351,9 +357,9 @@ def test_further_arguments_that_are_no_pairs_are_refused(further, message):
         module._pairs(further)
 
 
-def command(place: Path, *further: str) -> tuple[argparse.Namespace, list[str]]:
+def command(place: Path, *further: str) -> tuple[CompareOptions, tuple[str, ...]]:
     folders = ["--bundle", str(place / "bundle"), "--dataset_dir", str(place), "--output_dir", str(place / "out")]
-    return parse(*folders, "--losses", "bce,dice", "--folds", "2", *further)
+    return parse(*folders, "--losses", "bce", "dice", "--folds", "2", *further)
 
 
 def test_the_command_writes_the_report_and_fails_when_a_run_failed(place, monkeypatch, capfd):
@@ -365,7 +371,7 @@ def test_the_command_writes_the_report_and_fails_when_a_run_failed(place, monkey
     assert f"log: {place / 'out/dice/fold0_seed0/run.log'}" in capfd.readouterr().err
     assert "Incomplete: 2 of 4 runs are missing" in (place / "out/report/report.md").read_text()
     (place / "bundle/control/fail_train_dice").unlink()
-    assert module.run(*command(place, "--no-report")) == 0
+    assert module.run(*command(place, "--no_report")) == 0
     assert "Incomplete" in (place / "out/report/report.md").read_text()  # not written again
 
 
@@ -408,9 +414,9 @@ def test_a_part_is_refused_beside_itself_and_beside_a_whole_comparison(place):
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/2", "2/", "-1/2"])
-def test_a_part_that_is_none_is_refused(text, capsys):
+def test_a_part_that_is_none_is_refused(text, place, capsys):
     with pytest.raises(SystemExit):
-        parse("--bundle", "b", "--dataset_dir", "d", "--output_dir", "o", f"--part={text}")
+        command(place, f"--part={text}")
     assert f"'{text}' is no part: write I/N" in capsys.readouterr().err
 
 
@@ -425,7 +431,7 @@ def test_a_part_leaves_the_report_to_a_command_of_its_own(place, monkeypatch):
 
 def test_an_option_of_another_backend_is_refused(place):
     with pytest.raises(ValueError, match="--gpus_per_run 0.5 is an option of --backend ray"):
-        module.run(*command(place, "--gpus_per_run", "0.5"))
+        BackendOptions(ray=RayOptions(gpus_per_run=0.5))
 
 
 def test_without_ray_a_sentence_says_how_to_get_it(place, monkeypatch):

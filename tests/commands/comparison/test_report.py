@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import csv
 import json
@@ -378,9 +377,7 @@ def test_mixed_software_is_said(runs, without_figures):
 
 
 def test_the_command_says_where_the_report_lies(runs, without_figures, capsys):
-    parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
-    assert module.run(parser.parse_args([str(runs), "--output", str(runs / "new")])) == 0
+    assert module.run(module.ReportOptions(runs, output_dir=runs / "new")) == 0
     assert f"report: {runs / 'new' / 'report.html'}" in capsys.readouterr().err
     assert (runs / "new/report.html").is_file()
 

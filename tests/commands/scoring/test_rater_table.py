@@ -12,7 +12,7 @@ from evaluated_runs import CASES, write_run
 from monai_ext.__main__ import main
 from monai_ext.commands.comparison.results import ResultsError
 from monai_ext.commands.scoring import rater_table as module
-from monai_ext.commands.scoring.rater_table import rater_table, read_methods
+from monai_ext.commands.scoring.rater_table import RaterTableOptions, rater_table, read_methods
 
 FEW = {"resamples": 200}
 HUMAN = {"mean": 0.8, "low": 0.75, "high": 0.85, "cases": len(CASES)}
@@ -34,7 +34,9 @@ def test_means_intervals_pairs_and_files(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "holistic", "holistic", better=0.02)
     write_run(tmp_path / "runs" / "combined", "combined", better=0.0)
     human = write_scores(tmp_path, ece=None)
-    content = rater_table([tmp_path / "runs"], tmp_path / "table", human=human, resamples=500)
+    content = rater_table(
+        RaterTableOptions((tmp_path / "runs",), tmp_path / "table", rater_scores=human, resamples=500)
+    )
 
     assert [entry["method"] for entry in content["methods"]] == ["combined", "holistic"]
     assert content["methods"][0]["training_minutes"] == pytest.approx(1.5)
@@ -86,7 +88,7 @@ def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
         read_methods([tmp_path])
     folder = write_run(tmp_path / "a", "holistic", better=0.0)
     with pytest.raises(ResultsError, match=r"nothing.json is no scores.json"):
-        rater_table([folder], tmp_path / "table", human=tmp_path / "nothing.json")
+        rater_table(RaterTableOptions((folder,), tmp_path / "table", rater_scores=tmp_path / "nothing.json"))
     (folder / "evaluation" / "cases.csv").write_text("id,qubiq_score\ncase00,many\n")
     with pytest.raises(ResultsError, match=r"cases.csv is damaged .could not convert string to float: 'many'"):
         read_methods([folder])
@@ -97,7 +99,7 @@ def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     write_run(tmp_path / "a", "holistic", better=0.0)
-    assert main(["rater-table", str(tmp_path / "a"), "--output_dir", str(tmp_path / "table"), "--resamples", "50"]) == 0
+    assert main(["rater_table", str(tmp_path / "a"), "--output_dir", str(tmp_path / "table"), "--resamples", "50"]) == 0
     assert "| holistic | 1,234 | 5 | 1.5 |" in capsys.readouterr().out
 
 
@@ -107,19 +109,20 @@ def test_the_annotators_row_is_of_the_task_of_the_runs(tmp_path: Path) -> None:
     content = json.loads(human.read_text())
     first = {"task": 1, "scores": {"qubiq_score": {"human": HUMAN | {"mean": 0.11}}}}
     human.write_text(json.dumps(content | {"tasks": [first, *content["tasks"]]}))
-    table = rater_table([tmp_path / "runs"], tmp_path / "table", human=human, **FEW)
+    table = rater_table(RaterTableOptions((tmp_path / "runs",), tmp_path / "table", rater_scores=human, **FEW))
     assert table["human"]["qubiq_score"]["mean"] == 0.8
     human.write_text(json.dumps(content | {"tasks": [first]}))
     with pytest.raises(
-        ResultsError, match=r"no scores of task 2, which the runs are of, only of 1: run `score` with --task 2"
+        ResultsError, match=r"no scores of task 2, which the runs are of, only of 1: run `score` with --tasks 2"
     ):
-        rater_table([tmp_path / "runs"], tmp_path / "table", human=human, **FEW)
+        rater_table(RaterTableOptions((tmp_path / "runs",), tmp_path / "table", rater_scores=human, **FEW))
 
 
 def test_another_number_of_cases_behind_the_annotators_row_is_told(tmp_path: Path) -> None:
     write_run(tmp_path / "runs", "holistic", better=0.0)
     human = write_scores(tmp_path, qubiq_score=HUMAN | {"cases": 9})
-    (note,) = rater_table([tmp_path / "runs"], tmp_path / "table", human=human, **FEW)["notes"]
+    options = RaterTableOptions((tmp_path / "runs",), tmp_path / "table", rater_scores=human, **FEW)
+    (note,) = rater_table(options)["notes"]
     assert "one more annotator is over 9 cases" in note and note.endswith("the methods are over 12.")
     page = (tmp_path / "table" / "table.md").read_text()
     assert "| one more annotator | - | - | - | 9 |" in page and "over 9 cases" in page
@@ -144,7 +147,7 @@ def test_scores_of_sets_stand_beside_those_of_as_many_masks_alone(tmp_path: Path
         content = json.loads(human.read_text())
         del content["tasks"][0]["predicted"]
         human.write_text(json.dumps(content))
-    table = rater_table([tmp_path / "runs"], tmp_path / "table", human=human, **FEW)
+    table = rater_table(RaterTableOptions((tmp_path / "runs",), tmp_path / "table", rater_scores=human, **FEW))
     page = (tmp_path / "table" / "table.md").read_text()
     assert table["human"]["hungarian_iou"] == HUMAN  # has no M
     assert ("sample_diversity" in table["human"]) == ("0.085" in page) == (not told)
@@ -154,7 +157,16 @@ def test_scores_of_sets_stand_beside_those_of_as_many_masks_alone(tmp_path: Path
 def test_methods_scored_on_different_cases_are_told_apart_from_better_ones(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "holistic", better=0.0, cases=CASES[:6])  # the hard ones
     write_run(tmp_path / "b", "combined", better=-0.01)
-    table = rater_table([tmp_path / "a", tmp_path / "b"], tmp_path / "table", **FEW)
+    table = rater_table(
+        RaterTableOptions(
+            (
+                tmp_path / "a",
+                tmp_path / "b",
+            ),
+            tmp_path / "table",
+            **FEW,
+        )
+    )
     (note,) = table["notes"]
     assert "(holistic 6, combined 12; 6 are common to all). Means over different cases do not compare" in note
     page = (tmp_path / "table" / "table.md").read_text()

@@ -66,7 +66,7 @@ def folders(tmp_path):
 
 def scored(predictions, truth, **options):
     """(means by name, human means by name, content) of the first task."""
-    content = score(predictions, truth, options=ScoreOptions(resamples=FEW, **options))
+    content = score(ScoreOptions(predictions, truth, **({"resamples": FEW} | options)))
     table = content["tasks"][0]["scores"]
     human = {name: values["human"]["mean"] for name, values in table.items() if values["human"] is not None}
     return {name: values["mean"] for name, values in table.items()}, human, content
@@ -162,7 +162,7 @@ def test_empty_masks_score_one_where_everybody_agrees_that_there_is_nothing(tmp_
 def test_a_single_annotator_leaves_no_human_ceiling(tmp_path, capsys):
     write_case(tmp_path / "truth" / "case01", {4: A})
     write(tmp_path / "predicted" / "case01" / "task01.nii.gz", np.array(B, dtype=float))
-    assert main(["score", "--predictions", f"{tmp_path}/predicted", "--truth", f"{tmp_path}/truth"]) == 0
+    assert main(["score", "--predictions", f"{tmp_path}/predicted", "--targets", f"{tmp_path}/truth"]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("QUBIQ score"))
     assert line.split() == ["QUBIQ", "score", "higher", "0.6667", "0.6667", "to", "0.6667", "-", "-", "1"]
     row = rows_of(tmp_path / "predicted")[0]
@@ -189,12 +189,12 @@ def test_every_task_has_its_scores_and_all_tasks_the_mean_of_cases(tmp_path):
     for task, mask in ((1, A), (3, B)):
         write_case(truth / "case01", {1: mask}, task=task)
         write_masks(predictions / "case01", {1: A}, task=task)
-    content = score(predictions, truth, options=ScoreOptions(resamples=FEW))
+    content = score(ScoreOptions(predictions, truth, resamples=FEW))
     dice = [task["scores"]["dice_consensus"]["mean"] for task in content["tasks"]]
     assert [task["task"] for task in content["tasks"]] == [1, 3] and dice == pytest.approx([1, 2 / 3])
     together = content["all_tasks"]["scores"]["dice_consensus"]
     assert together["mean"] == together["low"] == pytest.approx(5 / 6) and together["cases"] == 1
-    alone = score(predictions, truth, options=ScoreOptions(resamples=FEW, tasks=(3,)))
+    alone = score(ScoreOptions(predictions, truth, resamples=FEW, tasks=(3,)))
     assert [task["task"] for task in alone["tasks"]] == [3] and alone["all_tasks"] is None
 
 
@@ -403,7 +403,7 @@ def test_slices_may_be_named_with_the_task_or_without(tmp_path):
             place = tmp_path / ("short" if stem == "case01" else "long") / f"{stem}_z{index:03d}"
             write_masks(place, {1: masks[..., [index]]}, task=task)
     for name in ("short", "long"):
-        content = score(tmp_path / name, tmp_path / "truth", options=ScoreOptions(resamples=FEW))
+        content = score(ScoreOptions(tmp_path / name, tmp_path / "truth", resamples=FEW))
         assert [task["scores"]["dice_heads"]["mean"] for task in content["tasks"]] == [1, 1]
         assert not any(task["unknown_predictions"] for task in content["tasks"])
 
@@ -548,9 +548,7 @@ def test_folders_and_options_that_do_not_fit_are_named(folders):
     with pytest.raises(ValueError, match=r"group is 'patient\\\\d', which is not found in the name of case case01"):
         scored(predictions, truth, group=r"patient\d")
     with pytest.raises(ValueError, match="group is '\\(', which is no regular expression"):
-        ScoreOptions(group="(")
-    with pytest.raises(ValueError, match="missing is 'ignore': choose one of error, zero, skip"):
-        ScoreOptions(missing="ignore")
+        ScoreOptions(predictions, truth, group="(")
     with pytest.raises(DatasetLayoutError, match="nobody marked task 4"):
         scored(predictions, truth, tasks=(4,))
     with pytest.raises(DatasetLayoutError, match="annotators 9 marked nothing in .*, only 1, 2 did"):
@@ -558,7 +556,7 @@ def test_folders_and_options_that_do_not_fit_are_named(folders):
     write(case / "task1_sample1.png", np.array(A, dtype=np.uint8))
     with pytest.raises(DatasetLayoutError, match="two files for one prediction: task01_sample01.nii.gz and task1_sam"):
         scored(predictions, truth)
-    with pytest.raises(ValueError, match="is the truth itself: give an output_dir"):
+    with pytest.raises(ValueError, match="is the data set itself: give an output_dir"):
         scored(truth, truth)
     with pytest.raises(DatasetLayoutError, match="no predictions in .*: expected is <case>/task01.nii.gz"):
         rater_predictions(truth.parent, rater_truth(truth)[1])
@@ -601,7 +599,7 @@ def test_intervals_draw_groups_where_they_are_named(many):
 
 
 def test_the_command_prints_tables_and_writes_what_it_prints(many, tmp_path, capsys):
-    typed = ["score", "--predictions", str(many[1]), "--truth", str(many[0]), "--resamples", str(FEW)]
+    typed = ["score", "--predictions", str(many[1]), "--targets", str(many[0]), "--resamples", str(FEW)]
     assert main([*typed, "--output_dir", str(tmp_path / "one")]) == 0
     printed = capsys.readouterr()
     assert f"scores: {tmp_path / 'one'}" in printed.err
@@ -613,14 +611,14 @@ def test_the_command_prints_tables_and_writes_what_it_prints(many, tmp_path, cap
     assert f"| QUBIQ score | higher | {own['mean']:.4f} |" in (tmp_path / "one" / "scores.md").read_text()
     assert content["settings"]["estimator"] == "V" and content["versions"]["monai_ext"]
     assert "Of fewer than 20 cases, intervals are too narrow." in printed.out
-    assert main([*typed, "--output_dir", str(tmp_path / "two"), "--workers", "2"]) == 0
+    assert main([*typed, "--output_dir", str(tmp_path / "two"), "--jobs", "2"]) == 0
     for name in ("cases.csv", "scores.md"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def test_the_options_of_the_command_reach_the_scores(many, capsys):
-    typed = ["score", "--predictions", str(many[1]), "--truth", str(many[0]), "--resamples", "9", "--task", "1"]
-    typed += ["--raters", "1,3", "--strict", "--bins", "4", "--seed", "5", "--missing", "skip", "--group", "patient"]
+    typed = ["score", "--predictions", str(many[1]), "--targets", str(many[0]), "--resamples", "9", "--tasks", "1"]
+    typed += ["--raters", "1", "3", "--strict", "--bins", "4", "--seed", "5", "--missing", "skip", "--group", "patient"]
     assert main([*typed, "--anonymous", "--estimator", "U"]) == 0
     settings = json.loads((many[1] / "scores" / "scores.json").read_text())["settings"]
     expected = {"resamples": 9, "tasks": [1], "raters": [1, 3], "strict": True, "bins": 4, "seed": 5, "missing": "skip"}
@@ -636,12 +634,12 @@ def test_the_help_shows_examples(capsys):
     assert stop.value.code == 0 and "examples:" in text and "--missing {error,zero,skip}" in text
 
 
-def test_an_error_among_several_workers_is_raised(many):
+def test_an_error_among_several_threads_is_raised(many):
     write(many[1] / "patient1-0" / "task01.nii.gz", np.full((4, 5), 7.0))
     with pytest.raises(ImageFileError, match="patient1-0"):
-        score(many[1], many[0], workers=2, options=ScoreOptions(resamples=FEW))
-    with pytest.raises(ValueError, match="workers is 0"):
-        score(many[1], many[0], workers=0)
+        scored(many[1], many[0], jobs=2)
+    with pytest.raises(ValueError, match="jobs is 0"):
+        scored(many[1], many[0], jobs=0)
 
 
 def test_no_more_than_one_case_is_in_memory(many, monkeypatch):

@@ -137,7 +137,7 @@ def test_every_question_is_answered_with_numbers_and_a_figure(tmp_path, capsys, 
     for path in tmp_path.glob("*.png"):
         assert (np.asarray(Image.open(path).convert("L")) < 128).mean() > 0.005
     monkeypatch.setattr("monai_ext.commands.uncertainty.checks.uncertainty_checks", lambda *_: document)
-    assert main(["uncertainty-checks", "--output", str(tmp_path)]) == 0
+    assert main(["uncertainty_checks", "--output_dir", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 16 and lines[0].startswith("epistemic, ensemble: ")
     assert lines[-3].startswith("aleatoric rises with noise: ") and "0.1: " in lines[-3]

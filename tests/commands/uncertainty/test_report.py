@@ -286,7 +286,7 @@ def test_the_report_answers_every_question_and_draws_it(tmp_path, capsys):
         write_run(tmp_path / "noisy", BASE | {"noise": 0.02}, aleatoric=[0.1, 0.2, 0.2]),
         write_run(tmp_path / "coarse", BASE | {"scale": 8}, ambiguity=[0.1, 0.05, 0.1]),
     ]
-    assert main(["uncertainty-report", *map(str, folders), "--output", str(tmp_path / "out")]) == 0
+    assert main(["uncertainty_report", *map(str, folders), "--output_dir", str(tmp_path / "out")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:4] == [
         "epistemic rises in group test: yes",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 import json
@@ -18,8 +17,10 @@ import torch
 from PIL import Image
 from upscaling_toys import ALL, NOISE_SD, Toy, bayesian_bundle, noise, save_picture
 
+from monai_ext.commands.command_line import parse_options
 from monai_ext.commands.rendering import source
 from monai_ext.commands.upscaling import viewer
+from monai_ext.commands.upscaling.viewer import ViewerOptions
 from monai_ext.commands.upscaling.viewer_page import ViewerScene, viewer_page
 from monai_ext.metrics.conformal import Calibration, write_calibration
 from monai_ext.upscaling import Upscaler
@@ -127,10 +128,8 @@ def test_a_scene_is_what_the_network_says_of_the_image():
         viewer.viewer_scene(Upscaler(Toy(), Layers(samples=1)), low_res, bands=("r", "g", "b"))
 
 
-def typed(*words: object) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    viewer.add_arguments(parser)
-    return parser.parse_args([str(word) for word in words])
+def typed(*words: object) -> ViewerOptions:
+    return parse_options(ViewerOptions, [str(word) for word in words]).options
 
 
 def test_the_command_writes_a_page_of_a_window(tmp_path, bundle):
@@ -148,12 +147,12 @@ def test_the_command_writes_a_page_of_a_window(tmp_path, bundle):
         viewer.run(typed(*words, "--window", 25, 0, 10, 8))
 
 
-def test_a_folder_and_a_page_that_no_browser_knows_are_refused(tmp_path, bundle):
+def test_a_folder_and_a_page_that_no_browser_knows_are_refused(tmp_path):
     with pytest.raises(ValueError, match="is a folder: name one image in it"):
-        viewer.run(typed(tmp_path, tmp_path / "page.html", "--bundle", bundle))
+        ViewerOptions(tmp_path, tmp_path / "page.html")
     source = save_picture(tmp_path / "a.png", noise(3, 8, 8))
     with pytest.raises(ValueError, match="page': give it a name that ends in .html"):
-        viewer.run(typed(source, tmp_path / "page", "--bundle", bundle))
+        ViewerOptions(source, tmp_path / "page")
 
 
 def test_a_calibration_of_other_weights_gives_a_page_without_intervals_and_a_word(tmp_path, bundle, caplog):

@@ -231,7 +231,7 @@ def test_a_damaged_shard_is_found_and_made_again(built, tiles, tmp_path):
     problems = check_many_hr(folder, progress=False).problems
     assert len(problems) == 2 and "00001.high_res.npy is not the file" in problems[0] and "missing" in problems[1]
     with pytest.raises(ManyHrError, match=r"not whole, 2 problem\(s\)"):
-        main(["many-hr", "check", str(folder)])
+        main(["many_hr", "check", str(folder)])
     build(tiles, folder)
     assert contents(folder) == contents(built)
 
@@ -349,7 +349,7 @@ def test_errors_name_the_way_out(tiles, tmp_path):
         build(tiles, tmp_path, settings=replace(SETTINGS, size=256))
     with pytest.raises(ValueError, match="kinds capture make no targets that agree exactly"):
         build(tiles, tmp_path, settings=replace(SETTINGS, kinds=("capture",)))
-    with pytest.raises(ValueError, match=r"the part test shows one place alone, \w+ \(1 tile.*--test-fraction"):
+    with pytest.raises(ValueError, match=r"the part test shows one place alone, \w+ \(1 tile.*--test_fraction"):
         build(tiles, tmp_path, settings=replace(SETTINGS, test_fraction=0.1))
     with pytest.raises(ValueError, match="targets=1 must be at least 2"):
         replace(SETTINGS, targets=1)
@@ -368,8 +368,8 @@ def numbered_tiles(folder, numbers):
 @pytest.mark.parametrize("others", [range(8, 14), ()], ids=["among_others", "alone"])
 def test_numbers_that_look_like_years_make_no_captures(tmp_path, caplog, others):
     folder = numbered_tiles(tmp_path / "tiles", [*others, *range(1998, 2010)])
-    options = "--records 4 --hr 3 --size 32 --captures 9 --validation-fraction 0".split()
-    assert main(["many-hr", "build", "--tiles", str(folder), "--output", str(tmp_path / "set"), *options]) == 0
+    options = "--records 4 --targets 3 --size 32 --captures 9 --validation_fraction 0".split()
+    assert main(["many_hr", "build", "--tiles", str(folder), "--output_dir", str(tmp_path / "set"), *options]) == 0
     index = json.loads((tmp_path / "set" / "index.json").read_text())
     assert index["kinds"] == {"original": 4, "texture": 4, "mined": 4}
     assert [(tile["footprint"], tile["date"]) for tile in index["tiles"]] == [(t["id"], "") for t in index["tiles"]]
@@ -388,9 +388,9 @@ def test_years_of_one_place_alone_name_it_and_the_table_of_dates(tmp_path, caplo
     assert explain(caught.value)
     table = tmp_path / "dates.csv"
     table.write_text("file,footprint,date\n")  # as the document says: no tile has another date
-    options = ["--dates", str(table), "--records", "2", "--hr", "2", "--size", "32", "--test-fraction", "0"]
-    options += ["--validation-fraction", "0", "--output", str(tmp_path / "set")]
-    assert main(["many-hr", "build", "--tiles", str(folder), *options]) == 0
+    options = ["--dates", str(table), "--records", "2", "--targets", "2", "--size", "32", "--test_fraction", "0"]
+    options += ["--validation_fraction", "0", "--output_dir", str(tmp_path / "set")]
+    assert main(["many_hr", "build", "--tiles", str(folder), *options]) == 0
     assert "capture" not in json.loads((tmp_path / "set" / "index.json").read_text())["kinds"]
 
 
@@ -404,26 +404,26 @@ def test_a_part_without_a_place_names_the_way_out(tiles, caplog):
 
 def test_help_says_that_sampled_needs_a_model(capsys):
     with pytest.raises(SystemExit):
-        main(["many-hr", "build", "--help"])
-    assert "(all; sampled only with --model)" in " ".join(capsys.readouterr().out.split())
+        main(["many_hr", "build", "--help"])
+    assert "sampled only with --bundle" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_command_builds_checks_and_shows(tiles, tmp_path, capsys):
     output = tmp_path / "set"
-    options = "--records 3 --hr 3 --size 32 --scale 2 --kinds texture mined --licence CC0-1.0"
-    options += " --test-fraction 0 --validation-fraction 0"
-    assert main(["many-hr", "build", "--tiles", str(tiles), "--output", str(output), *options.split()]) == 0
+    options = "--records 3 --targets 3 --size 32 --scale 2 --kinds texture mined --licence CC0-1.0"
+    options += " --test_fraction 0 --validation_fraction 0"
+    assert main(["many_hr", "build", "--tiles", str(tiles), "--output_dir", str(output), *options.split()]) == 0
     assert "3 records, 9 images (3 original, 3 texture, 3 mined)" in capsys.readouterr().err
     assert "Licence: CC0-1.0" in (output / "README.md").read_text()
-    assert main(["many-hr", "check", str(output)]) == 0
-    assert "all files and measures are as told" in capsys.readouterr().err
-    assert main(["many-hr", "show", str(output), "--records", "000001"]) == 0
+    assert main(["many_hr", "check", str(output)]) == 0
+    assert "all files and measures agree with the records" in capsys.readouterr().err
+    assert main(["many_hr", "show", str(output), "--records", "000001"]) == 0
     with Image.open(output / "contact_sheet.png") as sheet:
         assert sheet.size == (5 * 36 - 4, 32 + 14)
         first = np.asarray(sheet)[14:, 36:68]
     assert np.array_equal(first.transpose(2, 0, 1), rows(output, read_lines(output / "records.jsonl")[1])[1][0])
     with pytest.raises(ValueError, match="record 000009 is not in") as caught:
-        main(["many-hr", "show", str(output), "--records", "000009"])
+        main(["many_hr", "show", str(output), "--records", "000009"])
     assert explain(caught.value)
 
 

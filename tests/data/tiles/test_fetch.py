@@ -370,15 +370,15 @@ def test_clients_out_of_range_are_refused(options):
 
 
 def command(server, folder, *more, box=KOLKATA.bbox, zoom=13):
-    where = ["--bbox", *map(str, box), "--zoom", str(zoom), "--output", str(folder)]
-    return ["fetch-tiles", *where, "--url", server.url + "/{z}/{x}/{y}.jpg", "--rate", "500", *more]
+    where = ["--bbox", *map(str, box), "--zoom", str(zoom), "--output_dir", str(folder)]
+    return ["fetch_tiles", *where, "--url", server.url + "/{z}/{x}/{y}.jpg", "--rate", "500", *more]
 
 
 def test_the_command_says_what_it_will_do_and_did(tmp_path, capsys):
     with serving(good) as server:
-        assert main(command(server, tmp_path, "--dry-run")) == 0
+        assert main(command(server, tmp_path, "--dry_run")) == 0
         assert not server.asked and not list(tmp_path.iterdir())
-        assert main(command(server, tmp_path, "--attribution", "mine", "--user-agent", "me")) == 0
+        assert main(command(server, tmp_path, "--attribution", "mine", "--user_agent", "me")) == 0
     said = capsys.readouterr().err
     assert "4 tiles at zoom 13 (17.7 m a pixel), about 0 MB, at least 0 s at 500 a second" in said
     assert re.search(r"of [\d.]+ [EW] to [\d.]+ [EW], [\d.]+ [NS] to [\d.]+ [NS]\n", said)
@@ -394,7 +394,7 @@ def test_more_tiles_than_the_limit_need_yes(tmp_path):
 
 
 def test_the_national_map_is_the_default_and_credited(capsys, tmp_path):
-    main(["fetch-tiles", "--bbox", "-76.62", "39.28", "-76.61", "39.29", "--zoom", "15", "--output", "x", "--dry-run"])
+    main("fetch_tiles --bbox -76.62 39.28 -76.61 39.29 --zoom 15 --output_dir x --dry_run".split())
     assert NATIONAL_MAP.template in capsys.readouterr().err
     assert "U.S. Geological Survey" in NATIONAL_MAP.attribution and "public domain" in NATIONAL_MAP.attribution
 

@@ -1,0 +1,114 @@
+"""Command lines from dataclasses of options: fields are options, their docstrings the help; parsed by tyro.
+
+A field without a default must be given. Wrong use ends in one sentence on standard error and exit status 2.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Annotated, Generic, TypeVar
+
+os.environ.setdefault("PYTHON_TYRO_UTF8_BOXES", "False")  # read when tyro is imported: no frames around its texts
+
+import tyro
+from tyro.conf import Positional, Suppress, UseAppendAction, arg
+
+__all__ = ["Computed", "Parsed", "Paths", "Positional", "Suppress", "UseAppendAction", "arg", "parse_options"]
+
+T = TypeVar("T")
+Computed = Annotated[T, arg(help_behavior_hint="")]  # an option whose help describes what happens without it
+Paths = Annotated[Positional[tuple[Path, ...]], arg(help_behavior_hint="(required)")]
+
+STYLE = (
+    tyro.conf.OmitArgPrefixes,
+    tyro.conf.DisallowNone,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.PositionalMetavarFromFieldName,
+)
+QUIET = "no messages and no progress bars; results, warnings and errors remain"
+RULE = re.compile(r"\s*-{3,}\s*")
+NO_TYPE = re.compile(r"Error parsing (\S+): no type matching (.+) could be instantiated from \[(.*?)\]\..*")
+
+
+@dataclass(frozen=True)
+class Parsed(Generic[T]):
+    """A command line: its options, `--quiet`, and the words that no option of the command takes."""
+
+    options: T
+    quiet: bool
+    further: tuple[str, ...]
+
+
+def parse_options(
+    kind: type[T], arguments: Sequence[str], *, prog: str = "monai_ext", examples: str = "", passes_on: bool = False
+) -> Parsed[T]:
+    """The options `kind` from the words of a command line.
+
+    Args:
+        examples: text below the help.
+        passes_on: keep unknown options, for another program, instead of refusing them.
+
+    Raises:
+        SystemExit: after `--help` (status 0), or with one sentence on wrong use (status 2).
+    """
+    line = make_dataclass(
+        "CommandLine",
+        [
+            ("options", Annotated[kind, arg(name="")]),
+            ("quiet", Annotated[bool, arg(help=QUIET)], field(default=False)),
+        ],
+    )
+    problem = io.StringIO()
+    try:
+        with redirect_stderr(problem):
+            found, further = tyro.cli(
+                line,
+                args=list(arguments),
+                prog=prog,
+                description=_wrapped(inspect.getdoc(kind) or ""),
+                use_underscores=True,
+                config=STYLE,
+                return_unknown_args=True,
+            )
+    except ValueError as error:  # of the options' own checks
+        raise _wrong_use(prog, str(error)) from None
+    except SystemExit as end:
+        if end.code:
+            raise _wrong_use(prog, _sentence(problem.getvalue())) from None
+        sys.stdout.write(f"examples:\n{examples}" if examples else "")
+        raise
+    if further and not passes_on:
+        raise _wrong_use(prog, f"unknown arguments: {' '.join(further)}")
+    for each in fields(found.options):
+        if each.default is MISSING and getattr(found.options, each.name) == ():
+            raise _wrong_use(prog, f"{each.name} are missing: give at least one")
+    return Parsed(found.options, found.quiet, tuple(further))
+
+
+def _wrong_use(prog: str, sentence: str) -> SystemExit:
+    sys.stderr.write(f"{prog}: error: {sentence} ({prog} --help shows the options)\n")
+    return SystemExit(2)
+
+
+def _wrapped(text: str) -> str:
+    """Paragraphs in lines of at most 79 characters; tyro keeps the breaks of lines that begin with a space."""
+    return "\n\n".join(
+        textwrap.fill(part, 79, initial_indent=" ", subsequent_indent=" ") for part in text.split("\n\n")
+    )
+
+
+def _sentence(message: str) -> str:
+    """What a message of tyro says between its title and the next rule, on one line."""
+    _, _, *lines = message.splitlines()
+    text = " ".join(" ".join(takewhile(lambda line: not RULE.fullmatch(line), lines)).split())
+    return NO_TYPE.sub(r"\1 takes \2, not \3", text)
