@@ -12,6 +12,7 @@ from threading import Event
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from monai_ext.runtime.run_log import shows_progress
 from monai_ext.upscaling.file import Choices, upscale_file
 from monai_ext.upscaling.upscaler import Upscaler
 
@@ -62,7 +63,7 @@ def upscale_files(
     written, failures = [], []
     with (
         ThreadPoolExecutor(len(upscalers)) as pool,
-        tqdm(total=len(pairs), desc="upscale", unit="image", disable=None) as bar,
+        tqdm(total=len(pairs), desc="upscale", unit="image", disable=not shows_progress()) as bar,
         logging_redirect_tqdm(),
     ):
         waiting = iter(pairs)
@@ -95,7 +96,7 @@ def upscale_files(
 
 
 def _upscale_one(source: Path, target: Path, *, upscaler: Upscaler, choices: Choices | None) -> list[Path]:
-    with tqdm(desc=source.name, unit="strip", disable=None) as bar, logging_redirect_tqdm():
+    with tqdm(desc=source.name, unit="strip", disable=not shows_progress()) as bar, logging_redirect_tqdm():
 
         def progress(done: int, count: int) -> None:
             bar.total, bar.n = count, done
