@@ -10,26 +10,29 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 
-from monai.networks.nets import BasicUNet
 from torch import nn
 
 from monai_ext.data import DatasetLayoutError, identified_raters, qubiq_items
-from monai_ext.losses import ConsensusLoss, PerRaterLoss, majority_label, soft_label
+from monai_ext.losses import ConsensusLoss, OrderedLoss, PerRaterLoss, majority_label, soft_label
 from monai_ext.networks import (
     ConsensusNet,
     DeepEnsemble,
     HolisticNet,
     LevelSetNet,
     MonteCarloDropout,
+    OrderedHeads,
     RaterEnsemble,
+    segmentation_backbone,
 )
 from monai_ext.runtime.settings import as_bool
 
 __all__ = ["PER_RATER_METHODS", "RATER_METHODS", "rater_cases", "rater_loss", "rater_network"]
 
 PER_RATER_METHODS = ("holistic", "holistic_shared", "holistic_faithful", "combined")
-RATER_METHODS = (*PER_RATER_METHODS, "majority", "soft_label", "deep_ensemble", "mc_dropout")
+RATER_METHODS = (*PER_RATER_METHODS, "majority", "soft_label", "ordered", "deep_ensemble", "mc_dropout")
 WITHOUT_RATERS = (*RATER_METHODS[len(PER_RATER_METHODS) :], "prob_unet")  # these learn from all annotators alike
+
+ORDERED_HEADS = 4
 
 _logger = logging.getLogger(__name__)
 
@@ -43,18 +46,21 @@ def rater_network(
     dropout: float = 0.5,
     members: int = 5,
     unit_dropout: float = 0.1,
+    backbone: str = "basic_unet",
+    encoder_weights: str | os.PathLike | None = None,
+    spread: float = 1.0,
 ) -> nn.Module:
     """The network of a method, image (B, C, H, W) -> logits (B, heads, H, W), with `per_rater` and `sample`.
 
     * holistic: `HolisticNet`; holistic_shared: with one encoder and one decoder for all heads; holistic_faithful: as
       published.
     * combined: one U-Net for each annotator ("U-Net combined").
-    * majority, soft_label: one U-Net, of which the second draws level sets as samples.
+    * majority, soft_label: one U-Net; the samples of the second are the level sets of its map.
+    * ordered: one U-Net with `ORDERED_HEADS` heads for the masks of a case in order of size, see `OrderedHeads`.
     * deep_ensemble: `members` U-Nets; mc_dropout: a U-Net whose dropout stays on. Both learn the soft label, which is
       what members trained on annotators drawn at random learn on average.
 
-    The U-Nets are MONAI's `BasicUNet` of the widths F, 2F, 4F, 8F, 16F (F = `features`) with the normalisation of the
-    holistic network, F groups of channels.
+    The U-Nets are `segmentation_backbone`s; the holistic networks have encoders and decoders of their own.
 
     Args:
         method: one of `RATER_METHODS`.
@@ -63,6 +69,8 @@ def rater_network(
         dropout: of the holistic networks, see `HolisticNet`.
         members: of the deep ensemble.
         unit_dropout: after each convolution of mc_dropout.
+        backbone, encoder_weights: see `segmentation_backbone`.
+        spread: of the level sets of soft_label and ordered, see `level_sets`.
 
     Raises:
         ValueError: no such method, or counts that a network refuses.
@@ -79,26 +87,33 @@ def rater_network(
             faithful=method == "holistic_faithful",
         )
 
-    def unet(dropout: float = 0.0) -> nn.Module:
-        widths = (features, 2 * features, 4 * features, 8 * features, 16 * features, features)
-        norm = ("group", {"num_groups": features})
-        return BasicUNet(2, in_channels, 1, features=widths, act="RELU", norm=norm, dropout=dropout)
+    def unet(out_channels: int = 1, dropout: float = 0.0) -> nn.Module:
+        return segmentation_backbone(
+            backbone,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            features=features,
+            dropout=dropout,
+            encoder_weights=encoder_weights,
+        )
 
     if method == "combined":
         return RaterEnsemble([unet() for _ in range(raters)])
     if method == "deep_ensemble":
         return DeepEnsemble([unet() for _ in range(members)])
     if method == "mc_dropout":
-        return MonteCarloDropout(unet(unit_dropout))
-    return ConsensusNet(unet()) if method == "majority" else LevelSetNet(unet())
+        return MonteCarloDropout(unet(dropout=unit_dropout))
+    if method == "ordered":
+        return OrderedHeads(unet(ORDERED_HEADS), spread=spread)
+    return ConsensusNet(unet()) if method == "majority" else LevelSetNet(unet(), spread=spread)
 
 
 def rater_loss(method: str, losses: Callable | Sequence[Callable]) -> nn.Module:
     """The loss of a method: `losses`, added, of each head against its annotator, or against the consensus.
 
     Args:
-        method: one of `RATER_METHODS`; majority learns the majority vote, the others without heads of annotators the
-            share of annotators.
+        method: one of `RATER_METHODS`; majority learns the majority vote, ordered the masks in order of size, the
+            others without heads of annotators the share of annotators.
         losses: as `PerRaterLoss` takes them; they must bear soft labels (MONAI's Dice and Tversky: soft_label=True).
 
     Raises:
@@ -108,6 +123,8 @@ def rater_loss(method: str, losses: Callable | Sequence[Callable]) -> nn.Module:
         raise ValueError(f"method={method!r} is not known: choose one of {', '.join(RATER_METHODS)}.")
     if method in PER_RATER_METHODS:
         return PerRaterLoss(losses)
+    if method == "ordered":
+        return OrderedLoss(losses)
     return ConsensusLoss(losses, consensus=majority_label if method == "majority" else soft_label)
 
 

@@ -6,7 +6,7 @@ annotators is asked once for all that scores and pictures need; see `RaterInfere
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -19,10 +19,14 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
 from monai_ext.engines.batch_engines import BatchEvaluator
-from monai_ext.networks import ConsensusNet, HeadSampling
-from monai_ext.networks.multi_rater import draw_heads
+from monai_ext.networks import MapSampler
+from monai_ext.runtime.settings import as_bool
 
 __all__ = ["PrepareRaters", "RaterEvaluator", "RaterInferer"]
+
+
+# The symmetries of the square as (quarter turns, flip): a flip of the columns, then the turns.
+DIHEDRAL = tuple((turns, flip) for flip in (False, True) for turns in range(4))
 
 
 class PrepareRaters(PrepareBatch):
@@ -49,23 +53,26 @@ class PrepareRaters(PrepareBatch):
 
 
 class RaterInferer(Inferer):
-    """Asks a `RaterSampler` for everything that is scored, as probabilities, from one forward pass where one will do.
+    """All that is scored of a `RaterSampler`, as probabilities, from one forward pass where one will do.
 
-    Returns {"probability": (B, 1, H, W), the predicted share of annotators; "samples": (B, n, H, W)} and, of networks
-    that answer for each annotator, "heads" (B, R, H, W), all float32. The probability is the mean of the heads, the map
-    of a network with one answer, else the mean of the samples. A probabilistic U-Net is asked for its prior: no mask is
-    ever handed on.
+    Returns {"probability": (B, 1, H, W), the predicted share of raters; "samples": (B, n, H, W)} and, of networks with
+    a head for each rater, "heads" (B, R, H, W), all float32. The probability is the network's own share map, else the
+    mean of the samples. A probabilistic U-Net draws from its prior: no mask is ever handed on. Samples are drawn case
+    by case, so that they do not depend on the size of the batches.
 
     Args:
-        samples: number n of samples.
-        seed: of their draws; `restart` begins the same draws again.
+        samples: number of samples n.
+        seed: of the samples; `restart` begins the same ones again.
+        tta: test-time augmentation over the 8 flips and quarter turns of the image. Probability maps are averaged
+            over them, and samples drawn from the average; a network without a map draws some samples from each.
     """
 
-    def __init__(self, samples: int = 16, *, seed: int = 0):
+    def __init__(self, samples: int = 16, *, seed: int = 0, tta: bool | str = False):
         if samples < 1:
             raise ValueError(f"samples={samples}: at least one sample is needed.")
         self.samples = samples
         self.seed = seed
+        self.symmetries = DIHEDRAL if as_bool(tta, "tta") else DIHEDRAL[:1]
         self.restart()
 
     def restart(self) -> None:
@@ -73,15 +80,32 @@ class RaterInferer(Inferer):
         self.generator = torch.Generator().manual_seed(self.seed)
 
     def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        if isinstance(network, HeadSampling):
-            maps = network(inputs).float().sigmoid()
-            samples = draw_heads(maps, self.samples, generator=self.generator)
-            answers = {"probability": maps.mean(1, keepdim=True), "samples": samples}
-            return answers | {"heads": maps} if network.per_rater else answers
-        samples = network.sample(inputs, self.samples, generator=self.generator)
-        if isinstance(network, ConsensusNet):
-            return {"probability": network(inputs).float().sigmoid(), "samples": samples}
+        if isinstance(network, MapSampler):
+            total = torch.zeros((), device=inputs.device)
+            for turns, flip in self.symmetries:
+                total = total + _moved_back(network.maps(_moved(inputs, turns, flip)), turns, flip)
+            maps = total / len(self.symmetries)
+            samples = network.draw(maps, self.samples, generator=self.generator)
+            output = {"probability": network.share(maps), "samples": samples}
+            return output | {"heads": maps} if network.per_rater else output
+        samples = torch.cat(list(self._drawn(inputs, network)), dim=1)
         return {"probability": samples.mean(1, keepdim=True), "samples": samples}
+
+    def _drawn(self, inputs: Tensor, network: Any) -> Iterator[Tensor]:
+        for place, (turns, flip) in enumerate(self.symmetries):
+            count = len(range(place, self.samples, len(self.symmetries)))
+            if count:
+                moved = _moved(inputs, turns, flip)
+                yield _moved_back(network.sample(moved, count, generator=self.generator), turns, flip)
+
+
+def _moved(image: Tensor, turns: int, flip: bool) -> Tensor:
+    return torch.rot90(image.flip(-1) if flip else image, turns, (-2, -1))
+
+
+def _moved_back(maps: Tensor, turns: int, flip: bool) -> Tensor:
+    maps = torch.rot90(maps, -turns, (-2, -1))
+    return maps.flip(-1) if flip else maps
 
 
 class RaterEvaluator(BatchEvaluator):

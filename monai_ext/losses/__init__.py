@@ -3,6 +3,7 @@ from monai_ext.losses.consistency import ConsistencyLoss
 from monai_ext.losses.elbo import ELBOLoss, ELBOTerms, latent_kl, samples_alike
 from monai_ext.losses.energy import patch_distance, patch_energy_score
 from monai_ext.losses.heteroscedastic import negative_log_likelihood
+from monai_ext.losses.ordered import OrderedLoss, masks_by_size
 from monai_ext.losses.perceptual import (
     ContentLoss,
     PerceptualDistance,
@@ -21,6 +22,7 @@ __all__ = [
     "ELBOLoss",
     "ELBOTerms",
     "LogisticAdversarialLoss",
+    "OrderedLoss",
     "PSNRLoss",
     "PerRaterLoss",
     "PerceptualDistance",
@@ -31,6 +33,7 @@ __all__ = [
     "content_distance",
     "latent_kl",
     "majority_label",
+    "masks_by_size",
     "negative_log_likelihood",
     "patch_distance",
     "patch_energy_score",

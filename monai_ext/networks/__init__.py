@@ -1,5 +1,6 @@
 from monai_ext.networks.backbones.batch_norm import folded_batch_norms, unfold_batch_norm
 from monai_ext.networks.backbones.mobilenet_v2 import MobileNetV2Encoder
+from monai_ext.networks.backbones.segmentation import segmentation_backbone
 from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
 from monai_ext.networks.features import MobileNetV2Features, VGG19Features
 from monai_ext.networks.holistic_net import HolisticNet
@@ -9,7 +10,9 @@ from monai_ext.networks.multi_rater import (
     DeepEnsemble,
     HeadSampling,
     LevelSetNet,
+    MapSampler,
     MonteCarloDropout,
+    OrderedHeads,
     RaterEnsemble,
     RaterSampler,
 )
@@ -31,10 +34,12 @@ __all__ = [
     "HeadSampling",
     "HolisticNet",
     "LevelSetNet",
+    "MapSampler",
     "MobileNetV2Encoder",
     "MobileNetV2Features",
     "MobileNetV2UNet",
     "MonteCarloDropout",
+    "OrderedHeads",
     "PointSuperResolution",
     "ProbabilisticUNet",
     "RaterEnsemble",
@@ -48,5 +53,6 @@ __all__ = [
     "decompose_variance",
     "drawn_weights",
     "folded_batch_norms",
+    "segmentation_backbone",
     "unfold_batch_norm",
 ]

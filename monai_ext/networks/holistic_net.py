@@ -90,7 +90,7 @@ class _BranchDecoder(nn.Module):
         return self.stage1(torch.cat([self.up1(x), s1], dim=1))
 
 
-class HolisticNet(HeadSampling, nn.Module):
+class HolisticNet(HeadSampling):
     """Image (B, C, H, W) -> logits (B, R, H, W), map r as annotator r would draw it; any H and W >= 1.
 
     Sizes that are not multiples of 16 are padded with the border's values and cropped back. The branches are separate

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch.nn.functional as F
 from monai.networks.nets import FlexibleUNet
-from torch import Tensor
+from torch import Tensor, nn
 
 from monai_ext.networks.backbones.mobilenet_v2 import WIDTHS, MobileNetV2Encoder
 
@@ -30,6 +30,9 @@ class MobileNetV2UNet(FlexibleUNet):
             `"imagenet"` to fetch torchvision's.
         decoder_channels: features of the five decoder stages, from 1/16 to full resolution.
         dropout: dropout probability in the decoder.
+        frozen_norm: keep the encoder's BatchNorm layers as loaded, in evaluation mode and without gradients, in
+            training too. For small batches, and for weights with folded BatchNorm (`folded_batch_norms`), whose scales
+            batch statistics would destroy.
 
     Raises:
         ValueError: `width` is not one of the published ones, or the weights do not fit.
@@ -45,6 +48,7 @@ class MobileNetV2UNet(FlexibleUNet):
         encoder_weights: str | Path | None = None,
         decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
         dropout: float = 0.0,
+        frozen_norm: bool = False,
     ):
         if width not in WIDTHS:
             raise ValueError(f"width={width} is not a published MobileNetV2: choose one of {WIDTHS}.")
@@ -60,6 +64,20 @@ class MobileNetV2UNet(FlexibleUNet):
         self.stride = 32  # five halvings
         if encoder_weights is not None:
             self.encoder.load_weights(encoder_weights)
+        self.frozen_norm = frozen_norm
+        if frozen_norm:
+            for layer in self._norms():
+                layer.requires_grad_(False)
+
+    def _norms(self) -> list[nn.Module]:
+        return [layer for layer in self.encoder.modules() if isinstance(layer, nn.BatchNorm2d)]
+
+    def train(self, mode: bool = True) -> MobileNetV2UNet:
+        super().train(mode)
+        if mode and self.frozen_norm:
+            for layer in self._norms():
+                layer.eval()
+        return self
 
     def forward(self, inputs: Tensor) -> Tensor:
         height, width, stride = inputs.shape[-2], inputs.shape[-1], self.stride

@@ -8,6 +8,7 @@ mask. `sample` runs in evaluation mode without gradients and leaves the modes of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
@@ -21,11 +22,15 @@ __all__ = [
     "DeepEnsemble",
     "HeadSampling",
     "LevelSetNet",
+    "MapSampler",
     "MonteCarloDropout",
+    "OrderedHeads",
     "RaterEnsemble",
     "RaterSampler",
     "draw_heads",
     "evaluation_mode",
+    "level_sets",
+    "noise_by_case",
     "normal_noise",
     "pad_to_multiple",
 ]
@@ -75,6 +80,13 @@ def normal_noise(
     return torch.randn(tuple(shape), device=source, generator=generator).to(device)
 
 
+def noise_by_case(
+    cases: int, shape: Sequence[int], *, device: torch.device | str, generator: torch.Generator | None = None
+) -> Tensor:
+    """`normal_noise` (cases, *shape), drawn for one case after the other, so that batches of any size get the same."""
+    return torch.stack([normal_noise(shape, device=device, generator=generator) for _ in range(cases)])
+
+
 def draw_heads(probability: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
     """n of the maps of each case, (B, heads, H, W) -> (B, n, H, W), each head as often as any other, give or take one.
 
@@ -84,28 +96,68 @@ def draw_heads(probability: Tensor, n: int, *, generator: torch.Generator | None
     Raises:
         ValueError: n < 1.
     """
-    _check_count(n)
+    check_count(n)
     batch, heads = probability.shape[:2]
     device = probability.device
     rounds = torch.arange(heads, device=device).repeat(n // heads).expand(batch, -1)
     if n % heads:
-        noise = normal_noise((batch, heads), device=device, generator=generator)
+        noise = noise_by_case(batch, (heads,), device=device, generator=generator)
         rounds = torch.cat([rounds, noise.argsort(dim=1)[:, : n % heads]], dim=1)
     return probability[torch.arange(batch, device=device)[:, None], rounds]
 
 
-class HeadSampling:
-    """For networks with several heads: a sample is the map of one head, drawn by `draw_heads`."""
+def level_sets(probability: Tensor, n: int, *, spread: float = 1.0) -> Tensor:
+    """Nested masks of 0 and 1 of a map (B, 1, H, W), the largest first: (B, n, H, W), float32.
+
+    Mask i is [p > l_i] with logit(l_i) = spread * logit((i + 1/2) / n): with a spread of 1 the mean of the masks is p
+    rounded to 1/n; with less they lie closer to [p > 1/2], with more they lie further apart.
+
+    >>> level_sets(torch.tensor([[[[0.1, 0.3, 0.8]]]]), 2).tolist()
+    [[[[0.0, 1.0, 1.0]], [[0.0, 0.0, 1.0]]]]
+
+    Raises:
+        ValueError: n < 1, or more than one map.
+    """
+    check_count(n)
+    places = (torch.arange(n, device=probability.device) + 0.5) / n
+    levels = places if spread == 1 else (spread * places.logit()).sigmoid()
+    return (_single_map(probability) > levels[:, None, None]).float()
+
+
+class MapSampler(nn.Module):
+    """For networks whose samples follow from their probability maps: `maps` once, then `share` and `draw`.
+
+    So the maps can be averaged over flips and quarter turns before samples are drawn from them, see `RaterInferer`.
+    """
+
+    def maps(self, image: Tensor) -> Tensor:
+        """Probabilities (B, heads, H, W), float32, in evaluation mode and without gradients."""
+        with evaluation_mode(self):
+            return self(image).float().sigmoid()
+
+    def share(self, maps: Tensor) -> Tensor:
+        """Predicted share of raters who mark a pixel, (B, 1, H, W)."""
+        return maps.mean(1, keepdim=True)
+
+    def draw(self, maps: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """n samples (B, n, H, W) from `maps`."""
+        raise NotImplementedError
 
     def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Maps of the heads (B, n, H, W): see `RaterSampler` and `draw_heads`."""
-        _check_count(n)
-        with evaluation_mode(self):
-            return draw_heads(self(image).float().sigmoid(), n, generator=generator)
+        """Samples (B, n, H, W): see `RaterSampler` and `draw`."""
+        check_count(n)
+        return self.draw(self.maps(image), n, generator=generator)
 
 
-class ConsensusNet(nn.Module):
-    """A network that knows one answer, as trained on the majority vote: all its samples are equal.
+class HeadSampling(MapSampler):
+    """For networks with several heads: a sample is the map of one head, drawn by `draw_heads`."""
+
+    def draw(self, maps: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        return draw_heads(maps, n, generator=generator)
+
+
+class ConsensusNet(MapSampler):
+    """A network with one map, as trained on the majority vote: all its samples are equal.
 
     Args:
         network: image (B, C, H, W) -> logits (B, 1, H, W), for instance MONAI's `BasicUNet`.
@@ -118,35 +170,55 @@ class ConsensusNet(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.network(image)
+        return _single_map(self.network(image))
 
-    def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """The probability map n times, (B, n, H, W), one stretch of memory for all; nothing is drawn."""
-        _check_count(n)
-        return self._probability(image).expand(-1, n, -1, -1)
-
-    def _probability(self, image: Tensor) -> Tensor:
-        with evaluation_mode(self):
-            return _single_map(self.network(image)).float().sigmoid()
+    def draw(self, maps: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """The map n times, one stretch of memory for all; nothing is drawn."""
+        check_count(n)
+        return maps.expand(-1, n, -1, -1)
 
 
 class LevelSetNet(ConsensusNet):
-    """A network trained on soft labels, whose samples are level sets of its map p: draw i is [p > (i + 1/2) / n].
+    """A network trained on soft labels, whose samples are level sets of its map p: sample i is [p > level i].
 
-    Were p the share of annotators who mark a pixel and did each of them draw a region that holds the regions of the
-    more cautious ones, these nested masks would be the annotators themselves. Pixels drawn on their own, with
+    Were p the share of raters who mark a pixel and did each of them draw a region that holds the regions of the
+    more cautious ones, these nested masks would be the raters themselves. Pixels drawn on their own, with
     probability p each, would have the same mean and be noise instead of outlines.
+
+    Args:
+        network: image (B, C, H, W) -> logits (B, 1, H, W).
+        spread: of the levels, see `level_sets`; to be chosen on cases of which the raters' diversity is known.
     """
 
-    def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Nested masks of 0 and 1 (B, n, H, W), the largest first; their mean is p rounded to 1/n. Nothing is drawn."""
-        _check_count(n)
-        probability = self._probability(image)
-        levels = (torch.arange(n, device=probability.device) + 0.5) / n
-        return (probability > levels[:, None, None]).float()
+    def __init__(self, network: nn.Module, *, spread: float = 1.0):
+        super().__init__(network)
+        self.spread = checked_spread(spread)
+
+    def draw(self, maps: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Nested masks of 0 and 1, the largest first; nothing is drawn at random."""
+        return level_sets(maps, n, spread=self.spread)
 
 
-class RaterEnsemble(HeadSampling, nn.Module):
+class OrderedHeads(LevelSetNet):
+    """A network with a head for each place in the order of the masks' sizes, smallest first, for anonymous raters.
+
+    Head h of H learns the mask at the place (h + 1/2) / H of each case's masks in order of area, see `OrderedLoss`: an
+    order that exists where raters are different people in each case. The mean of the heads is the share of raters, and
+    the samples are its level sets.
+
+    Args:
+        network: image (B, C, H, W) -> logits (B, H, H, W).
+        spread: see `LevelSetNet`.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network(image)
+
+    def draw(self, maps: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        return level_sets(self.share(maps), n, spread=self.spread)
+
+
+class RaterEnsemble(HeadSampling):
     """One network for each annotator ("U-Net combined"): image (B, C, H, W) -> logits (B, R, H, W).
 
     Args:
@@ -211,14 +283,18 @@ class MonteCarloDropout(nn.Module):
         return self.network(image)
 
     def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """n passes (B, n, H, W), one after the other. Dropout reads the global generators; with a `generator` they are
-        seeded from it for the time being and restored."""
-        _check_count(n)
-        with evaluation_mode(self), _global_draws_from(generator, image.device):
+        """n passes (B, n, H, W), those of one case at once. Dropout reads the global generators; with a `generator`
+        they are seeded from it for the time being and restored."""
+        check_count(n)
+        with evaluation_mode(self):
             for layer in self._dropouts():
                 layer.train()
-            draws = [_single_map(self.network(image)).float().sigmoid() for _ in range(n)]
-        return torch.cat(draws, dim=1)
+            samples = [self._of_one(case, n, generator) for case in image.split(1)]
+        return torch.cat(samples)
+
+    def _of_one(self, case: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+        with _global_draws_from(generator, case.device):
+            return _single_map(self.network(case.expand(n, -1, -1, -1))).float().sigmoid()[:, 0][None]
 
 
 @contextmanager
@@ -241,6 +317,12 @@ def _single_map(logits: Tensor) -> Tensor:
     return logits
 
 
-def _check_count(n: int) -> None:
+def checked_spread(spread: float) -> float:
+    if not 0 <= spread < math.inf:
+        raise ValueError(f"spread={spread} must be finite and at least 0; 1 leaves the levels as they are.")
+    return float(spread)
+
+
+def check_count(n: int) -> None:
     if n < 1:
         raise ValueError(f"n={n}: at least one sample is needed.")

@@ -15,7 +15,7 @@ from monai.networks.nets import BasicUNet
 from monai.networks.nets.basic_unet import Down, TwoConv
 from torch import Tensor, nn
 
-from monai_ext.networks.multi_rater import evaluation_mode, normal_noise, pad_to_multiple
+from monai_ext.networks.multi_rater import evaluation_mode, noise_by_case, pad_to_multiple
 
 __all__ = ["ProbabilisticUNet"]
 
@@ -176,10 +176,10 @@ class ProbabilisticUNet(nn.Module):
             prior = self.prior(padded)
             projected = self.combination.of_features(self.unet(padded))[..., :height, :width]
             latent = prior.shape[2]
-            noise = normal_noise((n, image.shape[0], latent), device=image.device, generator=generator)
+            noise = noise_by_case(image.shape[0], (n, latent), device=image.device, generator=generator)
             draws = image.new_empty((image.shape[0], n, height, width), dtype=torch.float32)
             for i in range(n):
-                logits = self.combination.combine(projected, _latent_at(prior, noise[i]))
+                logits = self.combination.combine(projected, _latent_at(prior, noise[:, i]))
                 draws[:, i] = logits[:, 0].float().sigmoid()
         return draws
 

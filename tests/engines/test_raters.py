@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from monai_ext.engines import BatchTrainer
 from monai_ext.engines.rater_methods import rater_loss
 from monai_ext.engines.raters import PrepareRaters, RaterEvaluator, RaterInferer
-from monai_ext.networks import HolisticNet, ProbabilisticUNet
+from monai_ext.networks import HolisticNet, LevelSetNet, ProbabilisticUNet
 from monai_ext.networks.multi_rater import HeadSampling
 
 
@@ -68,6 +68,38 @@ def test_answers_come_at_the_size_of_the_masks():
     answers = evaluator.state.output["pred"]
     assert {maps.shape[-2:] for maps in answers.values()} == {(20, 12)}
     assert all(maps.max() <= 1 for maps in answers.values())
+
+
+class Gradient(LevelSetNet):
+    """Weights that grow to the right, so that views differ."""
+
+    def __init__(self):
+        super().__init__(nn.Identity())
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image + torch.linspace(-1, 1, image.shape[-1])
+
+
+def test_test_time_augmentation_averages_the_eight_symmetries_of_the_square():
+    image = torch.randn(1, 1, 5, 5)
+    network, output = Gradient(), []
+    for k in range(8):
+        moved = torch.rot90(image.flip(-2) if k > 3 else image, k % 4, (2, 3))
+        back = torch.rot90(network(moved).sigmoid(), -(k % 4), (2, 3))
+        output.append(back.flip(-2) if k > 3 else back)
+    augmented = RaterInferer(samples=4, tta=True)(image, network)
+    mean = torch.stack(output).mean(0)
+    torch.testing.assert_close(augmented["probability"], mean)
+    assert torch.equal(augmented["samples"], network.draw(augmented["probability"], 4))
+    turned = RaterInferer(samples=4, tta="true")(torch.rot90(image, 1, (2, 3)), network)
+    torch.testing.assert_close(turned["probability"], torch.rot90(mean, 1, (2, 3)))
+
+
+def test_each_symmetry_gives_its_part_of_the_samples_of_a_network_without_a_map():
+    network = ProbabilisticUNet(features=(2, 2, 2, 2, 2))
+    for samples in (1, 5, 16):
+        output = RaterInferer(samples=samples, tta=True)(torch.rand(2, 1, 20, 16), network)
+        assert output["samples"].shape == (2, samples, 20, 16)
 
 
 def test_no_sample_is_refused():

@@ -223,3 +223,22 @@ def test_fresh_and_ordinary_batch_norms_are_left_alone():
     fresh = nn.BatchNorm2d(3)
     assert not folded_batch_norms(nn.Sequential(fresh))
     assert unfold_batch_norm(trained_like(), torch.rand(2, 3, 12, 12)) == 0
+
+
+def test_frozen_norms_stay_as_they_were_loaded_while_all_else_learns(tmp_path):
+    source = MobileNetV2UNet(width=0.25)
+    torch.manual_seed(0)
+    for layer in source.encoder.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.bias.data.normal_()
+    path = saved(source.encoder.state_dict(), tmp_path)
+    network = MobileNetV2UNet(width=0.25, encoder_weights=path, frozen_norm=True).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 0.1)
+    network(torch.rand(2, 3, 64, 64)).sum().backward()
+    optimizer.step()
+    kept = {name for name, value in network.state_dict().items() if torch.equal(value, before[name])}
+    norms = {name for name, layer in network.encoder.named_modules() if isinstance(layer, nn.BatchNorm2d)}
+    assert {f"encoder.{name}.{part}" for name in norms for part in ("running_mean", "weight", "bias")} <= kept
+    assert "encoder.features.0.0.weight" not in kept and not network.eval().encoder.training
+    assert network.train().decoder.blocks[0].training and network.encoder.training

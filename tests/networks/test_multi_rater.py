@@ -10,10 +10,12 @@ from monai_ext.networks.multi_rater import (
     DeepEnsemble,
     LevelSetNet,
     MonteCarloDropout,
+    OrderedHeads,
     RaterEnsemble,
     RaterSampler,
     draw_heads,
     evaluation_mode,
+    level_sets,
     normal_noise,
     pad_to_multiple,
 )
@@ -53,6 +55,7 @@ def every_sampler() -> list[nn.Module]:
     return [
         ConsensusNet(Noisy()),
         LevelSetNet(Noisy()),
+        OrderedHeads(Noisy()),
         RaterEnsemble([Noisy(), Noisy(), Noisy()]),
         DeepEnsemble([Noisy(), Noisy()]),
         MonteCarloDropout(Noisy()),
@@ -113,6 +116,34 @@ def test_level_sets_are_nested_masks_whose_mean_is_the_probability():
     expected = [[0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1]]
     assert draws.tolist() == expected
     assert (draws.mean(0) - probability).abs().max() <= 1 / 8 + 1e-6
+
+
+def test_the_spread_of_level_sets_moves_the_levels_on_the_logit_scale():
+    probability = torch.tensor([0.3, 0.45, 0.6])[None, None, None]
+    # logit(1/4) = -1.0986: halved, the levels are 0.366 and 0.634; doubled, 0.1 and 0.9
+    assert level_sets(probability, 2, spread=0.5)[0, :, 0].tolist() == [[0, 1, 1], [0, 0, 0]]
+    assert level_sets(probability, 2, spread=2.0)[0, :, 0].tolist() == [[1, 1, 1], [0, 0, 0]]
+    assert torch.equal(level_sets(probability, 3, spread=0.0), (probability > 0.5).float().expand(1, 3, 1, 3))
+    with pytest.raises(ValueError, match="spread=-1"):
+        LevelSetNet(Logits(), spread=-1)
+
+
+def test_ordered_heads_answer_with_the_level_sets_of_their_mean():
+    network = OrderedHeads(Logits(out_channels=3))
+    image = torch.tensor([[[[-2.0, 2.0]]]])
+    share = network.share(network.maps(image))
+    torch.testing.assert_close(share, image.sigmoid())
+    assert torch.equal(network.sample(image, 4), level_sets(share, 4)) and not network.per_rater
+
+
+@pytest.mark.parametrize("network", every_sampler(), ids=lambda network: type(network).__name__)
+def test_samples_do_not_depend_on_the_size_of_the_batch(network):
+    image = torch.randn(4, 1, 6, 6)
+    together = network.sample(image, 5, generator=generator(1))
+    source = generator(1)
+    torch.testing.assert_close(
+        torch.cat([network.sample(part, 5, generator=source) for part in image.split(3)]), together
+    )
 
 
 def test_rater_ensemble_puts_the_map_of_network_r_in_channel_r():

@@ -68,10 +68,11 @@ def test_all_draws_share_one_pass_of_unet_prior_and_first_convolution():
 def test_samples_are_the_probabilities_of_forward_with_the_same_noise():
     network = small().eval()
     image = torch.randn(2, 1, 19, 21)
-    noise = torch.randn(3, 2, 6, generator=generator(5))
+    source = generator(5)
+    noise = torch.stack([torch.randn(3, 6, generator=source) for _ in image])  # one case after the other
     samples = network.sample(image, 3, generator=generator(5))
     for i in range(3):
-        torch.testing.assert_close(samples[:, i : i + 1], network(image, noise=noise[i]).sigmoid().detach())
+        torch.testing.assert_close(samples[:, i : i + 1], network(image, noise=noise[:, i]).sigmoid().detach())
 
 
 def test_a_generator_replays_the_draws_and_leaves_the_global_one_alone():

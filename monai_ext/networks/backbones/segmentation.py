@@ -1,0 +1,112 @@
+"""Encoder-decoders by name, image (B, C, H, W) -> logits (B, heads, H, W), as parts of methods for several raters."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+from monai.networks.nets import BasicUNet, DynUNet, FlexibleUNet
+from torch import Tensor, nn
+
+from monai_ext.networks.mobilenet_unet import MobileNetV2UNet
+from monai_ext.networks.multi_rater import pad_to_multiple
+
+__all__ = ["BACKBONES", "Standardised", "segmentation_backbone"]
+
+BACKBONES = ("basic_unet", "dynunet", "mobilenet_v2", "efficientnet_b0")
+DECODER = (128, 64, 32, 16, 16)  # widths of the decoders on ImageNet encoders, from 1/16 to full resolution
+FOREGROUND_LOGIT = -3.0  # where training begins: most pixels are background
+GREY_MEAN, GREY_STD = 0.449, 0.226  # of ImageNet, means over the three channels
+RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Standardised(nn.Module):
+    """`network` on (image - mean) / std, at any size: padded to a multiple of `stride` and cropped back."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: float | Sequence[float], std: float | Sequence[float], stride: int):
+        super().__init__()
+        self.network = network
+        self.stride = stride
+        for name, value in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(value, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        logits = self.network(pad_to_multiple((image - self.mean) / self.std, self.stride))
+        return logits[..., :height, :width]
+
+
+def segmentation_backbone(
+    name: str,
+    *,
+    in_channels: int = 1,
+    out_channels: int = 1,
+    features: int = 16,
+    dropout: float = 0.0,
+    encoder_weights: str | os.PathLike | None = None,
+) -> nn.Module:
+    """An encoder-decoder for images in [0, 1], logits (B, out_channels, H, W).
+
+    * basic_unet: MONAI's `BasicUNet` of the widths F, 2F, 4F, 8F, 16F with F groups in each normalisation.
+    * dynunet: MONAI's `DynUNet` of the same widths, with residual blocks and instance normalisation.
+    * mobilenet_v2: `MobileNetV2UNet` with a narrow decoder; with `encoder_weights` its BatchNorm stays as loaded.
+    * efficientnet_b0: MONAI's `FlexibleUNet` on EfficientNet-B0, from random weights.
+
+    Args:
+        name: one of `BACKBONES`.
+        features: width F of the first stage of the first two.
+        dropout: after the convolutions, of the last two in the decoder.
+        encoder_weights: of mobilenet_v2, see `MobileNetV2UNet`.
+
+    Raises:
+        ValueError: no such backbone, or weights for one that takes none.
+    """
+    if name not in BACKBONES:
+        raise ValueError(f"backbone={name!r} is unknown: choose one of {', '.join(BACKBONES)}.")
+    if encoder_weights is not None and name != "mobilenet_v2":
+        raise ValueError(f"encoder_weights are for backbone='mobilenet_v2', not for {name!r}: leave them out.")
+    widths = [features * factor for factor in (1, 2, 4, 8, 16)]
+    if name == "basic_unet":
+        norm = ("group", {"num_groups": features})
+        return BasicUNet(
+            2, in_channels, out_channels, features=(*widths, features), act="RELU", norm=norm, dropout=dropout
+        )
+    if name == "dynunet":
+        network = DynUNet(
+            2,
+            in_channels,
+            out_channels,
+            kernel_size=[3] * 5,
+            strides=[1, 2, 2, 2, 2],
+            upsample_kernel_size=[2] * 4,
+            filters=widths,
+            dropout=dropout or None,
+            res_block=True,
+        )
+        return Standardised(network, 0.5, 0.25, stride=16)
+    mean, std = (RGB_MEAN, RGB_STD) if in_channels == 3 else (GREY_MEAN, GREY_STD)
+    return Standardised(_on_imagenet_encoder(name, in_channels, out_channels, dropout, encoder_weights), mean, std, 32)
+
+
+def _on_imagenet_encoder(
+    name: str, in_channels: int, out_channels: int, dropout: float, encoder_weights: str | os.PathLike | None
+) -> FlexibleUNet:
+    if name == "efficientnet_b0":
+        network = FlexibleUNet(in_channels, out_channels, "efficientnet-b0", decoder_channels=DECODER, dropout=dropout)
+    else:
+        network = MobileNetV2UNet(
+            in_channels,
+            out_channels,
+            encoder_weights=None if encoder_weights is None else os.fspath(encoder_weights),
+            decoder_channels=DECODER,
+            dropout=dropout,
+            frozen_norm=encoder_weights is not None,
+        )
+    for layer in network.segmentation_head:
+        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+            nn.init.constant_(layer.bias, FOREGROUND_LOGIT)
+    return network
