@@ -1,4 +1,4 @@
-"""GeoTIFF and whatever else GDAL reads, by rows, through rasterio; see `monai_ext.raster.opening`.
+"""GeoTIFF and other rasters that GDAL reads, by rows, through rasterio.
 
 rasterio is imported where it is needed: the package works without it.
 """
@@ -14,12 +14,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from monai_ext.raster.images import ImageFileError
-from monai_ext.raster.info import GeoTags, RasterInfo, Turn, picture_tags
+from monai_ext.raster.info import BandTags, GeoTags, RasterInfo, Turn, picture_tags
 from monai_ext.raster.pillow import FINGERPRINT, chosen_planes, tiff_orientation
 from monai_ext.runtime.errors import one_line
 
@@ -28,7 +28,7 @@ __all__ = ["TYPES", "GdalRaster", "available", "fingerprint_of", "gdal", "open_d
 _logger = logging.getLogger(__name__)
 
 CACHE_BYTES = 64 * 2**20  # rasterio hands this to GDAL as bytes; a row of tiles is read twice, once for the mask
-# What a file may be, by its name: a VRT reads whatever file it names, so that nothing but a .vrt may be one.
+# The drivers for each suffix: a VRT reads whatever file it names, so that nothing but a .vrt may be one.
 DRIVERS = {
     ".tif": ("GTiff",),
     ".tiff": ("GTiff",),
@@ -37,7 +37,7 @@ DRIVERS = {
     ".img": ("HFA", "ENVI", "EHdr"),
 }
 PICTURE_DRIVERS = {".png": ("PNG",), ".jpg": ("JPEG",), ".jpeg": ("JPEG",), ".bmp": ("BMP",), ".webp": ("WEBP",)}
-# What rasterio lets out on damaged files beside its own errors.
+# What rasterio raises on damaged files beside its own errors.
 DAMAGES = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, MemoryError)
 TYPES = {
     "uint8": "Byte",
@@ -81,15 +81,15 @@ def gdal(path: Path, doing: str, *, beside: bool = False) -> Iterator[ModuleType
     """rasterio with a bounded cache; its errors become `ImageFileError`.
 
     Args:
-        beside: read .aux.xml files as well. They would also be written by what calculates statistics, or by a data set
-            that is changed: not to be done in here.
+        beside: read .aux.xml files as well. GDAL would also write them when it calculates statistics or changes a data
+            set: not to be done inside.
     """
     rasterio = require(path)
     settings = {
         "GDAL_CACHEMAX": CACHE_BYTES,
         "GDAL_PAM_ENABLED": "YES" if beside else "NO",
         "GDAL_TIFF_INTERNAL_MASK": "YES",
-        "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",  # no file makes it ask the network
+        "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",  # no file makes it use the network
     }
     with rasterio.Env(**settings):
         try:
@@ -124,7 +124,7 @@ class GdalRaster:
     Where rows of the upright image are columns of the file, each window reads these columns of all its rows: of a file
     without tiles that is larger than GDAL's cache, all strips are decoded anew.
 
-    An .aux.xml beside it that makes it unreadable is left out, with a warning.
+    An .aux.xml beside it that makes it unreadable is ignored, with a warning.
 
     Raises:
         ImageFileError: it cannot be opened, its bands have different or complex types, or it has no such band.
@@ -157,25 +157,25 @@ class GdalRaster:
             )
         dtype = np.dtype(types[0])
         self._palette = _palette(dataset)
-        paletted = self._palette is not None
-        names = list(self._palette.names) if paletted else [colour.name for colour in dataset.colorinterp]
+        names = [colour.name for colour in dataset.colorinterp] if self._palette is None else list(self._palette.names)
         alpha = names.index("alpha") if "alpha" in names else None
         own = [place for place in range(len(names)) if place != alpha]
         numbers = range(1, len(own) + 1) if bands is None else bands
         self._planes = [own[place] for place in chosen_planes(path, numbers, len(own), alpha=None)]
         count = len(self._planes)
-        nodata = (None,) * count if paletted else tuple(dataset.nodatavals[place] for place in self._planes)
-        self._ends = None if paletted or len(own) > 1 else _ends_of_negative(dataset, dtype)
+        nodata: tuple[float | None, ...] = (None,) * count
+        self._ends = None  # black plus white of a negative
+        kind: Literal["hard", "mask"] | None = None
+        if self._palette is None:
+            nodata = tuple(dataset.nodatavals[place] for place in self._planes)
+            kind = "mask" if _has_mask(dataset, rasterio) else None
+            self._ends = _ends_of_negative(dataset, dtype) if len(own) == 1 else None
         if self._ends is not None:
             nodata = tuple(None if value is None else self._ends - value for value in nodata)
-        kind = None
         if alpha is not None:
             kind = "hard"
             self._planes.append(alpha)
-        elif not paletted and _has_mask(dataset, rasterio):
-            kind = "mask"
-        colours = self._palette.names if paletted else None
-        geo = _geo_tags(dataset, self._planes, palette=colours, chosen=bands is not None)
+        geo = _geo_tags(dataset, self._planes, palette=self._palette, in_file_order=bands is None)
         self._turn = Turn.of(tiff_orientation(path) if dataset.driver == "GTiff" and not geo.placed else 1)
         size = self._turn.size(dataset.height, dataset.width)
         self.info = RasterInfo(path=path, size=size, bands=count, dtype=dtype, nodata=nodata, alpha=kind, geo=geo)
@@ -205,7 +205,7 @@ class GdalRaster:
 
 
 def fingerprint_of(path: Path) -> str | None:
-    """What `write` left in a TIFF as its fingerprint, or None."""
+    """The fingerprint that `gdal_write.write` put into a TIFF, or None."""
     try:
         with gdal(path, "read") as rasterio, _open_as(rasterio, path, DRIVERS[".tif"]) as dataset:
             return dataset.tags().get(FINGERPRINT)
@@ -240,7 +240,7 @@ def with_sidecars(info: RasterInfo, *, bands: Sequence[int] | None, orientation:
 
 
 def _warn_of_damage(path: Path, error: ImageFileError) -> None:
-    _logger.warning(f"{path}: what files beside it say is left out: {error}")
+    _logger.warning(f"{path}: files beside it are ignored: {error}")
 
 
 class _Palette(NamedTuple):
@@ -301,7 +301,7 @@ def _has_mask(dataset: Any, rasterio: ModuleType) -> bool:
 
 
 def _place(dataset: Any) -> dict[str, Any]:
-    """The georeference, in the words of `GeoTags`."""
+    """The georeference, as arguments of `GeoTags`."""
     gcps, gcp_crs = dataset.gcps
     return {
         "crs": dataset.crs.to_wkt() if dataset.crs else None,
@@ -311,37 +311,25 @@ def _place(dataset: Any) -> dict[str, Any]:
     }
 
 
-def _geo_tags(dataset: Any, planes: Sequence[int], *, palette: Sequence[str] | None, chosen: bool) -> GeoTags:
+def _geo_tags(dataset: Any, planes: Sequence[int], *, palette: _Palette | None, in_file_order: bool) -> GeoTags:
+    """Metadata of the bands at `planes` of the file (alpha last), in that order or the file's."""
     domains = [d for d in dataset.tag_namespaces() if d not in STRUCTURE and not d.startswith("xml:")]
     tags = {domain: dataset.tags(ns=domain) for domain in domains} | {"": dataset.tags()}
-    shared = _place(dataset) | {"tags": tags}
-    count = len(planes)
     if palette is not None:
-        return GeoTags(
-            **shared,
-            band_tags=({},) * count,
-            descriptions=(None,) * count,
-            units=(None,) * count,
-            scales=(1.0,) * count,
-            offsets=(0.0,) * count,
-            colours=tuple(palette[place] for place in planes),
-            order=tuple(range(count)),
-        )
-    places = list(planes) if chosen else sorted(planes)  # alpha need not be the last band of the file
-
-    def of_bands(values: Sequence) -> tuple:
-        return tuple(values[place] for place in places)
-
-    return GeoTags(
-        **shared,
-        band_tags=tuple(
-            {key: text for key, text in dataset.tags(place + 1).items() if not key.startswith("STATISTICS_")}
-            for place in places
-        ),
-        descriptions=of_bands(dataset.descriptions),
-        units=of_bands(dataset.units),
-        scales=of_bands(dataset.scales),
-        offsets=of_bands(dataset.offsets),
-        colours=tuple(colour.name for colour in of_bands(dataset.colorinterp)),
-        order=tuple(list(planes).index(place) for place in places),
-    )
+        bands = [BandTags(plane, palette.names[place]) for plane, place in enumerate(planes)]
+    else:
+        bands = [
+            BandTags(
+                plane,
+                dataset.colorinterp[place].name,
+                description=dataset.descriptions[place],
+                unit=dataset.units[place],
+                scale=dataset.scales[place],
+                offset=dataset.offsets[place],
+                tags={k: text for k, text in dataset.tags(place + 1).items() if not k.startswith("STATISTICS_")},
+            )
+            for plane, place in enumerate(planes)
+        ]
+        if in_file_order:  # alpha need not be the last band of the file
+            bands.sort(key=lambda band: planes[band.plane])
+    return GeoTags(**_place(dataset), tags=tags, bands=tuple(bands))

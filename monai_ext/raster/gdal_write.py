@@ -1,4 +1,4 @@
-"""Raw rows written as GeoTIFF, Cloud-Optimised GeoTIFF or PNG through rasterio; see `monai_ext.raster.opening`."""
+"""Raw rows written as GeoTIFF, Cloud-Optimised GeoTIFF or PNG through rasterio."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from monai_ext.raster.pillow import FINGERPRINT
 __all__ = ["write"]
 
 PIECE = 2048  # rows and columns that are compared at a time, whole tiles of any size that GDAL chooses
-PIXEL_INTERLEAVED = 8  # bands beyond which each is stored by itself, so that few can be read without the others
+PIXEL_INTERLEAVED = 8  # beyond this many bands each is stored by itself, so that few can be read alone
 COLOURS = {"gray": "Gray", "grey": "Gray", "red": "Red", "green": "Green", "blue": "Blue", "alpha": "Alpha"}
 COLOURS |= {"cyan": "Cyan", "magenta": "Magenta", "yellow": "Yellow", "black": "Black"}
 
@@ -40,7 +40,7 @@ def write(path: Path, rows: Path, info: RasterInfo, *, scale: int, fingerprint: 
             options["INTERLEAVE"] = "BAND"
     domains = {domain: tags for domain, tags in geo.tags.items() if domain not in ("", "RPC")}
     # GDAL copies either the domains or the tags of the bands.
-    if domains and driver != "PNG" and not any(geo.band_tags):
+    if domains and driver != "PNG" and not any(band.tags for band in geo.bands):
         options["COPY_SRC_MDD"] = "YES"
     try:
         virtual.write_bytes(_virtual_raster(rows.name, info, geo, scale=scale, fingerprint=fingerprint))
@@ -57,7 +57,7 @@ def write(path: Path, rows: Path, info: RasterInfo, *, scale: int, fingerprint: 
 
 
 def _read_again(rasterio: ModuleType, path: Path, virtual: Path) -> None:
-    """Compare what was written with what was to be: of a disk that is full when a TIFF is closed, GDAL says nothing."""
+    """Compare the file with its source: GDAL reports no error where the disk is full when a TIFF is closed."""
     with open_dataset(rasterio, path) as written, open_dataset(rasterio, virtual) as wanted:
         for top in range(0, wanted.height, PIECE):
             for left in range(0, wanted.width, PIECE):
@@ -68,7 +68,7 @@ def _read_again(rasterio: ModuleType, path: Path, virtual: Path) -> None:
 
 
 def _virtual_raster(rows: str, info: RasterInfo, geo: GeoTags, *, scale: int, fingerprint: str) -> bytes:
-    """GDAL's XML description (VRT) of the raw rows with all that `info` says."""
+    """GDAL's XML description (VRT) of the raw rows with the metadata of `info`."""
     height, width = scale * info.size[0], scale * info.size[1]
     root = ElementTree.Element("VRTDataset", rasterXSize=str(width), rasterYSize=str(height))
     if geo.crs:
@@ -80,34 +80,36 @@ def _virtual_raster(rows: str, info: RasterInfo, geo: GeoTags, *, scale: int, fi
     if geo.gcps:
         points = _add(root, "GCPList", Projection=geo.gcp_crs or "", dataAxisToSRSAxisMapping="1,2")
         for number, (row, column, x, y, z) in enumerate(geo.gcps, 1):
-            place = {"Pixel": column * scale, "Line": row * scale, "X": x, "Y": y, "Z": z}
-            _add(points, "GCP", Id=str(number), **{key: repr(float(value)) for key, value in place.items()})
+            position = {"Pixel": column * scale, "Line": row * scale, "X": x, "Y": y, "Z": z}
+            _add(points, "GCP", Id=str(number), **{key: repr(float(value)) for key, value in position.items()})
     for domain, tags in (geo.tags | {"": geo.tags.get("", {}) | {FINGERPRINT: fingerprint}}).items():
         _add_metadata(root, _finer_rpc(tags, scale) if domain == "RPC" else tags, domain)
-    for number, place in enumerate(geo.order):
-        band = _raw_band(root, rows, info, place, width, band=str(number + 1))
-        if geo.descriptions[number]:
-            _add(band, "Description", geo.descriptions[number])
-        if place < info.bands and info.nodata[place] is not None:
-            _add(band, "NoDataValue", repr(info.nodata[place]))
-        if geo.units[number]:
-            _add(band, "UnitType", geo.units[number])
-        if (geo.offsets[number], geo.scales[number]) != (0.0, 1.0):
-            _add(band, "Offset", repr(geo.offsets[number]))
-            _add(band, "Scale", repr(geo.scales[number]))
-        _add(band, "ColorInterp", COLOURS.get(geo.colours[number], "Undefined"))
-        _add_metadata(band, geo.band_tags[number])
+    for number, band in enumerate(geo.bands, 1):
+        element = _raw_band(root, rows, info, band.plane, width, band=str(number))
+        if band.description:
+            _add(element, "Description", band.description)
+        if band.plane < info.bands and info.nodata[band.plane] is not None:
+            _add(element, "NoDataValue", repr(info.nodata[band.plane]))
+        if band.unit:
+            _add(element, "UnitType", band.unit)
+        if (band.offset, band.scale) != (0.0, 1.0):
+            _add(element, "Offset", repr(band.offset))
+            _add(element, "Scale", repr(band.scale))
+        _add(element, "ColorInterp", COLOURS.get(band.colour, "Undefined"))
+        _add_metadata(element, band.tags)
     if info.alpha == "mask":
         _raw_band(_add(root, "MaskBand"), rows, info, info.bands, width)
     return ElementTree.tostring(root)
 
 
-def _raw_band(parent: ElementTree.Element, rows: str, info: RasterInfo, place: int, width: int, **attributes: str):
+def _raw_band(
+    parent: ElementTree.Element, rows: str, info: RasterInfo, plane: int, width: int, **attributes: str
+) -> ElementTree.Element:
     item = info.dtype.itemsize
     band = _add(parent, "VRTRasterBand", dataType=TYPES[info.dtype.name], subClass="VRTRawRasterBand", **attributes)
     _add(band, "SourceFilename", rows, relativetoVRT="1")
     _add(band, "ByteOrder", "LSB" if sys.byteorder == "little" else "MSB")
-    _add(band, "ImageOffset", str(place * width * item))
+    _add(band, "ImageOffset", str(plane * width * item))
     _add(band, "PixelOffset", str(item))
     _add(band, "LineOffset", str(info.planes * width * item))
     return band

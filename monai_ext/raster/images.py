@@ -1,6 +1,6 @@
-"""Photographs and masks from files to uint8 tensors, upright, in one stated way for every bit depth and colour mode.
+"""Photographs and masks read as upright uint8 tensors, with one defined conversion for every bit depth and colour mode.
 
-Whatever cannot be read, or could be read in more than one way, raises `ImageFileError`, which names the file.
+A file that cannot be read, or could be read in more than one way, raises `ImageFileError`, which names it.
 """
 
 from __future__ import annotations
@@ -22,21 +22,25 @@ from monai_ext.runtime.errors import one_line
 __all__ = [
     "DECODING_ERRORS",
     "FORMATS",
+    "TURNS",
     "ImageFileError",
     "checked_size",
     "decode_image",
     "decode_mask",
     "image_size",
+    "is_deep_negative",
+    "orientation_of",
     "read_image",
     "read_mask",
+    "reading",
 ]
 
-# What Pillow's readers let out on damaged files; DecompressionBombError guards against more than 179 million pixels.
+# What Pillow's readers raise on damaged files; DecompressionBombError guards against more than 179 million pixels.
 DECODING_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError,
     MemoryError, NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
-# Whatever the name of a file says, no other reader of Pillow's is asked: the one for EPS starts another program.
+# No other reader of Pillow's is used, whatever the name of a file: the one for EPS starts another program.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,7 +62,7 @@ class ImageFileError(ValueError):
 
 
 def read_image(path: str | os.PathLike, *, spatial_size: Sequence[int] | None = None, draft: bool = False) -> Tensor:
-    """The RGB photograph in a file, uint8 (3, H, W), turned as its EXIF orientation says.
+    """The RGB photograph in a file, uint8 (3, H, W), upright by its EXIF orientation.
 
     Grey is repeated; palettes and CMYK are converted (colour profiles are ignored); transparency is laid over black,
     the surround of a dermatoscope's field. 16-bit values v become v / 257: grey rounded, colour as Pillow cuts it.
@@ -80,7 +84,7 @@ def read_image(path: str | os.PathLike, *, spatial_size: Sequence[int] | None = 
 
 
 def read_mask(path: str | os.PathLike, *, spatial_size: Sequence[int] | None = None) -> Tensor:
-    """The binary mask in a file, uint8 (1, H, W) of 0 and 1, turned as its EXIF orientation says.
+    """The binary mask in a file, uint8 (1, H, W) of 0 and 1, upright by its EXIF orientation.
 
     Colours (palette, RGB, RGBA without its alpha) count by luminance. Values that nowhere exceed 1 are a 0/1 mask
     (above 0.5 for floats). Otherwise foreground is above 128 on the scale 0 ... 255 (ISIC's rule; 128 itself is
@@ -110,14 +114,19 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
 
 
 def checked_size(spatial_size: Sequence[int] | None, *, draft: bool = False) -> tuple[int, int] | None:
+    """`spatial_size` as a pair, None for None.
+
+    Raises:
+        ValueError: it is not two positive integers, or None with `draft`.
+    """
     if spatial_size is None:
         if draft:
-            raise ValueError("draft=True needs a spatial_size: it says how far the decoder may shrink.")
+            raise ValueError("draft=True needs a spatial_size, below which the decoder never shrinks.")
         return None
     size = tuple(int(s) for s in spatial_size) if not isinstance(spatial_size, (int, str)) else ()
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"spatial_size is {spatial_size!r}: give (height, width), two positive integers.")
-    return size
+    return size[0], size[1]
 
 
 @contextmanager
@@ -143,7 +152,7 @@ def reading(path: str | os.PathLike) -> Iterator[Image.Image]:
 
 
 def orientation_of(picture: Image.Image) -> int:
-    """EXIF orientation 1 ... 8 that is still to be applied; asks for it before the pixels are decoded."""
+    """EXIF orientation 1 ... 8 that is still to be applied; to be called before the pixels are decoded."""
     if picture.format == "TIFF":
         return 1  # Pillow turns these itself, both size and pixels
     if picture.format == "PNG" and not {"exif", "Raw profile type exif"} & picture.info.keys():
@@ -153,8 +162,9 @@ def orientation_of(picture: Image.Image) -> int:
 
 def is_deep_negative(picture: Image.Image) -> bool:
     """Whether 0 is white in 16 bits of grey: Pillow inverts such TIFFs of up to 8 bits only."""
-    is_tiff = isinstance(picture, TiffImagePlugin.TiffImageFile)
-    return is_tiff and picture.mode.startswith("I;16") and picture.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    if not isinstance(picture, TiffImagePlugin.TiffImageFile) or not picture.mode.startswith("I;16"):
+        return False
+    return picture.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
 
 
 def _grey(picture: Image.Image) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What an image of any size and kind says of itself, and how its rows are asked for."""
+"""Metadata of an image of any size and kind, and the protocol by which its rows are read."""
 
 from __future__ import annotations
 
@@ -8,20 +8,37 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-__all__ = ["GeoTags", "Raster", "RasterInfo", "Turn", "picture_tags"]
+__all__ = ["BandTags", "GeoTags", "Raster", "RasterInfo", "Turn", "picture_tags"]
+
+
+@dataclass(frozen=True)
+class BandTags:
+    """Metadata of one band, in GDAL's terms.
+
+    Attributes:
+        plane: its place in `Raster.rows`.
+        colour: "red", "alpha", "undefined" ...
+    """
+
+    plane: int
+    colour: str
+    description: str | None = None
+    unit: str | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class GeoTags:
-    """What a raster says besides its pixels, in GDAL's words.
+    """Metadata of a raster besides its pixels, in GDAL's terms.
 
     Attributes:
         crs: WKT of the coordinate reference system, None without.
         transform: (a, b, c, d, e, f): x = a column + b row + c, y = d column + e row + f, from pixel corners.
         gcps: ground control points (row, column, x, y, z); gcp_crs: WKT of theirs.
         tags: metadata by domain; "" is the default one.
-        band_tags, descriptions, units, scales, offsets, colours: one per band, alpha included, in the file's order.
-        order: for each band in the file's order its place in `Raster.rows`.
+        bands: alpha included, in the file's order.
     """
 
     crs: str | None = None
@@ -29,23 +46,17 @@ class GeoTags:
     gcps: tuple[tuple[float, ...], ...] = ()
     gcp_crs: str | None = None
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
-    band_tags: tuple[dict[str, str], ...] = ()
-    descriptions: tuple[str | None, ...] = ()
-    units: tuple[str | None, ...] = ()
-    scales: tuple[float, ...] = ()
-    offsets: tuple[float, ...] = ()
-    colours: tuple[str, ...] = ()
-    order: tuple[int, ...] = ()
+    bands: tuple[BandTags, ...] = ()
 
     @property
     def placed(self) -> bool:
-        """Whether it says anything of the image's place on the ground."""
+        """Whether it places the image on the ground."""
         return bool(self.crs or self.transform or self.gcps or self.tags.get("RPC"))
 
 
 @dataclass(frozen=True)
 class RasterInfo:
-    """What is known of an image before its pixels are read.
+    """Metadata of an image, known before its pixels are read.
 
     Attributes:
         path: its file.
@@ -55,8 +66,8 @@ class RasterInfo:
         nodata: per band the value that marks missing pixels, or None.
         alpha: what kind of coverage follows the bands in `Raster.rows`: "soft" (transparency of a picture), "hard" (a
             raster's alpha band), "mask" (a raster's mask, 0 or 255, in int8 0 or 127, kept as a mask), or None.
-        geo: see `GeoTags`; None for pictures, unless a file beside them says where they lie.
-        picture: what Pillow is to write beside the pixels: icc_profile, exif, dpi.
+        geo: see `GeoTags`; None for pictures, unless a file beside them places them on the ground.
+        picture: what Pillow writes beside the pixels: icc_profile, exif, dpi.
     """
 
     path: Path
@@ -75,23 +86,16 @@ class RasterInfo:
 
 
 def picture_tags(info: RasterInfo) -> GeoTags:
-    """What a picture says in GDAL's words: its colours."""
+    """A picture's colours in GDAL's terms."""
     colours = ["gray"] if info.bands == 1 else ["red", "green", "blue"]
-    count = info.planes
-    return GeoTags(
-        band_tags=({},) * count,
-        descriptions=(None,) * count,
-        units=(None,) * count,
-        scales=(1.0,) * count,
-        offsets=(0.0,) * count,
-        colours=tuple([*colours, "alpha"][:count] if info.alpha else colours),
-        order=tuple(range(count)),
-    )
+    if info.alpha:
+        colours = [*colours, "alpha"][: info.planes]
+    return GeoTags(bands=tuple(BandTags(plane, colour) for plane, colour in enumerate(colours)))
 
 
 @dataclass(frozen=True)
 class Turn:
-    """How the pixels of a file become upright: rows change places with columns, then axes are mirrored.
+    """How the pixels of a file become upright: rows and columns are swapped, then axes are mirrored.
 
     Attributes:
         transposed: whether the file's rows are columns of the upright image.
@@ -103,7 +107,7 @@ class Turn:
 
     @classmethod
     def of(cls, orientation: int) -> Turn:
-        """That of an EXIF orientation 1 ... 8; none for other numbers."""
+        """The turn of an EXIF orientation 1 ... 8; none for other numbers."""
         if orientation not in range(1, 9):
             return cls()
         return cls(orientation >= 5, (orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)))
@@ -162,5 +166,5 @@ class Raster(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         ...

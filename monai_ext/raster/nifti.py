@@ -1,4 +1,4 @@
-"""NIfTI files read with errors that name them, and written whole.
+"""Reading and writing of NIfTI files, with errors that name the file.
 
 Axes are used as stored, without reorientation: index (i, j) of a file is (row, column) of the tensors.
 """
@@ -24,15 +24,24 @@ from monai_ext.runtime.errors import one_line
 from monai_ext.runtime.memory import free_memory, in_words
 from monai_ext.storage.files import atomic_path
 
-__all__ = ["Plane", "open_nifti", "plane_of", "read_nifti", "save_nifti", "without_singletons"]
+__all__ = [
+    "READING_ERRORS",
+    "SAME_PLACE",
+    "Plane",
+    "open_nifti",
+    "plane_of",
+    "read_nifti",
+    "save_nifti",
+    "without_singletons",
+]
 
-# What nibabel lets out on damaged files.
+# What nibabel raises on damaged files.
 READING_ERRORS = (
     OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, MemoryError,
     zlib.error, struct.error, NibabelFileError, HeaderDataError,
 )  # fmt: skip
 DEFLATED_AT_MOST = 1032  # times: no deflated file unpacks to more
-READ_UNASKED = 2**28  # bytes of voxels that are read without a look at the free memory
+READ_UNCHECKED = 2**28  # bytes of voxels that are read without a look at the free memory
 SAME_PLACE = 1e-3  # affines whose entries differ by less are one geometry (header fields are single precision)
 
 
@@ -44,13 +53,15 @@ class Plane(NamedTuple):
 
 
 def open_nifti(path: str | os.PathLike) -> nib.Nifti1Image:
-    """The file with its header read and its voxels not yet.
+    """The image in a file, its header read, its voxels not yet.
 
     Raises:
         ImageFileError: it is missing, damaged or no NIfTI, or promises more voxels than it can hold.
     """
     try:
         stored = nib.load(path)
+        if not isinstance(stored, nib.Nifti1Image):
+            raise NibabelFileError(f"it holds a {type(stored).__name__}")
         promised = stored.get_data_dtype().itemsize * math.prod(stored.shape)
         size = os.path.getsize(path)
     except FileNotFoundError as error:
@@ -85,7 +96,7 @@ def read_nifti(path: str | os.PathLike, *, slice_index: int | None = None) -> np
         raise ImageFileError(f"{path} has {depth} slice(s) along its third axis, so no slice {slice_index}.")
     whole = slice_index is None or len(shape) == 2
     needed = 8 * math.prod(shape if whole else shape[:2])  # as float64, which a scale factor makes of them
-    if needed > READ_UNASKED and needed > (free := free_memory(torch.device("cpu")) or needed):
+    if needed > READ_UNCHECKED and needed > (free := free_memory(torch.device("cpu")) or needed):
         raise ImageFileError(f"{path} takes {in_words(needed)} of memory, of which {in_words(free)} are free.")
     try:
         voxels = np.asanyarray(stored.dataobj if whole else stored.dataobj[:, :, slice_index])
@@ -118,26 +129,27 @@ def plane_of(
     Raises:
         ImageFileError: no axis or several fit, or the image is a volume.
     """
-    shape = tuple(shape)
+    shape, masks = tuple(shape), None if mask_size is None else tuple(mask_size)
     if len(shape) == 2:
-        return Plane(shape, None)
+        return Plane((shape[0], shape[1]), None)
     if len(shape) < 2:
         raise ImageFileError(f"image {path} has the shape {shape}: a picture has rows and columns.")
-    if len(shape) > 3 or (mask_size is not None and tuple(mask_size) == shape):
+    if len(shape) > 3 or masks == shape:
         raise ImageFileError(f"image {path} is a volume of shape {shape}: list its slices with slices=True.")
-    candidates = range(3) if channel_axis is None else [channel_axis]
-    sizes = {axis: tuple(np.delete(shape, axis).tolist()) for axis in candidates}
-    if mask_size is None and channel_axis is None:
+    sizes = {0: (shape[1], shape[2]), 1: (shape[0], shape[2]), 2: (shape[0], shape[1])}
+    if channel_axis is not None:
+        sizes = {channel_axis: sizes[channel_axis]}
+    if masks is None and channel_axis is None:
         raise ImageFileError(
-            f"image {path} has the shape {shape} and no mask tells which axis its channels are: set channel_axis, or "
-            "list the slices of a volume with slices=True."
+            f"image {path} has the shape {shape} and no mask to find the axis of its channels by: set channel_axis, "
+            "or list the slices of a volume with slices=True."
         )
-    axes = [axis for axis, size in sizes.items() if mask_size is None or size == tuple(mask_size)]
+    axes = [axis for axis, size in sizes.items() if masks in (None, size)]
     if len(axes) > 1:
         raise ImageFileError(f"image {path} has the shape {shape}, which can be read in two ways: set channel_axis.")
     if not axes:
         raise ImageFileError(
-            f"image {path} has the shape {shape}, which does not fit its masks of {tuple(mask_size)} pixels with the "
+            f"image {path} has the shape {shape}, which does not fit its masks of {masks} pixels with the "
             f"channels on {'any axis' if channel_axis is None else f'axis {channel_axis}'}: pair the right files."
         )
     return Plane(sizes[axes[0]], axes[0])
@@ -146,6 +158,6 @@ def plane_of(
 def save_nifti(image: nib.Nifti1Image, path: str | os.PathLike) -> None:
     """Write `image` to `path`, compressed if that ends in .gz, whole or not at all; equal images give equal bytes."""
     content = image.to_bytes()
-    with atomic_path(path) as temporary:
+    with atomic_path(os.fspath(path)) as temporary:
         packed = str(path).endswith(".gz")
         temporary.write_bytes(gzip.compress(content, compresslevel=6, mtime=0) if packed else content)

@@ -1,7 +1,7 @@
-"""Images of any size and kind, read by rows: what they are, how to open them, how to write one enlarged.
+"""Images of any size and kind: opened to be read by rows, and written upscaled.
 
-PNG, JPEG and their like go through Pillow, TIFF, GeoTIFF and whatever else GDAL reads through rasterio (the extra
-`geo`), where it is installed.
+PNG, JPEG and the like go through Pillow; TIFF, GeoTIFF and other rasters through rasterio (the extra `geo`), where
+that is installed.
 """
 
 from __future__ import annotations
@@ -12,13 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_ext.raster import gdal as raster_gdal
-from monai_ext.raster import gdal_write as raster_gdal_write
-from monai_ext.raster import pillow as raster_pillow
+from monai_ext.raster import gdal, gdal_write, pillow
 from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.info import Raster, RasterInfo
 
-__all__ = ["check_output", "has_georeference", "open_raster", "output_suffix", "write_raster", "written_by"]
+__all__ = [
+    "GDAL_SUFFIXES",
+    "PILLOW_SUFFIXES",
+    "check_output",
+    "has_georeference",
+    "open_raster",
+    "output_suffix",
+    "write_raster",
+    "written_by",
+]
 
 GDAL_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img")
 PILLOW_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -40,28 +47,28 @@ def open_raster(path: str | os.PathLike, *, bands: Sequence[int] | None = None) 
         bands: numbers of the bands to read, from 1; None: all.
 
     Raises:
-        ImageFileError: the file is missing, damaged or of a kind that cannot be enlarged, or has no such band; or
-            rasterio is needed and not installed.
+        ImageFileError: the file is missing, damaged or of a kind that cannot be read, or has no such band; or rasterio
+            is needed and not installed.
     """
     path = Path(path)
     if not path.is_file():
         raise ImageFileError(f"image file {path} does not exist.")
-    needs_gdal = path.suffix.lower() in GDAL_SUFFIXES or raster_pillow.is_deep_png(path)
-    if needs_gdal and (raster_gdal.available() or not raster_pillow.is_plain_tiff(path)):
-        return raster_gdal.GdalRaster(path, bands=bands)
-    picture = raster_pillow.PillowRaster(path, bands=bands)
-    if raster_gdal.available() and raster_pillow.sidecars(path):
-        picture.info = raster_gdal.with_sidecars(picture.info, bands=bands, orientation=picture.orientation)
+    needs_gdal = path.suffix.lower() in GDAL_SUFFIXES or pillow.is_deep_png(path)
+    if needs_gdal and (gdal.available() or not pillow.is_plain_tiff(path)):
+        return gdal.GdalRaster(path, bands=bands)
+    picture = pillow.PillowRaster(path, bands=bands)
+    if gdal.available() and pillow.sidecars(path):
+        picture.info = gdal.with_sidecars(picture.info, bands=bands, orientation=picture.orientation)
     return picture
 
 
 def has_georeference(info: RasterInfo) -> bool:
-    """Whether an image, or a file beside it, says where it lies on the ground, be it read (rasterio) or not."""
-    return (info.geo is not None and info.geo.placed) or raster_pillow.georeference_beside(info.path)
+    """Whether an image, or a file beside it, places it on the ground, be that read (rasterio) or not."""
+    return (info.geo is not None and info.geo.placed) or pillow.georeference_beside(info.path)
 
 
 def output_suffix(path: str | os.PathLike) -> str:
-    """The suffix of the enlarged image: the same where it can be written, else a lossless kind."""
+    """The suffix of the upscaled image: the same where it can be written, else a lossless kind."""
     suffix = Path(path).suffix.lower()
     if suffix in OUTPUT_SUFFIXES:
         return Path(path).suffix
@@ -72,7 +79,7 @@ def check_output(path: str | os.PathLike, info: RasterInfo, *, scale: int, cog: 
     """Refuse before the work what could not be written after it.
 
     Raises:
-        ValueError: the kind of file that `path` names cannot hold the enlarged image, or `cog` is asked of another
+        ValueError: the kind of file that `path` names cannot hold the upscaled image, or `cog` is set for another
             kind than TIFF.
         ImageFileError: rasterio is needed, as for every georeference, and not installed.
     """
@@ -84,20 +91,20 @@ def check_output(path: str | os.PathLike, info: RasterInfo, *, scale: int, cog: 
     if cog and not is_tiff:
         raise ValueError(f"output {path}: a Cloud-Optimised GeoTIFF needs a name in .tif.")
     if cog or is_tiff and (info.geo is not None or has_georeference(info)):
-        raster_gdal.require(path)
+        gdal.require(path)
     if not _through_gdal(path, info, cog=cog):
-        raster_pillow.check_picture(path, info, scale=scale)
+        pillow.check_picture(path, info, scale=scale)
 
 
 def write_raster(
     path: Path, target: Path, rows: Path, info: RasterInfo, *, scale: int, fingerprint: str, cog: bool = False
 ) -> None:
-    """Write the enlarged image at `path`.
+    """Write the upscaled image at `path`.
 
     Args:
         target: the name that it will have in the end, for messages and for the choice of format.
         rows: file of raw pixels, (s*H, planes, s*W) in the machine's byte order.
-        info: of the image that was enlarged.
+        info: of the image that was upscaled.
         fingerprint: text that is kept in the file, see `written_by`.
         cog: as a Cloud-Optimised GeoTIFF with overviews.
 
@@ -105,20 +112,20 @@ def write_raster(
         ImageFileError: it cannot be written.
     """
     if _through_gdal(target, info, cog=cog):
-        raster_gdal_write.write(path, rows, info, scale=scale, fingerprint=fingerprint, cog=cog)
+        gdal_write.write(path, rows, info, scale=scale, fingerprint=fingerprint, cog=cog)
     else:
-        raster_pillow.write(path, rows, info, scale=scale, fingerprint=fingerprint)
+        pillow.write(path, rows, info, scale=scale, fingerprint=fingerprint)
 
 
 def written_by(path: str | os.PathLike) -> str | None:
     """The fingerprint that `write_raster` left in a file, None where there is none."""
     path, found = Path(path), None
-    if path.suffix.lower() in (".tif", ".tiff") and raster_gdal.available():
-        found = raster_gdal.fingerprint_of(path)  # Pillow opens no TIFF of many bands
-    return found or raster_pillow.fingerprint_of(path)
+    if path.suffix.lower() in (".tif", ".tiff") and gdal.available():
+        found = gdal.fingerprint_of(path)  # Pillow opens no TIFF of many bands
+    return found or pillow.fingerprint_of(path)
 
 
 def _through_gdal(path: Path, info: RasterInfo, *, cog: bool) -> bool:
     if path.suffix.lower() in (".tif", ".tiff"):
-        return cog or raster_gdal.available()
-    return path.suffix.lower() == ".png" and info.dtype == np.uint16 and info.planes > 1 and raster_gdal.available()
+        return cog or gdal.available()
+    return path.suffix.lower() == ".png" and info.dtype == np.uint16 and info.planes > 1 and gdal.available()

@@ -1,24 +1,32 @@
-"""Rows of an image on their way to a file, kept on disk as they come, so that a run that was killed can go on."""
+"""Rows of an unfinished image, kept on disk strip by strip, so that a run that was killed can be resumed."""
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
+import msgspec
 import numpy as np
 
-from monai_ext.storage.files import make_folder, read_json, remove_leftovers, write_text, writing
+from monai_ext.storage.files import make_folder, remove_leftovers, writing
+from monai_ext.storage.records import Count, read_record, write_record
 
 __all__ = ["PartialRows"]
+
+
+class _Record(msgspec.Struct):
+    fingerprint: str
+    strips: Count
+    rows: Count
 
 
 class PartialRows:
     """Finished strips of an image, appended to the file `.NAME.partial` beside its final name.
 
-    The file holds raw pixels row by row, all bands of a row together (BIL). `.NAME.partial.json` says how many strips
-    are safely on disk and which work they belong to. Use it as a context manager: it holds a lock.
+    The file holds raw pixels row by row, all bands of a row together (BIL). `.NAME.partial.json` records how many
+    strips are safely on disk and which work they belong to. Use it as a context manager: it holds a lock.
 
     Args:
         target: final name of the image; its folder is made if need be.
@@ -62,14 +70,12 @@ class PartialRows:
     def _safe(self) -> tuple[int, int]:
         """(strips, rows) that are on disk and belong to this work."""
         try:
-            record = read_json(self._record, expected=dict)
+            record = read_record(self._record, _Record)
         except (FileNotFoundError, ValueError):
             return 0, 0
-        counts = record.get("strips"), record.get("rows")
-        if record.get("fingerprint") != self._fingerprint or not all(type(n) is int and n >= 0 for n in counts):
-            return 0, 0
         size = os.fstat(self._file.fileno()).st_size
-        return counts if counts[1] * self._row_bytes <= size else (0, 0)
+        usable = record.fingerprint == self._fingerprint and record.rows * self._row_bytes <= size
+        return (record.strips, record.rows) if usable else (0, 0)
 
     def keep(self, strips: int, rows: int) -> None:
         """Of the strips that are there, keep the first `strips`, which have `rows` rows."""
@@ -101,8 +107,7 @@ class PartialRows:
     def _remember(self) -> None:
         with writing(self._target):
             os.fsync(self._file.fileno())
-        record = {"fingerprint": self._fingerprint, "strips": self.strips, "rows": self.rows}
-        write_text(self._record, json.dumps(record))
+        write_record(self._record, _Record(self._fingerprint, self.strips, self.rows), indent=None)
 
     @staticmethod
     def forget(target: Path) -> None:
@@ -116,8 +121,8 @@ class PartialRows:
         self._record.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of the files; strips stay for another run."""
-        with suppress(OSError):  # what found no room has been told, and does not count as there
+        """Close the files; strips stay for another run."""
+        with suppress(OSError):  # a failed write has been reported, and its strip does not count
             self._file.close()
         if self.strips == 0:
             self.discard()
@@ -130,11 +135,11 @@ class PartialRows:
 
 
 def _files_of(target: Path) -> tuple[Path, Path]:
-    """Where the rows are, and where is said what they are."""
+    """The files of the rows and of their record."""
     return target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.partial.json")
 
 
-def _lock(file, target: Path) -> None:
+def _lock(file: IO[bytes], target: Path) -> None:
     try:
         import fcntl  # POSIX only
     except ImportError:

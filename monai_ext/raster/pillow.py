@@ -1,4 +1,4 @@
-"""Pictures that Pillow reads and writes, whole, as rasters of rows; see `monai_ext.raster.opening`."""
+"""Pictures read and written as a whole by Pillow, as rasters of rows; their headers, and the files beside them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from monai_ext.raster.info import RasterInfo
 from monai_ext.storage.pictures import save_picture
 
 __all__ = [
+    "FINGERPRINT",
     "PillowRaster",
     "check_picture",
+    "chosen_planes",
     "fingerprint_of",
     "georeference_beside",
     "is_deep_png",
@@ -97,9 +99,9 @@ def chosen_planes(path: Path, bands: Sequence[int], count: int, *, alpha: int | 
         ImageFileError: there is no such band.
     """
     if not bands or min(bands) < 1 or max(bands) > count:
-        asked = ",".join(map(str, bands))
+        chosen = ",".join(map(str, bands))
         raise ImageFileError(
-            f"image {path} has no bands {asked}: it has {count}, alpha not counted; number them from 1."
+            f"image {path} has no bands {chosen}: it has {count}, alpha not counted; number them from 1."
         )
     return [number - 1 for number in bands] + ([] if alpha is None else [alpha])
 
@@ -142,7 +144,7 @@ def is_deep_png(path: Path) -> bool:
 def is_plain_tiff(path: Path) -> bool:
     """Whether a file is a TIFF whose pixels and meaning Pillow keeps: no georeference, 16-bit colour or more bands.
 
-    A georeference beside it is no hindrance unless the pixels are to be turned, which GDAL leaves to others then.
+    A georeference beside it does not matter unless the pixels are to be turned, as georeferenced ones are not.
     """
     try:
         with reading(path) as picture:
@@ -162,8 +164,8 @@ def is_plain_tiff(path: Path) -> bool:
 def tiff_orientation(path: Path) -> int:
     """The orientation 1 ... 8 of a TIFF's first page, by its tag or else its XMP, as Pillow turns it.
 
-    1 where the file says nothing, or nothing that can be read. Only the list of tags is read, and an XMP of up to 1
-    MiB, so that the file may be of any size.
+    1 where there is none, or none that can be read. Only the list of tags is read, and an XMP of up to 1 MiB, so that
+    the file may be of any size; Pillow opens no TIFF of many bands or pixels.
     """
     try:
         with path.open("rb") as file:
@@ -205,7 +207,7 @@ def sidecars(path: Path) -> list[Path]:
 
 
 def georeference_beside(path: Path) -> bool:
-    """Whether a file beside an image says where that lies; an .aux.xml may hold no more than statistics."""
+    """Whether a file beside an image places it on the ground; an .aux.xml may hold no more than statistics."""
     for sidecar in sidecars(path):
         if sidecar.suffix != ".xml":
             return True
@@ -264,7 +266,7 @@ def write(path: Path, rows: Path, info: RasterInfo, *, scale: int, fingerprint: 
 
 
 def fingerprint_of(path: Path) -> str | None:
-    """What `write` here or in `raster_gdal_write` left in the file as its fingerprint, or None."""
+    """The fingerprint that `write` here or in `gdal_write` put into the file, or None."""
     try:
         with reading(path) as picture:
             if FINGERPRINT in picture.info:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_ext.raster.info import RasterInfo, picture_tags
+from monai_ext.raster.info import BandTags, RasterInfo, picture_tags
 from monai_ext.upscaling.layers import DEVIATIONS, Layers
 
 __all__ = ["OutputFile", "band_labels", "layered_info", "output_files"]
@@ -88,30 +88,30 @@ def layered_info(info: RasterInfo, names: Sequence[str], *, dtype: np.dtype) -> 
     """
     geo, bands, alpha = info.geo or picture_tags(info), info.bands, len(names) * info.bands
     labels = band_labels(info)
+
+    def entry(band: BandTags, layer: int) -> BandTags:
+        name, is_alpha = names[layer], band.plane >= bands
+        return replace(
+            band,
+            plane=alpha if is_alpha else layer * bands + band.plane,
+            description=band.description if is_alpha else _joined(name, labels[band.plane]),
+            colour=band.colour if layer == 0 else "undefined",
+            tags=band.tags | {LAYER_TAG: name},
+            offset=0.0 if name in DEVIATIONS else band.offset,
+        )
+
     entries = [
-        (name, place, layer * bands + plane if plane < bands else alpha)
-        for layer, name in enumerate(names)
-        for place, plane in enumerate(geo.order)
-        if plane < bands or (layer == 0 and info.alpha is not None)
+        entry(band, layer)
+        for layer in range(len(names))
+        for band in geo.bands
+        if band.plane < bands or (layer == 0 and info.alpha is not None)
     ]
     return replace(
         info,
         bands=alpha,
         dtype=np.dtype(dtype),
         nodata=info.nodata * len(names),
-        geo=replace(
-            geo,
-            order=tuple(plane for *_, plane in entries),
-            descriptions=tuple(
-                geo.descriptions[place] if plane == alpha else _joined(name, labels[plane % bands])
-                for name, place, plane in entries
-            ),
-            colours=tuple(geo.colours[at] if name == names[0] else "undefined" for name, at, _ in entries),
-            band_tags=tuple(geo.band_tags[place] | {LAYER_TAG: name} for name, place, _ in entries),
-            units=tuple(geo.units[place] for _, place, _ in entries),
-            scales=tuple(geo.scales[place] for _, place, _ in entries),
-            offsets=tuple(0.0 if name in DEVIATIONS else geo.offsets[place] for name, place, _ in entries),
-        ),
+        geo=replace(geo, bands=tuple(entries)),
     )
 
 
@@ -123,8 +123,8 @@ def band_labels(info: RasterInfo) -> tuple[str | None, ...]:
     """A name for each band, without alpha: that in the file, its colour, its number; None for a single one without."""
     geo = info.geo or picture_tags(info)
     labels: dict[int, str | None] = {}
-    for place, plane in enumerate(geo.order):
-        colour = geo.colours[place] if geo.colours[place] in COLOURS else None
-        number = f"band {plane + 1}" if info.bands > 1 else None
-        labels[plane] = geo.descriptions[place] or colour or number
+    for band in geo.bands:
+        colour = band.colour if band.colour in COLOURS else None
+        number = f"band {band.plane + 1}" if info.bands > 1 else None
+        labels[band.plane] = band.description or colour or number
     return tuple(labels[plane] for plane in range(info.bands))

@@ -139,7 +139,7 @@ def test_a_sparse_geotiff_of_many_gigabytes_is_opened_by_rows_and_no_tile(tmp_pa
 
 def test_a_volume_that_does_not_fit_into_the_free_memory_is_refused(tmp_path, monkeypatch):
     nib.save(nib.Nifti1Image(np.zeros((200, 200, 30), np.uint8), np.eye(4)), tmp_path / "a.nii.gz")
-    monkeypatch.setattr("monai_ext.raster.nifti.READ_UNASKED", 2**20)
+    monkeypatch.setattr("monai_ext.raster.nifti.READ_UNCHECKED", 2**20)
     monkeypatch.setattr("monai_ext.raster.nifti.free_memory", lambda device: 2**22)
     with pytest.raises(ImageFileError, match=r"a.nii.gz takes 9 MiB of memory, of which 4 MiB are free"):
         read_nifti(tmp_path / "a.nii.gz")

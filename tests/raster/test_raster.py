@@ -389,7 +389,7 @@ def test_a_file_beside_an_image_that_makes_it_unreadable_is_left_out_with_a_warn
     points = '<GCPList Projection="EPSG:0"><GCP Id="1" Pixel="1" Line="2" X="3" Y="4"/></GCPList>'
     (tmp_path / "a.tif.aux.xml").write_text(f"<PAMDataset>{points}</PAMDataset>")
     np.testing.assert_array_equal(read(source), pixels)
-    assert f"{source}: what files beside it say is left out" in caplog.text
+    assert f"{source}: files beside it are ignored" in caplog.text
 
 
 def test_a_georeference_is_known_of_without_rasterio_and_asks_for_it(tmp_path, monkeypatch):

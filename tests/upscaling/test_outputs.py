@@ -20,7 +20,7 @@ from upscaling_toys import (
     toy,
 )
 
-from monai_ext.raster.info import GeoTags, RasterInfo
+from monai_ext.raster.info import BandTags, GeoTags, RasterInfo
 from monai_ext.upscaling import Choices, upscale_file
 from monai_ext.upscaling.layers import DEVIATIONS, Layers
 from monai_ext.upscaling.outputs import band_labels, layered_info
@@ -118,9 +118,9 @@ def test_a_label_for_each_band():
     plain = RasterInfo(Path("a"), (1, 1), 3, np.dtype(np.uint8), (None,) * 3)
     assert band_labels(plain) == ("red", "green", "blue")
     assert band_labels(RasterInfo(Path("a"), (1, 1), 1, np.dtype(np.uint8), (None,))) == (None,)
-    geo = GeoTags(descriptions=(None, "b & w"), colours=("undefined",) * 2, order=(1, 0), band_tags=({}, {}))
+    geo = GeoTags(bands=(BandTags(1, "undefined"), BandTags(0, "undefined", "b & w")))
     two = RasterInfo(Path("a"), (1, 1), 2, np.dtype(np.uint8), (None,) * 2, geo=geo)
     assert band_labels(two) == ("b & w", "band 2")
     named = RasterInfo(Path("a"), (1, 1), 1, np.dtype(np.uint8), (None,))
     layers = layered_info(named, ["mean", "total"], dtype=np.dtype(np.float32))
-    assert layers.geo.descriptions == ("mean", "total") and layers.bands == 2
+    assert [band.description for band in layers.geo.bands] == ["mean", "total"] and layers.bands == 2

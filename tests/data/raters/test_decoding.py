@@ -60,7 +60,7 @@ def test_channels_are_the_axis_that_the_masks_leave_over(tmp_path, axis):
     (item,) = qubiq_items(tmp_path)
     alone = {key: value for key, value in item.items() if key != "label"}
     assert torch.equal(DecodeRaters(channel_axis=axis, dtype=torch.int16)(alone)["image"], torch.from_numpy(channels))
-    with pytest.raises(ImageFileError, match="no mask tells which axis its channels are: set channel_axis"):
+    with pytest.raises(ImageFileError, match="no mask to find the axis of its channels by: set channel_axis"):
         DecodeRaters()(alone)
     with pytest.raises(ImageFileError, match=rf"does not fit its masks .* on axis {(axis + 1) % 3}"):
         DecodeRaters(channel_axis=(axis + 1) % 3)(item)
