@@ -1,6 +1,4 @@
-from monai_ext.networks.backbones.batch_norm import folded_batch_norms, unfold_batch_norm
-from monai_ext.networks.backbones.mobilenet_v2 import MobileNetV2Encoder
-from monai_ext.networks.backbones.segmentation import segmentation_backbone
+from monai_ext.networks.backbones import MobileNetV2Encoder, folded_batch_norms, unfold_batch_norm
 from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
 from monai_ext.networks.features import MobileNetV2Features, VGG19Features
 from monai_ext.networks.holistic_net import HolisticNet
@@ -18,6 +16,7 @@ from monai_ext.networks.multi_rater import (
 )
 from monai_ext.networks.probabilistic_unet import ProbabilisticUNet
 from monai_ext.networks.projection import ConsistencyProjection
+from monai_ext.networks.segmentation import segmentation_backbone
 from monai_ext.networks.sr_discriminator import DetailDiscriminator, SRDiscriminator
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.networks.uncertain_sr import PointSuperResolution, UncertainSuperResolution, WeightEnsemble

@@ -1,28 +1,31 @@
-"""SRResNet with a latent: one low resolution, many high resolutions, and how sure the network is of each pixel.
+"""SRResNet with a latent variable: many high resolutions for one low resolution, with the variance of each pixel.
 
 A conditional variational autoencoder (Sohn et al. 2015) around the generator of SRGAN: prior p(z | LR) and posterior
-q(z | LR, HR) are Gaussians at every low-resolution pixel, the decoder answers with a mean for every value, and this is
-projected onto the images that reduce to the input exactly. Beside it stands a scale, that of the noise which no latent
-explains. It depends on the input alone: asked of latents that the likelihood never saw, it would be arbitrary.
+q(z | LR, HR) are Gaussians at every low-resolution pixel, the decoder predicts the mean of every value, and this is
+projected onto the images that reduce to the input exactly. The scale of the remaining noise is predicted from the input
+alone: the likelihood is trained on latents of the posterior, and leaves what depends on those of the prior
+arbitrary.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Independent
 
+from monai_ext.formulas.likelihoods import family_of
+from monai_ext.networks.latent import as_distribution, as_gaussian, bounded_gaussian, latent_at
 from monai_ext.networks.projection import ConsistencyProjection, LinearReduction
-from monai_ext.networks.srresnet import SRResNet, _ResidualBlock
+from monai_ext.networks.srresnet import ResidualBlock, SRResNet
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution
 
-__all__ = ["VARIANCE_FACTORS", "BayesianSRResNet"]
+__all__ = ["BayesianSRResNet"]
 
-VARIANCE_FACTORS = {"laplace": 2.0, "gaussian": 1.0}  # variance = factor * scale^2
 READING_SIZE = 9  # pixels of latent that a place of the decoder sees, as many as the generator's head sees of the image
 DETAIL_GAIN = 10.0  # detail is about a tenth of the range of an image
 LOG_SIGMA_LIMIT = 5.0
@@ -33,12 +36,12 @@ FIRST_SCALE = 0.05
 class BayesianSRResNet(UncertainSuperResolution):
     """Low resolution (B, C, h, w) in [0, 1] -> high resolution (B, C, s h, s w), many of them; any h and w >= 1.
 
-    The generator's body runs once for all draws of the latent; a draw costs the texture blocks and the generator's last
-    layers. Before training the network answers as its generator does, but for the projection.
+    The generator's body runs once for all samples of the latent; a sample costs the texture blocks and the generator's
+    last layers. Before training the output is that of the generator, but for the projection.
 
     Args:
         generator: `SRResNet` with as many bands out as in; its weights may come from a trained one, unchanged.
-        operator: the reduction that every answer must agree with, such as `monai_ext.transforms.Degradation`, of the
+        operator: the reduction that every output must agree with, such as `monai_ext.transforms.Degradation`, of the
             generator's scale.
         latent_channels: Z, numbers of the latent at each low-resolution pixel.
         texture_blocks: residual blocks between latent and image.
@@ -71,12 +74,10 @@ class BayesianSRResNet(UncertainSuperResolution):
             )
         if min(latent_channels, texture_blocks) < 1:
             raise ValueError(f"latent_channels={latent_channels} and texture_blocks={texture_blocks} are at least 1.")
-        if likelihood not in VARIANCE_FACTORS:
-            raise ValueError(f"likelihood={likelihood!r} must be one of {', '.join(VARIANCE_FACTORS)}.")
         features, scale = generator.features, generator.scale
         values = bands * scale**2  # of the high resolution, for each low-resolution pixel
         self.scale, self.latent_channels = scale, latent_channels
-        self.likelihood, self.variance_factor = likelihood, VARIANCE_FACTORS[likelihood]
+        self.likelihood, self.variance_factor = likelihood, family_of(likelihood, argument="likelihood").variance_factor
         self.log_sigma_limit = LOG_SIGMA_LIMIT  # attributes, because TorchScript sees no globals
         self.log_scale_range = LOG_SCALE_RANGE
         self.generator = generator
@@ -84,27 +85,27 @@ class BayesianSRResNet(UncertainSuperResolution):
         self.posterior_net = nn.Sequential(
             nn.Conv2d(features + values, features, 3, padding=1),
             nn.PReLU(),
-            _ResidualBlock(features, norm=None, conv=nn.Conv2d),
+            ResidualBlock(features, norm=None, conv=nn.Conv2d),
             *_gaussian_head(features, features, latent_channels),
         )
         self.reading = nn.Conv2d(latent_channels, features, READING_SIZE, padding=READING_SIZE // 2)
         self.texture = nn.Sequential(
             conv(features, features, 3, padding=1, bias=True),
             nn.PReLU(),
-            *(_ResidualBlock(features, norm=None, conv=conv) for _ in range(texture_blocks)),
+            *(ResidualBlock(features, norm=None, conv=conv) for _ in range(texture_blocks)),
             nn.Conv2d(features, features, 3, padding=1),
         )
         self.scale_net = nn.Sequential(nn.Conv2d(features, values, 3, padding=1), nn.PixelShuffle(scale))
         self.projection = ConsistencyProjection(operator, iterations)
         for layer in (self.prior_net[-1], self.texture[-1], self.scale_net[0]):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-        nn.init.constant_(self.scale_net[0].bias, math.log(FIRST_SCALE))
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+        nn.init.constant_(dict(self.scale_net.named_parameters())["0.bias"], math.log(FIRST_SCALE))
 
     def forward(
         self, low_res: Tensor, noise: Tensor | None = None, high_res: Tensor | None = None, samples: int = 0
     ) -> Tensor:
-        """The answer for one latent, which reduces to the input exactly; or what training is made of.
+        """The high resolution for one latent, which reduces to the input exactly; or the terms of the training loss.
 
         In evaluation mode it is within [0, 1] and reduces to the input up to a small gap, see `ConsistencyProjection`.
 
@@ -125,46 +126,46 @@ class BayesianSRResNet(UncertainSuperResolution):
             if torch.jit.is_scripting():
                 raise ValueError("a scripted network draws from its prior only: call it without high_res.")
             else:
-                return self._training_answer(low_res, high_res, noise, samples)
+                return self._training_output(low_res, high_res, noise, samples)
         deep = self.generator.encode(low_res)
-        prior = self._gaussian(self.prior_net(deep))
+        prior = self._prior(deep)
         mean = self._render(deep, self._latent(prior, noise), low_res)
         return self.projection(mean, low_res, not self.training)
 
     @torch.jit.unused
-    def _training_answer(
+    def _training_output(
         self, low_res: Tensor, high_res: Tensor, noise: Tensor | None, samples: int
-    ) -> dict[str, Tensor]:
+    ) -> Any:  # a dictionary of tensors; TorchScript allows `forward` one type of result
         deep = self.generator.encode(low_res)
-        prior = self._gaussian(self.prior_net(deep))
+        prior = self._prior(deep)
         posterior = self._posterior(deep, prior, low_res, high_res)
         batch, _, channels, height, width = prior.shape
-        draws = torch.randn((samples + 1, batch, channels, height, width), device=low_res.device)
+        noises = torch.randn((samples + 1, batch, channels, height, width), device=low_res.device)
         if noise is not None:
-            draws[0] = noise
-        latents = torch.cat([self._latent(posterior, draws[0]), *(self._latent(prior, draw) for draw in draws[1:])])
-        # all draws as one batch: posterior first, then the samples
+            noises[0] = noise
+        latents = torch.cat([self._latent(posterior, noises[0]), *(self._latent(prior, each) for each in noises[1:])])
+        # all latents as one batch: that of the posterior first, then the samples
         repeated = low_res.repeat(samples + 1, 1, 1, 1)
         detailed = self._detailed(deep.repeat(samples + 1, 1, 1, 1), latents)
         images = self.projection(self.generator.upscale(detailed, repeated).float(), repeated).unflatten(0, (-1, batch))
-        answer = {
+        output = {
             "mean": images[0],
             "log_scale": self._log_scale(deep),
             "prior": prior,
             "posterior": posterior,
         }
         if samples:
-            answer["samples"] = images[1:].transpose(0, 1)
-        return answer
+            output["samples"] = images[1:].transpose(0, 1)
+        return output
 
     def prior(self, low_res: Tensor) -> Independent:
         """p(z | LR), a distribution over (B, Z, h, w)."""
-        return _distribution(self._gaussian(self.prior_net(self.generator.encode(low_res))))
+        return as_distribution(self._prior(self.generator.encode(low_res)))
 
     def posterior(self, low_res: Tensor, high_res: Tensor) -> Independent:
         """q(z | LR, HR), a distribution over (B, Z, h, w)."""
         deep = self.generator.encode(low_res)
-        return _distribution(self._posterior(deep, self._gaussian(self.prior_net(deep)), low_res, high_res))
+        return as_distribution(self._posterior(deep, self._prior(deep), low_res, high_res))
 
     def decode(self, low_res: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log scale of every value given the latent (B, Z, h, w): (B, C, s h, s w) each, float32.
@@ -177,10 +178,10 @@ class BayesianSRResNet(UncertainSuperResolution):
     def moments(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """See `UncertainSuperResolution`: means as `forward` gives them in evaluation mode."""
         deep = self.generator.encode(low_res)
-        prior = self._gaussian(self.prior_net(deep))
+        prior = self._prior(deep)
         variance = self.variance_factor * (2 * self._log_scale(deep)).exp()
-        for draw in noise.unbind(1):
-            mean = self._render(deep, self._latent(prior, draw), low_res)
+        for each in noise.unbind(1):
+            mean = self._render(deep, self._latent(prior, each), low_res)
             yield self.projection(mean, low_res, True), variance
 
     def _render(self, deep: Tensor, latent: Tensor, low_res: Tensor) -> Tensor:
@@ -195,6 +196,9 @@ class BayesianSRResNet(UncertainSuperResolution):
         low, high = self.log_scale_range
         return self.scale_net(deep).float().clamp(low, high)
 
+    def _prior(self, deep: Tensor) -> Tensor:
+        return bounded_gaussian(as_gaussian(self.prior_net(deep)), self.log_sigma_limit)
+
     def _posterior(self, deep: Tensor, prior: Tensor, low_res: Tensor, high_res: Tensor) -> Tensor:
         expected = [low_res.shape[0], low_res.shape[1], *(self.scale * side for side in low_res.shape[2:])]
         if list(high_res.shape) != expected:
@@ -204,18 +208,8 @@ class BayesianSRResNet(UncertainSuperResolution):
         enlarged = F.interpolate(low_res, scale_factor=float(self.scale), mode="bicubic", align_corners=False)
         detail = F.pixel_unshuffle(DETAIL_GAIN * (high_res - enlarged), self.scale)
         # As a difference to the prior (Vahdat & Kautz 2020): where it says nothing, the divergence is zero.
-        return self._bounded(prior + self._split(self.posterior_net(torch.cat([deep, detail.to(deep)], dim=1))))
-
-    def _gaussian(self, maps: Tensor) -> Tensor:
-        return self._bounded(self._split(maps))
-
-    def _split(self, maps: Tensor) -> Tensor:
-        """(B, 2 Z, h, w) -> (B, 2, Z, h, w), means and log sigmas, float32."""
-        return torch.stack(maps.float().chunk(2, dim=1), dim=1)
-
-    def _bounded(self, gaussian: Tensor) -> Tensor:
-        limit = self.log_sigma_limit
-        return torch.stack([gaussian[:, 0], gaussian[:, 1].clamp(-limit, limit)], dim=1)
+        difference = as_gaussian(self.posterior_net(torch.cat([deep, detail.to(deep)], dim=1)))
+        return bounded_gaussian(prior + difference, self.log_sigma_limit)
 
     def _latent(self, gaussian: Tensor, noise: Tensor | None) -> Tensor:
         mean = gaussian[:, 0]
@@ -223,7 +217,7 @@ class BayesianSRResNet(UncertainSuperResolution):
             return mean
         if noise.shape != mean.shape:
             raise ValueError(f"noise {noise.shape} must be {mean.shape}: (B, Z, h, w), as the latent.")
-        return mean + gaussian[:, 1].exp() * noise
+        return latent_at(gaussian, noise)
 
 
 def _gaussian_head(channels: int, features: int, latent_channels: int) -> nn.Sequential:
@@ -232,8 +226,3 @@ def _gaussian_head(channels: int, features: int, latent_channels: int) -> nn.Seq
         nn.PReLU(),
         nn.Conv2d(features, 2 * latent_channels, 3, padding=1),
     )
-
-
-def _distribution(gaussian: Tensor) -> Independent:
-    mean, log_sigma = gaussian.unbind(1)
-    return Independent(Normal(mean, log_sigma.exp(), validate_args=False), 3, validate_args=False)

@@ -1,17 +1,18 @@
-"""Features of frozen ImageNet networks, for losses and scores that compare images as such networks see them.
+"""Features of frozen ImageNet networks, for perceptual losses and scores.
 
-Images come in [0, 1] and are normalised inside. Gradients pass to the image, none to the weights.
+Images are in [0, 1] and normalised inside. Gradients pass to the image, none to the weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from monai_ext.networks.backbones.mobilenet_v2 import IMAGENET_URL, MobileNetV2Encoder, read_weights
+from monai_ext.networks.backbones.mobilenet_v2 import MobileNetV2Encoder
+from monai_ext.networks.backbones.weights import IMAGENET_URL, read_weights
 
 __all__ = ["MobileNetV2Features", "VGG19Features"]
 
@@ -24,11 +25,14 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class _FrozenFeatures(nn.Module):
     """Normalisation of the image, and modules whose outputs at `taps` are the features. Always in evaluation mode."""
 
-    def __init__(self, layers: nn.Sequential, taps: Sequence[int], *, bands: Sequence[int], smallest: int = 1):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, layers: Iterable[nn.Module], taps: Sequence[int], *, bands: Sequence[int], smallest: int = 1):
         super().__init__()
         if len(bands) != 3:
             raise ValueError(f"bands={tuple(bands)} must name three channels: those shown as red, green and blue.")
-        self.features = layers
+        self.features = nn.Sequential(*layers)
         self.taps, self.bands, self.smallest = tuple(taps), tuple(bands), smallest
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).reshape(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).reshape(3, 1, 1), persistent=False)
@@ -36,7 +40,7 @@ class _FrozenFeatures(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> _FrozenFeatures:
-        """Stays in evaluation mode: statistics of a batch have no place in a yardstick."""
+        """Stays in evaluation mode: features must not depend on the batch."""
         return super().train(False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -87,7 +91,7 @@ class MobileNetV2Features(_FrozenFeatures):
                 _check_file(weights, "MobileNetV2", IMAGENET_URL)
             encoder.load_weights(weights)
         taps = encoder.feature_blocks[:4]
-        super().__init__(encoder.features[: taps[-1] + 1], taps, bands=bands)
+        super().__init__(list(encoder.features)[: taps[-1] + 1], taps, bands=bands)
 
 
 class VGG19Features(_FrozenFeatures):

@@ -1,7 +1,7 @@
-"""The holistic network: one encoder and one decoder for each annotator, joined by a common channel (BrainLes 2021).
+"""The holistic network: one encoder and one decoder for each rater, joined by a common channel (BrainLes 2021).
 
-Published for QUBIQ: every encoder sees the same image, their outputs are added, a U-Net in the middle works on the sum,
-and decoder r, with the skips of encoder r, answers as annotator r.
+Published for QUBIQ: every encoder reads the same image, a U-Net processes the sum of their outputs, and decoder r, with
+the skips of encoder r, predicts the mask of rater r.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
-from monai_ext.networks.multi_rater import HeadSampling, pad_to_multiple
+from monai_ext.networks.multi_rater import HeadSampling
+from monai_ext.networks.sampling import pad_to_multiple
 
 __all__ = ["HolisticNet"]
 
@@ -91,29 +92,29 @@ class _BranchDecoder(nn.Module):
 
 
 class HolisticNet(HeadSampling):
-    """Image (B, C, H, W) -> logits (B, R, H, W), map r as annotator r would draw it; any H and W >= 1.
+    """Image (B, C, H, W) -> logits (B, R, H, W), map r for the mask of rater r; any H and W >= 1.
 
     Sizes that are not multiples of 16 are padded with the border's values and cropped back. The branches are separate
     modules in a loop: grouped convolutions compute the same more slowly.
 
     Args:
-        raters: annotators R, one head each.
+        raters: number R of raters, one head each.
         in_channels: image channels C.
         features: width F of the first stage; all others are multiples of it.
         dropout: probability of dropout, after each stage of the common channel and before the last layer of each head.
         norm: MONAI's name of the normalisation after each convolution, for instance "batch"; None for F groups of
             channels, which is InstanceNorm at full size, needs no large batch (the published one has two images) and
             works at the 1 x 1 pixels to which a tiny image shrinks.
-        branches: encoder-decoder pairs; None for one per annotator, 1 for the variant in which all heads share one
+        branches: encoder-decoder pairs; None for one per rater, 1 for the variant in which all heads share one
             encoder and one decoder.
         faithful: the network exactly as published, 26,077,647 parameters for R = 3, C = 1, F = 64, with its Keras
-            initialisation. It differs from the default in ways that hurt: no normalisation anywhere and no activation
+            initialisation. It differs from the default in ways that cost accuracy: no normalisation, and no activation
             in encoders, decoders and the first two common convolutions, so that the encoders are linear in the same
             image and their sum is worth one; the common channel fed from the second convolution of stage two instead
             of its output; heads that end in two ReLU channels, so that the background stays at p = 0.5 once both are
             dead there.
 
-    `sample` draws annotators, each as often as any other: see `HeadSampling`.
+    `sample` draws heads, each as often as any other: see `HeadSampling`.
 
     Raises:
         ValueError: a count below 1, `branches` other than 1 and R, or a `norm` for the faithful network.
@@ -204,4 +205,5 @@ def _initialise_as_keras(layer: nn.Module) -> None:
     """Glorot's uniform weights, biases of zero. PyTorch's own would shrink a signal to a third in two plain layers."""
     if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.xavier_uniform_(layer.weight)
-        nn.init.zeros_(layer.bias)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch.nn.functional as F
 from monai.networks.nets import FlexibleUNet
 from torch import Tensor, nn
 
 from monai_ext.networks.backbones.mobilenet_v2 import WIDTHS, MobileNetV2Encoder
+from monai_ext.networks.sampling import pad_to_multiple
 
 __all__ = ["MobileNetV2UNet"]
 
@@ -80,8 +80,7 @@ class MobileNetV2UNet(FlexibleUNet):
         return self
 
     def forward(self, inputs: Tensor) -> Tensor:
-        height, width, stride = inputs.shape[-2], inputs.shape[-1], self.stride
-        bottom, right = (stride - height % stride) % stride, (stride - width % stride) % stride
-        padded = F.pad(inputs, (0, right, 0, bottom), mode="replicate")
-        logits = self.segmentation_head(self.decoder(self.encoder(padded), self.skip_connect))
+        height, width = inputs.shape[-2], inputs.shape[-1]
+        features = self.encoder(pad_to_multiple(inputs, self.stride))
+        logits = self.segmentation_head(self.decoder(features, self.skip_connect))
         return logits[..., :height, :width]

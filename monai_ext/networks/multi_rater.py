@@ -1,21 +1,21 @@
-"""One way to ask any network for samples about what an annotator would draw, and the baselines that answer it.
+"""Samples of the masks that raters would draw: the interface of all networks for several raters, and baselines.
 
-Every network for several annotators is a `RaterSampler`: `sample(image, n)` gives n probability maps (B, n, H, W) in
-[0, 1], so that one evaluator serves them all. Their mean over n is the predicted probability map, `> 0.5` makes each a
-mask. `sample` runs in evaluation mode without gradients and leaves the modes of all layers as they were; with a
-`generator` the same state gives the same draws, without one the global generator of the device is used.
+Every network for several raters (annotators) is a `RaterSampler`: `sample(image, n)` returns n probability maps
+(B, n, H, W) in [0, 1], so that one evaluator serves them all. Their mean over n is the predicted probability map,
+`> 0.5` makes each a mask. `sample` runs in evaluation mode without gradients and restores the modes of all layers; with
+a `generator` the same state gives the same samples, without one the global generator of the device is used.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from monai_ext.formulas.checks import check_not_negative
+from monai_ext.networks.sampling import check_count, evaluation_mode, noise_by_case, seeded_globals
 
 __all__ = [
     "ConsensusNet",
@@ -28,75 +28,36 @@ __all__ = [
     "RaterEnsemble",
     "RaterSampler",
     "draw_heads",
-    "evaluation_mode",
     "level_sets",
-    "noise_by_case",
-    "normal_noise",
-    "pad_to_multiple",
 ]
 
 
 @runtime_checkable
 class RaterSampler(Protocol):
-    """What an evaluator may ask of a network for several annotators."""
+    """A stochastic segmentation network."""
 
     per_rater: bool
-    """Whether logit map r of `forward` speaks for annotator r; only then is there a Dice per annotator."""
+    """Whether logit map r of `forward` belongs to rater r; only then is there a Dice per rater."""
 
     def __call__(self, image: Tensor) -> Tensor:
         """Logits (B, heads, H, W) of an image (B, C, H, W)."""
         ...
 
     def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Samples: probabilities of foreground (B, n, H, W), float32, n >= 1."""
+        """n probability maps of foreground, (B, n, H, W), float32, n >= 1."""
         ...
-
-
-@contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; afterwards every layer has the mode that it had before."""
-    modes = [(layer, layer.training) for layer in module.modules()]
-    try:
-        module.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        for layer, training in modes:
-            layer.training = training
-
-
-def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """`image` (B, C, H, W) with its border repeated at the bottom and the right, up to multiples of `multiple`."""
-    height, width = image.shape[-2], image.shape[-1]
-    bottom, right = (multiple - height % multiple) % multiple, (multiple - width % multiple) % multiple
-    return F.pad(image, (0, right, 0, bottom), mode="replicate")
-
-
-def normal_noise(
-    shape: Sequence[int], *, device: torch.device | str, generator: torch.Generator | None = None
-) -> Tensor:
-    """Standard normal float32 numbers on `device`, drawn where `generator` lives: a CPU generator serves any device."""
-    source = device if generator is None else generator.device
-    return torch.randn(tuple(shape), device=source, generator=generator).to(device)
-
-
-def noise_by_case(
-    cases: int, shape: Sequence[int], *, device: torch.device | str, generator: torch.Generator | None = None
-) -> Tensor:
-    """`normal_noise` (cases, *shape), drawn for one case after the other, so that batches of any size get the same."""
-    return torch.stack([normal_noise(shape, device=device, generator=generator) for _ in range(cases)])
 
 
 def draw_heads(probability: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
     """n of the maps of each case, (B, heads, H, W) -> (B, n, H, W), each head as often as any other, give or take one.
 
-    Draw i shows head i mod heads as long as whole rounds last; the n mod heads draws that remain are different heads,
-    drawn at random for each case. So n = heads gives every head once and nothing is left to chance.
+    Sample i is head i mod heads as long as whole rounds last; the n mod heads samples that remain are different heads,
+    drawn at random for each case. So n = heads gives every head once, without randomness.
 
     Raises:
         ValueError: n < 1.
     """
-    check_count(n)
+    check_count("n", n)
     batch, heads = probability.shape[:2]
     device = probability.device
     rounds = torch.arange(heads, device=device).repeat(n // heads).expand(batch, -1)
@@ -118,7 +79,7 @@ def level_sets(probability: Tensor, n: int, *, spread: float = 1.0) -> Tensor:
     Raises:
         ValueError: n < 1, or more than one map.
     """
-    check_count(n)
+    check_count("n", n)
     places = (torch.arange(n, device=probability.device) + 0.5) / n
     levels = places if spread == 1 else (spread * places.logit()).sigmoid()
     return (_single_map(probability) > levels[:, None, None]).float()
@@ -145,7 +106,7 @@ class MapSampler(nn.Module):
 
     def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Samples (B, n, H, W): see `RaterSampler` and `draw`."""
-        check_count(n)
+        check_count("n", n)
         return self.draw(self.maps(image), n, generator=generator)
 
 
@@ -173,17 +134,16 @@ class ConsensusNet(MapSampler):
         return _single_map(self.network(image))
 
     def draw(self, maps: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """The map n times, one stretch of memory for all; nothing is drawn."""
-        check_count(n)
+        """The map n times, as views of one map."""
+        check_count("n", n)
         return maps.expand(-1, n, -1, -1)
 
 
 class LevelSetNet(ConsensusNet):
     """A network trained on soft labels, whose samples are level sets of its map p: sample i is [p > level i].
 
-    Were p the share of raters who mark a pixel and did each of them draw a region that holds the regions of the
-    more cautious ones, these nested masks would be the raters themselves. Pixels drawn on their own, with
-    probability p each, would have the same mean and be noise instead of outlines.
+    If p is the share of raters who mark a pixel, and the raters' masks are nested, the level sets are these masks.
+    Pixels sampled independently with probability p have the same mean, but are noise instead of outlines.
 
     Args:
         network: image (B, C, H, W) -> logits (B, 1, H, W).
@@ -192,7 +152,7 @@ class LevelSetNet(ConsensusNet):
 
     def __init__(self, network: nn.Module, *, spread: float = 1.0):
         super().__init__(network)
-        self.spread = checked_spread(spread)
+        self.spread = check_not_negative("spread", spread)
 
     def draw(self, maps: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Nested masks of 0 and 1, the largest first; nothing is drawn at random."""
@@ -219,13 +179,13 @@ class OrderedHeads(LevelSetNet):
 
 
 class RaterEnsemble(HeadSampling):
-    """One network for each annotator ("U-Net combined"): image (B, C, H, W) -> logits (B, R, H, W).
+    """One network for each rater ("U-Net combined"): image (B, C, H, W) -> logits (B, R, H, W).
 
     Args:
         networks: R networks, each image -> logits (B, 1, H, W), with weights of their own.
 
     Raises:
-        ValueError: no network, or one that is there twice.
+        ValueError: no network, or the same object twice.
     """
 
     per_rater = True
@@ -256,13 +216,13 @@ class DeepEnsemble(RaterEnsemble):
 
 
 class MonteCarloDropout(nn.Module):
-    """A network asked several times with its dropout left on (Gal and Ghahramani 2016), all else in evaluation mode.
+    """Dropout at test time (Gal and Ghahramani 2016): a sample is a pass with dropout on, all else in evaluation mode.
 
     Args:
         network: image (B, C, H, W) -> logits (B, 1, H, W), with dropout layers (`torch.nn.Dropout` and its kin).
 
     Raises:
-        ValueError: the network has no dropout layer with a probability above 0: all draws would be equal.
+        ValueError: the network has no dropout layer with a probability above 0: all samples would be equal.
     """
 
     per_rater = False
@@ -272,8 +232,8 @@ class MonteCarloDropout(nn.Module):
         self.network = network
         if not any(layer.p > 0 for layer in self._dropouts()):
             raise ValueError(
-                f"MonteCarloDropout: {type(network).__name__} has no dropout layer with p > 0, so that all draws would "
-                "be equal: build it with a dropout probability."
+                f"MonteCarloDropout: {type(network).__name__} has no dropout layer with p > 0, so that all samples "
+                "would be equal: build it with a dropout probability."
             )
 
     def _dropouts(self) -> list[nn.modules.dropout._DropoutNd]:
@@ -283,9 +243,8 @@ class MonteCarloDropout(nn.Module):
         return self.network(image)
 
     def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """n passes (B, n, H, W), those of one case at once. Dropout reads the global generators; with a `generator`
-        they are seeded from it for the time being and restored."""
-        check_count(n)
+        """n passes (B, n, H, W), those of one case at once; a `generator` seeds the global ones, which dropout uses."""
+        check_count("n", n)
         with evaluation_mode(self):
             for layer in self._dropouts():
                 layer.train()
@@ -293,36 +252,11 @@ class MonteCarloDropout(nn.Module):
         return torch.cat(samples)
 
     def _of_one(self, case: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
-        with _global_draws_from(generator, case.device):
+        with seeded_globals(generator, case.device):
             return _single_map(self.network(case.expand(n, -1, -1, -1))).float().sigmoid()[:, 0][None]
-
-
-@contextmanager
-def _global_draws_from(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
-    if generator is None:
-        yield
-        return
-    seed = int(torch.randint(2**62, (1,), device=generator.device, generator=generator))
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the other devices for good
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
 
 
 def _single_map(logits: Tensor) -> Tensor:
     if logits.shape[1] != 1:
         raise ValueError(f"expected one logit map per network, got {logits.shape[1]}: build it with out_channels=1.")
     return logits
-
-
-def checked_spread(spread: float) -> float:
-    if not 0 <= spread < math.inf:
-        raise ValueError(f"spread={spread} must be finite and at least 0; 1 leaves the levels as they are.")
-    return float(spread)
-
-
-def check_count(n: int) -> None:
-    if n < 1:
-        raise ValueError(f"n={n}: at least one sample is needed.")

@@ -1,7 +1,7 @@
-"""Probabilistic U-Net (Kohl et al. 2018, arXiv:1806.05034): a U-Net whose last layers hear a latent variable.
+"""Probabilistic U-Net (Kohl et al. 2018, arXiv:1806.05034): a U-Net conditioned on a latent variable.
 
-A prior net reads the image, a posterior net image and one annotator's mask; each gives an axis-aligned Gaussian over a
-latent of six numbers. One draw of it turns the U-Net's features into one whole, coherent sample.
+A prior net reads the image, a posterior net image and one rater's mask; each gives an axis-aligned Gaussian over a
+latent of six numbers. One latent gives one coherent mask.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from monai.networks.nets import BasicUNet
 from monai.networks.nets.basic_unet import Down, TwoConv
 from torch import Tensor, nn
 
-from monai_ext.networks.multi_rater import evaluation_mode, noise_by_case, pad_to_multiple
+from monai_ext.networks.latent import as_gaussian, bounded_gaussian, latent_at
+from monai_ext.networks.sampling import check_count, evaluation_mode, noise_by_case, pad_to_multiple
 
 __all__ = ["ProbabilisticUNet"]
 
@@ -36,18 +38,17 @@ class _LatentGaussian(nn.Module):
         self.limit = LOG_SIGMA_LIMIT  # an attribute, because TorchScript sees no globals
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, log_sigma = self.linear(self.stages(x).mean(dim=(2, 3))).float().chunk(2, dim=1)
-        return torch.stack([mean, log_sigma.clamp(-self.limit, self.limit)], dim=1)
+        return bounded_gaussian(as_gaussian(self.linear(self.stages(x).mean(dim=(2, 3)))), self.limit)
 
 
 class _Combination(nn.Module):
     """1x1 convolutions on the features with the latent beside them in every pixel: (B, F, H, W), (B, latent) -> logits.
 
-    The first convolution is split into its two sums: that of the features is the same for all draws, that of the latent
-    the same for all pixels, and nothing has to be tiled.
+    The first convolution is split into its two sums: that of the features is the same for all samples, that of the
+    latent the same for all pixels, and nothing has to be tiled.
 
     Leaky where the paper has plain ReLU: in a narrow network the early push to background, which most pixels are, can
-    switch off for good every unit that speaks for foreground, and no probability rises above one half again. For the
+    switch off for good every unit that indicates foreground, and no probability rises above one half again. For the
     same reason the last bias begins at the log odds of `foreground` (Lin et al. 2017, arXiv:1708.02002, section 3.3).
     """
 
@@ -58,8 +59,10 @@ class _Combination(nn.Module):
         further: list[nn.Module] = [nn.LeakyReLU(LEAK)]
         for _ in range(layers - 1):
             further += [nn.Conv2d(features, features, 1), nn.LeakyReLU(LEAK)]
-        self.further = nn.Sequential(*further, nn.Conv2d(features, 1, 1))
-        nn.init.constant_(self.further[-1].bias, math.log(foreground / (1 - foreground)))
+        last = nn.Conv2d(features, 1, 1)
+        if last.bias is not None:
+            nn.init.constant_(last.bias, math.log(foreground / (1 - foreground)))
+        self.further = nn.Sequential(*further, last)
 
     def forward(self, features: Tensor, latent: Tensor) -> Tensor:
         return self.combine(self.of_features(features), latent)
@@ -83,7 +86,7 @@ class ProbabilisticUNet(nn.Module):
         combination_layers: hidden 1x1 convolutions after the latent is joined, of width `features[0]`.
         norm: MONAI's name of the normalisation.
         foreground: probability of foreground that the network begins with, in (0, 1); 0.5 in the paper. Near the share
-            of foreground in the masks it spares the epochs in which nothing is learnt but that most is background.
+            of foreground in the masks it saves the epochs in which only this share is learnt.
 
     Raises:
         ValueError: another number of widths than five, a count below 1, or `foreground` outside (0, 1).
@@ -122,7 +125,7 @@ class ProbabilisticUNet(nn.Module):
 
         Args:
             image: (B, C, H, W).
-            mask: of one annotator, (B, 1, H, W) of 0 and 1, for training: the latent is drawn from the posterior and
+            mask: of one rater, (B, 1, H, W) of 0 and 1, for training: the latent is drawn from the posterior and
                 the result is {"logits": (B, 1, H, W), "prior": (B, 2, latent), "posterior": (B, 2, latent)}, the
                 Gaussians as means [:, 0] and log sigmas [:, 1], float32; see `monai_ext.losses.ELBOLoss`. Not in
                 TorchScript, where a function has one type of result.
@@ -141,35 +144,34 @@ class ProbabilisticUNet(nn.Module):
                 raise ValueError("a scripted network draws from its prior only: call it without mask.")
             else:
                 return self._training_output(image, features, prior, mask, noise)
-        logits = self.combination(features, _latent_at(prior, noise))
+        logits = self.combination(features, _sample(prior, noise))
         return logits[..., :height, :width]
 
     @torch.jit.unused
     def _training_output(
         self, image: Tensor, features: Tensor, prior: Tensor, mask: Tensor, noise: Tensor | None
-    ) -> dict[str, Tensor]:
+    ) -> Any:  # a dictionary of tensors; TorchScript allows `forward` one type of result
         height, width = image.shape[-2:]
         if mask.shape != (image.shape[0], 1, height, width):
             raise ValueError(
-                f"mask {tuple(mask.shape)} must be {(image.shape[0], 1, height, width)}: the mask of one annotator for "
+                f"mask {tuple(mask.shape)} must be {(image.shape[0], 1, height, width)}: the mask of one rater for "
                 "each image."
             )
         centred = mask.to(image.dtype) - 0.5
         posterior = self.posterior(pad_to_multiple(torch.cat([image, centred], dim=1), self.stride))
-        logits = self.combination(features, _latent_at(posterior, noise))
+        logits = self.combination(features, _sample(posterior, noise))
         return {"logits": logits[..., :height, :width], "prior": prior, "posterior": posterior}
 
     def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n samples from the prior as probabilities (B, n, H, W), float32; see `RaterSampler`.
 
-        The U-Net, the prior and the first half of the combination run once; each draw costs the 1x1 convolutions after
-        it. Memory beyond the result: the features of one draw.
+        The U-Net, the prior and the first half of the combination run once; each sample costs the 1x1 convolutions
+        after it. Memory beyond the result: the features of one sample.
 
         Raises:
             ValueError: n < 1.
         """
-        if n < 1:
-            raise ValueError(f"n={n}: at least one sample is needed.")
+        check_count("n", n)
         height, width = image.shape[-2:]
         with evaluation_mode(self):
             padded = pad_to_multiple(image, self.stride)
@@ -177,16 +179,15 @@ class ProbabilisticUNet(nn.Module):
             projected = self.combination.of_features(self.unet(padded))[..., :height, :width]
             latent = prior.shape[2]
             noise = noise_by_case(image.shape[0], (n, latent), device=image.device, generator=generator)
-            draws = image.new_empty((image.shape[0], n, height, width), dtype=torch.float32)
+            samples = image.new_empty((image.shape[0], n, height, width), dtype=torch.float32)
             for i in range(n):
-                logits = self.combination.combine(projected, _latent_at(prior, noise[:, i]))
-                draws[:, i] = logits[:, 0].float().sigmoid()
-        return draws
+                logits = self.combination.combine(projected, latent_at(prior, noise[:, i]))
+                samples[:, i] = logits[:, 0].float().sigmoid()
+        return samples
 
 
-def _latent_at(gaussian: Tensor, noise: Tensor | None) -> Tensor:
-    """mean + sigma * noise, (B, latent), from (B, 2, latent); noise None: from the global generator."""
-    mean, log_sigma = gaussian[:, 0], gaussian[:, 1]
+def _sample(gaussian: Tensor, noise: Tensor | None) -> Tensor:
+    """The latent of this noise, or of noise from the global generator: (B, latent)."""
     if noise is None:
-        noise = torch.randn_like(mean)
-    return mean + log_sigma.exp() * noise
+        noise = torch.randn_like(gaussian[:, 0])
+    return latent_at(gaussian, noise)

@@ -1,8 +1,8 @@
 """Exact consistency as the last layer of a network: the nearest image that reduces to the input.
 
-In Python it asks the operator that it was given. A copy for TorchScript or ONNX cannot hold that object, so it computes
-with the two matrices of an image axis, built from the operator's kernel when it is called: the same numbers for
-operators that are separable, move by `scale` pixels, and are cut off and normalised at the border.
+In Python it calls the operator that it was given. A copy for TorchScript or ONNX cannot hold that object, so it uses
+the two matrices of an image axis, built from the operator's kernel in each call: the same numbers for operators that
+are separable, move by `scale` pixels, and are cut off and normalised at the border.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ class ConsistencyProjection(nn.Module):
         self.operator = operator
         self.scale, self.iterations = int(operator.scale), iterations
         kernel, self.first = _kernel(operator)
+        self.kernel: Tensor
         self.register_buffer("kernel", kernel, persistent=False)
-        self.steps = 0
+        self.steps: int = 0
         self.steps = _newton_steps(self._axis(PROBE, kernel)[0])
 
     def forward(self, high_res: Tensor, low_res: Tensor, within: bool = False) -> Tensor:

@@ -58,11 +58,11 @@ class SRDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         channels = in_channels
         for i, (multiple, stride) in enumerate(LAYERS):
-            normalised = i > 0 and norm is not None
-            layers.append(nn.Conv2d(channels, multiple * features, 3, stride, 1, bias=not normalised))
+            layer_norm = norm if i > 0 else None
+            layers.append(nn.Conv2d(channels, multiple * features, 3, stride, 1, bias=layer_norm is None))
             channels = multiple * features
-            if normalised:
-                layers.append(_norm_layer(norm, channels))
+            if layer_norm is not None:
+                layers.append(_norm_layer(layer_norm, channels))
             layers.append(nn.LeakyReLU(0.2))
         self.features = nn.Sequential(*layers)
         instance = norm is not None and (norm if isinstance(norm, str) else norm[0]).lower().startswith("instance")
@@ -102,12 +102,12 @@ def _norm_layer(norm: str | tuple, channels: int) -> nn.Module:
 
 
 class DetailDiscriminator(nn.Module):
-    """A discriminator that sees what the low resolution tells, and beside it, magnified, the detail it leaves open.
+    """A discriminator of the part of an image that its low resolution determines and, magnified, the remaining detail.
 
     The image (B, C, H, W) becomes (B, 2C, H, W): x - d, and gain * d, where d = x - A+ A x is the part of x that the
     reduction A does not see. Images that reduce to the same input, as all samples and the original do, differ in d
-    alone, which is about a tenth of their range: shown the image itself, a discriminator spends its first hundreds of
-    steps on finding that out. The first half says which detail would be in its place (a conditional discriminator).
+    alone, which is about a tenth of their range: given the image itself, a discriminator needs its first hundreds of
+    steps to find this part. The first half makes the discriminator a conditional one.
 
     Args:
         discriminator: of 2C channels.

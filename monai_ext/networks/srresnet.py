@@ -10,12 +10,12 @@ from monai.networks.layers.utils import get_norm_layer
 from monai.networks.utils import icnr_init
 from torch import Tensor, nn
 
-__all__ = ["SRResNet"]
+__all__ = ["ResidualBlock", "SRResNet"]
 
 Conv = Callable[..., nn.Module]  # called as nn.Conv2d is: (in, out, kernel, padding=, bias=)
 
 
-class _ResidualBlock(nn.Module):
+class ResidualBlock(nn.Module):
     """conv - norm - PReLU - conv - norm, and the sum with the input."""
 
     def __init__(self, features: int, *, norm: str | tuple | None, conv: Conv):
@@ -100,7 +100,7 @@ class SRResNet(nn.Module):
         factors = _stage_factors(scale)
         self.channels, self.features, self.scale, self.residual = (in_channels, out_channels), features, scale, residual
         self.head = nn.Sequential(conv(in_channels, features, 9, padding=4, bias=True), nn.PReLU())
-        self.blocks = nn.Sequential(*(_ResidualBlock(features, norm=norm, conv=conv) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(ResidualBlock(features, norm=norm, conv=conv) for _ in range(blocks)))
         self.merge = nn.Sequential(conv(features, features, 3, padding=1, bias=norm is None), _norm(norm, features))
         if upsampling == "stages":
             self.upsampler = nn.Sequential(*(_SubPixelStage(features, factor, conv=conv) for factor in factors))

@@ -1,21 +1,23 @@
-"""One way to ask any super-resolution network for several answers and for how sure it is, and the plain kinds of it.
+"""Super-resolution with uncertainty: the interface of all such networks, deterministic networks and ensembles.
 
-Every such network is an `UncertainSuperResolution`: `sample(low_res, n)` gives n images that could be the original,
+Every such network is an `UncertainSuperResolution`: `sample(low_res, n)` returns n samples of the high resolution,
 `uncertainty(low_res)` the mean and the parts of the variance, see `variance_parts`. Both run in evaluation mode without
-gradients. A network subclasses it with `answers`, and with `weight_samples` where its weights do not come from the
+gradients. A network subclasses it with `moments`, and with `weight_samples` where its weights do not come from the
 layers of `variational`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
-from monai_ext.networks.multi_rater import evaluation_mode, normal_noise
 from monai_ext.networks.projection import ConsistencyProjection, LinearReduction
+from monai_ext.networks.sampling import check_count, evaluation_mode, normal_noise
 from monai_ext.networks.variance_parts import combine_draws, summarise_latents
 from monai_ext.networks.variational import drawn_weights, has_uncertain_weights
 
@@ -30,8 +32,12 @@ class UncertainSuperResolution(nn.Module):
         latent_channels: Z; a latent is made from standard normal noise (B, Z, h, w). 0: there is none.
     """
 
+    if TYPE_CHECKING:  # annotations of the class itself would have to be TorchScript's
+        scale: int
+        latent_channels: int
+
     def moments(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Mean and variance, (B, C, s h, s w) each, float32, for each of the L latents that `noise` makes, in turn.
+        """Mean and variance, (B, C, s h, s w) each, float32, of the output for each latent of `noise` in turn.
 
         Args:
             noise: (B, L, Z, h, w), standard normal.
@@ -39,19 +45,19 @@ class UncertainSuperResolution(nn.Module):
         raise NotImplementedError
 
     def distinct_weights(self) -> int | None:
-        """How many draws of the weights can differ: 1 where they are certain, None where there is no end."""
+        """Number of different samples of the weights: 1 for deterministic ones, None for a continuous distribution."""
         return None if has_uncertain_weights(self) else 1
 
     def draw_weights(
         self, generator: torch.Generator | None = None
     ) -> AbstractContextManager[UncertainSuperResolution]:
-        """`with network.draw_weights(generator) as drawn:` inside, `drawn` answers with one draw of the weights."""
+        """Inside `with network.draw_weights(generator) as drawn:`, `drawn` computes with one sample of the weights."""
         return drawn_weights(self, generator)
 
     def weight_samples(
         self, count: int, generator: torch.Generator | None = None
-    ) -> Iterator[UncertainSuperResolution]:
-        """The network with `count` draws of its weights, one after the other; the next one ends the last."""
+    ) -> Generator[UncertainSuperResolution, None, None]:
+        """The network with `count` samples of its weights, one after the other; each is valid until the next."""
         for _ in range(count):
             with self.draw_weights(generator) as drawn:
                 yield drawn
@@ -63,9 +69,9 @@ class UncertainSuperResolution(nn.Module):
         return normal_noise(shape, device=low_res.device, generator=generator)
 
     def sample(self, low_res: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """n images that could be the original, (B, n, C, s h, s w), float32.
+        """n samples of the high resolution, (B, n, C, s h, s w), float32.
 
-        They differ by their latent, with the mean of the weights; without a latent, by draws of the weights.
+        They differ by their latent, with the mean of the weights; without a latent, by samples of the weights.
 
         Raises:
             ValueError: n < 1.
@@ -90,13 +96,13 @@ class UncertainSuperResolution(nn.Module):
     ) -> dict[str, Tensor]:
         """ "mean", and the variances "aleatoric", "ambiguity", "epistemic" and "total", (B, C, s h, s w) each, float32.
 
-        See `monai_ext.networks.variance_parts` for what they are. Where fewer draws of the weights differ than asked
-        for, each gets as many more latents, so that there are T L answers in all; without a latent one for each draw.
+        See `monai_ext.networks.variance_parts` for what they are. Where fewer than T samples of the weights
+        differ, each gets as many more latents, so that there are T L outputs in all; without a latent, one for each.
 
         Args:
             weight_samples: T.
-            latent_samples: L, for each draw of the weights.
-            generator: draws the noise, then the weights.
+            latent_samples: L, for each sample of the weights.
+            generator: of the noise, then of the weights.
             noise: (B, T, L, Z, h, w), standard normal, instead of drawn noise: cut from the noise of a whole image, it
                 makes tiles agree, and so does a generator of the same state for each tile.
 
@@ -126,13 +132,13 @@ class UncertainSuperResolution(nn.Module):
 
 
 class PointSuperResolution(UncertainSuperResolution):
-    """A network with one answer, such as `SRResNet`, asked like the others: all doubt that it has is in its weights.
+    """A network without a latent, such as `SRResNet`: all its uncertainty is in its weights.
 
-    Samples are draws of its weights (Monte-Carlo dropout, where they are `DropoutConv2d`s), or all the same.
+    Samples differ by the weights (Monte-Carlo dropout, where they are `DropoutConv2d`s), or are all equal.
 
     Args:
         network: low resolution -> high resolution, with `scale`.
-        operator: makes every answer consistent, see `ConsistencyProjection`; None clips answers to [0, 1] only.
+        operator: makes every output consistent, see `ConsistencyProjection`; None clips outputs to [0, 1] only.
     """
 
     latent_channels = 0
@@ -140,7 +146,7 @@ class PointSuperResolution(UncertainSuperResolution):
     def __init__(self, network: nn.Module, operator: LinearReduction | None = None):
         super().__init__()
         self.network = network
-        self.scale = int(network.scale)
+        self.scale = cast(int, network.scale)
         self.projection = None if operator is None else ConsistencyProjection(operator)
 
     def forward(self, low_res: Tensor) -> Tensor:
@@ -156,9 +162,9 @@ class PointSuperResolution(UncertainSuperResolution):
 
 
 class WeightEnsemble(UncertainSuperResolution):
-    """Networks trained alike from different beginnings: a draw of the weights is one of them (Lakshminarayanan 2017).
+    """Deep ensemble (Lakshminarayanan et al. 2017): a sample of the weights is one of the networks.
 
-    Draws take all networks once, in an order of chance, before one comes again.
+    All networks are taken once, in random order, before one is repeated.
 
     Args:
         networks: of one scale, band count and latent.
@@ -179,18 +185,19 @@ class WeightEnsemble(UncertainSuperResolution):
         self.scale, self.latent_channels = kinds.pop()
 
     def forward(self, low_res: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The mean of the networks' answers; `noise` (B, Z, h, w) goes to each."""
-        answers = [network(low_res) if noise is None else network(low_res, noise) for network in self.networks]
-        return torch.stack(answers).mean(0)
+        """The mean of the networks' outputs; `noise` (B, Z, h, w) goes to each."""
+        outputs = [network(low_res) if noise is None else network(low_res, noise) for network in self.networks]
+        return torch.stack(outputs).mean(0)
 
     def moments(self, low_res: Tensor, noise: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The latents shared out: answer i is that of network i mod M."""
-        shares = [network.moments(low_res, noise[:, m :: len(self.networks)]) for m, network in self._numbered()]
+        """Latent i goes to network i mod M."""
+        members = self._members()
+        shares = [member.moments(low_res, noise[:, m :: len(members)]) for m, member in enumerate(members)]
         for i in range(noise.shape[1]):
             yield next(shares[i % len(shares)])
 
-    def _numbered(self) -> Iterator[tuple[int, UncertainSuperResolution]]:
-        return enumerate(self.networks)
+    def _members(self) -> list[UncertainSuperResolution]:
+        return cast(list[UncertainSuperResolution], list(self.networks))
 
     def distinct_weights(self) -> int | None:
         return None if has_uncertain_weights(self) else len(self.networks)
@@ -202,26 +209,19 @@ class WeightEnsemble(UncertainSuperResolution):
 
     def weight_samples(
         self, count: int, generator: torch.Generator | None = None
-    ) -> Iterator[UncertainSuperResolution]:
+    ) -> Generator[UncertainSuperResolution, None, None]:
         order: list[int] = []
         for _ in range(count):
             if not order:
                 order = normal_noise((len(self.networks),), device="cpu", generator=generator).argsort().tolist()
-            with self.networks[order.pop()].draw_weights(generator) as drawn:
+            with self._members()[order.pop()].draw_weights(generator) as drawn:
                 yield drawn
-
-
-def check_count(name: str, value: int) -> None:
-    """Raises a ValueError where a number of draws is below 1."""
-    if value < 1:
-        raise ValueError(f"{name}={value}: at least one draw is needed.")
 
 
 def _stacked(images: Iterator[Tensor], count: int) -> Tensor:
     """(B, count, ...) of `count` images (B, ...), without holding them twice."""
-    stack: Tensor | None = None
-    for i, image in enumerate(images):
-        if stack is None:
-            stack = image.new_empty((image.shape[0], count, *image.shape[1:]))
+    first = next(images)
+    stack = first.new_empty((first.shape[0], count, *first.shape[1:]))
+    for i, image in enumerate(chain([first], images)):
         stack[:, i] = image
     return stack

@@ -1,8 +1,8 @@
-"""Convolutions whose weights are uncertain, to be handed to a network as `conv=`, and draws of all its weights.
+"""Convolutions with a distribution over their weights, for the argument `conv=` of networks.
 
 Both kinds are `nn.Conv2d`s with its parameter names, so that weights of a network of plain convolutions load into them.
-In evaluation they compute with their mean weights; inside `drawn_weights` with one draw of them, the same for all
-pixels and all calls, so that images cut into tiles are enlarged by one and the same network.
+In evaluation they compute with their mean weights; inside `drawn_weights` with one sample of them, the same for all
+pixels and all calls, so that all tiles of an image are computed by the same network.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_ext.formulas.gaussians import gaussian_kl
-from monai_ext.networks.multi_rater import normal_noise
+from monai_ext.networks.sampling import normal_noise
 
 __all__ = [
     "DropoutConv2d",
@@ -29,18 +29,21 @@ __all__ = [
 ]
 
 
+Network = TypeVar("Network", bound=nn.Module)
+
+
 class StochasticConv2d(nn.Conv2d):
-    """What `drawn_weights` looks for: a convolution that can draw its weights."""
+    """A convolution whose weights can be sampled, as `drawn_weights` does."""
 
     def draw_weight(self, generator: torch.Generator | None = None) -> Tensor:
-        """One draw, shaped as `weight`; a CPU generator serves any device."""
+        """A sample of the weights, shaped as `weight`; a CPU generator serves any device."""
         raise NotImplementedError
 
 
 class DropoutConv2d(StochasticConv2d):
     """Convolution that drops whole channels of its input (Tompson et al. 2015; Gal and Ghahramani 2016).
 
-    A draw of its weights has those of the dropped channels at zero and the others at weight / (1 - rate).
+    A sample of its weights has those of the dropped channels at zero and the others at weight / (1 - rate).
 
     Args:
         args, kwargs: as for `nn.Conv2d`.
@@ -76,8 +79,8 @@ class VariationalConv2d(StochasticConv2d):
     After Blundell et al. (2015), *Weight Uncertainty in Neural Networks*. Training draws the weights once for all
     places of an image, as `draw_weight` does; each image's draw is made of one for the batch by random signs (Flipout,
     Wen et al. 2018, arXiv:1803.04386). Noise drawn for each place, as by the local reparametrisation, would average out
-    over the places and leave weights far too uncertain. The bias is certain. The prior of every weight is a Gaussian of
-    mean 0.
+    over the places and leave weights far too uncertain. The bias is deterministic. The prior of every weight is a
+    Gaussian of mean 0.
 
     Args:
         args, kwargs: as for `nn.Conv2d`.
@@ -119,7 +122,7 @@ def _signs(maps: Tensor) -> Tensor:
 
 
 def has_uncertain_weights(module: nn.Module) -> bool:
-    """Whether draws of its weights differ."""
+    """Whether samples of its weights differ."""
     return any(isinstance(m, StochasticConv2d) and getattr(m, "rate", 1) > 0 for m in module.modules())
 
 
@@ -129,11 +132,11 @@ def weight_divergence(module: nn.Module) -> Tensor | float:
 
 
 @contextmanager
-def drawn_weights(module: nn.Module, generator: torch.Generator | None = None) -> Iterator[nn.Module]:
-    """Inside the block every `StochasticConv2d` of `module` computes with one draw of its weights, without gradients.
+def drawn_weights(module: Network, generator: torch.Generator | None = None) -> Iterator[Network]:
+    """Inside the block every `StochasticConv2d` of `module` computes with one sample of its weights, without gradients.
 
-    Use it in evaluation mode, and from one thread at a time: the weights themselves are replaced for the time being.
-    The same state of the generator gives the same draw.
+    Use it in evaluation mode, and from one thread at a time: the weights themselves are replaced inside the block.
+    The same state of the generator gives the same sample.
     """
     layers = [layer for layer in module.modules() if isinstance(layer, StochasticConv2d)]
     means = [layer.weight.data for layer in layers]

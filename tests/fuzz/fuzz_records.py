@@ -49,7 +49,7 @@ from monai_ext.data.many_hr.format import (
 from monai_ext.handlers.training.records import EpochTable
 from monai_ext.handlers.training.stages import StageCheckpoints
 from monai_ext.metrics.conformal import Calibration, read_calibration, write_calibration
-from monai_ext.networks.backbones.mobilenet_v2 import read_weights
+from monai_ext.networks.backbones import read_weights
 from monai_ext.phantoms.folder import claim_folder
 from monai_ext.storage.locks import FolderLock
 

@@ -9,7 +9,8 @@ from monai.networks.nets import FlexibleUNet
 from torch import nn
 
 from monai_ext.networks import MobileNetV2Encoder, MobileNetV2UNet, folded_batch_norms, unfold_batch_norm
-from monai_ext.networks.backbones.mobilenet_v2 import WIDTHS, read_weights
+from monai_ext.networks.backbones.mobilenet_v2 import WIDTHS
+from monai_ext.networks.backbones.weights import read_weights
 
 
 def torchvision_state_dict(in_channels: int = 3, classes: int = 10) -> dict[str, torch.Tensor]:

@@ -14,11 +14,9 @@ from monai_ext.networks.multi_rater import (
     RaterEnsemble,
     RaterSampler,
     draw_heads,
-    evaluation_mode,
     level_sets,
-    normal_noise,
-    pad_to_multiple,
 )
+from monai_ext.networks.sampling import evaluation_mode, normal_noise, pad_to_multiple
 
 
 class Logits(nn.Module):

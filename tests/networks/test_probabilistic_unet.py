@@ -205,7 +205,7 @@ def test_onnx_export_with_given_noise_agrees_with_eager():
 
 @pytest.mark.parametrize("mask", [torch.zeros(2, 3, 16, 16), torch.zeros(2, 1, 8, 8), torch.zeros(2, 16, 16)])
 def test_a_mask_of_another_shape_is_refused(mask: Tensor):
-    with pytest.raises(ValueError, match=r"mask .* must be \(2, 1, 16, 16\): the mask of one annotator"):
+    with pytest.raises(ValueError, match=r"mask .* must be \(2, 1, 16, 16\): the mask of one rater"):
         small()(torch.randn(2, 1, 16, 16), mask)
 
 

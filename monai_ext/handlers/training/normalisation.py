@@ -9,7 +9,7 @@ import torch.distributed
 from ignite.engine import Engine, Events
 from torch import nn
 
-from monai_ext.networks.backbones.batch_norm import folded_batch_norms, unfold_batch_norm
+from monai_ext.networks.backbones import folded_batch_norms, unfold_batch_norm
 from monai_ext.runtime.ranks import is_distributed
 
 __all__ = ["BatchNormUnfolder"]

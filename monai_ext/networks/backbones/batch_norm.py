@@ -1,4 +1,4 @@
-"""Giving folded BatchNorm layers their statistics back, so that a network stored for inference can be trained on.
+"""Restore the statistics of folded BatchNorm layers, so that a network stored for inference can be trained on.
 
 Checkpoints for deployment often carry BatchNorm folded into the convolution before it: mean 0, variance 1, gain 1. In
 evaluation they compute what they always did; in training mode the batch statistics replace the folded ones and wipe out
@@ -9,24 +9,31 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = ["folded_batch_norms", "unfold_batch_norm"]
 
 
-def folded_batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+def folded_batch_norms(module: nn.Module) -> list[_BatchNorm]:
     """BatchNorm layers of `module` whose gain is one, whose statistics are (0, 1), and whose shift is not all zero.
 
     A freshly initialised layer has a zero shift, so it is not taken for a folded one.
     """
-    return [
-        layer
-        for layer in module.modules()
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm)
-        and layer.affine
-        and layer.running_mean is not None
-        and bool((layer.running_mean == 0).all() and (layer.running_var == 1).all())
-        and bool((layer.weight == 1).all() and (layer.bias != 0).any())
-    ]
+    layers = (m for m in module.modules() if isinstance(m, _BatchNorm))
+    return [layer for layer in layers if _is_folded(*_tensors(layer))]
+
+
+def _tensors(layer: _BatchNorm) -> list[Tensor]:
+    """Gain, shift, mean and variance, as far as there are any."""
+    named = dict(layer.named_parameters()) | dict(layer.named_buffers())
+    return [named[name] for name in ("weight", "bias", "running_mean", "running_var") if name in named]
+
+
+def _is_folded(*tensors: Tensor) -> bool:
+    if len(tensors) < 4:
+        return False
+    gain, shift, mean, variance = tensors
+    return bool((mean == 0).all() & (variance == 1).all() & (gain == 1).all() & (shift != 0).any())
 
 
 @torch.no_grad()
@@ -40,9 +47,9 @@ def unfold_batch_norm(module: nn.Module, images: Tensor) -> int:
     layers = folded_batch_norms(module)
     if not layers:
         return 0
-    moments: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+    moments: dict[_BatchNorm, tuple[Tensor, Tensor]] = {}
 
-    def record(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def record(layer: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0].float()
         dims = [0, *range(2, x.ndim)]
         moments[layer] = (x.mean(dims), x.var(dims))
@@ -59,9 +66,10 @@ def unfold_batch_norm(module: nn.Module, images: Tensor) -> int:
             child.training = training
 
     for layer, (mean, variance) in moments.items():
-        gain = layer.weight / (layer.running_var + layer.eps).sqrt()  # what evaluation multiplies by
-        layer.bias.add_(gain * mean)
-        layer.weight.copy_(gain * (variance + layer.eps).sqrt())
-        layer.running_mean.copy_(mean)
-        layer.running_var.copy_(variance)
+        gain, shift, running_mean, running_var = _tensors(layer)
+        factor = gain / (running_var + layer.eps).sqrt()  # what evaluation multiplies by
+        shift.add_(factor * mean)
+        gain.copy_(factor * (variance + layer.eps).sqrt())
+        running_mean.copy_(mean)
+        running_var.copy_(variance)
     return len(moments)

@@ -10,7 +10,7 @@ from monai.networks.nets import BasicUNet, DynUNet, FlexibleUNet
 from torch import Tensor, nn
 
 from monai_ext.networks.mobilenet_unet import MobileNetV2UNet
-from monai_ext.networks.multi_rater import pad_to_multiple
+from monai_ext.networks.sampling import pad_to_multiple
 
 __all__ = ["BACKBONES", "Standardised", "segmentation_backbone"]
 

@@ -1,0 +1,64 @@
+"""Weights of ImageNet networks, from a file or from torchvision's address."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from monai_ext.runtime.errors import one_line
+from monai_ext.storage.fingerprint import file_sha256
+from monai_ext.storage.tensor_files import DAMAGES, read_tensors
+
+__all__ = ["IMAGENET_URL", "read_weights"]
+
+# torchvision's IMAGENET1K_V1; the digits before ".pth" begin the file's SHA-256 and are checked after the download.
+IMAGENET_URL = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
+
+
+def read_weights(source: str | Path) -> dict[str, Tensor]:
+    """State dict of `source` on the CPU, floating point entries as float32.
+
+    Args:
+        source: a file saved by `torch.save` (read with `weights_only=True`), or `"imagenet"` for torchvision's
+            checkpoint, which is fetched once, verified by its hash and kept in torch hub's cache.
+
+    Raises:
+        FileNotFoundError: no such file, or no network and no cached copy; names the file to fetch.
+        ValueError: the file, or the cached copy, is damaged, or holds no state dict. Nothing else comes out.
+    """
+    if str(source) == "imagenet":
+        _check_cached(Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET_URL.rpartition("/")[2])
+        try:
+            state = torch.hub.load_state_dict_from_url(
+                IMAGENET_URL, map_location="cpu", check_hash=True, weights_only=True
+            )
+        except OSError as error:
+            raise FileNotFoundError(
+                f"cannot download encoder_weights='imagenet' ({error}): fetch {IMAGENET_URL} on another machine and "
+                "pass the path of the file as encoder_weights."
+            ) from error
+        except DAMAGES as error:
+            raise ValueError(
+                f"what was downloaded from {IMAGENET_URL} is not that file ({one_line(error)}): try again, or fetch it "
+                "on another machine and pass its path as encoder_weights."
+            ) from None
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"encoder_weights={str(source)!r} is neither a file nor 'imagenet': fetch {IMAGENET_URL}."
+            )
+        state = read_tensors(path, named=f"encoder_weights={str(source)!r}")
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(
+            f"encoder_weights={str(source)!r} holds no state dict (names -> tensors): fetch {IMAGENET_URL}."
+        )
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def _check_cached(path: Path) -> None:
+    """torch hub compares a file with its hash when it downloads it, not when it takes it from its cache."""
+    if path.is_file() and not file_sha256(path).startswith(path.stem.rpartition("-")[2]):
+        raise ValueError(f"'{path}', in torch hub's cache, is damaged: remove it to fetch it again.")

@@ -1,0 +1,68 @@
+"""Evaluation mode, noise and padding for networks of which samples are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["check_count", "evaluation_mode", "noise_by_case", "normal_noise", "pad_to_multiple", "seeded_globals"]
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise a ValueError where a number of samples is below 1."""
+    if value < 1:
+        raise ValueError(f"{name}={value}: at least one sample is needed.")
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients inside; afterwards every layer has the mode that it had before."""
+    modes = [(layer, layer.training) for layer in module.modules()]
+    try:
+        module.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
+
+
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """`image` (B, C, H, W) with its border repeated at the bottom and the right, up to multiples of `multiple`."""
+    height, width = image.shape[-2], image.shape[-1]
+    bottom, right = (multiple - height % multiple) % multiple, (multiple - width % multiple) % multiple
+    return F.pad(image, (0, right, 0, bottom), mode="replicate")
+
+
+def normal_noise(
+    shape: Sequence[int], *, device: torch.device | str, generator: torch.Generator | None = None
+) -> Tensor:
+    """Standard normal float32 numbers on `device`, drawn where `generator` lives: a CPU generator serves any device."""
+    source = device if generator is None else generator.device
+    return torch.randn(tuple(shape), device=source, generator=generator).to(device)
+
+
+def noise_by_case(
+    cases: int, shape: Sequence[int], *, device: torch.device | str, generator: torch.Generator | None = None
+) -> Tensor:
+    """`normal_noise` (cases, *shape), drawn for one case after the other, so that batches of any size get the same."""
+    return torch.stack([normal_noise(shape, device=device, generator=generator) for _ in range(cases)])
+
+
+@contextmanager
+def seeded_globals(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
+    """Seed the global generators of CPU and `device` from `generator` inside, and restore them afterwards."""
+    if generator is None:
+        yield
+        return
+    seed = int(torch.randint(2**62, (1,), device=generator.device, generator=generator))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the other devices for good
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
