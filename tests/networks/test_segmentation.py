@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai_ext.networks.segmentation import BACKBONES, Standardised
 
 from monai_ext.networks import MobileNetV2Encoder, segmentation_backbone
+from monai_ext.networks.segmentation import BACKBONES, Standardised
 
 
 @pytest.mark.parametrize("name", BACKBONES)
