@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Events
+from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
@@ -173,7 +174,7 @@ class PairedAdversarialTrainer(BatchTrainer):
             self.optimizer.state.clear()
             _logger.info(f"epoch {self.state.epoch}: the adversarial stage begins")
 
-    def _iteration(self, engine: PairedAdversarialTrainer, batchdata: dict[str, Tensor]) -> dict[str, Any]:
+    def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Tensor]) -> dict[str, Any]:
         if self.adversarial:
             return self._update_both(batchdata)
         output = super()._iteration(engine, batchdata)

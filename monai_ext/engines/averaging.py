@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 __all__ = ["ModelEMA"]
 
-Slot = tuple[dict[str, Tensor | None], str]  # the dictionary of a module that keeps a tensor, and its name there
+Slot = tuple[Mapping[str, Any], str]  # the dictionary of a module that keeps a tensor, and its name there
 
 
 class ModelEMA(AveragedModel):
@@ -55,7 +58,7 @@ class ModelEMA(AveragedModel):
         if counters:
             torch._foreach_copy_(counters, counted)
 
-    def _slots(self, network: nn.Module) -> zip:
+    def _slots(self, network: nn.Module) -> Iterator[tuple[Slot, Slot]]:
         """Where average and network keep each tensor, looked up once: walking the modules costs more than the sums."""
         if self._followed is None or self._followed[0] is not network:  # in a tuple, so that it is no submodule
             ours, theirs = slots_of(self.module), slots_of(network)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys as Keys
@@ -28,7 +28,7 @@ __all__ = ["COMPILE_MODES", "BatchEvaluator", "BatchTrainer"]
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
-class _SkipUnhandledEvents:
+class _SkipUnhandledEvents(Engine):
     """Ignite's engine without its work for events that have no handler, eight of them in each iteration.
 
     Firing one formats a line for the log and, for MONAI's events within the step, compares it with all known events.
@@ -104,12 +104,12 @@ class BatchTrainer(_SkipUnhandledEvents, SupervisedTrainer):
             self.add_event_handler(Events.EPOCH_STARTED, _set_epoch)
         self.compiled = compile_in_place(network, compile)
 
-    def run(self) -> None:
+    def run(self) -> None:  # type: ignore[override]  # as MONAI's
         """Train, or go on with it, to the last epoch."""
         with kept_memory(self.state.device):
             super().run()
 
-    def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Tensor]) -> dict[str, Any]:
         inputs, targets, args, kwargs = prepared(self, batchdata)
         output = self.state.output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
         if not self.network.training:  # walking all its modules takes long
@@ -153,12 +153,12 @@ class BatchEvaluator(_SkipUnhandledEvents, SupervisedEvaluator):
         channels_last: bool = True,
         **kwargs: Any,
     ):
-        super().__init__(device, val_data_loader, network, **({"decollate": False} | kwargs))
+        super().__init__(torch.device(device), val_data_loader, network, **({"decollate": False} | kwargs))
         self.dtype = autocast_dtype(device, precision)
         self._in_precision = autocast(self.state.device, self.dtype)
         self.memory_format = to_channels_last(network, channels_last)
 
-    def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Tensor]) -> dict[str, Any]:
         inputs, targets, args, kwargs = prepared(self, batchdata)
         output = self.state.output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
         with self.mode(self.network), self._in_precision:
@@ -170,7 +170,8 @@ class BatchEvaluator(_SkipUnhandledEvents, SupervisedEvaluator):
 
 
 def _set_epoch(engine: SupervisedTrainer) -> None:
-    engine.data_loader.set_epoch(engine.state.epoch - 1)
+    loader: Any = engine.data_loader
+    loader.set_epoch(engine.state.epoch - 1)
 
 
 def compile_in_place(network: nn.Module, mode: str | bool | None) -> bool:

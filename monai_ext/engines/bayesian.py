@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 from ignite.engine import Events
-from monai.engines import PrepareBatch
+from monai.engines import PrepareBatch, SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
 from monai_ext.engines.adversarial import PairedAdversarialTrainer, WeightedTerms, with_a_loss
 from monai_ext.engines.batch_engines import BatchEvaluator
-from monai_ext.losses.super_resolution_elbo import values_per_pixel, watched_terms
+from monai_ext.losses.super_resolution_elbo import SuperResolutionELBO, values_per_pixel, watched_terms
+from monai_ext.networks.uncertain_sr import UncertainSuperResolution
 from monai_ext.networks.variational import weight_divergence
 
 __all__ = ["SAMPLES", "BayesianAdversarialTrainer", "PrepareSuperResolution", "SampledEvaluator"]
@@ -69,6 +70,7 @@ class BayesianAdversarialTrainer(PairedAdversarialTrainer):
     """
 
     needs_image_losses = False
+    loss_function: SuperResolutionELBO
 
     def __init__(
         self,
@@ -83,7 +85,7 @@ class BayesianAdversarialTrainer(PairedAdversarialTrainer):
         self.sample_losses = with_a_loss(sample_losses)
         super().__init__(*args, **({"prepare_batch": PrepareSuperResolution()} | kwargs))
 
-    def _iteration(self, engine: PairedAdversarialTrainer, batchdata: dict[str, Tensor]) -> dict[str, Any]:
+    def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Tensor]) -> dict[str, Any]:
         return self._update_both(batchdata)
 
     def _fake(self, output: Mapping[str, Tensor]) -> Tensor:
@@ -110,6 +112,8 @@ class SampledEvaluator(BatchEvaluator):
         samples: n.
         seed: of the samples.
     """
+
+    network: UncertainSuperResolution
 
     def __init__(
         self,

@@ -90,4 +90,4 @@ def _features(
         features = MobileNetV2Features(feature_weights, bands=bands)
     else:
         return None
-    return features.to(device, memory_format=torch.channels_last)
+    return features.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,13 +1,13 @@
-"""Training and validation with several annotators: batches as the losses want them, answers as the scores want them.
+"""Training and validation with several raters (annotators of the same image).
 
-A batch of `DecodeRaters` has an image (B, C, H, W), a label (B, R, H, W) and presence (B, R). A network for several
-annotators is asked once for all that scores and pictures need; see `RaterInferer`.
+A batch of `DecodeRaters` has an image (B, C, H, W), a label (B, R, H, W) and presence (B, R), True where the rater
+marked the case.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from monai_ext.engines.batch_engines import BatchEvaluator
 from monai_ext.networks import MapSampler
+from monai_ext.networks.multi_rater import RaterSampler
 from monai_ext.runtime.settings import as_bool
 
 __all__ = ["PrepareRaters", "RaterEvaluator", "RaterInferer"]
@@ -30,7 +31,7 @@ DIHEDRAL = tuple((turns, flip) for flip in (False, True) for turns in range(4))
 
 
 class PrepareRaters(PrepareBatch):
-    """Batch -> (image, {"masks": (B, R, H, W), "presence": (B, R)}), the target of the losses for several annotators.
+    """Batch -> (image, {"masks": (B, R, H, W), "presence": (B, R)}), the target of the losses for several raters.
 
     A batch without label, as at inference, gives (image, None).
     """
@@ -79,7 +80,7 @@ class RaterInferer(Inferer):
         """Draw the first samples again, as at the beginning of each validation."""
         self.generator = torch.Generator().manual_seed(self.seed)
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         if isinstance(network, MapSampler):
             total = torch.zeros((), device=inputs.device)
             for turns, flip in self.symmetries:
@@ -88,10 +89,10 @@ class RaterInferer(Inferer):
             samples = network.draw(maps, self.samples, generator=self.generator)
             output = {"probability": network.share(maps), "samples": samples}
             return output | {"heads": maps} if network.per_rater else output
-        samples = torch.cat(list(self._drawn(inputs, network)), dim=1)
+        samples = torch.cat(list(self._drawn(inputs, cast(RaterSampler, network))), dim=1)
         return {"probability": samples.mean(1, keepdim=True), "samples": samples}
 
-    def _drawn(self, inputs: Tensor, network: Any) -> Iterator[Tensor]:
+    def _drawn(self, inputs: Tensor, network: RaterSampler) -> Iterator[Tensor]:
         for place, (turns, flip) in enumerate(self.symmetries):
             count = len(range(place, self.samples, len(self.symmetries)))
             if count:
@@ -109,10 +110,10 @@ def _moved_back(maps: Tensor, turns: int, flip: bool) -> Tensor:
 
 
 class RaterEvaluator(BatchEvaluator):
-    """`BatchEvaluator` for several annotators: its output's prediction is what `RaterInferer` returns.
+    """`BatchEvaluator` for several raters: its output's prediction is what `RaterInferer` returns.
 
-    Answers are brought to the size of the masks where that differs (bilinear, antialiased where they shrink), so that
-    masks kept at the size of their files are scored there. Every run draws the same samples.
+    Predictions are brought to the size of the masks where that differs (bilinear, antialiased where they shrink), so
+    that masks kept at the size of their files are scored there. Every run draws the same samples.
 
     Args:
         inferer: a `RaterInferer`.

@@ -1,9 +1,9 @@
-"""Networks that know what they do not know, asked for everything that is scored: a mean, kinds of variance, samples."""
+"""Inference with predictive uncertainty: the mean, the parts of its variance, and samples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, cast
 
 import torch
 from ignite.engine import Events
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from monai_ext.engines.batch_engines import BatchEvaluator
 
-__all__ = ["KINDS", "AnswersWithUncertainty", "UncertaintyEvaluator", "UncertaintyInferer"]
+__all__ = ["KINDS", "UncertainNetwork", "UncertaintyEvaluator", "UncertaintyInferer"]
 
 KINDS = ("total", "aleatoric", "ambiguity", "epistemic")
 
 
-class AnswersWithUncertainty(Protocol):
-    """What is asked of a network, for instance of `monai_ext.networks.BayesianSRResNet`."""
+class UncertainNetwork(Protocol):
+    """A network with a predictive distribution, for instance `monai_ext.networks.BayesianSRResNet`."""
 
     def uncertainty(
         self, low_res: Tensor, *, weight_samples: int, latent_samples: int, generator: torch.Generator | None
@@ -27,7 +27,7 @@ class AnswersWithUncertainty(Protocol):
         ...
 
     def sample(self, low_res: Tensor, n: int, *, generator: torch.Generator | None) -> Tensor:
-        """Plausible answers, (B, n, C, H, W)."""
+        """(B, n, C, H, W)."""
         ...
 
 
@@ -35,12 +35,12 @@ class UncertaintyInferer(Inferer):
     """Returns what `network.uncertainty` does, float32, and "samples" (B, n, C, H, W) unless n is 0.
 
     Args:
-        weight_samples, latent_samples: of the uncertainty: how many weights, and for each how many latents.
+        weight_samples, latent_samples: behind the variances: samples of the weights, and of the latent for each.
         samples: n.
-        seed: of all draws; `restart` begins the same draws again.
+        seed: of all samples; `restart` begins the same ones again.
 
     Raises:
-        ValueError: no draw, or a negative number of samples.
+        ValueError: no sample of weights or latent, or a negative n.
     """
 
     def __init__(self, *, weight_samples: int = 4, latent_samples: int = 8, samples: int = 10, seed: int = 0):
@@ -54,20 +54,25 @@ class UncertaintyInferer(Inferer):
         self.restart()
 
     def restart(self) -> None:
-        """Draw the first numbers again, as at the beginning of each validation."""
+        """Begin the same samples again, as at the beginning of each validation."""
         self.generator = torch.Generator().manual_seed(self.seed)
 
-    def __call__(self, inputs: Tensor, network: AnswersWithUncertainty, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        draws = {"weight_samples": self.weight_samples, "latent_samples": self.latent_samples}
-        answers = network.uncertainty(inputs, **draws, generator=self.generator)
-        answers = {name: answers[name].float() for name in ("mean", *KINDS)}
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        uncertain = cast(UncertainNetwork, network)
+        parts = uncertain.uncertainty(
+            inputs,
+            weight_samples=self.weight_samples,
+            latent_samples=self.latent_samples,
+            generator=self.generator,
+        )
+        output = {name: parts[name].float() for name in ("mean", *KINDS)}
         if self.samples:
-            answers["samples"] = network.sample(inputs, self.samples, generator=self.generator).float()
-        return answers
+            output["samples"] = uncertain.sample(inputs, self.samples, generator=self.generator).float()
+        return output
 
 
 class UncertaintyEvaluator(BatchEvaluator):
-    """`BatchEvaluator` whose prediction is what `UncertaintyInferer` returns; every run draws the same numbers.
+    """`BatchEvaluator` whose prediction is what `UncertaintyInferer` returns; every run draws the same samples.
 
     Args:
         inferer: an `UncertaintyInferer`.

@@ -138,10 +138,7 @@ class BatchAugment:
                     f"{name} has shape {tuple(tensor.shape)}: expected {axes}, B={len(parameters)} as drawn."
                 )
         if "linear" in parameters.tensors and image.shape[1] != 3:
-            raise ValueError(
-                f"{self.image_key} has {image.shape[1]} channels: RandomColour needs 3; leave it "
-                "out, or use RandomGamma and RandomNoise."
-            )
+            raise ValueError(f"{self.image_key} has {image.shape[1]} channels: RandomColour needs 3, RandomGamma any.")
 
     def _move(
         self, image: Tensor, label: Tensor | None, tensors: Mapping[str, Tensor], *, turned: bool
@@ -152,7 +149,7 @@ class BatchAugment:
         if "matrix" not in tensors:
             return spatial.resize(image, target), None if label is None else spatial.resize_labels(label, target)
         if "dihedral" in tensors and (size[-1] == size[-2] or not turned):
-            image, label = self._flip([image, label], tensors["dihedral"])
+            image, label = self._flip(image, label, tensors["dihedral"])
             return spatial.resize(image, target), None if label is None else spatial.resize_labels(label, target)
         control = tensors.get("control")
         cells = 0 if control is None else control.shape[-1] - 3
@@ -170,12 +167,18 @@ class BatchAugment:
     def _sample(self, x: Tensor, grid: Tensor, mode: str) -> Tensor:
         return F.grid_sample(x.to(torch.float32), grid, mode=mode, padding_mode=self.padding_mode, align_corners=False)
 
-    def _flip(self, images: list[Tensor | None], dihedral: Tensor) -> list[Tensor | None]:
-        indices: dict[tuple, Tensor] = {}
-        for size in {tuple(x.shape[2:]): None for x in images if x is not None}:  # a label may be kept at another size
-            key = ("index", size, dihedral.device)
-            indices[size] = self._constant(key, lambda s=size: spatial.DihedralIndex(s, dihedral.device))(dihedral)
-        return [None if x is None else spatial.take_pixels(x, indices[tuple(x.shape[2:])]) for x in images]
+    def _flip(self, image: Tensor, label: Tensor | None, dihedral: Tensor) -> tuple[Tensor, Tensor | None]:
+        index = self._index(image, dihedral)
+        flipped = spatial.take_pixels(image, index)
+        if label is None:
+            return flipped, None
+        if label.shape[2:] != image.shape[2:]:  # a label may be kept at another size
+            index = self._index(label, dihedral)
+        return flipped, spatial.take_pixels(label, index)
+
+    def _index(self, x: Tensor, dihedral: Tensor) -> Tensor:
+        size, device = tuple(x.shape[2:]), dihedral.device
+        return self._constant(("index", size, device), lambda: spatial.DihedralIndex(size, device))(dihedral)
 
     def _recolour(self, x: Tensor, source: torch.dtype, tensors: Mapping[str, Tensor]) -> Tensor:
         """Blur, colour, gamma, noise and normalisation of float32 `x`, overwritten, that was of type `source`."""
@@ -203,7 +206,8 @@ class BatchAugment:
 
     def _intensities(self, source: torch.dtype) -> tuple[float, float]:
         if self.intensity_range is not None:
-            return self.intensity_range
+            low, high = self.intensity_range
+            return low, high
         if source.is_floating_point:
             return 0.0, 1.0
         if source not in FULL_SCALE:
@@ -217,7 +221,8 @@ class BatchAugment:
         if {len(mean), len(std)} - {1, channels}:
             raise ValueError(f"mean={self.mean} and std={self.std} do not fit images of {channels} channels.")
         shape = (1, channels, *[1] * self.spatial_dims)
-        return tuple(v.expand(channels).view(shape).to(device, torch.float32) for v in (unit / std, -mean / std))
+        factor, shift = (v.expand(channels).view(shape).to(device, torch.float32) for v in (unit / std, -mean / std))
+        return factor, shift
 
     def _constant(self, key: tuple, build: Callable[[], Any]) -> Any:
         """Tensors that depend on sizes alone, kept so that batches need not make them again."""

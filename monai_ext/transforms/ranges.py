@@ -37,9 +37,26 @@ def positive_range(name: str, value: float | Sequence[float] | None) -> tuple[fl
 
 def ratio_range(name: str, value: Sequence[float] | None) -> tuple[float, float] | None:
     """A pair of positive factors, None as None (off)."""
+    return None if value is None else _ratios(name, value)
+
+
+def ratio_ranges(
+    name: str, value: Sequence[float] | Sequence[Sequence[float]] | None, dims: int
+) -> list[tuple[float, float]] | None:
+    """One pair of positive factors for all axes, or one for each of the `dims` spatial axes; None as None (off)."""
     if value is None:
         return None
-    if isinstance(value, (int, float)):
+    parts = list(value) if isinstance(value, Sequence) else [value]
+    pairs = [part for part in parts if isinstance(part, Sequence)]
+    if not pairs:
+        return [_ratios(name, value)]
+    if len(pairs) != len(parts) or len(pairs) != dims:
+        raise ValueError(f"{name}={value} must be one pair (low, high) or {dims}, one for each spatial axis.")
+    return [_ratios(name, pair) for pair in pairs]
+
+
+def _ratios(name: str, value: Sequence) -> tuple[float, float]:
+    if not isinstance(value, Sequence):
         raise ValueError(f"{name}={value} must be a pair of factors (low, high), for example (0.8, 1.25).")
     low, high = ordered_pair(name, value)
     if low <= 0:
@@ -47,25 +64,12 @@ def ratio_range(name: str, value: Sequence[float] | None) -> tuple[float, float]
     return low, high
 
 
-def ratio_ranges(
-    name: str, value: Sequence[float] | Sequence[Sequence[float]] | None, dims: int
-) -> list[tuple[float, float]] | None:
-    """One pair of positive factors for all axes, or one for each of the `dims` spatial axes; None as None (off)."""
-    nested = [isinstance(part, Sequence) for part in value] if isinstance(value, Sequence) else []
-    if not any(nested):
-        pair = ratio_range(name, value)
-        return None if pair is None else [pair]
-    if not all(nested) or len(value) != dims:
-        raise ValueError(f"{name}={value} must be one pair (low, high) or {dims}, one for each spatial axis.")
-    return [ratio_range(name, pair) for pair in value]
-
-
 def ordered_pair(name: str, value: Sequence[float]) -> tuple[float, float]:
     """`value` as (low, high), finite and in order, or ValueError."""
-    pair = tuple(float(v) for v in value)
+    pair = [float(v) for v in value]
     if len(pair) != 2 or not all(map(math.isfinite, pair)) or pair[0] > pair[1]:
         raise ValueError(f"{name}={value} must be a pair (low, high) with low <= high.")
-    return pair
+    return pair[0], pair[1]
 
 
 def per_axis(name: str, value: float | Sequence[float], dims: int) -> tuple[float, ...]:

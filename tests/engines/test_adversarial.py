@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,7 @@ from monai.engines.utils import IterationEvents
 from torch import nn
 
 from monai_ext.data import DeviceDataset, DeviceLoader
-from monai_ext.engines import BatchTrainer, ModelEMA
+from monai_ext.engines import BatchTrainer, ModelEMA, adversarial
 from monai_ext.engines.adversarial import Adversary, PairedAdversarialTrainer
 from monai_ext.handlers import FinalCheckpoint, ResumeHandler
 from monai_ext.handlers.training.stages import StagedLearningRate
@@ -137,6 +139,40 @@ def test_stage_two_takes_the_steps_of_plain_pytorch_with_lazy_r1_and_smoothed_la
     assert_equal_weights(discriminator, plain[1], rtol=1e-5, atol=1e-7)
 
 
+class Linear(nn.Module):
+    """D(x) = w . x, whose gradient with respect to every image is w."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (images * self.weight.view(1, 3, 1, 1)).sum((1, 2, 3))[:, None]
+
+
+def test_a_lazy_penalty_pulls_once_in_an_interval_as_much_as_one_of_every_step():
+    network = Linear()
+    start = network.weight.detach().clone()
+    images = torch.zeros(2, 3, 1, 1)  # logits 0, and no gradient but that of the penalty
+    optimizer = torch.optim.SGD(network.parameters(), 0.01)
+    adversary = Adversary(network, optimizer, penalty=R1Penalty(0.5), penalty_interval=4)
+    for step, pulls in enumerate([1, 1, 1, 1, 2]):
+        terms = adversary.update(images, images, step=step, precision=nullcontext())
+        # gamma / 2 |w|^2 has the gradient gamma w; times the interval of 4 and the rate of 0.01
+        torch.testing.assert_close(network.weight.detach(), start * (1 - 4 * 0.5 * 0.01) ** pulls)
+        assert ("penalty" in terms) == (step in (0, 4))
+        if step == 0:
+            torch.testing.assert_close(terms["penalty"], 0.25 * start.square().sum())
+        torch.testing.assert_close(terms["discriminator"], torch.tensor(2 * np.log(2), dtype=torch.float32))
+        assert terms["real_score"] == terms["fake_score"] == 0.5
+
+
+def test_the_defaults_of_an_adversary_are_those_of_the_papers():
+    adversary = Adversary(Linear(), torch.optim.SGD([torch.zeros(1)], 1.0))
+    assert (adversary.weight, adversary.penalty, adversary.penalty_interval) == (1e-3, None, 16)
+    assert isinstance(adversary.loss, LogisticAdversarialLoss) and adversary.loss.label_smoothing == 0
+
+
 def test_a_step_has_one_generator_pass_three_discriminator_passes_and_no_gradient_in_the_frozen_turn():
     generator, discriminator = networks()
     passes = {"generator": 0, "discriminator": 0}
@@ -190,6 +226,16 @@ def test_the_generators_moments_are_forgotten_at_the_switch_and_only_there():
     run.add_event_handler(Events.EPOCH_COMPLETED, lambda: steps.append(int(optimizer.state[weight]["step"])))
     run.run()
     assert steps == [3, 3, 6]
+
+
+def test_all_processes_begin_with_the_first_ones_networks_and_share_the_gradients_of_each_step(monkeypatch):
+    copied, averaged = [], []
+    monkeypatch.setattr(adversarial, "copy_from_first_rank", copied.append)
+    monkeypatch.setattr(adversarial, "average_over_ranks", averaged.append)
+    generator, discriminator = networks()
+    trainer(generator, discriminator, epochs=2, pretrain_epochs=1).run()
+    assert copied == [generator, discriminator]
+    assert averaged == [generator] * 3 + [generator, discriminator] * 3
 
 
 def test_bf16_trains_with_spectral_norm_and_the_losses_stay_float32():
