@@ -6,7 +6,7 @@ marked the case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -19,6 +19,7 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
 from monai_ext.engines.batch_engines import BatchEvaluator
+from monai_ext.formulas.regions import paste_region
 from monai_ext.networks import MapSampler
 from monai_ext.networks.multi_rater import RaterSampler
 from monai_ext.runtime.settings import as_bool
@@ -113,7 +114,8 @@ class RaterEvaluator(BatchEvaluator):
     """`BatchEvaluator` for several raters: its output's prediction is what `RaterInferer` returns.
 
     Predictions are brought to the size of the masks where that differs (bilinear, antialiased where they shrink), so
-    that masks kept at the size of their files are scored there. Every run draws the same samples.
+    that masks kept at the size of their files are scored there; those for a region of interest are set into zeros.
+    Every run draws the same samples.
 
     Args:
         inferer: a `RaterInferer`.
@@ -136,11 +138,20 @@ class RaterEvaluator(BatchEvaluator):
 
 
 def _at_size_of_masks(engine: RaterEvaluator) -> None:
-    output = engine.state.output
+    output, batch = engine.state.output, engine.state.batch
     if output[Keys.LABEL] is None:
         return
     size = output[Keys.LABEL]["masks"].shape[-2:]
-    output[Keys.PRED] = {name: _resized(maps, size) for name, maps in output[Keys.PRED].items()}
+    if "roi" in batch:  # masks of whole images; the writer must not bring them back again
+        engine.state.batch = {name: values for name, values in batch.items() if name != "roi"}
+        regions = batch["roi"].tolist()
+        output[Keys.PRED] = {name: _pasted(maps, regions, size) for name, maps in output[Keys.PRED].items()}
+    else:
+        output[Keys.PRED] = {name: _resized(maps, size) for name, maps in output[Keys.PRED].items()}
+
+
+def _pasted(maps: Tensor, regions: Sequence[Sequence[int]], size: torch.Size) -> Tensor:
+    return torch.stack([paste_region(case, region, size) for case, region in zip(maps, regions, strict=True)])
 
 
 def _resized(maps: Tensor, size: torch.Size) -> Tensor:

@@ -49,6 +49,7 @@ def test_heads_are_asked_once_and_their_mean_is_the_probability():
 
 
 def test_every_validation_draws_the_same_samples_of_the_prior_and_never_sees_a_mask(monkeypatch):
+    torch.manual_seed(0)
     network = ProbabilisticUNet(features=(2, 2, 2, 2, 2))
     monkeypatch.setattr(network.posterior, "forward", None)  # calling it would raise
     batch = {"image": torch.rand(2, 1, 16, 16), "label": torch.ones(2, 2, 16, 16), "presence": torch.ones(2, 2)}
@@ -100,6 +101,18 @@ def test_each_symmetry_gives_its_part_of_the_samples_of_a_network_without_a_map(
     for samples in (1, 5, 16):
         output = RaterInferer(samples=samples, tta=True)(torch.rand(2, 1, 20, 16), network)
         assert output["samples"].shape == (2, samples, 20, 16)
+
+
+def test_predictions_for_a_region_are_scored_at_their_place_in_the_whole_image():
+    masks = torch.zeros(1, 2, 16, 16)
+    masks[:, :, 4:12, 4:12] = 1
+    batch = {"image": torch.rand(1, 1, 8, 8), "label": masks, "presence": torch.ones(1, 2)}
+    batch["roi"] = torch.tensor([[4, 4, 8, 8]])
+    evaluator = RaterEvaluator("cpu", [batch], Heads([9.0, 9.0]), inferer=RaterInferer(samples=2))
+    evaluator.run()
+    output = evaluator.state.output["pred"]
+    assert all(torch.equal(maps > 0.5, (masks > 0)[:, : maps.shape[1]]) for maps in output.values())
+    assert "roi" not in evaluator.state.batch and "roi" in batch
 
 
 def test_no_sample_is_refused():

@@ -5,6 +5,7 @@ Rows and columns are the first two axes as stored, see `monai_ext.raster.nifti`.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,11 +18,13 @@ import torch.nn.functional as F
 from monai.transforms import Transform
 from torch import Tensor
 
+from monai_ext.formulas.regions import region_of_interest
 from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.nifti import plane_of, read_nifti
 
 __all__ = ["DecodeRaters", "read_rater_mask"]
 
+MOST_OUTSIDE = 0.2  # of the marked pixels, outside of the region of interest
 MASK_TOLERANCE = 1e-3  # files with a scale factor hold 0.99999994 for 1
 
 
@@ -59,8 +62,11 @@ class DecodeRaters(Transform):
     "original_size": int64 (2,) = (H, W) of the file}. Column r belongs to the same annotator in all cases; where that
     one is missing, presence is False and the mask empty, and where presence is True an empty mask says "nothing here".
     An item without "label" gives neither label nor presence. Steps, in order, each for every channel of its own:
-    non-finite pixels, window, normalisation, resizing (bilinear, antialiased; masks become foreground where its
-    share is at least half, as in `read_mask`).
+    non-finite pixels, window, normalisation, region of interest, resizing (bilinear, antialiased; masks become
+    foreground where its share is at least half, as in `read_mask`).
+
+    With a region of interest, an item whose masks are not cut to it (without masks, or with native ones) also has
+    "roi": int64 (4,), first row, first column, height and width of it, for `paste_region`.
 
     Args:
         spatial_size: (H, W) for images and masks; None keeps the size of the files, and of the masks alone with
@@ -76,6 +82,9 @@ class DecodeRaters(Transform):
             be combined with window or normalise.
         channel_axis: axis of the channels in files of three axes; None: the one that the masks leave over.
         label_spatial_size: "native" or None.
+        zoom: keep the region of 1 / zoom of the height and width alone; with zoom=2 and the same spatial_size it is
+            seen twice as large. Whoever looks there says where the object is: a prompt.
+        centre: of the region, row and column of the file; None: the middle of the image.
 
     Raises (when called):
         ImageFileError: a file cannot be read, image and masks differ in size, a mask holds other values than 0 and 1,
@@ -93,6 +102,8 @@ class DecodeRaters(Transform):
         dtype: torch.dtype = torch.float32,
         channel_axis: int | None = None,
         label_spatial_size: Literal["native"] | None = None,
+        zoom: float = 1.0,
+        centre: Sequence[float] | None = None,
     ):
         if spatial_size is not None and (len(spatial_size) != 2 or min(spatial_size) < 1):
             raise ValueError(f"spatial_size is {spatial_size!r}: give (height, width), two positive integers.")
@@ -110,6 +121,10 @@ class DecodeRaters(Transform):
             raise ValueError(f"channel_axis is {channel_axis!r}: choose 0, 1, 2 or None.")
         if label_spatial_size not in (None, "native"):
             raise ValueError(f"label_spatial_size is {label_spatial_size!r}: choose 'native' or None.")
+        if not 1 <= zoom < math.inf:
+            raise ValueError(f"zoom is {zoom!r}: give a number of at least 1; 2 keeps half of the height and width.")
+        if centre is not None and len(centre) != 2:
+            raise ValueError(f"centre is {centre!r}: give a row and a column of the image, or None for its middle.")
         self.spatial_size = None if spatial_size is None else tuple(int(side) for side in spatial_size)
         self.window = None if window is None else tuple(float(v) for v in window)
         self.normalise = normalise
@@ -118,6 +133,8 @@ class DecodeRaters(Transform):
         self.dtype = dtype
         self.channel_axis = channel_axis
         self.label_spatial_size = label_spatial_size
+        self.zoom = float(zoom)
+        self.centre = None if centre is None else tuple(float(place) for place in centre)
 
     def __call__(self, data: Mapping) -> dict[str, str | Tensor]:
         path, index, files = data["image"], data.get("slice"), data.get("label")
@@ -140,14 +157,25 @@ class DecodeRaters(Transform):
                         f"annotator's mask {file} has {mask.shape[0]} x {mask.shape[1]}: pair the right files."
                     )
             empty = np.zeros(plane.size, dtype=np.uint8)
-            item["label"] = self._resized_masks(np.stack([empty if mask is None else mask for mask in masks]))
+            item["label"] = self._resized_masks(np.stack([empty if mask is None else mask for mask in masks]), path)
             item["presence"] = torch.tensor([mask is not None for mask in masks])
-        item["original_size"] = torch.tensor(plane.size)
-        return item
+        return item | self._place(plane.size, labelled=bool(files))
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({settings})"
+
+    def _place(self, size: Sequence[int], *, labelled: bool) -> dict[str, Tensor]:
+        """What is needed to bring predictions back to an image of this size (H, W)."""
+        place = {"original_size": torch.tensor(size)}
+        if self.zoom > 1 and not (labelled and self.label_spatial_size is None):
+            place["roi"] = torch.tensor(region_of_interest(size, self.zoom, self.centre))
+        return place
+
+    def _cut(self, values: np.ndarray) -> np.ndarray:
+        """`values` (..., H, W) in the region of interest."""
+        top, left, height, width = region_of_interest(values.shape[-2:], self.zoom, self.centre)
+        return values[..., top : top + height, left : left + width]
 
     def _pixels(self, stored: np.ndarray, path: str | os.PathLike) -> np.ndarray:
         """Finite float32 values (C, H, W), windowed and normalised."""
@@ -181,6 +209,7 @@ class DecodeRaters(Transform):
 
     def _to_dtype(self, pixels: np.ndarray, path: str | os.PathLike) -> Tensor:
         """Resized, and in the type of the result."""
+        pixels = self._cut(pixels)
         image = torch.from_numpy(np.ascontiguousarray(pixels))
         if not self.dtype.is_floating_point:
             limits = torch.iinfo(self.dtype)
@@ -194,7 +223,18 @@ class DecodeRaters(Transform):
             image = F.interpolate(image[None], self.spatial_size, mode="bilinear", antialias=True)[0]
         return image.to(self.dtype) if self.dtype.is_floating_point else image.round().to(self.dtype)
 
-    def _resized_masks(self, masks: np.ndarray) -> Tensor:
+    def _resized_masks(self, masks: np.ndarray, path: str | os.PathLike) -> Tensor:
+        cut = self._cut(masks)
+        marked = np.count_nonzero(masks)
+        outside = 1 - np.count_nonzero(cut) / marked if marked else 0
+        if outside > MOST_OUTSIDE:
+            warnings.warn(
+                f"{outside:.0%} of what is marked in {path} lies outside of the region of interest, and no prediction "
+                f"can reach it: set zoom below {self.zoom:g}, or a centre.",
+                stacklevel=2,
+            )
+        if self.label_spatial_size is None:
+            masks = cut
         if self.spatial_size is not None and self.label_spatial_size is None and masks.shape[1:] != self.spatial_size:
             share = torch.from_numpy(np.ascontiguousarray(masks))[None].float()
             share = F.interpolate(share, self.spatial_size, mode="bilinear", antialias=True)[0]

@@ -108,7 +108,7 @@ class DecodeRaterImages(DecodeRaters):
         return {
             "id": str(data.get("id", Path(path).stem)),
             "image": self._to_dtype(self._pixels(picture.numpy(), path), path),
-            "original_size": torch.tensor(picture.shape[1:]),
+            **self._place(picture.shape[1:], labelled=False),
         }
 
 

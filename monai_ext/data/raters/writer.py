@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from monai_ext.formulas.regions import paste_region
 from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.nifti import READING_ERRORS, SAME_PLACE, open_nifti, plane_of, save_nifti, without_singletons
 from monai_ext.runtime.errors import one_line
@@ -29,7 +30,8 @@ class RaterWriter:
 
     Everything goes to `output_dir/<case>/` (for slices of volumes `output_dir/<case>_z<index>/`) with size, affine and
     units of the case's own image. What was predicted at another size is restored bilinearly (antialiased where it
-    shrinks), masks then with a threshold of one half. The mask of one slice is a volume of one slice at its place.
+    shrinks), masks then with a threshold of one half; with a "roi" in the item it is brought to its place
+    there. The mask of one slice is a volume of one slice at its place.
     A file appears complete or not at all and replaces an earlier one of the same geometry only.
 
     Args:
@@ -91,7 +93,9 @@ class RaterWriter:
         """maps (N, h, w), restored to the size of the case, as one file each."""
         source = open_nifti(item["image"])
         shape, affine, plane = self._geometry(item, source)
-        if maps.shape[1:] != plane:
+        if "roi" in item:
+            maps = paste_region(maps, item["roi"], plane)
+        elif maps.shape[1:] != plane:
             maps = F.interpolate(maps[None].float(), plane, mode="bilinear", antialias=True)[0]
         if dtype is np.uint8:
             maps = maps > 0.5

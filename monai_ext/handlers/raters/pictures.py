@@ -126,6 +126,8 @@ class RaterPredictionWriter(ItemWriter):
             if self.only is not None and name not in self.only:
                 continue
             item = self._with_geometry(self.items[name])
+            if "roi" in engine.state.batch:
+                item = {**item, "roi": engine.state.batch["roi"][place].tolist()}
             if self.masks and "heads" in answers:
                 self.writer.write_masks(item, answers["heads"][place], raters=self.raters)
             if self.samples:

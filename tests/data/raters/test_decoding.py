@@ -243,3 +243,31 @@ def test_batches_on_the_device_move_image_and_masks_together(tmp_path):
     assert torch.equal(batch["label"][present, 1], 1 - batch["label"][present, 0])
     assert not batch["label"][~present, 1].any()
     assert not torch.allclose(batch["image"], again.batch(batch["index"])["image"] / 255)  # they did move
+
+
+def test_a_region_of_interest_is_cut_from_image_and_masks_before_they_are_resized(tmp_path):
+    image = np.arange(16 * 12, dtype=np.float32).reshape(16, 12)
+    mask = np.zeros((16, 12), np.uint8)
+    mask[6:9, 4:7] = 1
+    write_case(tmp_path / "case01", image=image, masks={1: mask}, raters=[1])
+    decoded = decode_one(tmp_path, zoom=2.0)
+    assert torch.equal(decoded["image"][0], torch.from_numpy(image)[4:12, 3:9]) and "roi" not in decoded
+    assert decoded["label"][0].nonzero().min(0).values.tolist() == [2, 1] and decoded["label"].sum() == 9
+    assert decode_one(tmp_path, zoom=2.0, spatial_size=(16, 12))["image"].shape == (1, 16, 12)
+    clicked = decode_one(tmp_path, zoom=2.0, centre=(7, 5), label_spatial_size="native")
+    assert clicked["roi"].tolist() == [3, 2, 8, 6] and clicked["original_size"].tolist() == [16, 12]
+    assert clicked["label"].shape == (1, 16, 12) and clicked["image"].shape == (1, 8, 6)
+
+
+def test_marks_outside_of_the_region_of_interest_are_reported(tmp_path):
+    image, masks = np.ones((16, 16), np.float32), {1: square((16, 16), side=6)}
+    write_case(tmp_path / "case01", image=image, masks=masks, raters=[1])
+    with pytest.warns(UserWarning, match=r"89% of what is marked in .*case01.* outside .* set zoom below 2"):
+        decode_one(tmp_path, zoom=2.0)
+
+
+def test_a_zoom_below_one_and_a_centre_of_one_number_are_refused():
+    with pytest.raises(ValueError, match="zoom is 0.5"):
+        DecodeRaters(zoom=0.5)
+    with pytest.raises(ValueError, match="centre is"):
+        DecodeRaters(centre=[3])

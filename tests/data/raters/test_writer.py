@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from rater_cases import placed_case, volume
+from rater_cases import placed_case, volume, write_case
 
 from monai_ext.data.raters.decoding import DecodeRaters
 from monai_ext.data.raters.qubiq import qubiq_items
@@ -115,3 +115,15 @@ def test_another_case_of_the_same_name_is_not_overwritten(tmp_path):
     assert path.read_bytes() == before
     writer.write_probability(kidney, torch.ones(6, 8))
     assert read_nifti(path).min() == 1
+
+
+def test_predictions_for_a_region_of_interest_come_to_their_place(tmp_path):
+    write_case(tmp_path / "case01")  # 4 x 5 pixels
+    item = qubiq_items(tmp_path)[0] | {"roi": [1, 2, 2, 2]}
+    writer = RaterWriter(tmp_path / "out")
+    (path,) = writer.write_masks(item, torch.ones(1, 6, 6, dtype=torch.uint8), raters=[1])
+    expected = np.zeros((4, 5))
+    expected[1:3, 2:4] = 1
+    assert np.array_equal(np.asarray(nib.load(path).dataobj), expected)
+    share = writer.write_probability(item, torch.full((4, 5), 0.25))  # of the region, whatever its size
+    assert np.allclose(np.asarray(nib.load(share).dataobj), expected / 4)
