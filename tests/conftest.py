@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread, and where real data may lie."""
+"""Fixtures that tests of several rooms use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_bundle import make_place
+from matplotlib.figure import Figure
+from tiny_training import result, train_tiny
+
+from monai_ext.data import write_lesion_phantoms
 
 torch.set_num_threads(1)
 
@@ -18,3 +23,49 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("needs real data: set MONAI_EXT_DATA to the folder that holds isic/images and isic/masks")
     return Path(folder)
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """Where the processes that are killed leave their output."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory) -> dict[str, object]:
+    folder = tmp_path_factory.mktemp("whole")
+    train_tiny(folder)
+    return result(folder)
+
+
+@pytest.fixture
+def plain_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures with nothing but a word in them: to draw whole ones takes most of a report's time."""
+
+    def plain(*_: object, **__: object) -> Figure:
+        figure = Figure(figsize=(3, 3))
+        figure.text(0.1, 0.5, "figure", fontsize=40)
+        return figure
+
+    for name in ("dice_figure", "case_figure", "curve_figure", "pair_figure"):
+        monkeypatch.setattr(f"monai_ext.commands.comparison.report.{name}", plain)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return make_place(tmp_path)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparisons that look after their runs often."""
+    monkeypatch.setattr("monai_ext.commands.comparison.runs.POLL_S", 0.002)
+
+
+@pytest.fixture(scope="session")
+def lesion_phantoms(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("phantoms")
+    write_lesion_phantoms(folder, count=18, size=(48, 64))
+    return folder

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 import msgspec
 import numpy as np
 
 from monai_ext.storage.files import make_folder, remove_leftovers, writing
+from monai_ext.storage.locks import try_lock
 from monai_ext.storage.records import Count, read_record, write_record
 
 __all__ = ["PartialRows"]
@@ -53,7 +53,8 @@ class PartialRows:
         with writing(target):
             self._file = self.path.open("a+b")
         try:
-            _lock(self._file, target)
+            if not try_lock(self._file):
+                raise BlockingIOError(f"another run is writing {target}: wait for it, or choose another output.")
             if os.fstat(self._file.fileno()).st_size:  # of a run that was killed, perhaps while it wrote the image
                 for path in (target, self._record):
                     remove_leftovers(path.parent, path.stem)
@@ -137,14 +138,3 @@ class PartialRows:
 def _files_of(target: Path) -> tuple[Path, Path]:
     """The files of the rows and of their record."""
     return target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.partial.json")
-
-
-def _lock(file: IO[bytes], target: Path) -> None:
-    try:
-        import fcntl  # POSIX only
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise BlockingIOError(f"another run is writing {target}: wait for it, or choose another output.") from None

@@ -14,12 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from monai_ext.runtime.errors import one_line
+from filelock import lock_descriptor
 
-try:
-    import fcntl  # POSIX only; without it leftovers of killed processes stay
-except ImportError:  # pragma: no cover
-    fcntl = None
+from monai_ext.runtime.errors import one_line
 
 __all__ = [
     "WriteError",
@@ -33,6 +30,7 @@ __all__ = [
     "writing",
 ]
 
+LOCKS = os.name == "posix"  # elsewhere a locked file cannot be renamed, and leftovers of killed processes stay
 MARK = ".part"  # in the names of temporary files
 LONGEST_STEM = 48  # characters of the final name in them, so that they are never too long
 LARGEST_JSON = 2**28  # bytes; ours are far smaller
@@ -129,13 +127,13 @@ def remove_leftovers(folder: str | Path, stem: str | None = None) -> None:
     Args:
         stem: name without suffix of the file that they were to become; None: of any.
     """
-    if fcntl is None:
+    if not LOCKS:
         return
     wanted = "*" if stem is None else glob.escape(stem[:LONGEST_STEM])
     for file in Path(folder).glob(f".{wanted}-????????{MARK}*"):
         with suppress(OSError), file.open("r+b") as opened:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its writer holds this lock while it lives
-            file.unlink()
+            if lock_descriptor(opened.fileno(), blocking=False):  # its writer holds this lock while it lives
+                file.unlink()
 
 
 def inside(folder: str | Path, name: str) -> Path:
@@ -215,10 +213,10 @@ def _temporary(path: Path) -> tuple[int, Path]:
     start, end = f".{path.stem[:LONGEST_STEM]}-", f"{MARK}{path.suffix}"
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=start, suffix=end)
-        if fcntl is None:
+        if not LOCKS:
             return handle, Path(name)
         with suppress(OSError):  # a file system without locks: leftovers are not removed there
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            lock_descriptor(handle)
         if os.fstat(handle).st_nlink:
             return handle, Path(name)
         os.close(handle)  # another process took the empty file for a leftover

@@ -1,4 +1,4 @@
-"""Folders that one run works in at a time: a lock file that names its process, and that no kill leaves locked."""
+"""Locks on files and folders, so that one run works in a folder at a time and no kill leaves it locked."""
 
 from __future__ import annotations
 
@@ -12,20 +12,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout, lock_descriptor
+
 from monai_ext.storage.files import make_folder, writing
 
-try:
-    import fcntl  # POSIX only; elsewhere the name in the file decides alone
-except ImportError:  # pragma: no cover
-    fcntl = None
-
-__all__ = ["FolderBusyError", "FolderLock"]
+__all__ = ["FolderBusyError", "FolderLock", "holder_in", "try_lock", "write_holder"]
 
 LOCK_FILE = ".run.lock"
-HOLDER = re.compile(r"process (\d+) on (\S+)")
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 
 _logger = logging.getLogger(__name__)
-_held: dict[Path, tuple[int, IO[str]]] = {}  # lock file -> (process, open file); a process never refuses itself
 
 
 class FolderBusyError(ValueError):
@@ -35,11 +31,10 @@ class FolderBusyError(ValueError):
 class FolderLock:
     """The right to work in `folder`, from `acquire` to `release` or the end of the process.
 
-    The file `.run.lock` says which process on which machine holds it. The lock itself is the kernel's, which drops it
+    The file `.run.lock` names the process and machine that hold it. The lock itself is the kernel's, which drops it
     with the process: what a killed run leaves is a file without a lock, which the next run takes over and reports.
-    Child processes (such as those of a data loader) do not inherit it, and within one process the last taker has it; it
-    goes when that process closes any other handle of the lock file.
-    Where the file system has no locks, a file that names a living process of this machine, or another machine, counts.
+    Forked children do not inherit it. Locks of one folder in one process are one lock, and the first release ends it.
+    Where the file system has no locks the file itself is the lock: one of a dead process of this machine is taken over.
 
     Args:
         folder: made if need be.
@@ -48,6 +43,7 @@ class FolderLock:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self.path = self.folder.absolute() / LOCK_FILE
+        self._lock: BaseFileLock | None = None
 
     def acquire(self) -> None:
         """Take the folder.
@@ -56,80 +52,85 @@ class FolderLock:
             FolderBusyError: another run has it; names its process.
             WriteError: the folder cannot be written to.
         """
-        if self.path in _held:
-            if _held[self.path][0] == os.getpid():
-                return
-            _held.pop(self.path)[1].close()  # a forked child's copy; closed later it would take our own lock along
         make_folder(self.folder)
-        file = self._locked_file()
-        before = _holder_in(file)
+        before = self._holder()
         with writing(self.path):
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
-        _held[self.path] = (os.getpid(), file)
+            try:
+                self._lock = self._take(FileLock)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                if self.path.is_file() and not self.path.stat().st_size:  # made by that attempt
+                    self.path.unlink()
+                self._lock = self._take(SoftFileLock)
+            if self._lock.lock_counter > 1:  # taken in this process before
+                return
+            if not isinstance(self._lock, SoftFileLock):  # which has written its own name
+                with self.path.open("w", encoding="utf-8") as file:
+                    write_holder(file)
         atexit.register(self.release)
         if before:
-            _logger.warning(f"the run in '{self.folder}' by {before} ended without a word; this one goes on after it")
+            _logger.warning(f"the run in '{self.folder}' by {before} was killed; this one takes over the folder")
 
     def release(self) -> None:
         """Let the folder go; nothing happens where this process does not hold it."""
-        process, file = _held.get(self.path, (None, None))
-        if process != os.getpid():  # a forked child must not remove its parent's
+        if self._lock is None or not self._lock.is_locked:
             return
-        del _held[self.path]
         atexit.unregister(self.release)
-        with suppress(OSError):
-            self.path.unlink()
-        file.close()
+        if not isinstance(self._lock, SoftFileLock):
+            with suppress(OSError):
+                self.path.unlink()
+        self._lock.release(force=True)
 
-    def _locked_file(self) -> IO[str]:
-        while True:
-            with writing(self.path):
-                file = self.path.open("a+", encoding="utf-8", errors="replace")
-            locked, holder, remedy = _lock(file), _holder_in(file), ""
-            if locked is None:
-                locked = not _may_be_alive(holder)
-                remedy = f"; if it is no more, remove '{self.path}'"
-            if not locked:
-                file.close()
-                raise FolderBusyError(
-                    f"another run ({holder or 'just starting'}) works in '{self.folder}': wait for it or end it, or "
-                    f"choose another --output_dir{remedy}."
-                )
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
-                    return file
-            file.close()  # its last holder removed it while we waited: there is a new one, or none
+    def _take(self, kind: type[BaseFileLock]) -> BaseFileLock:
+        lock = kind(self.path, timeout=0, thread_local=False, is_singleton=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            remedy = f"; if it does not run any more, remove '{self.path}'" if kind is SoftFileLock else ""
+            raise FolderBusyError(
+                f"another run ({self._holder() or 'just starting'}) works in '{self.folder}': wait for it or end it, "
+                f"or choose another --output_dir{remedy}."
+            ) from None
+        return lock
+
+    def _holder(self) -> str:
+        try:
+            with self.path.open(encoding="utf-8", errors="replace") as file:
+                return holder_in(file)
+        except OSError:
+            return ""
 
 
-def _lock(file: IO[str]) -> bool | None:
-    """Whether the file is ours now; None where the system or the file system has no locks."""
-    if fcntl is None:
-        return None
+def try_lock(file: IO, *, shared: bool = False) -> bool:
+    """Lock an open file without waiting; False where another process has locked it.
+
+    The lock lasts until the file is closed, here and in all processes that have inherited it.
+
+    Args:
+        shared: several processes may hold it at a time, if all of them share it.
+    """
+    if not shared:
+        return lock_descriptor(file.fileno(), blocking=False)
+    import fcntl  # POSIX only; filelock has no shared locks on open files
+
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: children that outlive a killed run would keep it
-    except OSError as error:
-        return False if error.errno in (errno.EACCES, errno.EAGAIN) else None
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     return True
 
 
-def _holder_in(file: IO[str]) -> str:
-    """What the file says of its last holder."""
+def write_holder(file: IO[str]) -> None:
+    """Name this process as the holder of a lock file, open for writing."""
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+
+
+def holder_in(file: IO[str]) -> str:
+    """The last holder that an open lock file names, or ""."""
     file.seek(0)
-    return " ".join(file.read(200).split())
-
-
-def _may_be_alive(holder: str) -> bool:
-    match = HOLDER.fullmatch(holder)
-    if match is None or int(match[1]) == os.getpid():
-        return False
-    if match[2] != socket.gethostname() or os.name != "posix":
-        return True
-    try:
-        os.kill(int(match[1]), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # somebody else's, so alive
-        return True
-    return True
+    text = " ".join(file.read(200).split())
+    marker = re.match(r"(\d+) (\S+)", text)  # of filelock's soft locks
+    return f"process {marker[1]} on {marker[2]}" if marker else text

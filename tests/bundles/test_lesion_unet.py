@@ -16,35 +16,20 @@ import bundle_runs
 import numpy as np
 import pytest
 import torch
-from bundle_runs import BUNDLES, rows, score_in_one_process, sentence_of, train_in_two_processes
+from bundle_runs import rows, score_in_one_process, sentence_of, train_in_two_processes
 from ignite.engine import Events
+from lesion_runs import BUNDLE, TINY, train
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from monai_ext.data import write_lesion_phantoms
 from monai_ext.metrics import SEGMENTATION_SCORES
 
-BUNDLE = BUNDLES / "lesion_unet"
-TINY = {
-    "spatial_size": [32, 64],
-    "batch_size": 4,
-    "max_epochs": 2,
-    "log_interval": 2,
-    "folds": 3,
-    "network_def#width": 0.25,
-    "network_def#decoder_channels": [16, 16, 16, 16, 16],
-}
+workflow = partial(bundle_runs.workflow, BUNDLE.name)
 
 
 @pytest.fixture(scope="module")
-def phantoms(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("phantoms")
-    write_lesion_phantoms(folder, count=18, size=(48, 64))
-    return folder
-
-
-workflow = partial(bundle_runs.workflow, BUNDLE.name)
-train = bundle_runs.trainer_of(BUNDLE.name, TINY)
+def phantoms(lesion_phantoms) -> Path:
+    return lesion_phantoms
 
 
 @pytest.fixture(scope="module")

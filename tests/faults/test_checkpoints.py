@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_training import assert_equal_results, result, train_tiny
 
 from monai_ext.handlers import load_checkpoint
-from tests.faults.test_kills import assert_equal_results, result, train_tiny, whole  # noqa: F401  (whole is a fixture)
 
 
 def stopped_after(epochs: int, folder: Path, monkeypatch) -> None:
     """A run that was stopped after so many epochs."""
     with monkeypatch.context() as patched:
-        patched.setattr("tests.faults.test_kills.EPOCHS", epochs)
+        patched.setattr("tiny_training.EPOCHS", epochs)
         patched.setattr(
             "monai_ext.handlers.training.checkpoints.ResumeHandler._end", lambda self, engine: self._lock.release()
         )
@@ -51,7 +51,7 @@ def test_a_single_flipped_bit_in_a_weight_is_found(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["bit", "cut", "empty", "other", "gone"])
-def test_a_damaged_last_checkpoint_is_said_and_the_one_before_it_used(tmp_path, monkeypatch, caplog, whole, damage):  # noqa: F811
+def test_a_damaged_last_checkpoint_is_said_and_the_one_before_it_used(tmp_path, monkeypatch, caplog, whole, damage):
     stopped_after(2, tmp_path, monkeypatch)
     last, previous = tmp_path / "last.pt", tmp_path / "last.previous.pt"
     assert [load_checkpoint(path)["epoch"] for path in (last, previous)] == [2, 1]
@@ -91,7 +91,7 @@ def test_two_damaged_checkpoints_are_both_named(tmp_path, monkeypatch):
     assert not (tmp_path / ".run.lock").exists()
 
 
-def test_the_checkpoint_before_is_kept_without_hard_links_too(tmp_path, monkeypatch, whole):  # noqa: F811
+def test_the_checkpoint_before_is_kept_without_hard_links_too(tmp_path, monkeypatch, whole):
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, "no hard links here")
 

@@ -14,8 +14,12 @@ import numpy as np
 import pytest
 import torch
 from bundle_runs import sentence_of
+from fabricated_comparison import write_comparison
+from fake_bundle import fake_commands, go, times
 from killing import without_room
+from lesion_runs import train
 from PIL import Image
+from tiny_training import assert_equal_results, result, start_with_cache, train_tiny
 from upscaling_toys import Blurring, upscaler
 
 from monai_ext.commands.comparison.compare import Plan, compare
@@ -25,26 +29,17 @@ from monai_ext.handlers import load_checkpoint
 from monai_ext.storage import files
 from monai_ext.storage.files import WriteError, write_text
 from monai_ext.upscaling import Choices, upscale_file
-from tests.bundles.test_lesion_unet import phantoms, train  # noqa: F401  (phantoms is a fixture)
-from tests.commands.comparison.test_compare import fake_commands, go, impatient, place, times  # noqa: F401  (two are fixtures)
-from tests.commands.comparison.test_report import write_comparison
-from tests.faults.test_kills import (  # noqa: F401  (three are fixtures)
-    assert_equal_results,
-    plain_figures,
-    result,
-    scratch,
-    start_with_cache,
-    train_tiny,
-    whole,
-)
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="works with forks of this process")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="works with forks of this process"),
+    pytest.mark.usefixtures("impatient"),
+]
 
 
 # --------------------------------------------------------------------------------------------------------- no room
 
 
-def test_a_disk_that_is_full_stops_a_run_with_a_sentence_and_room_lets_it_end(tmp_path, scratch, whole):  # noqa: F811
+def test_a_disk_that_is_full_stops_a_run_with_a_sentence_and_room_lets_it_end(tmp_path, scratch, whole):
     sentences = set()
     for most in (100, 2000, 6000):
         folder = tmp_path / f"{most}"
@@ -57,7 +52,7 @@ def test_a_disk_that_is_full_stops_a_run_with_a_sentence_and_room_lets_it_end(tm
     assert len(sentences) >= 2  # tables and checkpoints
 
 
-def test_a_checkpoint_for_which_there_is_no_room_leaves_those_before_it(tmp_path, scratch, monkeypatch):  # noqa: F811
+def test_a_checkpoint_for_which_there_is_no_room_leaves_those_before_it(tmp_path, scratch, monkeypatch):
     replaced, replace = [], os.replace
 
     def full(source, target) -> None:
@@ -74,7 +69,7 @@ def test_a_checkpoint_for_which_there_is_no_room_leaves_those_before_it(tmp_path
 
 
 @pytest.mark.parametrize("name", ["table.csv", "checkpoint.pt"])
-def test_what_was_there_before_a_full_disk_is_there_after_it(tmp_path, scratch, name):  # noqa: F811
+def test_what_was_there_before_a_full_disk_is_there_after_it(tmp_path, scratch, name):
     path = tmp_path / "folder" / name
     write_text(path, "old")
     sentence = without_room(1000, lambda: write_text(path, "n" * 5000), scratch)
@@ -82,7 +77,7 @@ def test_what_was_there_before_a_full_disk_is_there_after_it(tmp_path, scratch, 
     assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
 
 
-def test_a_cache_without_room_costs_a_warning_only(tmp_path, scratch):  # noqa: F811
+def test_a_cache_without_room_costs_a_warning_only(tmp_path, scratch):
     def start() -> None:
         assert start_with_cache(tmp_path / "cache")[:, 0, 0, 0].tolist() == list(range(8))
 
@@ -91,7 +86,7 @@ def test_a_cache_without_room_costs_a_warning_only(tmp_path, scratch):  # noqa: 
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_a_report_without_room_is_said_and_completed_later(tmp_path, scratch, plain_figures):  # noqa: F811
+def test_a_report_without_room_is_said_and_completed_later(tmp_path, scratch, plain_figures):
     out = write_comparison(tmp_path)
     sentence = without_room(2000, lambda: report(out, tmp_path / "report"), scratch)
     assert sentence.startswith(f"there is no room for '{tmp_path / 'report'}")
@@ -99,7 +94,7 @@ def test_a_report_without_room_is_said_and_completed_later(tmp_path, scratch, pl
     assert report(out, tmp_path / "report").read_text().endswith("</html>\n")
 
 
-def test_an_upscaling_without_room_keeps_its_strips(tmp_path, scratch):  # noqa: F811
+def test_an_upscaling_without_room_keeps_its_strips(tmp_path, scratch):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 12), dtype=np.uint8)).save(tmp_path / "a.png")
     target, choices = tmp_path / "out" / "b.png", Choices(resume=True)
     network = Blurring()
@@ -113,7 +108,7 @@ def test_an_upscaling_without_room_keeps_its_strips(tmp_path, scratch):  # noqa:
     np.testing.assert_array_equal(Image.open(target), Image.open(tmp_path / "whole.png"))
 
 
-def test_a_comparison_without_room_stops_and_goes_on_later(place, scratch):  # noqa: F811
+def test_a_comparison_without_room_stops_and_goes_on_later(place, scratch):
     sentence = without_room(300, lambda: go(place, losses=("bce",)), scratch)
     assert "no room for" in sentence
     assert go(place, losses=("bce",)) == []
@@ -165,13 +160,13 @@ def test_a_read_only_file_system_is_named(tmp_path, monkeypatch, number):
         write_text(tmp_path / "a.txt", "text")
 
 
-def test_a_bundle_run_that_cannot_write_says_so(phantoms, tmp_path):  # noqa: F811
+def test_a_bundle_run_that_cannot_write_says_so(lesion_phantoms, tmp_path):
     (tmp_path / "file").write_text("no folder")
-    sentence = sentence_of(lambda: train(tmp_path / "file" / "run", phantoms))
+    sentence = sentence_of(lambda: train(tmp_path / "file" / "run", lesion_phantoms))
     assert str(tmp_path / "file") in sentence
 
 
-def test_a_comparison_that_cannot_write_says_so(place):  # noqa: F811
+def test_a_comparison_that_cannot_write_says_so(place):
     (place / "out").write_text("no folder")
     assert f"'{place / 'out'}' cannot be written" in sentence_of(lambda: go(place))
 
@@ -179,7 +174,7 @@ def test_a_comparison_that_cannot_write_says_so(place):  # noqa: F811
 # --------------------------------------------------------------------------------------------------- a dying worker
 
 
-def test_a_dying_worker_fails_alone_and_is_repeated_by_the_same_command(place):  # noqa: F811
+def test_a_dying_worker_fails_alone_and_is_repeated_by_the_same_command(place):
     dying = place / "bundle" / "control" / "die"
     dying.touch()
     code = f"import os; os.path.exists({str(dying)!r}) and os.kill(os.getpid(), 9)"
@@ -200,7 +195,7 @@ def test_a_dying_worker_fails_alone_and_is_repeated_by_the_same_command(place): 
     assert not list((place / "out").glob("*/*/run.pid"))
 
 
-def test_damaged_progress_of_a_run_repeats_it(place):  # noqa: F811
+def test_damaged_progress_of_a_run_repeats_it(place):
     (place / "bundle/control/fail_evaluate_bce").touch()
     go(place, losses=("bce",))
     for content, path in zip(("[[", "7"), sorted((place / "out").glob("*/*/completed.json")), strict=True):

@@ -14,7 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fabricated_comparison import write_comparison
 from killing import SmallDisk, on_small_disk, sentence_or_none
+from many_hr import SETTINGS, build, contents
+from tiny_training import assert_equal_results, epoch_kept, result, shown, start_with_cache, train_tiny
 from upscaling_toys import Blurring, needs_rasterio, noise, read, save_picture, save_raster, upscaler
 
 from monai_ext.commands.comparison.report import report
@@ -23,19 +26,6 @@ from monai_ext.raster import pillow as raster_pillow
 from monai_ext.raster.info import RasterInfo
 from monai_ext.storage.files import atomic_path, write_text
 from monai_ext.upscaling import Choices, upscale_file
-from tests.commands.comparison.test_report import write_comparison
-from tests.data.many_hr.test_build import SETTINGS, build, contents, tiles  # noqa: F401  (tiles is a fixture)
-from tests.faults.test_kills import (  # noqa: F401  (three are fixtures)
-    assert_equal_results,
-    epoch_kept,
-    plain_figures,
-    result,
-    scratch,
-    shown,
-    start_with_cache,
-    train_tiny,
-    whole,
-)
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="works with forks of this process")
 
@@ -44,7 +34,7 @@ AFRESH = "MONAI_EXT_TESTED_AFRESH"
 
 
 @pytest.fixture
-def on_disk(tmp_path, scratch) -> Callable[..., None]:  # noqa: F811
+def on_disk(tmp_path, scratch) -> Callable[..., None]:
     """Do something in a process in which tmp_path / "disk" is a small disk."""
     return lambda action, *, kib: on_small_disk(action, tmp_path / "disk", kib=kib, scratch=scratch)
 
@@ -82,7 +72,7 @@ def hidden(disk: SmallDisk) -> set[str]:
 # -------------------------------------------------------------------------------------------------------- commands
 
 
-def test_a_training_keeps_its_checkpoints_and_ends_as_if_there_had_been_room(on_disk, whole):  # noqa: F811
+def test_a_training_keeps_its_checkpoints_and_ends_as_if_there_had_been_room(on_disk, whole):
     def train(disk: SmallDisk) -> None:
         folder, stopped_at, kept = disk.folder / "run", set(), set()
         for kib in range(4, 96, 4):  # each time the same command goes on with a page of memory more
@@ -103,7 +93,7 @@ def test_a_training_keeps_its_checkpoints_and_ends_as_if_there_had_been_room(on_
     on_disk(train, kib=4)
 
 
-def test_a_cache_of_decoded_images_costs_a_warning_and_is_kept_later(on_disk, scratch):  # noqa: F811
+def test_a_cache_of_decoded_images_costs_a_warning_and_is_kept_later(on_disk, scratch):
     def start(disk: SmallDisk) -> None:
         for kib in (4, 16, 32):
             disk.resize(kib)
@@ -156,7 +146,7 @@ def test_an_upscaling_keeps_its_strips_and_no_half_of_an_image(on_disk, tmp_path
     on_disk(upscale_it, kib=12)
 
 
-def test_a_report_is_completed_later(on_disk, tmp_path, plain_figures):  # noqa: F811
+def test_a_report_is_completed_later(on_disk, tmp_path, plain_figures):
     out = write_comparison(tmp_path)
     report(out, tmp_path / "whole")
     expected = {name: path.read_bytes() for name, path in shown(tmp_path / "whole").items()}
@@ -175,7 +165,7 @@ def test_a_report_is_completed_later(on_disk, tmp_path, plain_figures):  # noqa:
     on_disk(write, kib=4)
 
 
-def test_a_build_of_many_answers_keeps_its_shards(on_disk, tmp_path, tiles):  # noqa: F811
+def test_a_build_of_many_answers_keeps_its_shards(on_disk, tmp_path, tiles):
     settings = replace(SETTINGS, patches=60, shard_records=1, targets=2)
     make = partial(build, tiles, records=4, settings=settings)
     make(tmp_path / "whole")

@@ -19,6 +19,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from fabricated_comparison import write_comparison
 from fuzz_readers import fuzz
 from many_files import EVERY, cases
 from PIL import Image
@@ -38,8 +39,6 @@ from monai_ext.raster.nifti import open_nifti, read_nifti
 from monai_ext.raster.opening import open_raster
 from monai_ext.runtime.errors import explain
 from monai_ext.storage.files import atomic_path, inside, read_json, table_rows, write_text
-from tests.commands.comparison.test_report import write_comparison
-from tests.faults.test_kills import plain_figures  # noqa: F401  (a fixture)
 
 ODD_NAMES = (
     "<script>alert(1)<script>", "a b", "Läsion ✓ 皮膚", "..dots..", "$x^{$", "%s%n", "-rf", "a'b\"c", "a\nb", "a|b`c*",
@@ -363,7 +362,7 @@ class Tags(HTMLParser):
         self.tags |= {tag, *(name for name, _ in attrs)}
 
 
-def test_a_report_shows_names_of_cases_as_text(tmp_path, plain_figures, monkeypatch):  # noqa: F811
+def test_a_report_shows_names_of_cases_as_text(tmp_path, plain_figures, monkeypatch):
     monkeypatch.setattr("monai_ext.commands.comparison.report.case_figure", case_figure)  # which shows them
     monkeypatch.setattr("monai_ext.commands.comparison.figures.DPI", 15)
     out = write_comparison(tmp_path)

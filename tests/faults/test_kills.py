@@ -12,107 +12,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bundle_runs import rows
+from fabricated_comparison import write_comparison
+from fake_bundle import go, times, wait_for
 from killing import changes, forked, killed_before, killed_in_mid_write
-from matplotlib.figure import Figure
-from monai.handlers import ValidationHandler
+from lesion_runs import train
 from PIL import Image
-from torch import Tensor, nn
+from tiny_training import EPOCHS, assert_equal_results, epoch_kept, result, shown, start_with_cache, train_tiny
 from upscaling_toys import Blurring, upscaler
 
 from monai_ext.commands.comparison.compare import ComparisonBusyError
 from monai_ext.commands.comparison.report import report
-from monai_ext.data import DeviceDataset
-from monai_ext.engines import BatchEvaluator, BatchTrainer
 from monai_ext.handlers import (
-    BestCheckpoint,
-    EpochTable,
-    FinalCheckpoint,
-    MeanSegmentationScores,
-    ResumeHandler,
     load_checkpoint,
 )
 from monai_ext.raster.partial_rows import PartialRows
 from monai_ext.upscaling import Choices, upscale_file
-from tests.bundles.test_lesion_unet import phantoms, train  # noqa: F401  (phantoms is a fixture)
-from tests.commands.comparison.test_compare import go, impatient, place, times, wait_for  # noqa: F401  (two are fixtures)
-from tests.commands.comparison.test_report import write_comparison
-from tests.handlers.training.test_checkpoints import CPU, DrawnBatches
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks of this process")
-
-EPOCHS = 3
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    """Where the processes that are killed leave their output."""
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    return folder
-
-
-def shown(folder: Path) -> dict[str, Path]:
-    """Files under a final name."""
-    return {path.name: path for path in folder.iterdir() if not path.name.startswith(".")} if folder.exists() else {}
-
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks of this process"),
+    pytest.mark.usefixtures("impatient"),
+]
 
 # -------------------------------------------------------------------------------------------------------- training
-
-
-def train_tiny(folder: Path) -> None:
-    """A run of three epochs with all that a bundle's run saves, started as a comparison starts it: to be resumed."""
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.3), nn.Conv2d(4, 1, 1))
-    optimizer = torch.optim.Adam(network.parameters(), 0.05)
-    evaluator = BatchEvaluator(
-        CPU,
-        DrawnBatches(),
-        network,
-        key_val_metric={"val_mean_dice": MeanSegmentationScores()},
-        val_handlers=[BestCheckpoint(network, folder / "model.pt")],
-    )
-    parts = {"network": network, "optimizer": optimizer}
-    handlers = [
-        ValidationHandler(1, evaluator),
-        EpochTable(folder / "epochs.csv", optimizer=optimizer, evaluator=evaluator),
-        ResumeHandler(folder / "last.pt", parts, evaluator=evaluator, resume=True),
-        FinalCheckpoint(network, folder / "final.pt"),
-    ]
-    loss = nn.BCEWithLogitsLoss()
-    BatchTrainer(CPU, EPOCHS, DrawnBatches(), network, optimizer, loss, train_handlers=handlers).run()
-
-
-def result(folder: Path) -> dict[str, object]:
-    """What a finished run left, without times; all files, hidden ones as well."""
-    table = [{key: text for key, text in row.items() if key != "seconds"} for row in rows(folder / "epochs.csv")]
-    weights = {name: load_checkpoint(folder / name) for name in ("model.pt", "final.pt")}
-    return {"names": sorted(path.name for path in folder.iterdir()), "table": table, **weights}
-
-
-def assert_equal_results(one: dict, other: dict) -> None:
-    assert one["names"] == other["names"] and one["table"] == other["table"]
-    for name in ("model.pt", "final.pt"):
-        for key, value in other[name].items():
-            assert torch.equal(value, one[name][key]), (name, key)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> dict[str, object]:
-    folder = tmp_path_factory.mktemp("whole")
-    train_tiny(folder)
-    return result(folder)
-
-
-def epoch_kept(folder: Path) -> int:
-    """The epoch that a run would go on from; every checkpoint under a final name must be whole."""
-    epochs = [0]
-    for name, path in shown(folder).items():
-        if path.suffix == ".pt":
-            epochs.append(load_checkpoint(path).get("epoch", 0))
-        elif name == "epochs.csv":
-            assert all(None not in row and None not in row.values() for row in rows(path))
-    return max(epochs)
 
 
 def test_a_run_killed_before_every_other_change_of_a_file_ends_as_if_it_had_not_been(tmp_path, scratch, whole):
@@ -147,9 +68,11 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path, scrat
     assert_equal_results(result(folder), whole)
 
 
-def test_a_bundle_run_killed_at_random_times_ends_as_if_it_had_not_been(phantoms, tmp_path, scratch, monkeypatch):  # noqa: F811
+def test_a_bundle_run_killed_at_random_times_ends_as_if_it_had_not_been(
+    lesion_phantoms, tmp_path, scratch, monkeypatch
+):
     monkeypatch.setenv("MONAI_EXT_CACHE", str(tmp_path / "cache"))
-    run = partial(train, data=phantoms, max_epochs=4, resume="true")
+    run = partial(train, data=lesion_phantoms, max_epochs=4, resume="true")
     start = time.perf_counter()
     assert forked(lambda: run(tmp_path / "whole"), scratch) == 0, (scratch / "child.log").read_text()
     seconds, rng = time.perf_counter() - start, random.Random(1)
@@ -166,18 +89,6 @@ def test_a_bundle_run_killed_at_random_times_ends_as_if_it_had_not_been(phantoms
 
 
 # ----------------------------------------------------------------------------------------------------------- cache
-
-
-class Draw:
-    """Stands for a decoder: 4096 bytes for each item."""
-
-    def __call__(self, item: dict) -> dict:
-        return {"image": torch.full((1, 64, 64), item["level"], dtype=torch.uint8)}
-
-
-def start_with_cache(folder: Path) -> Tensor:
-    items = [{"id": str(level), "level": level} for level in range(8)]
-    return DeviceDataset(items, Draw(), cache_dir=folder, num_workers=0).batch(range(8))["image"]
 
 
 def assert_next_start_is_right(folder: Path) -> None:
@@ -205,19 +116,6 @@ def test_a_cache_file_whose_writer_was_killed_is_made_anew(tmp_path, scratch):
 # ---------------------------------------------------------------------------------------------------------- report
 
 
-@pytest.fixture
-def plain_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures with nothing but a word in them: to draw whole ones takes most of a report's time."""
-
-    def plain(*_: object, **__: object) -> Figure:
-        figure = Figure(figsize=(3, 3))
-        figure.text(0.1, 0.5, "figure", fontsize=40)
-        return figure
-
-    for name in ("dice_figure", "case_figure", "curve_figure", "pair_figure"):
-        monkeypatch.setattr(f"monai_ext.commands.comparison.report.{name}", plain)
-
-
 def test_a_report_whose_writer_was_killed_is_completed_by_the_same_command(tmp_path, scratch, plain_figures):
     out = write_comparison(tmp_path)
     report(out, tmp_path / "whole")
@@ -238,7 +136,7 @@ def test_a_report_whose_writer_was_killed_is_completed_by_the_same_command(tmp_p
 # ------------------------------------------------------------------------------------------------------ comparison
 
 
-def test_a_killed_comparison_repeats_nothing_that_was_finished(place, tmp_path, scratch):  # noqa: F811
+def test_a_killed_comparison_repeats_nothing_that_was_finished(place, tmp_path, scratch):
     def started(folder: Path) -> None:
         assert go(folder, losses=("bce",)) == []
 

@@ -1,22 +1,10 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from processes import FAILING, run_python
 
 from monai_ext.runtime.errors import explain
 from monai_ext.storage.files import atomic_path, inside, write_text
-
-REPOSITORY = Path(__file__).parents[2]
-FAILING = """
-from monai_ext.runtime.errors import report_errors_in_one_sentence
-from monai_ext.storage.files import inside
-report_errors_in_one_sentence(log_dir={log_dir!r})
-inside("out", "../a")
-"""
 
 
 def error_of(action) -> BaseException:
@@ -41,14 +29,6 @@ def test_the_sentence_of_our_own_error_is_found_through_wrappers():
 def test_errors_raised_elsewhere_are_not_explained():
     assert explain(error_of(lambda: int("x"))) is None
     assert explain(KeyError("x")) is None
-
-
-def run_python(code: str, folder, **variables: str) -> subprocess.CompletedProcess:
-    """A process without torch, so that it starts at once."""
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)} | variables
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=environment, cwd=folder
-    )
 
 
 @pytest.mark.parametrize(("show", "traceback"), [("", False), ("1", True)])

@@ -9,9 +9,9 @@ import re
 import sys
 
 import pytest
+from processes import FAILING, REPOSITORY, run_python
 
 from monai_ext.runtime.run_log import LOG_FILE, keep_log, note, tell
-from tests.runtime.test_errors import FAILING, REPOSITORY, run_python
 
 BUNDLES = REPOSITORY / "bundles"
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - (\S+) - (\w+) - (.*)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -11,12 +12,11 @@ from pathlib import Path
 import pytest
 from bundle_runs import sentence_of
 from killing import forked
+from lesion_runs import train
+from tiny_training import train_tiny
 
-from monai_ext.storage import locks
 from monai_ext.storage.files import atomic_path, remove_leftovers
-from monai_ext.storage.locks import FolderBusyError, FolderLock
-from tests.bundles.test_lesion_unet import phantoms, train  # noqa: F401  (phantoms is a fixture)
-from tests.faults.test_kills import scratch, train_tiny  # noqa: F401  (scratch is a fixture)
+from monai_ext.storage.locks import FolderBusyError, FolderLock, holder_in, try_lock, write_holder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="works with forks of this process")
 
@@ -56,12 +56,12 @@ def test_a_second_run_in_a_folder_is_refused_until_the_first_is_no_more(tmp_path
     os.kill(holder, signal.SIGKILL)
     os.waitpid(holder, 0)
     train_tiny(tmp_path / "run")
-    assert f"by process {holder} on {socket.gethostname()} ended without a word" in caplog.text
+    assert f"by process {holder} on {socket.gethostname()} was killed; this one takes over the folder" in caplog.text
     assert not list((tmp_path / "run").glob(".*"))
 
 
-def test_two_bundle_runs_never_work_in_one_folder(phantoms, tmp_path, holder):  # noqa: F811
-    assert f"process {holder} on" in sentence_of(lambda: train(tmp_path / "run", phantoms))
+def test_two_bundle_runs_never_work_in_one_folder(lesion_phantoms, tmp_path, holder):
+    assert f"process {holder} on" in sentence_of(lambda: train(tmp_path / "run", lesion_phantoms))
     assert not list((tmp_path / "run").glob("*.pt")) and not (tmp_path / "run" / "run.json").exists()
 
 
@@ -74,7 +74,7 @@ def test_the_lock_goes_with_the_run_whether_it_ends_or_fails(tmp_path, monkeypat
     assert not (tmp_path / ".run.lock").exists()
 
 
-def test_children_of_a_run_do_not_keep_its_lock(tmp_path, scratch):  # noqa: F811
+def test_children_of_a_run_do_not_keep_its_lock(tmp_path, scratch):
     def run() -> None:
         FolderLock(tmp_path / "run").acquire()
         if os.fork() == 0:  # as the workers of a data loader
@@ -98,30 +98,47 @@ def test_a_lock_in_one_process_is_taken_over_and_released_once(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("holder_text", "refused"),
-    [
-        (f"process {os.getppid()} on {socket.gethostname()}", True),
-        (f"process 4194304 on {socket.gethostname()}", False),  # beyond the largest number there is
-        ("process 1 on another-machine", True),
-        ("", False),
-        ("\x00 nonsense", False),
-    ],
-)
-def test_without_locks_of_the_file_system_the_name_in_the_file_counts(tmp_path, monkeypatch, holder_text, refused):
-    monkeypatch.setattr(locks, "fcntl", None)
-    (tmp_path / ".run.lock").write_text(holder_text)
-    lock = FolderLock(tmp_path)
-    if refused:
-        with pytest.raises(FolderBusyError, match=r"if it is no more, remove '.*\.run\.lock'"):
-            lock.acquire()
-    else:
-        lock.acquire()
-        lock.release()
-        assert not list(tmp_path.iterdir())
+def test_where_the_file_system_has_no_locks_the_file_counts_until_its_process_is_dead(tmp_path, monkeypatch, scratch):
+    def no_locks(*_: object) -> bool:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("filelock._unix.lock_fd_nonblocking", no_locks)
+
+    def hold_and_die() -> None:
+        FolderLock(tmp_path / "run").acquire()
+        assert forked(lambda: FolderLock(tmp_path / "run").acquire(), scratch) == 1
+        told = (scratch / "child.log").read_text()
+        assert f"FolderBusyError: another run (process {os.getpid()} on" in told and "remove '" in told
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    (tmp_path / "outer").mkdir()
+    assert forked(hold_and_die, tmp_path / "outer") == -signal.SIGKILL
+    lock = FolderLock(tmp_path / "run")
+    lock.acquire()
+    lock.release()
+    assert not list((tmp_path / "run").iterdir())
 
 
-def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path, scratch):  # noqa: F811
+def test_a_shared_lock_admits_others_that_share_it_and_no_exclusive_one(tmp_path, scratch):
+    path = tmp_path / "lock"
+
+    def outcomes() -> None:
+        with path.open("a+") as file:
+            assert try_lock(file, shared=True)
+        with path.open("a+") as file:
+            assert not try_lock(file)
+
+    with path.open("a+") as file:
+        assert try_lock(file, shared=True)
+        write_holder(file)
+        assert holder_in(file) == f"process {os.getpid()} on {socket.gethostname()}"
+        assert forked(outcomes, scratch) == 0
+        assert try_lock(file)
+    with path.open("a+") as file:
+        assert try_lock(file)  # closing has released it
+
+
+def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path, scratch):
     def die() -> None:
         with atomic_path(tmp_path / "table.csv") as temporary:
             temporary.write_text("half")

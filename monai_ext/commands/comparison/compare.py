@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import re
 import shlex
 import signal
-import socket
 import sys
 import threading
 from collections import deque
@@ -33,6 +31,7 @@ from monai_ext.commands.comparison.report import report
 from monai_ext.commands.comparison.runs import Backend, LocalBackend, Outcome, Run
 from monai_ext.runtime.run_log import shows_progress, tell
 from monai_ext.storage.files import make_folder, read_json, remove_leftovers, write_text, writing
+from monai_ext.storage.locks import holder_in, try_lock, write_holder
 
 __all__ = [
     "CompareOptions",
@@ -223,22 +222,15 @@ def _locked(folder: Path, part: tuple[int, int] | None) -> Iterator[list[int]]:
 
 @contextmanager
 def _lock(path: Path, *, shared: bool = False) -> Iterator[int]:
-    import fcntl  # POSIX only, like process groups; reports must still be importable elsewhere
-
     with writing(path):
         opened = path.open("a+")
     with opened as file:
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
+        if not try_lock(file, shared=shared):
             raise ComparisonBusyError(
-                f"a comparison ({file.read().strip() or 'just starting'}), or a run it left behind, still works in "
+                f"a comparison ({holder_in(file) or 'just starting'}), or a run it left behind, still works in "
                 f"{path.parent}: wait for it, or end the processes that its */*/run.pid name."
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+            )
+        write_holder(file)
         yield file.fileno()
 
 

@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from fake_bundle import IDS, alive, fake_commands, go, make_place, times, wait_for
+from fake_bundle import IDS, alive, fake_commands, go, times, wait_for
 
 from monai_ext.commands.command_line import parse_options
 from monai_ext.commands.comparison import compare as module
@@ -37,15 +37,7 @@ from fake_bundle import go
 go(Path({folder!r}))
 """
 
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return make_place(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monai_ext.commands.comparison.runs.POLL_S", 0.002)
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 def start(place: Path) -> subprocess.Popen:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from many_hr import DEGRADATION, SETTINGS, build, contents, write_tiles
 from PIL import Image
 
 from monai_ext.__main__ import main
@@ -33,33 +34,12 @@ from monai_ext.runtime.errors import explain
 from monai_ext.transforms.degradation import Degradation
 from monai_ext.transforms.pairs import ToUnitRanged
 
-DEGRADATION = Degradation(4)
-SETTINGS = ManyHrSettings(
-    targets=4, size=64, patches=400, candidates=6, captures=2, shard_records=4, test_fraction=0.25,
-    validation_fraction=0.0, agreement=12.0,
-)  # fmt: skip
 DOCUMENT = Path(__file__).parents[3] / "docs" / "many_hr.md"
 
 
 @pytest.fixture(scope="module")
 def tiles(tmp_path_factory):
-    """Eight phantoms of 64 pixels; two of them show one place at two dates, one is a chessboard in black and white."""
-    folder = tmp_path_factory.mktemp("tiles")
-    write_aerial_phantoms(folder, count=7, size=(64, 64))
-    pixels = np.asarray(Image.open(folder / "phantom_0000.png")).astype(int)
-    Image.fromarray((pixels * 0.9 + 12).astype(np.uint8)).save(folder / "2019_phantom_0000.png")
-    rows, columns = np.indices((64, 64)) // 12
-    stark = ((rows + columns) % 2 * 255).astype(np.uint8)
-    Image.fromarray(stark).convert("RGB").save(folder / "phantom_0006.png")
-    (folder / "manifest.csv").write_text(
-        "file,place\n" + "".join(f"{f.name},{f.name[-8:-4]}\n" for f in sorted(folder.glob("*.png")))
-    )
-    return folder
-
-
-def build(tiles, output, records=10, settings=SETTINGS, **options):
-    options = {"degradation": DEGRADATION, "records": records, "settings": settings, "progress": False} | options
-    return build_many_hr(tile_items(tiles), output, **options)
+    return write_tiles(tmp_path_factory.mktemp("tiles"))
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +51,6 @@ def built(tiles, tmp_path_factory):
 
 def read_lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def contents(folder):
-    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
 
 
 def rows(folder, record):

@@ -9,6 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.handlers import ValidationHandler
+from tiny_training import CPU, DrawnBatches
 from torch import nn
 
 from monai_ext.engines import BatchEvaluator, BatchTrainer, ModelEMA
@@ -22,27 +23,6 @@ from monai_ext.handlers import (
 )
 from monai_ext.networks import folded_batch_norms
 from monai_ext.runtime.errors import NonFiniteLossError
-
-CPU = torch.device("cpu")
-
-
-class DrawnBatches:
-    """Three batches that depend on the epoch told and on nothing else."""
-
-    def __init__(self):
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return 3
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self):
-        generator = torch.Generator().manual_seed(self.epoch)
-        for _ in range(3):
-            image = torch.rand(4, 1, 8, 8, generator=generator)
-            yield {"image": image, "label": (image > 0.5).float()}
 
 
 class Run:
