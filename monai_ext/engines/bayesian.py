@@ -95,7 +95,7 @@ class BayesianAdversarialTrainer(PairedAdversarialTrainer):
         parts = self.loss_function.terms(output, targets)
         terms = self.loss_function.weighted(parts, values=values_per_pixel(output))
         if self.weight_prior:
-            terms["weights"] = (self.weight_prior, weight_divergence(self.network))
+            terms["weights"] = (self.weight_prior, torch.as_tensor(weight_divergence(self.network)))
         terms |= {name: (w, loss(output["samples"], targets)) for name, (w, loss) in self.sample_losses.items()}
         if self.adversarial:
             terms |= self._image_terms(output["mean"], targets) | self.adversary.generator_term(self._fake(output))

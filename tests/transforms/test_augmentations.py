@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from random_images import generator
 from scipy import stats
 
 from monai_ext.transforms import (
@@ -19,10 +20,6 @@ from monai_ext.transforms import (
 )
 from monai_ext.transforms.augmentations import ORDER, Augmentation
 from monai_ext.transforms.spatial import SamplingGrid
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_zooms_of_axes_are_independent_and_within_their_ranges() -> None:

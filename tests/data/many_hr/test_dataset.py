@@ -9,7 +9,6 @@ from pathlib import Path
 import bundle_runs
 import numpy as np
 import pytest
-import torch
 from bundle_runs import BUNDLES, rows, run_bundle
 from monai.utils import set_determinism
 
@@ -19,73 +18,26 @@ from monai_ext.data.many_hr.plan import ManyHrSettings
 from monai_ext.data.tiles.listing import tile_items
 from monai_ext.metrics.sample_sets import best_of_samples, sample_distance
 from monai_ext.phantoms.aerial import write_aerial_phantoms
-from monai_ext.transforms import RandomFlip, RandomQuarterTurn
 from monai_ext.transforms.degradation import Degradation
 from monai_ext.transforms.many_high_res import ManyHighResCrops
 
 BUNDLE = BUNDLES / "bayesian_srgan_aerial"
+
+
 DEGRADATION = Degradation(4, levels=255)
+
+
 ANSWERS = 3
+
+
 TINY = {
     "generator_features": 8, "blocks": 1, "latent_channels": 2, "texture_blocks": 1, "discriminator_features": 4,
     "crop_size": 32, "batch_size": 4, "pretrain_epochs": 1, "adversarial_epochs": 1, "val_interval": 1,
     "log_interval": 2, "weight_samples": 2, "latent_samples": 2, "evaluated_samples": 4, "shown_tiles": 2,
 }  # fmt: skip
 
+
 workflow = partial(bundle_runs.workflow, BUNDLE.name)
-
-
-def records(count: int = 8, side: int = 32) -> dict:
-    generator = torch.Generator().manual_seed(0)
-    return {"label": torch.randint(256, (count, ANSWERS, 3, side, side), dtype=torch.uint8, generator=generator)}
-
-
-def test_each_record_shows_one_of_its_answers_drawn_anew_and_all_alike_often():
-    crops = ManyHighResCrops(DEGRADATION, crop_size=32)
-    batch = records() | {"id": list("abcdefgh"), "image": torch.zeros(8, 3, 8, 8, dtype=torch.uint8)}
-    generator = torch.Generator().manual_seed(0)
-    shown = []
-    for _ in range(60):
-        made = crops.apply(batch, crops.draw(8, generator))
-        equal = ((made["label"][:, None] * 255).round() == batch["label"]).flatten(2).all(2)
-        assert (equal.sum(1) == 1).all() and made["id"] == list("abcdefgh")
-        assert torch.equal(made["image"], DEGRADATION(made["label"]))
-        shown.append(equal.long().argmax(1))
-    counts = torch.stack(shown).flatten().bincount(minlength=ANSWERS)
-    assert counts.min() > 480 / ANSWERS - 40  # four standard deviations
-    assert not torch.equal(shown[0], shown[1])
-
-
-def test_crops_and_turns_are_drawn_too_and_a_draw_can_be_replayed():
-    crops = ManyHighResCrops(DEGRADATION, [RandomFlip(), RandomQuarterTurn()], crop_size=16)
-    draw = crops.draw(8, torch.Generator().manual_seed(1))
-    first, again = (crops.apply(records(), draw) for _ in range(2))
-    assert first["label"].shape == (8, 3, 16, 16) and torch.equal(first["label"], again["label"])
-    assert torch.equal(first["image"], DEGRADATION(first["label"]))
-    halves = [
-        crops.apply({"label": records()["label"][i : i + 4]}, part)
-        for i, part in zip((0, 4), draw.split(4), strict=True)
-    ]
-    assert torch.equal(torch.cat([half["label"] for half in halves]), first["label"])
-
-
-def test_whole_records_have_the_original_as_label_and_all_answers_beside_it():
-    crops = ManyHighResCrops(DEGRADATION)
-    batch = records()
-    made = crops.apply(batch, crops.draw(8))
-    assert set(made) == {"image", "label", "targets"} and made["targets"].shape == (8, ANSWERS, 3, 32, 32)
-    assert torch.equal(made["label"], made["targets"][:, 0])
-    assert torch.allclose(made["targets"], batch["label"] / 255)
-
-
-def test_what_does_not_fit_is_named():
-    crops = ManyHighResCrops(DEGRADATION, crop_size=16)
-    with pytest.raises(ValueError, match=r"label \(8, 3, 32, 32\) must be \(B, K, C, H, W\), B=8"):
-        crops.apply({"label": records()["label"][:, 0]}, crops.draw(8))
-    with pytest.raises(ValueError, match="B=5 as drawn"):
-        crops.apply(records(), crops.draw(5))
-    with pytest.raises(ValueError, match="whole targets are not augmented: set a crop_size"):
-        ManyHighResCrops(DEGRADATION, [RandomFlip()])
 
 
 @pytest.fixture(scope="module")
