@@ -53,6 +53,8 @@ class PerRaterLoss(nn.Module):
         ValueError: no loss, bad weights, shapes that do not fit, or a loss that mixes pairs.
     """
 
+    weights: Tensor | None
+
     def __init__(self, losses: PairLoss | Sequence[PairLoss], *, weights: Sequence[float] | None = None):
         super().__init__()
         self.losses = _as_list(losses)

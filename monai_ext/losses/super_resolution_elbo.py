@@ -1,6 +1,6 @@
-"""What a super-resolution network with a latent is trained by: the evidence lower bound, and an energy score.
+"""Loss of a super-resolution network with a latent: the evidence lower bound, and an energy score.
 
-The bound alone teaches the decoder latents of the posterior only; the energy score teaches it those of the prior, from
+The bound trains the decoder on latents of the posterior only; the energy score trains it on those of the prior, from
 which samples are drawn, and keeps these as diverse as the originals are.
 """
 
@@ -106,7 +106,8 @@ class SuperResolutionELBO(nn.Module):
 
     def forward(self, output: Mapping[str, Tensor], target: Tensor) -> Tensor:
         terms = self.terms(output, target)
-        return sum(weight * term for weight, term in self.weighted(terms, values=values_per_pixel(output)).values())
+        weighted = self.weighted(terms, values=values_per_pixel(output)).values()
+        return torch.stack([weight * term for weight, term in weighted]).sum()
 
 
 def values_per_pixel(output: Mapping[str, Tensor]) -> int:

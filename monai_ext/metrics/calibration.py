@@ -1,11 +1,11 @@
-"""Is the predicted uncertainty right? Calibration, Brier score, correlation with disagreement, risk against coverage.
+"""Calibration error, Brier score, correlation of uncertainty with disagreement, and risk against coverage.
 
-Shapes and presence of annotators as in `raters`. A calibration error needs a truth, and there are two (`against`):
+Shapes and presence of raters as in `raters`. A calibration error needs a target, and there are two (`against`):
 "raters" scores the probability against each annotator present and takes the mean; "consensus" scores it once against
 the share c/K of annotators. The first is never smaller. All probabilities are of foreground, all pixels count.
 
-MONAI's `CalibrationErrorMetric` bins again for each channel what is here binned once for all annotators, knows no
-missing ones, and sums in float32; for one annotator both agree.
+MONAI's `CalibrationErrorMetric` bins again for each channel what is here binned once for all raters, has no presence,
+and sums in float32; for one rater both agree.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def calibration_bins(
     batch, raters = masks.shape[:2]
     if _is_per_rater(probability, masks):
         joint = calibration_bins(probability.flatten(0, 1), masks.flatten(0, 1)[:, None], bins=bins)
-        return CalibrationBins(*(sums.reshape(batch, raters, bins) for sums in joint[:3]), present)
+        pixels, sums_of_p, foreground = (sums.reshape(batch, raters, bins) for sums in joint[:3])
+        return CalibrationBins(pixels, sums_of_p, foreground, present)
     p, valid = probability_map(probability, masks)
     y = masks.flatten(2)
     edges = (torch.arange(1, bins, dtype=torch.float64, device=p.device) / bins).to(p.dtype)
@@ -188,7 +189,7 @@ def calibration_scores(
     _check_against("consensus", probability, masks)
     table = calibration_bins(probability, masks, presence=presence, bins=bins)
     reductions = {"ece": _expected, "ace": _average, "mce": _maximum}
-    scores = {}
+    scores: dict[str, Tensor] = {}
     for against, suffix in zip(AGAINST, ("", "_consensus"), strict=True):
         scores |= {f"{name}{suffix}": _error(table, against, reduce) for name, reduce in reductions.items()}
         scores[f"brier{suffix}"] = brier_score(probability, masks, presence=presence, against=against)

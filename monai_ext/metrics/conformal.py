@@ -1,4 +1,4 @@
-"""Intervals with a promise: one factor on the predicted standard deviation, chosen on images that were not learnt from.
+"""Conformal calibration of intervals: one factor on the predicted standard deviation, chosen on held-out images.
 
 The risk of a factor is the mean over images of the share of values outside mean +- factor * s. Two rules choose the
 smallest factor that keeps the risk of further images, exchangeable with the calibration images, at alpha or below:
@@ -9,25 +9,24 @@ smallest factor that keeps the risk of further images, exchangeable with the cal
   a probability delta over calibration sets. It is careful where images are few: with 60 of them, alpha = delta = 0.1,
   seven tenths of the misses allowed are given away.
 
-The unit is the image, not the pixel. Images of one place resemble each other, so that the promise is for images drawn
+The unit is the image, not the pixel. Images of one place resemble each other, so that the guarantee is for images drawn
 from the same places; other places may be covered worse, which the report shows place by place.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Literal
 
 from scipy.stats import binom
 from torch import Tensor
 
 from monai_ext.metrics.uncertainty_tables import ROUNDING_SD, UncertaintyTable, ratio_edges
-from monai_ext.runtime.errors import one_line
-from monai_ext.storage.files import read_json, write_text
+from monai_ext.storage.records import Count, read_record, write_record
 
 __all__ = [
     "Calibration",
@@ -41,7 +40,6 @@ __all__ = [
 
 METHODS = ("crc", "rcps")
 LARGEST_MULTIPLIER = 1e6  # with the usual floor an interval of this covers all values many times over
-FORMAT = 1
 
 
 def hoeffding_bentkus_p_value(risk: float, *, count: int, alpha: float) -> float:
@@ -72,12 +70,12 @@ def conformal_risk_bound(risk: float, *, count: int) -> float:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Intervals mean +- multiplier * sqrt(variance), cut to [0, 1], and what is known of them.
+    """Intervals mean +- multiplier * sqrt(variance), cut to [0, 1], and how they were chosen.
 
     Attributes:
         method: "crc" or "rcps".
         alpha: share of values that may lie outside.
-        delta: probability that the promise fails; None for "crc".
+        delta: probability that the risk is exceeded; None for "crc".
         multiplier: one for all bands, or one per band.
         kind: of the variance, a name among those of `uncertainty`: "total".
         floor: smallest standard deviation.
@@ -85,6 +83,7 @@ class Calibration:
         coverage: of these images, as many values as `multiplier`.
         weight_samples, latent_samples: of the variance; None where they are not known. Other numbers change it.
         weights: digests of the networks' weights, see `weight_digests`; none where they are not known.
+        format: of the file.
     """
 
     method: str
@@ -93,12 +92,13 @@ class Calibration:
     multiplier: tuple[float, ...]
     kind: str = "total"
     floor: float = ROUNDING_SD
-    images: int = 0
-    places: int = 0
+    images: Count = 0
+    places: Count = 0
     coverage: tuple[float, ...] = ()
-    weight_samples: int | None = None
-    latent_samples: int | None = None
+    weight_samples: Count | None = None
+    latent_samples: Count | None = None
     weights: tuple[str, ...] = ()
+    format: Literal[1] = 1
 
     def __post_init__(self) -> None:
         usable = self.multiplier and all(0 < value <= LARGEST_MULTIPLIER for value in self.multiplier)
@@ -108,11 +108,6 @@ class Calibration:
                 f"floor={self.floor}; needs one of {METHODS}, alpha in (0, 1), a floor in (0, 1] and positive "
                 f"multipliers up to {LARGEST_MULTIPLIER:g}."
             )
-        for name in ("images", "places", "weight_samples", "latent_samples"):
-            if not isinstance(value := getattr(self, name), (int, type(None))):
-                raise ValueError(f"no calibration: {name}={value!r} is no number of things.")
-        if not all(isinstance(digest, str) for digest in self.weights):
-            raise ValueError(f"no calibration: weights={self.weights!r} are no digests.")
 
     def apply(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Lower and upper bounds in [0, 1], of the shape and type of `mean`, (B, C, H, W) or (C, H, W).
@@ -143,8 +138,8 @@ class ConformalRule:
     Attributes:
         method: "crc" or "rcps", see the module.
         alpha: share of values that may lie outside.
-        delta: of "rcps": probability that the promise fails.
-        per_band: a factor for each band, each with the promise, instead of one for all.
+        delta: of "rcps": probability that the risk is exceeded.
+        per_band: a factor for each band, each with the guarantee, instead of one for all.
 
     Raises:
         ValueError: an unknown method, or a share outside (0, 1).
@@ -162,19 +157,19 @@ class ConformalRule:
             raise ValueError(f"alpha={self.alpha} and delta={self.delta} must lie between 0 and 1.")
 
     def holds(self, risk: float, *, count: int) -> bool:
-        """Whether a factor of this risk on `count` images may be promised."""
+        """Whether the guarantee holds for a factor of this risk on `count` images."""
         if self.method == "crc":
             return conformal_risk_bound(risk, count=count) <= self.alpha
         return hoeffding_bentkus_p_value(risk, count=count, alpha=self.alpha) <= self.delta
 
-    def choose(self, table: UncertaintyTable, *, floor: float = ROUNDING_SD, **known: object) -> Calibration:
+    def choose(self, table: UncertaintyTable, *, floor: float = ROUNDING_SD, **known: Any) -> Calibration:
         """The calibration of a table of all calibration images together, made with this `floor`.
 
         Args:
             known: kind, places, weight_samples, latent_samples, weights, for the record.
 
         Raises:
-            ValueError: no factor keeps the promise: too few images, or errors beyond every multiple of s.
+            ValueError: no factor keeps the guarantee: too few images, or errors beyond every multiple of s.
         """
         shares = table.ratios[..., 0].cpu()  # (C, Q)
         images = round(float(shares[0].sum()))
@@ -200,7 +195,7 @@ class ConformalRule:
             why = f"{1 - covered[-1]:.1%} of the values are NaN or lie beyond every multiple of the standard deviation"
             if not self.holds(0.0, count=images):
                 why = f"{images} images are too few: take more, a larger alpha, or method 'crc'"
-            raise ValueError(f"no interval can be promised with {self}: {why}.")
+            raise ValueError(f"no interval has the guarantee of {self}: {why}.")
         return place
 
 
@@ -217,7 +212,7 @@ def smallest_safe(safe: Sequence[bool]) -> int | None:
 
 def write_calibration(calibration: Calibration, path: str | Path) -> None:
     """Write the calibration as JSON, at once or not at all."""
-    write_text(path, json.dumps({"format": FORMAT, **asdict(calibration)}, indent=1) + "\n")
+    write_record(path, calibration)
 
 
 def read_calibration(path: str | Path) -> Calibration:
@@ -227,15 +222,6 @@ def read_calibration(path: str | Path) -> Calibration:
         FileNotFoundError: there is none.
         ValueError: it is damaged, or of another format.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise FileNotFoundError(f"no calibration at '{path}': run the bundle with calibrate.json first.")
-    values = read_json(path, expected=dict, way_out="calibrate again")
-    try:
-        if (found := values.pop("format")) != FORMAT:
-            raise ValueError(f"format {found}, expected {FORMAT}")
-        lists = {name: tuple(float(value) for value in values.pop(name)) for name in ("multiplier", "coverage")}
-        weights = tuple(values.pop("weights", ()))
-        return Calibration(**values, **lists, weights=weights)
-    except (LookupError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"'{path}' is no calibration ({one_line(error)}): calibrate again.") from None
+    return read_record(path, Calibration, way_out="calibrate again")

@@ -208,7 +208,7 @@ class RaterScore(CumulativeIterationMetric):
     def __str__(self) -> str:
         return self.function.__name__ if type(self) is RaterScore else type(self).__name__
 
-    def __call__(self, y_pred: Any, y: Any = None, presence: Any = None) -> Any:
+    def __call__(self, y_pred: Any, y: Any = None, presence: Any = None, **kwargs: Any) -> Any:
         if isinstance(y, Mapping):
             y, presence = y["masks"], y["presence"]
         elif isinstance(y, (list, tuple)) and y and isinstance(y[0], Mapping):
@@ -266,7 +266,7 @@ class RaterScore(CumulativeIterationMetric):
             return buffer
         return dict(zip(self._names, [buffer] if isinstance(buffer, Tensor) else buffer, strict=True))
 
-    def aggregate(self) -> Tensor | dict[str, Tensor]:  # type: ignore[override]
+    def aggregate(self) -> Tensor | dict[str, Tensor]:
         """Means over the cases that have a value, with a warning that counts the others; NaN if none has one."""
         scores = self.per_case()
         if isinstance(scores, Tensor):

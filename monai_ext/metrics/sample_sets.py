@@ -1,14 +1,14 @@
-"""Sets of samples judged as sets: how far they spread, and how well they cover what may be true.
+"""Scores of sets of sampled images: spread, energy score and distance, coverage of the targets.
 
-Notation: samples (B, n, C, H, W) of one question each; targets (B, K, C, H, W), the K known answers to it, or
-(B, C, H, W) for one. The distance of two images is the root mean square of their difference over pixels and bands, a
-metric on the image's own scale; all is computed in float64.
+Notation: samples (B, n, C, H, W); targets (B, K, C, H, W), K for each case, or (B, C, H, W) for one. The distance of
+two images is the root mean square of their difference over pixels and bands, a metric on the image's own scale; all is
+computed in float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch import Tensor
 from monai_ext.formulas.energy import mean_within
 from monai_ext.formulas.images import PSNR_CEILING, as_wide, decibels, peak_signal_to_noise
 from monai_ext.formulas.likelihoods import sample_crps
-from monai_ext.metrics.image_scores import ImageScores
+from monai_ext.metrics.image_scores import ImageScores, Reduction
 
 __all__ = [
     "SampleSetScores",
@@ -61,7 +61,7 @@ def _as_set(targets: Tensor) -> Tensor:
 
 
 def sample_distance(samples: Tensor) -> Tensor:
-    """Mean distance of two different samples, (B,): 0 where a network has collapsed to one answer, or n = 1."""
+    """Mean distance of two different samples, (B,): 0 where all samples are equal, or n = 1."""
     distances = set_distances(samples, samples)
     return mean_within(distances, estimator="U" if distances.shape[1] > 1 else "V")
 
@@ -137,7 +137,7 @@ def share_reached(images: Tensor, others: Tensor, *, radius: float) -> Tensor:
 def mode_recall(samples: Tensor, targets: Tensor, *, radius: float | None = None) -> Tensor:
     """Share of the K targets that are the nearest target of at least one sample, (B,), from 1/K to 1.
 
-    For targets that are all the answers there are. With n draws among K equally likely ones, 1 - (1 - 1/K)^n is to be
+    For targets that are all modes of a distribution. With n samples of K equally likely modes, 1 - (1 - 1/K)^n is
     expected. Of targets equally near, the first counts.
 
     Args:
@@ -181,10 +181,6 @@ def set_precision_recall(samples: Tensor, targets: Tensor, *, neighbours: int = 
     return SetQuality(precision, recall)
 
 
-class _Reduces(Protocol):
-    def reduce(self, high_res: Tensor) -> Tensor: ...
-
-
 class SampleSetScores(ImageScores):
     """Scores of each set of samples as a MONAI metric, called as metric(samples, targets, low_res=None).
 
@@ -207,7 +203,7 @@ class SampleSetScores(ImageScores):
             bits holds them; None takes them as they are.
     """
 
-    def __init__(self, *, degradation: _Reduces | None = None, levels: int | None = 255):
+    def __init__(self, *, degradation: Reduction | None = None, levels: int | None = 255):
         super().__init__()
         self.degradation, self.levels = degradation, levels
 
@@ -232,7 +228,7 @@ class SampleSetScores(ImageScores):
             "diversity": torch.stack(diversities).mean(0),
         }
         if self.degradation is not None and low_res is not None:
-            scores["lr_psnr_worst"] = self._worst_low_res(wide, low_res)
+            scores["lr_psnr_worst"] = self._worst_low_res(self.degradation, wide, low_res)
         if targets.shape[1] > 1:
             scores["energy_distance"] = sample_energy_distance(wide, targets)
             scores["mode_recall"] = mode_recall(wide, targets)
@@ -242,11 +238,11 @@ class SampleSetScores(ImageScores):
                 scores["precision"], scores["recall"] = quality
         return scores
 
-    def _worst_low_res(self, samples: Tensor, low_res: Tensor) -> Tensor:
+    def _worst_low_res(self, degradation: Reduction, samples: Tensor, low_res: Tensor) -> Tensor:
         images = samples.flatten(0, 1)
         if self.levels is not None:
             images = (images.clamp(0, 1) * self.levels).round() / self.levels
-        reduced = self.degradation.reduce(images)
+        reduced = degradation.reduce(images)
         given = as_wide(low_res)[:, None].expand(-1, samples.shape[1], -1, -1, -1).flatten(0, 1)
         values = peak_signal_to_noise(reduced, given).unflatten(0, samples.shape[:2])
         return values.amin(1).clamp(max=PSNR_CEILING)

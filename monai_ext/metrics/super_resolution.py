@@ -1,4 +1,4 @@
-"""Scores of enlarged images against the originals, image by image, with every convention fixed.
+"""Scores of upscaled images against the originals, image by image, with every convention fixed.
 
     psnr, ssim              over all channels of the whole image
     psnr_luma, ssim_luma    on the luma of RGB images (ITU-R BT.601, studio range), a border of `scale` pixels cut off
@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from monai_ext.formulas.images import PSNR_CEILING, as_wide, check_image_pair, peak_signal_to_noise
-from monai_ext.metrics.image_scores import ImageScores
+from monai_ext.metrics.image_scores import ImageScores, Reduction
 
 __all__ = [
     "SUPER_RESOLUTION_SCORES",
@@ -125,17 +125,11 @@ def _gaussian_band(device: torch.device, dtype: torch.dtype) -> Tensor:
         return (torch.stack(rows) / weights.sum()).to(device, dtype)
 
 
-class Reduction(Protocol):
-    """What the scores need of a degradation, for instance of `monai_ext.transforms.Degradation`."""
-
-    def reduce(self, high_res: Tensor) -> Tensor: ...
-
-
 class SuperResolutionScores(ImageScores):
     """The scores of `SUPER_RESOLUTION_SCORES` as a MONAI metric; they stay on the device until they are read.
 
     Called as metric(y_pred, y, low_res=None) with images in [0, 1], tensors (B, C, H, W), or lists of (C, H, W) of
-    differing sizes. Scores that cannot be had are left out: luma for other than three channels, `lr_psnr` and
+    differing sizes. Scores that cannot be computed are left out: luma for other than three channels, `lr_psnr` and
     `perceptual` without their argument. `aggregate` returns means by name, `per_image` the values behind them.
 
     Args:

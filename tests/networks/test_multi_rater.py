@@ -16,7 +16,6 @@ from monai_ext.networks.multi_rater import (
     draw_heads,
     level_sets,
 )
-from monai_ext.networks.sampling import evaluation_mode, normal_noise, pad_to_multiple
 
 
 class Logits(nn.Module):
@@ -208,25 +207,6 @@ def test_modes_come_back_after_an_error():
     with pytest.raises(RuntimeError):
         network.sample(torch.randn(1, 3, 4, 4), 2)
     assert all(layer.training for layer in network.modules())
-
-
-def test_evaluation_mode_is_without_gradients():
-    network = Noisy().train()
-    with evaluation_mode(network):
-        assert not network.layers[3].training and not network(torch.randn(1, 1, 4, 4)).requires_grad
-    assert network.layers[3].training and torch.is_grad_enabled()
-
-
-def test_padding_repeats_the_border_at_the_bottom_and_the_right():
-    padded = pad_to_multiple(torch.tensor([[[[1.0, 2.0, 3.0]]]]), 2)
-    assert padded.tolist() == [[[[1, 2, 3, 3], [1, 2, 3, 3]]]]
-    image = torch.randn(1, 1, 4, 6)
-    assert torch.equal(pad_to_multiple(image, 2), image)
-
-
-def test_noise_is_replayed_by_its_generator():
-    first = normal_noise((3, 2), device="cpu", generator=generator(7))
-    assert torch.equal(first, torch.randn(3, 2, generator=generator(7)))
 
 
 def test_monais_networks_serve_as_parts():

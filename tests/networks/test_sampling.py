@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from monai_ext.networks.sampling import evaluation_mode, normal_noise, pad_to_multiple
+
+
+class Noisy(nn.Module):
+    """Dropout and BatchNorm, the layers that know training from evaluation."""
+
+    def __init__(self, p: float = 0.5):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(p), nn.Conv2d(8, 1, 1)
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.layers(image)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_evaluation_mode_is_without_gradients():
+    network = Noisy().train()
+    with evaluation_mode(network):
+        assert not network.layers[3].training and not network(torch.randn(1, 1, 4, 4)).requires_grad
+    assert network.layers[3].training and torch.is_grad_enabled()
+
+
+def test_padding_repeats_the_border_at_the_bottom_and_the_right():
+    padded = pad_to_multiple(torch.tensor([[[[1.0, 2.0, 3.0]]]]), 2)
+    assert padded.tolist() == [[[[1, 2, 3, 3], [1, 2, 3, 3]]]]
+    image = torch.randn(1, 1, 4, 6)
+    assert torch.equal(pad_to_multiple(image, 2), image)
+
+
+def test_noise_is_replayed_by_its_generator():
+    first = normal_noise((3, 2), device="cpu", generator=generator(7))
+    assert torch.equal(first, torch.randn(3, 2, generator=generator(7)))
