@@ -18,7 +18,9 @@ from monai.utils import set_determinism
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from monai_ext.commands.demo.bayesian import bayesian_blocks, is_bayesian_run, write_demo_viewer
+from monai_ext.commands.demo import bayesian
+from monai_ext.commands.demo.bayesian import bayesian_blocks, write_demo_viewer
+from monai_ext.commands.demo.page import DemoRun
 from monai_ext.commands.html import html_page
 from monai_ext.metrics.conformal import Calibration, write_calibration
 from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
@@ -201,24 +203,25 @@ def test_inference_writes_answers_that_reduce_to_their_input(trained, phantoms, 
     assert -10 * (Degradation(4).reduce(high) - low).square().mean().log10() > 50
 
 
-def test_the_demos_page_shows_scores_samples_and_commands(trained, summary, tmp_path):
+def test_the_demos_page_shows_scores_samples_and_commands(trained, summary, tmp_path, monkeypatch):
+    monkeypatch.setattr(bayesian, "write_demo_viewer", lambda configs, output_dir: output_dir / "viewer.html")
     (tmp_path / "training").symlink_to(trained)
-    assert is_bayesian_run(tmp_path / "training") and not is_bayesian_run(tmp_path)
     commands = {"training": "python -m monai.bundle run --config_file train.json"}
-    page = html_page(bayesian_blocks(tmp_path, commands, {"training": 12.0}), title="Demo")
+    page = html_page(bayesian_blocks(DemoRun(BUNDLE / "configs", tmp_path, commands, {"training": 12.0})), title="Demo")
     assert page.count("data:image/png;base64,") == 2
     assert f"{summary['scores']['mean_psnr']['mean']:.4g}" in page and "NTIRE diversity" in page
     assert "training (12 s): python -m monai.bundle run" in page
 
 
-def test_the_demos_page_shows_the_calibration_where_one_was_run(trained, summary, tmp_path):
+def test_the_demos_page_shows_the_calibration_where_one_was_run(trained, summary, tmp_path, monkeypatch):
+    monkeypatch.setattr(bayesian, "write_demo_viewer", lambda configs, output_dir: output_dir / "viewer.html")
     shutil.copytree(trained, tmp_path / "training")
     report = tmp_path / "training" / "uncertainty"
     report.mkdir()
     for name in ("reliability.png", "sparsification.png"):
         shutil.copy(trained / "evaluation" / "samples.png", report / name)
     (report / "summary.json").write_text("{}")
-    page = html_page(bayesian_blocks(tmp_path, {}, {"training": 1.0}), title="Demo")
+    page = html_page(bayesian_blocks(DemoRun(BUNDLE / "configs", tmp_path, {}, {"training": 1.0})), title="Demo")
     assert page.count("data:image/png;base64,") == 4 and "after it (star)" in page
 
 

@@ -17,7 +17,8 @@ from monai.utils import set_determinism
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from monai_ext.commands.demo.aerial import aerial_blocks, is_aerial_run
+from monai_ext.commands.demo.aerial import aerial_blocks
+from monai_ext.commands.demo.page import DemoRun
 from monai_ext.commands.html import html_page
 from monai_ext.handlers.super_resolution.scores import SuperResolutionTable
 from monai_ext.metrics.super_resolution import peak_signal_to_noise
@@ -246,8 +247,7 @@ def test_the_default_generator_is_small_enough_to_ship_in_half_precision(phantom
 def test_the_demos_page_shows_scores_triplets_and_commands(trained, evaluated, tmp_path):
     (tmp_path / "training").symlink_to(trained)
     commands = {"training": "python -m monai.bundle run --config_file train.json"}
-    assert is_aerial_run(tmp_path / "training") and not is_aerial_run(tmp_path)
-    page = html_page(aerial_blocks(tmp_path, commands, {"training": 12.0}), title="Demo")
+    page = html_page(aerial_blocks(DemoRun(BUNDLE / "configs", tmp_path, commands, {"training": 12.0})), title="Demo")
     assert page.count("data:image/png;base64,") == 2
     summary = json.loads((evaluated / "summary.json").read_text())
     assert f"{summary['gain_over_bicubic']['psnr']['mean']:+.2f} dB" in page

@@ -1,7 +1,6 @@
 """Figures of a comparison: cases, cases' Dice per loss, pairwise differences, training curves.
 
-One colour per loss in all of them (Okabe and Ito's palette, told apart by colour-blind readers). Built on
-`matplotlib.figure.Figure`, so that no global state and no display is touched.
+A loss has one colour in all of them.
 """
 
 from __future__ import annotations
@@ -13,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
+from monai_ext.commands.plotting import literal, plain_axis
 from monai_ext.commands.statistics import mean_of_known
-from monai_ext.storage.files import atomic_path
 
 __all__ = [
     "CaseRow",
@@ -24,15 +24,11 @@ __all__ = [
     "case_figure",
     "curve_figure",
     "dice_figure",
-    "loss_colours",
     "pair_figure",
-    "save_figure",
 ]
 
-OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 FOREGROUND = 128  # of 255: a pixel above it is lesion (ISIC 2018 rule)
 SHOWN_PIXELS = 320  # longer side of a picture in the case figure
-DPI = 110
 
 
 @dataclass(frozen=True)
@@ -58,18 +54,6 @@ class PairRow:
     claimed: bool
 
 
-def loss_colours(losses: Sequence[str]) -> dict[str, str]:
-    """Loss -> colour, by position; beyond eight losses the colours repeat."""
-    return {loss: OKABE_ITO[index % len(OKABE_ITO)] for index, loss in enumerate(losses)}
-
-
-def save_figure(figure: Figure, path: Path) -> Path:
-    """Write `figure` as PNG, whole or not at all."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, facecolor="white")
-    return path
-
-
 def _picture(path: Path, mode: str) -> NDArray[np.uint8]:
     from monai_ext.raster.images import reading  # here, since it brings torch, which a comparison can spare
 
@@ -77,11 +61,6 @@ def _picture(path: Path, mode: str) -> NDArray[np.uint8]:
         shown = image.convert(mode)
         shown.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
         return np.asarray(shown)
-
-
-def _literal(text: str) -> str:
-    """`text` as matplotlib shows it unchanged: it takes what stands between dollars for a formula."""
-    return text.replace("$", r"\$")
 
 
 def case_figure(rows: Sequence[CaseRow], names: Mapping[str, str], colours: Mapping[str, str]) -> Figure:
@@ -94,15 +73,17 @@ def case_figure(rows: Sequence[CaseRow], names: Mapping[str, str], colours: Mapp
     columns = 2 + 2 * len(losses)
     height, width = _picture(rows[0].label, "L").shape
     row_height = 1.35 * min(1.3, height / width) + 0.22
-    figure = Figure(figsize=(1.35 * columns + 2.2, row_height * len(rows) + 0.6), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0, hspace=0)
+    figure = Figure(
+        figsize=(1.35 * columns + 2.2, row_height * len(rows) + 0.6),
+        layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.03, wspace=0, hspace=0),
+    )
     axes = figure.subplots(len(rows), columns, squeeze=False)
     shown = None
     for line, row in zip(axes, rows, strict=True):
         truth = _picture(row.label, "L")
         foreground = truth > (FOREGROUND if truth.max() > 1 else 0)
         line[0].imshow(_picture(row.image, "RGB"))
-        line[0].set_ylabel(_literal(row.title), fontsize=8, rotation=0, ha="right", va="center")
+        line[0].set_ylabel(literal(row.title), fontsize=8, rotation=0, ha="right", va="center")
         line[1].imshow(foreground, cmap="gray", vmin=0, vmax=1)
         for index, loss in enumerate(losses):
             probability = _picture(row.probabilities[loss], "L")
@@ -116,7 +97,7 @@ def case_figure(rows: Sequence[CaseRow], names: Mapping[str, str], colours: Mapp
                     spine.set(edgecolor=colours[loss], linewidth=2)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
-    shown_names = [_literal(name) for name in names.values()]
+    shown_names = [literal(name) for name in names.values()]
     titles = ["Image", "Truth", *(f"{name}\nbinary" for name in shown_names)]
     for axis, title in zip(axes[0], [*titles, *(f"{name}\nprobability" for name in shown_names)], strict=True):
         axis.set_title(title, fontsize=9)
@@ -155,12 +136,10 @@ def dice_figure(dice: Mapping[str, NDArray], names: Mapping[str, str], colours: 
         )  # fmt: skip
         median = np.median(values)
         axis.annotate(f"{median:.1f}", (place + 0.3, median), fontsize=8, va="center", ha="left")
-    ticks = [f"{_literal(name)}\nn = {dice[loss].size}" for loss, name in names.items()]
+    ticks = [f"{literal(name)}\nn = {dice[loss].size}" for loss, name in names.items()]
     axis.set_xticks(range(len(names)), ticks)
     axis.set(xlabel="Loss, number of cases", ylabel="Dice per case (%)", xlim=(-0.6, len(names) - 0.3))
-    axis.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
+    plain_axis(axis)
     return figure
 
 
@@ -177,7 +156,7 @@ def pair_figure(rows: Sequence[PairRow], *, cases: str) -> Figure:
             row.note, (1.01, place), xycoords=("axes fraction", "data"), va="center", ha="left", fontsize=8,
             annotation_clip=False,
         )  # fmt: skip
-    axis.set_yticks(range(len(rows)), [_literal(row.name) for row in rows])
+    axis.set_yticks(range(len(rows)), [literal(row.name) for row in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlabel(f"Difference in mean Dice, first minus second (percentage points), {cases}")
     axis.spines[["top", "right", "left"]].set_visible(False)
@@ -200,7 +179,7 @@ def curve_figure(
         axis.tick_params(labelleft=False)
     for column, (loss, name) in enumerate(names.items()):
         runs = curves.get(loss, {}).get("train_loss", np.empty((0, 0)))
-        axes[0, column].set_title(f"{_literal(name)}\n{len(runs)} run{'s' * (len(runs) != 1)}", fontsize=10)
+        axes[0, column].set_title(f"{literal(name)}\n{len(runs)} run{'s' * (len(runs) != 1)}", fontsize=10)
         for axis, key, factor in ((axes[0, column], "train_loss", 1.0), (axes[1, column], "val_mean_dice", 100.0)):
             _curve(axis, factor * curves.get(loss, {}).get(key, np.empty((0, 0))), colours[loss])
         axes[1, column].set_xlabel("Epoch")
@@ -210,8 +189,7 @@ def curve_figure(
 
 
 def _curve(axis: Axes, runs: NDArray[np.float64], colour: str) -> None:
-    axis.grid(color="#dddddd", linewidth=0.6)
-    axis.spines[["top", "right"]].set_visible(False)
+    plain_axis(axis, grid="both")
     known = ~np.isnan(runs).all(axis=0) if runs.size else np.zeros(0, bool)
     if not known.any():
         return

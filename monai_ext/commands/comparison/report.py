@@ -18,9 +18,7 @@ from monai_ext.commands.comparison.figures import (
     case_figure,
     curve_figure,
     dice_figure,
-    loss_colours,
     pair_figure,
-    save_figure,
 )
 from monai_ext.commands.comparison.results import METRICS, Results, read_results
 from monai_ext.commands.comparison.summaries import (
@@ -32,6 +30,7 @@ from monai_ext.commands.comparison.summaries import (
     write_tables,
 )
 from monai_ext.commands.html import Block, Heading, Picture, Table, Text, html_page, markdown_page
+from monai_ext.commands.plotting import colours_of, save_figure
 from monai_ext.commands.statistics import mean_of_known
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import remove_leftovers, write_text
@@ -91,7 +90,7 @@ def _blocks(
     output: Path, results: Results, losses: Mapping[str, list[LossSummary]], pairs: Mapping[str, list[PairSummary]]
 ) -> list[Block]:
     names = {s.loss: LABELS.get(s.loss, s.loss) for s in losses["dice"]}
-    colours = loss_colours(results.losses)
+    colours = colours_of(results.losses)
     dice = mean_of_known(results.values["dice"], axis=1)
     per_case = {loss: dice[i][~np.isnan(dice[i])] for i, loss in enumerate(results.losses)}
     blocks: list[Block] = [Heading("Comparison of losses", 1)]

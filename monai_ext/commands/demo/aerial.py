@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from monai_ext.commands.demo.page import command_blocks, read_training
-from monai_ext.commands.comparison.figures import save_figure
+from monai_ext.commands.demo.page import DemoRun, Panel, command_blocks, read_training, stage_curves
 from monai_ext.commands.html import Block, Heading, Picture, Table, Text
+from monai_ext.commands.plotting import save_figure
 
-__all__ = ["aerial_blocks", "is_aerial_run"]
+__all__ = ["aerial_blocks"]
 
 LABELS = {
     "psnr": "PSNR, RGB (dB)",
@@ -22,53 +20,40 @@ LABELS = {
     "lr_psnr": "LR-PSNR (dB)",
     "perceptual": "perceptual distance",
 }
-LOSS_COLOUR, SCORE_COLOUR = "#0072B2", "#D55E00"
+PANELS = (
+    Panel("train_loss", "generator's loss", "#0072B2"),
+    Panel("val_psnr", "validation PSNR (dB)", "#D55E00"),
+)
 
 
-def is_aerial_run(training: str | Path) -> bool:
-    """Whether the folder holds a run of `srgan_aerial`, evaluated."""
-    return (Path(training) / "evaluation" / "triplets.png").is_file()
-
-
-def aerial_blocks(output_dir: str | Path, commands: Mapping[str, str], seconds: Mapping[str, float]) -> list[Block]:
-    """What the runs of a demo of `srgan_aerial` left in `output_dir`, as a page.
-
-    Args:
-        output_dir: holds `training` (with `evaluation` in it) and `inference`.
-        commands: name -> command of training, evaluation and inference, as it is typed.
-        seconds: name -> how long each took.
-
-    Raises:
-        FileNotFoundError: a step left nothing.
-    """
-    output_dir = Path(output_dir)
-    training = output_dir / "training"
-    settings, epochs, summary = read_training(training)
+def aerial_blocks(run: DemoRun) -> list[Block]:
+    """The page of a demo of a deterministic super-resolution bundle."""
+    settings, epochs, summary = read_training(run.training)
     gain = summary["gain_over_bicubic"]["psnr"]
     return [
         Heading("What the demo trained", level=1),
         Text(
             f"Synthetic aerial scenes were drawn, {settings['training_tiles']} to train on, "
             f"{settings['validation_tiles']} to validate on and {summary['tiles']} to test on. A generator of "
-            f"{settings['parameters']:,} parameters learned to enlarge them {settings['scale']} times, alone for "
+            f"{settings['parameters']:,} parameters learned to upscale them {settings['scale']} times, alone for "
             f"{settings['pretrain_epochs']} epochs, then against a discriminator for {settings['adversarial_epochs']}; "
-            f"{seconds['training']:.0f} s, start-up included. On test scenes its PSNR is {gain['mean']:+.2f} dB "
-            f"against bicubic interpolation, better on {gain['better']:.0%} of them. Scenes that were drawn are not "
+            f"{run.seconds['training']:.0f} s, start-up included. On test scenes its PSNR is {gain['mean']:+.2f} dB "
+            f"against bicubic interpolation, better on {gain['better']:.0%} of them. Synthetic scenes are not "
             "places: scores on photographs are in the bundle's docs/README.md."
         ),
         _score_table(summary),
         Heading("Test scenes"),
         Picture(
-            training / "evaluation" / "triplets.png",
+            run.training / "evaluation" / "triplets.png",
             "Low resolution (its pixels repeated), bicubic interpolation, prediction, original.",
         ),
         Heading("Training"),
         Picture(
-            save_figure(_curves(epochs, int(settings["pretrain_epochs"])), output_dir / "curves.png"),
+            save_figure(_curves(epochs, int(settings["pretrain_epochs"])), run.output_dir / "curves.png"),
             "The generator's loss and the PSNR on validation scenes (averaged weights), per epoch. At the line the "
             "adversarial stage begins, whose loss has other terms and another scale.",
         ),
-        *command_blocks(commands, seconds, results=f"Enlarged scenes: {output_dir / 'inference'}", training=training),
+        *command_blocks(run, results=f"Upscaled scenes: {run.output_dir / 'inference'}"),
     ]
 
 
@@ -83,15 +68,7 @@ def _score_table(summary: Mapping) -> Table:
 
 
 def _curves(epochs: Sequence[Mapping[str, str]], pretrain_epochs: int) -> Figure:
-    figure = Figure(figsize=(9, 3.2), layout="constrained", dpi=160)
-    panels = (("train_loss", "generator's loss", LOSS_COLOUR), ("val_psnr", "validation PSNR (dB)", SCORE_COLOUR))
-    for axis, (key, label, colour) in zip(figure.subplots(1, 2), panels, strict=True):
-        known = [(int(row["epoch"]), float(row[key])) for row in epochs if row.get(key)]
-        axis.plot(*np.array(known).T, color=colour, marker="." if len(known) < 30 else None)
-        axis.axvline(pretrain_epochs + 0.5, color="#777777", linestyle=":", linewidth=1)
-        axis.set_xlabel("epoch")
-        axis.set_ylabel(label)
-        axis.spines[["top", "right"]].set_visible(False)
+    figure = stage_curves(epochs, PANELS, pretrain_epochs=pretrain_epochs)
     if min(float(row["train_loss"]) for row in epochs) > 0:
         figure.axes[0].set_yscale("log")
     return figure

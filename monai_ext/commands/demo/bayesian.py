@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from monai.bundle import ConfigParser
 
-from monai_ext.raster.opening import open_raster
-from monai_ext.commands.demo.page import command_blocks, read_table, read_training
-from monai_ext.commands.comparison.figures import save_figure
+from monai_ext.commands.demo.page import DemoRun, Panel, command_blocks, read_table, read_training, stage_curves
 from monai_ext.commands.html import Block, Heading, Picture, Table, Text
+from monai_ext.commands.plotting import save_figure
 from monai_ext.commands.upscaling.viewer import viewer_scene, write_viewer
 from monai_ext.handlers.training.weights import load_weights
-from monai_ext.upscaling import Layers, Upscaler
 from monai_ext.metrics.conformal import read_calibration
+from monai_ext.raster.opening import open_raster
+from monai_ext.upscaling import Layers, Upscaler
 
-__all__ = ["bayesian_blocks", "is_bayesian_run", "write_demo_viewer"]
+__all__ = ["bayesian_blocks", "write_demo_viewer"]
 
 VIEWER = "viewer.html"
 VIEWED_SAMPLES = 8
@@ -39,19 +37,14 @@ LABELS = {
     "epistemic_sd": "epistemic sd",
 }
 PANELS = (
-    ("val_psnr", "PSNR of the mean (dB)", "#0072B2"),
-    ("val_energy_db", "energy score of samples (dB)", "#D55E00"),
-    ("val_sample_share", "distance of samples / their error", "#009E73"),
+    Panel("val_psnr", "PSNR of the mean (dB)", "#0072B2"),
+    Panel("val_energy_db", "energy score of samples (dB)", "#D55E00"),
+    Panel("val_sample_share", "distance of samples / their error", "#009E73"),
 )
 
 
-def is_bayesian_run(training: str | Path) -> bool:
-    """Whether the folder holds a run of `bayesian_srgan_aerial`, evaluated."""
-    return (Path(training) / "evaluation" / "samples.png").is_file()
-
-
 def write_demo_viewer(configs: str | Path, output_dir: str | Path) -> Path:
-    """Write `output_dir/viewer.html`, a page of one test scene: its samples, maps of doubt and intervals.
+    """Write `output_dir/viewer.html`, a page of one test scene: its samples, maps of uncertainty and intervals.
 
     Args:
         configs: folder of the bundle's configs, of which inference.json and demo_inference.json tell the network.
@@ -81,12 +74,12 @@ def write_demo_viewer(configs: str | Path, output_dir: str | Path) -> Path:
     return write_viewer(output_dir / VIEWER, scene, title=f"{name}, reduced four times")
 
 
-def bayesian_blocks(output_dir: str | Path, commands: Mapping[str, str], seconds: Mapping[str, float]) -> list[Block]:
-    """What the runs of a demo of `bayesian_srgan_aerial` left in `output_dir`, as a page; see `aerial_blocks`."""
-    output_dir = Path(output_dir)
-    training = output_dir / "training"
-    settings, epochs, summary = read_training(training)
+def bayesian_blocks(run: DemoRun) -> list[Block]:
+    """The page of a demo of a Bayesian super-resolution bundle; a viewer of a test scene is written beside it."""
+    settings, epochs, summary = read_training(run.training)
+    viewer = write_demo_viewer(run.configs, run.output_dir)
     scores = summary["scores"]
+    curves = stage_curves(epochs, PANELS, pretrain_epochs=int(settings["pretrain_epochs"]))
     return [
         Heading("What the demo trained", level=1),
         Text(
@@ -94,9 +87,10 @@ def bayesian_blocks(output_dir: str | Path, commands: Mapping[str, str], seconds
             f"resolution: {settings['training_tiles']} to train on, {settings['validation_tiles']} to validate on and "
             f"{summary['tiles']} to test on. A network of {settings['parameters']:,} parameters learned what they may "
             f"look like {settings['scale']} times larger, alone for {settings['pretrain_epochs']} epochs, then against "
-            f"a discriminator for {settings['adversarial_epochs']}; {seconds['training']:.0f} s, start-up included. "
+            f"a discriminator for {settings['adversarial_epochs']}; {run.seconds['training']:.0f} s, start-up "
+            "included. "
             f"Every sample reduces to its input: LR-PSNR {scores['lr_psnr_worst']['lowest']:.1f} dB or more, after "
-            "rounding to 8 bits. Scenes that were drawn are not places: scores on photographs are in the bundle's "
+            "rounding to 8 bits. Synthetic scenes are not places: scores on photographs are in the bundle's "
             "docs/README.md."
         ),
         Table(
@@ -110,19 +104,19 @@ def bayesian_blocks(output_dir: str | Path, commands: Mapping[str, str], seconds
         ),
         Heading("Test scenes"),
         Picture(
-            training / "evaluation" / "samples.png",
-            "Low resolution (its pixels repeated), mean of the answers, two samples, the three kinds of uncertainty as "
+            run.training / "evaluation" / "samples.png",
+            "Low resolution (its pixels repeated), mean of the samples, two samples, the three kinds of uncertainty as "
             "standard deviations, original.",
         ),
-        Text(f"Samples behind a slider, and the interval of any pixel, of the first test scene: {output_dir / VIEWER}"),
+        Text(f"Samples behind a slider, and the interval of any pixel, of the first test scene: {viewer}"),
         Heading("Training"),
         Picture(
-            save_figure(_curves(epochs, int(settings["pretrain_epochs"])), output_dir / "curves.png"),
+            save_figure(curves, run.output_dir / "curves.png"),
             "Scores on validation scenes (averaged weights), per epoch; at the line the adversarial stage begins. The "
             "distance between samples is that of samples like originals where its share is 1.",
         ),
-        *_calibration_blocks(training / "uncertainty"),
-        *command_blocks(commands, seconds, results=f"Enlarged scenes: {output_dir / 'inference'}", training=training),
+        *_calibration_blocks(run.training / "uncertainty"),
+        *command_blocks(run, results=f"Upscaled scenes: {run.output_dir / 'inference'}"),
     ]
 
 
@@ -142,16 +136,3 @@ def _calibration_blocks(report: Path) -> list[Block]:
             "Error of what is left when the values told to be most uncertain are removed; the oracle knows the errors.",
         ),
     ]
-
-
-def _curves(epochs: Sequence[Mapping[str, str]], pretrain_epochs: int) -> Figure:
-    figure = Figure(figsize=(11, 3.2), layout="constrained", dpi=160)
-    for axis, (key, label, colour) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
-        known = [(int(row["epoch"]), float(row[key])) for row in epochs if row.get(key)]
-        if known:
-            axis.plot(*np.array(known).T, color=colour, marker=".")
-        axis.axvline(pretrain_epochs + 0.5, color="#777777", linestyle=":", linewidth=1)
-        axis.set_xlabel("epoch")
-        axis.set_ylabel(label)
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure

@@ -9,24 +9,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from monai.bundle import ConfigParser
 
-from monai_ext.commands.demo.aerial import aerial_blocks, is_aerial_run
-from monai_ext.commands.demo.bayesian import bayesian_blocks, is_bayesian_run, write_demo_viewer
-from monai_ext.commands.demo.page import command_blocks, read_table, read_training
-from monai_ext.commands.comparison.figures import CaseRow, case_figure, curve_figure, loss_colours, save_figure
-from monai_ext.commands.html import Block, Heading, Picture, Table, Text, html_page
-from monai_ext.commands.demo.raters import is_rater_run, rater_blocks
-from monai_ext.storage.files import read_json, write_text
-from monai_ext.metrics import SEGMENTATION_SCORES
+from monai_ext.commands.demo.page import DemoRun
+from monai_ext.commands.html import html_page
 from monai_ext.runtime.run_log import tell
+from monai_ext.storage.files import write_text
+from monai_ext.storage.records import read_record
 
 __all__ = ["DemoOptions", "demo", "run"]
-
-SHOWN_CASES = 5
-SPREAD = {"median": 0.5, "10th percentile": 0.1, "90th percentile": 0.9}
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class DemoOptions:
 
 
 class DemoError(ValueError):
-    """A step of the demo failed; its own message stands above."""
+    """A step of the demo failed, or the bundle's demo.json is incomplete."""
 
 
 def demo(bundle: str | Path, output_dir: str | Path) -> Path:
@@ -59,7 +52,12 @@ def demo(bundle: str | Path, output_dir: str | Path) -> Path:
     configs = bundle / "configs"
     if not (configs / "demo.json").is_file():
         raise FileNotFoundError(f"no configs/demo.json in the bundle '{bundle}': give --bundle a bundle's folder.")
+    content = read_record(configs / "demo.json", dict[str, Any], way_out="take it from the bundle again")
+    if missing := {"page", "phantom_images"} - content.keys():
+        raise DemoError(f"'{configs / 'demo.json'}' has no {min(missing)}: it names the demo's page and its images.")
+    parser = ConfigParser(content)
     phantoms, training, inference = output_dir / "phantoms", output_dir / "training", output_dir / "inference"
+    parser["dataset_dir"] = str(phantoms)
     shared = {"bundle_root": bundle, "dataset_dir": phantoms, "output_dir": training}
     steps = {
         "training": _command(configs, ["train.json", "demo.json"], {**shared, "resume": "true"}),
@@ -69,7 +67,7 @@ def demo(bundle: str | Path, output_dir: str | Path) -> Path:
             ["inference.json", "demo_inference.json"],
             {
                 "bundle_root": bundle,
-                "dataset_dir": _pictures_of(configs, phantoms),
+                "dataset_dir": parser.get_parsed_content("phantom_images"),
                 "output_dir": inference,
                 "ckpt_path": training / "model.pt",
             },
@@ -79,25 +77,10 @@ def demo(bundle: str | Path, output_dir: str | Path) -> Path:
         steps["calibration"] = _command(configs, ["train.json", "demo.json", "calibrate.json"], shared)
     seconds = {name: _timed(name, command) for name, command in steps.items()}
     commands = {name: _typed(command) for name, command in steps.items()}
-    if is_aerial_run(training):
-        blocks = aerial_blocks(output_dir, commands, seconds)
-    elif is_bayesian_run(training):
-        write_demo_viewer(configs, output_dir)
-        blocks = bayesian_blocks(output_dir, commands, seconds)
-    elif is_rater_run(training):
-        blocks = rater_blocks(output_dir, commands, seconds)
-    else:
-        blocks = _blocks(output_dir, commands, seconds)
+    blocks = parser.get_parsed_content("page")(DemoRun(configs, output_dir, commands, seconds))
     page = output_dir / "index.html"
     write_text(page, html_page(blocks, title=f"Demo of {bundle.name}"))
     return page
-
-
-def _pictures_of(configs: Path, phantoms: Path) -> str:
-    """The folder that inference reads, as demo.json names it by `phantom_images`."""
-    parser = ConfigParser(read_json(configs / "demo.json", expected=dict, way_out="take it from the bundle again"))
-    parser["dataset_dir"] = str(phantoms)
-    return parser.get_parsed_content("phantom_images")
 
 
 def _command(configs: Path, files: Sequence[str], choices: Mapping[str, object]) -> list[str]:
@@ -116,71 +99,6 @@ def _timed(name: str, command: Sequence[str]) -> float:
 
 def _typed(command: Sequence[str]) -> str:
     return " ".join(["python", *map(shlex.quote, command[1:])])
-
-
-def _blocks(output_dir: Path, commands: Mapping[str, str], seconds: Mapping[str, float]) -> list[Block]:
-    training = output_dir / "training"
-    settings, epochs, _ = read_training(training)
-    cases = read_table(training / "evaluation" / "cases.csv")
-    dice = np.array([float(case["dice"]) for case in cases])
-    names = {"demo": "Demo"}
-    colours = loss_colours(list(names))
-    curves = {
-        key: np.array([[float(row.get(key) or "nan") for row in epochs]]) for key in ("train_loss", "val_mean_dice")
-    }
-    return [
-        Heading("What the demo trained", level=1),
-        Text(
-            f"Phantoms of dermoscopy images were drawn, {settings['training_images']} to train on and "
-            f"{settings['validation_images']} to validate on; the network started from random weights and was trained "
-            f"for {settings['max_epochs']} epochs in {seconds['training']:.0f} s, start-up included. On the "
-            f"validation phantoms it reaches a mean Dice of {100 * dice.mean():.1f} %. Phantoms are not patients: the "
-            "scores on real images are in the bundle's docs/README.md."
-        ),
-        _score_table(cases),
-        Heading("Cases, from worst to best"),
-        Picture(
-            save_figure(case_figure(_spread(cases, output_dir), names, colours), output_dir / "cases.png"),
-            "Image, truth, binary prediction (truth outlined in blue), probability of lesion.",
-        ),
-        Heading("Training"),
-        Picture(
-            save_figure(curve_figure({"demo": curves}, names, colours), output_dir / "curves.png"),
-            "Training loss and Dice on the validation phantoms (averaged weights), per epoch.",
-        ),
-        *command_blocks(
-            commands,
-            seconds,
-            results=f"Masks and probability maps of all phantoms: {output_dir / 'inference'}",
-            training=training,
-        ),
-    ]
-
-
-def _score_table(cases: Sequence[Mapping[str, str]]) -> Table:
-    rows = []
-    for name in SEGMENTATION_SCORES:
-        values = 100 * np.array([float(case[name]) for case in cases])
-        spread = [f"{np.quantile(values, share):.1f}" for share in SPREAD.values()]
-        rows.append([name.replace("_", " "), f"{values.mean():.1f}", *spread])
-    return Table(f"Scores on {len(cases)} validation phantoms (%)", ["Score", "mean", *SPREAD], rows)
-
-
-def _spread(cases: Sequence[Mapping[str, str]], output_dir: Path) -> list[CaseRow]:
-    """Cases at equal steps from the worst to the best Dice."""
-    ordered = sorted(cases, key=lambda case: float(case["dice"]))
-    chosen = np.linspace(0, len(ordered) - 1, min(SHOWN_CASES, len(ordered))).round().astype(int)
-    folder = output_dir / "training" / "evaluation" / "probabilities"
-    return [
-        CaseRow(
-            title=case["id"],
-            image=Path(case["image_path"]),
-            label=Path(case["label_path"]),
-            probabilities={"demo": folder / f"{case['id']}.png"},
-            dice={"demo": float(case["dice"])},
-        )
-        for case in (ordered[index] for index in chosen)
-    ]
 
 
 def run(options: DemoOptions) -> int:

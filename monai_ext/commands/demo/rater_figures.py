@@ -1,4 +1,4 @@
-"""Figures of methods for several annotators: outlines of both sides, where they part, heads by annotators."""
+"""Figures of methods for several annotators: outlines, maps of disagreement, Dice of heads with annotators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from monai_ext.commands.comparison.figures import OKABE_ITO
+from monai_ext.commands.plotting import colours_of, plain_axis
 
 __all__ = ["RaterCase", "matrix_figure", "outline_figure", "rater_curve_figure"]
 
@@ -26,7 +26,7 @@ class RaterCase:
         title: of the row.
         image: (H, W).
         raters: names of the annotators -> masks (H, W) of 0 and 1.
-        answers: names -> masks (H, W), heads under the names of their annotators, or samples.
+        predictions: names -> masks (H, W), heads under the names of their annotators, or samples.
         probability: predicted share of annotators, (H, W).
         disagreement: c/K (1 - c/K), (H, W).
     """
@@ -34,19 +34,17 @@ class RaterCase:
     title: str
     image: NDArray
     raters: Mapping[str, NDArray]
-    answers: Mapping[str, NDArray]
+    predictions: Mapping[str, NDArray]
     probability: NDArray
     disagreement: NDArray
 
 
-def outline_figure(rows: Sequence[RaterCase], *, answered_by: str = "heads") -> Figure:
-    """Image | outlines of the annotators | of the answers | disagreement | predicted uncertainty p (1 - p).
+def outline_figure(rows: Sequence[RaterCase], *, predicted_by: str = "heads") -> Figure:
+    """Image | outlines of the annotators | of the predictions | disagreement | predicted uncertainty p (1 - p).
 
-    Both maps share one scale, 0 to 1/4. An annotator and the head that answers for him or her have one colour.
+    Both maps share one scale, 0 to 1/4. An annotator and the head of this annotator have one colour.
     """
-    colours = {name: OKABE_ITO[place % len(OKABE_ITO)] for place, name in enumerate(rows[0].raters)}
-    for name in rows[0].answers:
-        colours.setdefault(name, OKABE_ITO[len(colours) % len(OKABE_ITO)])
+    colours = colours_of(dict.fromkeys([*rows[0].raters, *rows[0].predictions]))
     figure = Figure(figsize=(11, 2.15 * len(rows) + 0.9), layout="constrained")
     axes = figure.subplots(len(rows), 5, squeeze=False)
     shown = None
@@ -55,12 +53,12 @@ def outline_figure(rows: Sequence[RaterCase], *, answered_by: str = "heads") -> 
             axis.imshow(row.image, cmap="gray")
         line[0].set_ylabel(row.title, fontsize=8)
         _outlines(line[1], row.raters, colours)
-        _outlines(line[2], row.answers, colours)
+        _outlines(line[2], row.predictions, colours)
         for axis, values in zip(line[3:], (row.disagreement, row.probability * (1 - row.probability)), strict=True):
             shown = axis.imshow(values, cmap="magma", vmin=0, vmax=MOST_VARIANCE)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
-    titles = ("Image", "Annotators", answered_by.capitalize(), "Annotators' disagreement", "Predicted uncertainty")
+    titles = ("Image", "Annotators", predicted_by.capitalize(), "Annotators' disagreement", "Predicted uncertainty")
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=9)
     if shown is not None:
@@ -115,13 +113,11 @@ def rater_curve_figure(epochs: NDArray, loss: NDArray, curves: Mapping[str, NDAr
     left, right = figure.subplots(1, 2)
     left.plot(epochs, loss, color="black")
     left.set(xlabel="Epoch", ylabel="Training loss")
-    for place, (name, values) in enumerate(curves.items()):
-        known = ~np.isnan(values)
-        colour = OKABE_ITO[place % len(OKABE_ITO)]
-        right.plot(epochs[known], 100 * values[known], color=colour, marker="o", markersize=3, label=name)
+    for name, colour in colours_of(curves).items():
+        known = ~np.isnan(curves[name])
+        right.plot(epochs[known], 100 * curves[name][known], color=colour, marker="o", markersize=3, label=name)
     right.set(xlabel="Epoch", ylabel="Validation (%)")
     right.legend(fontsize=7, frameon=False)
     for axis in (left, right):
-        axis.grid(color="#dddddd", linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
+        plain_axis(axis, grid="both")
     return figure

@@ -1,4 +1,4 @@
-"""The page of a demo with several annotators: does each head draw like its own one, and is doubt where they part?"""
+"""The demo's page for bundles with several annotators: heads against annotators, uncertainty against disagreement."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_ext.data import qubiq_items, read_nifti, read_rater_mask
-from monai_ext.commands.demo.page import WAY_OUT, command_blocks, read_table, read_training
-from monai_ext.commands.comparison.figures import save_figure
-from monai_ext.commands.html import Block, Heading, Picture, Table, Text
+from monai_ext.commands.demo.page import WAY_OUT, DemoRun, command_blocks, read_table, read_training
 from monai_ext.commands.demo.rater_figures import RaterCase, matrix_figure, outline_figure, rater_curve_figure
-from monai_ext.storage.files import read_json
+from monai_ext.commands.html import Block, Heading, Picture, Table, Text
+from monai_ext.commands.plotting import save_figure
+from monai_ext.data import qubiq_items, read_nifti, read_rater_mask
 from monai_ext.runtime.run_log import tell
+from monai_ext.storage.records import read_record
 
-__all__ = ["is_rater_run", "rater_blocks", "rater_conclusions"]
+__all__ = ["rater_blocks", "rater_conclusions"]
 
 SHOWN_CASES = 4
 SHARES = {  # of one: printed in per cent
@@ -26,20 +27,21 @@ SHARES = {  # of one: printed in per cent
     "dice": "Dice with each annotator",
     "dice_consensus": "Dice with the majority vote",
     "hungarian_iou": "Hungarian IoU",
-    "dice_max": "Dice of the best answer for each annotator",
+    "dice_max": "Dice of the best sample for each annotator",
     "ece": "Expected calibration error",
 }
 NUMBERS = {
     "generalized_energy_distance": "Energy distance squared",
-    "sample_diversity": "Diversity of the answers",
+    "sample_diversity": "Diversity of the samples",
     "rater_diversity": "Diversity of the annotators",
     "uncertainty_ncc": "Correlation of uncertainty and disagreement",
 }
 
 
-def is_rater_run(training: Path) -> bool:
-    """Whether the run in this folder was evaluated against several annotators."""
-    return (training / "evaluation" / "summary.json").is_file()
+class _Styles(msgspec.Struct):
+    """phantoms.json, as far as the page shows it."""
+
+    raters: dict[str, str]
 
 
 def rater_conclusions(summary: Mapping[str, Any], names: Mapping[int, str]) -> list[str]:
@@ -68,7 +70,7 @@ def rater_conclusions(summary: Mapping[str, Any], names: Mapping[int, str]) -> l
     lines.append(
         f"mean Dice with each annotator {100 * _mean(scores, 'dice'):.1f} %, of annotators with each other "
         f"{100 * _mean(scores, 'rater_agreement'):.1f} %; energy distance squared "
-        f"{_mean(scores, 'generalized_energy_distance'):.3f} at {summary['samples']} answers"
+        f"{_mean(scores, 'generalized_energy_distance'):.3f} at {summary['samples']} samples"
     )
     return lines
 
@@ -93,23 +95,17 @@ def _mean(scores: Mapping[str, Mapping], name: str) -> float:
     return math.nan if value is None else value
 
 
-def rater_blocks(output_dir: Path, commands: Mapping[str, str], seconds: Mapping[str, float]) -> list[Block]:
-    """The page, and its claims on standard error.
-
-    Args:
-        output_dir: of the demo, with phantoms/, training/ and inference/.
-        commands: step -> command as typed.
-        seconds: step -> its time.
-    """
-    training = output_dir / "training"
-    settings, epochs, summary = read_training(training)
-    styles = read_json(output_dir / "phantoms" / "phantoms.json", expected=dict, way_out=WAY_OUT)["raters"]
+def rater_blocks(run: DemoRun) -> list[Block]:
+    """The page of a demo of a bundle for several annotators; its conclusions go to standard error too."""
+    settings, epochs, summary = read_training(run.training)
+    output_dir, seconds = run.output_dir, run.seconds
+    styles = read_record(output_dir / "phantoms" / "phantoms.json", _Styles, way_out=WAY_OUT).raters
     names = {int(number): style for number, style in styles.items()}
     conclusions = rater_conclusions(summary, names)
     tell("\n" + "\n".join(conclusions))
     scores, table = summary["scores"], summary["heads_by_raters"]
     cases = _shown_cases(output_dir, names)
-    answered_by = "samples" if table is None else "heads"
+    predicted_by = "samples" if table is None else "heads"
     blocks: list[Block] = [
         Heading("What the demo trained", level=1),
         Text(
@@ -141,16 +137,13 @@ def rater_blocks(output_dir: Path, commands: Mapping[str, str], seconds: Mapping
             f"{_mean(scores, 'uncertainty_ncc'):.2f} (1 is perfect)."
         ),
         Picture(
-            save_figure(outline_figure(cases, answered_by=answered_by), output_dir / "cases.png"),
+            save_figure(outline_figure(cases, predicted_by=predicted_by), output_dir / "cases.png"),
             "Left to right: image, outlines of the annotators, of the network, disagreement, predicted uncertainty.",
         ),
         Heading("Training"),
         Picture(save_figure(_curves(epochs, names), output_dir / "curves.png"), "Averaged weights, per epoch."),
         *command_blocks(
-            commands,
-            seconds,
-            results=f"Masks and probability maps of all phantoms, as NIfTI: {output_dir / 'inference'}",
-            training=training,
+            run, results=f"Masks and probability maps of all phantoms, as NIfTI: {output_dir / 'inference'}"
         ),
     ]
     return blocks
@@ -172,7 +165,7 @@ def _score_table(summary: Mapping[str, Any]) -> Table:
             [f"Annotators: Dice with {title} (%)", f"{100 * spread['mean']:.1f}", f"{100 * (spread['sd'] or 0):.1f}"]
         )
     return Table(
-        f"Scores on {summary['cases']} validation phantoms, {summary['samples']} answers each",
+        f"Scores on {summary['cases']} validation phantoms, {summary['samples']} samples each",
         ["Score", "mean", "sd over cases"],
         rows,
     )
@@ -184,26 +177,23 @@ def _shown_cases(output_dir: Path, names: Mapping[int, str]) -> list[RaterCase]:
     ordered = sorted(read_table(evaluation / "cases.csv"), key=lambda row: float(row["dice"]))
     chosen = np.linspace(0, len(ordered) - 1, min(SHOWN_CASES, len(ordered))).round().astype(int)
     items = {item["id"]: item for item in qubiq_items(output_dir / "phantoms")}
-    return [
-        _case(items[ordered[place]["id"]], float(ordered[place]["dice"]), evaluation / "predictions", names)
-        for place in chosen
-    ]
+    return [_case(items[ordered[place]["id"]], float(ordered[place]["dice"]), evaluation, names) for place in chosen]
 
 
-def _case(item: Mapping, dice: float, predictions: Path, names: Mapping[int, str]) -> RaterCase:
+def _case(item: Mapping, dice: float, evaluation: Path, names: Mapping[int, str]) -> RaterCase:
     raters = {
         names[number]: read_rater_mask(path) for number, path in zip(item["raters"], item["label"], strict=True) if path
     }
     share = np.mean(list(raters.values()), axis=0)
-    folder = predictions / item["case"]
+    folder = evaluation / "predictions" / item["case"]
     heads = {names[int(path.name[10:12])]: read_rater_mask(path) for path in sorted(folder.glob("task??_seg*"))}
     samples = sorted(folder.glob("task??_sample*"))[: len(raters)]
-    answers = heads or {name: read_rater_mask(path) for name, path in zip(raters, samples, strict=False)}
+    predictions = heads or {name: read_rater_mask(path) for name, path in zip(raters, samples, strict=False)}
     return RaterCase(
         title=f"{item['id']}\nDice {100 * dice:.1f} %",
         image=read_nifti(item["image"]),
         raters=raters,
-        answers=answers,
+        predictions=predictions,
         probability=read_nifti(folder / f"task{item['task']:02d}.nii.gz"),
         disagreement=share * (1 - share),
     )

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from monai_ext.commands.command_line import Computed, Paths
-from monai_ext.commands.comparison.figures import OKABE_ITO, save_figure
 from monai_ext.commands.comparison.results import ResultsError
 from monai_ext.commands.comparison.summaries import LEVEL, is_claimed
 from monai_ext.commands.html import Block, Heading, Picture, Table, Text, html_page, markdown_page
+from monai_ext.commands.plotting import OKABE_ITO, save_figure
 from monai_ext.commands.scoring.rater_row import rater_row
 from monai_ext.commands.scoring.summaries import group_labels
 from monai_ext.commands.statistics import (

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from monai_ext.commands.comparison.figures import OKABE_ITO, save_figure
+from monai_ext.commands.plotting import OKABE_ITO, plain_axis, save_figure
 from monai_ext.commands.uncertainty.known_truth import (
     coverage_figure,
     find_modes,
@@ -332,9 +332,7 @@ def _panels(count: int, label: str) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(0.9 + 3.1 * count, 3.4), layout="constrained")
     axes = list(figure.subplots(1, count, squeeze=False)[0])
     for axis in axes:
-        axis.grid(axis="y", color="#dddddd", linewidth=0.6)
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right"]].set_visible(False)
+        plain_axis(axis)
     axes[0].set_ylabel(label)
     return figure, axes
 

@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from monai_ext.commands.comparison.figures import OKABE_ITO
+from monai_ext.commands.plotting import OKABE_ITO
 from monai_ext.formulas.likelihoods import family_of
 from monai_ext.losses.super_resolution_elbo import SuperResolutionELBO
 from monai_ext.metrics.conformal import ConformalRule

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
 from monai_ext.commands.command_line import Paths
-from monai_ext.commands.comparison.figures import save_figure
 from monai_ext.commands.comparison.results import ResultsError
+from monai_ext.commands.plotting import plain_axis, save_figure
 from monai_ext.handlers.super_resolution.uncertainty import CALIBRATION_GROUP
 from monai_ext.handlers.super_resolution.uncertainty_figures import KIND_COLOURS
 from monai_ext.runtime.errors import one_line
@@ -246,9 +246,7 @@ def _figure(found: Trend | None, effects: Sequence[PlaceEffect]) -> Figure:
     figure = Figure(figsize=(1 + sum(widths), 4), layout="constrained")
     axes = list(figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0])
     for axis in axes:
-        axis.grid(axis="y", color="#dddddd", linewidth=0.6)
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right"]].set_visible(False)
+        plain_axis(axis)
     if effects:
         _draw_places(axes[0], effects)
     if found is not None:

@@ -16,17 +16,16 @@ from PIL import Image
 
 from monai_ext.commands.comparison import report as module
 from monai_ext.commands.comparison.figures import (
-    OKABE_ITO,
     PairRow,
     case_figure,
     dice_figure,
-    loss_colours,
     pair_figure,
 )
 from monai_ext.commands.comparison.report import report
 from monai_ext.commands.comparison.results import METRICS, ResultsError, read_results
 from monai_ext.commands.comparison.summaries import PairSummary, loss_summaries, pair_summaries
 from monai_ext.commands.html import Heading, Picture, Table, Text, html_page, markdown_page
+from monai_ext.commands.plotting import OKABE_ITO, colours_of
 
 
 @pytest.fixture
@@ -363,14 +362,14 @@ def test_the_case_figure_binarises_above_one_half_and_frames_in_the_losses_colou
 
 
 def test_a_loss_has_one_colour_and_neighbours_differ():
-    colours = loss_colours(["a", "b", "c", "d", "e"])
+    colours = colours_of(["a", "b", "c", "d", "e"])
     assert len(set(colours.values())) == 5
-    assert loss_colours(["a"])["a"] == colours["a"]
+    assert colours_of(["a"])["a"] == colours["a"]
 
 
 def test_axes_carry_units_and_counts():
     dice = {"bce": np.array([0.5, 0.7, 0.9]), "new": np.empty(0)}
-    axis = dice_figure(dice, {"bce": "BCE", "new": "New"}, loss_colours(["bce", "new"])).axes[0]
+    axis = dice_figure(dice, {"bce": "BCE", "new": "New"}, colours_of(["bce", "new"])).axes[0]
     assert axis.get_ylabel() == "Dice per case (%)"
     assert [label.get_text() for label in axis.get_xticklabels()] == ["BCE\nn = 3", "New\nn = 0"]
     assert [text.get_text() for text in axis.texts] == ["70.0"]

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from monai_ext.data import RaterWriter, qubiq_items, read_rater_mask, write_rater_phantoms
+from monai_ext.commands.demo.page import DemoRun
+from monai_ext.commands.demo.raters import NUMBERS, SHARES, rater_blocks, rater_conclusions
 from monai_ext.commands.html import Picture, Table, Text
-from monai_ext.commands.demo.raters import NUMBERS, SHARES, is_rater_run, rater_blocks, rater_conclusions
+from monai_ext.data import RaterWriter, qubiq_items, read_rater_mask, write_rater_phantoms
 
 NAMES = {1: "over-drawing", 2: "under-drawing", 3: "smoothing", 4: "shifted", 5: "ragged"}
 TABLE = [[0.9 if head == rater else 0.5 + 0.01 * rater for rater in range(5)] for head in range(5)]
@@ -62,14 +63,13 @@ SECONDS = dict.fromkeys(STEPS, 1.0)
 
 
 def test_the_page_has_scores_heads_by_annotators_cases_curves_and_commands(demo, capsys):
-    assert is_rater_run(demo / "training") and not is_rater_run(demo)
-    blocks = rater_blocks(demo, STEPS, SECONDS)
+    blocks = rater_blocks(DemoRun(demo, demo, STEPS, SECONDS))
     pictures = [block.path.name for block in blocks if isinstance(block, Picture)]
     assert pictures == ["heads.png", "cases.png", "curves.png"]
     assert all((demo / name).stat().st_size > 5000 for name in pictures)
     table = next(block for block in blocks if isinstance(block, Table))
     assert ["QUBIQ score (%)", "62.5", "10.0"] in table.rows and [
-        "Diversity of the answers",
+        "Diversity of the samples",
         "0.625",
         "0.100",
     ] in table.rows
@@ -84,7 +84,9 @@ def test_samples_are_shown_where_there_are_no_heads(demo):
         for path in folder.glob("task01_seg*"):
             path.rename(folder / path.name.replace("seg", "sample"))
     (demo / "training" / "evaluation" / "summary.json").write_text(json.dumps(summary(table=None)))
-    pictures = [block.path.name for block in rater_blocks(demo, STEPS, SECONDS) if isinstance(block, Picture)]
+    pictures = [
+        block.path.name for block in rater_blocks(DemoRun(demo, demo, STEPS, SECONDS)) if isinstance(block, Picture)
+    ]
     assert pictures == ["cases.png", "curves.png"]
 
 
@@ -95,4 +97,4 @@ def test_conclusions_count_the_heads_that_are_closest_to_their_own_annotator():
     lines = rater_conclusions(summary(table), NAMES)
     assert lines[0].startswith("3 of 5 heads are closest to their own annotator, 3 of 5 annotators are met best")
     assert "95.0" in lines[3] and "under-drawing" in lines[3] and "nan" in lines[4]
-    assert "0.62" in lines[-2] and "62.5 %" in lines[-1] and "16 answers" in lines[-1]
+    assert "0.62" in lines[-2] and "62.5 %" in lines[-1] and "16 samples" in lines[-1]
