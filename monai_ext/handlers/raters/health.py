@@ -166,12 +166,15 @@ class SamplesAlikeAlarm:
     """How alike the samples of a case are, as a metric at every validation, and a warning when they stay all alike.
 
     `val_samples_alike` is the mean of `monai_ext.losses.samples_alike`: 1 where all doubt lies in grey pixels and none
-    between the samples. For the evaluator's handlers, before those that show metrics; over the cases of all
-    ranks.
+    between the samples. Masks of samples may still be alike where the values differ a little, as after a partial
+    collapse of a latent: the warning also comes where their mean distance, `val_sample_diversity`, is below
+    `least_diversity` of that between the raters, `val_rater_diversity`. For the evaluator's handlers, before those that
+    show metrics; over the cases of all ranks.
 
     Args:
         threshold: mean above which the samples count as all alike.
-        patience: validations in a row above it before the warning comes.
+        least_diversity: share of the raters' diversity below which they do as well.
+        patience: validations in a row like this before the warning comes.
         enabled: False for methods whose samples are equal by design.
     """
 
@@ -179,15 +182,17 @@ class SamplesAlikeAlarm:
         self,
         *,
         threshold: float = 0.99,
+        least_diversity: float = 0.25,
         patience: int = 3,
         enabled: bool | str = True,
         name: str = "val_samples_alike",
     ):
         self.threshold = threshold
+        self.least_diversity = least_diversity
         self.patience = patience
         self.enabled = as_bool(enabled, "enabled")
         self.name = name
-        self._above = 0
+        self._alike = 0
         self._values: list[Tensor] = []
 
     def attach(self, engine: Engine) -> None:
@@ -205,11 +210,17 @@ class SamplesAlikeAlarm:
         if not self._values:
             return
         mean = evenly_divisible_all_gather(torch.cat(self._values)).mean().item()
-        engine.state.metrics[self.name] = mean
-        self._above = self._above + 1 if mean > self.threshold or math.isnan(mean) else 0
-        if self._above >= self.patience:
+        metrics = engine.state.metrics
+        metrics[self.name] = mean
+        diversity, raters = (metrics.get(f"val_{kind}_diversity", math.nan) for kind in ("sample", "rater"))
+        collapsed = diversity < self.least_diversity * raters  # not where one of them is unknown
+        self._alike = self._alike + 1 if mean > self.threshold or math.isnan(mean) or collapsed else 0
+        if self._alike >= self.patience:
+            found = f"{mean:.3f} of 1"
+            if collapsed:
+                found += f", diversity {diversity:.3f} against the raters' {raters:.3f}"
             _logger.warning(
-                f"after epoch {engine.state.epoch}: the samples of a case are all alike ({mean:.3f} of 1) for "
-                f"{self._above} validations in a row, so the network shows no choice of outlines: see the divergence "
+                f"after epoch {engine.state.epoch}: the samples of a case are all alike ({found}) for "
+                f"{self._alike} validations in a row, so the network shows no choice of outlines: see the divergence "
                 "(train_kl), lower beta or set free_nats."
             )

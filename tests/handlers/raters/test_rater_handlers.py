@@ -15,12 +15,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from monai_ext.data import qubiq_items, write_rater_phantoms
+from monai_ext.engines.raters import RaterEvaluator, RaterInferer
 from monai_ext.handlers.raters.health import BetaWarmUp, CollapseAlarm, HeadHealthMonitor, SamplesAlikeAlarm
 from monai_ext.handlers.raters.pictures import RATER_COLOURS, RaterPictures, RaterPredictionWriter
 from monai_ext.handlers.raters.scores import MeanRaterScores, RaterReport, answer_scores
 from monai_ext.handlers.training.weights import load_weights
 from monai_ext.losses import ELBOLoss
 from monai_ext.metrics import calibration_scores, dice_per_rater, hungarian_iou, qubiq_score, rater_agreement
+from monai_ext.networks import ProbabilisticUNet
 
 
 def row(*values: int) -> Tensor:
@@ -288,6 +290,36 @@ def test_samples_all_alike_are_reported_and_different_ones_are_not(caplog):
             made.validate()
         assert made.state.metrics["val_samples_alike"] == pytest.approx(mean)
         assert bool(caplog.records) == (mean == 1)
+
+
+def test_a_collapsed_probabilistic_unet_is_reported_though_its_probabilities_differ_a_little(caplog):
+    masks = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    for r in range(3):
+        masks[:, r, 8 : 14 + 5 * r, 8 : 14 + 5 * r] = 1
+    image = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    batch = {"image": image, "label": masks, "presence": torch.ones(2, 3)}
+    for scale, collapsed in ((0.2, True), (1.0, False)):  # of what the latent adds
+        torch.manual_seed(0)
+        network = ProbabilisticUNet(features=(4, 4, 4, 4, 4), foreground=0.5)
+        last = network.combination.further[-1]
+        torch.nn.init.normal_(last.weight, std=2.0)
+        torch.nn.init.normal_(network.combination.of_latent.weight, std=scale)
+        evaluator = RaterEvaluator(
+            "cpu",
+            [batch],
+            network,
+            inferer=RaterInferer(samples=8),
+            key_val_metric={"val_qubiq_score": MeanRaterScores()},
+            val_handlers=[SamplesAlikeAlarm(patience=2)],
+        )
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            evaluator.run()
+            evaluator.run()
+        metrics = evaluator.state.metrics
+        assert metrics["val_samples_alike"] < 0.99  # which alone would not do
+        assert (metrics["val_sample_diversity"] < 0.25 * metrics["val_rater_diversity"]) == collapsed
+        assert ("against the raters'" in caplog.text) == collapsed
 
 
 # --- pictures and files
