@@ -102,7 +102,7 @@ def test_a_cache_of_decoded_images_costs_a_warning_and_is_kept_later(on_disk, sc
         disk.resize(AMPLE)
         assert start_with_cache(disk.folder / "cache")[:, 0, 5, 5].tolist() == list(range(8))
         (name,) = disk.names()
-        assert name.endswith(".bin")
+        assert name.endswith(".safetensors")
 
     on_disk(start, kib=4)
     assert (scratch / "child.log").read_text().count("cannot be kept in") == 3

@@ -203,7 +203,7 @@ def checkpoint_targets(folder: Path) -> Iterator[Target]:
 def cache_targets(folder: Path) -> Iterator[Target]:
     tensors = {"image": torch.zeros(3, 2, 4, 4, dtype=torch.uint8), "label": torch.ones(3, 1, 4, 4)}
     other = {"image": torch.zeros(1, 2, 5, 4, dtype=torch.uint8), "label": torch.ones(1, 1, 5, 4)}
-    path = folder / "decoded-0.bin"
+    path = folder / "decoded-0.safetensors"
     write_decoded(path, "print", DecodedSet(list("abcd"), [0, 1, 2, 4], [tensors, other], [[0, 1, 3], [2]]))
 
     def every_tensor() -> None:

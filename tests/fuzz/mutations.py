@@ -14,8 +14,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 
-from monai_ext.data.device.cache_file import MAGIC, PREFIX
-
 INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 HOSTILE_VALUES = (
     None, True, -1, 0, 10**30, 1e308, float("nan"), float("inf"), "", "x" * 3000, "../../outside", "a\0b", "\ud800",
@@ -109,14 +107,17 @@ def mutate_zip_record(rng: random.Random, data: bytes) -> bytes:
 
 
 def mutate_decoded_header(rng: random.Random, data: bytes) -> bytes:
-    """Changes of the header of a decoded-set file, with its check sum made anew."""
-    _, length, _ = PREFIX.unpack(data[: PREFIX.size])
-    header = data[PREFIX.size : PREFIX.size + length]
-    header = mutate_json(rng, header) if rng.random() < 0.7 else mutate_bytes(rng, header)
-    start = -(-(PREFIX.size + length) // 64) * 64
-    new_start = -(-(PREFIX.size + len(header)) // 64) * 64
-    prefix = PREFIX.pack(MAGIC, len(header), zlib.crc32(header))
-    return (prefix + header).ljust(new_start, b"\0") + data[start:]
+    """Changes of the metadata of a decoded-set file, with their checksum made anew, or of its table of tensors."""
+    length = int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
+    if rng.random() < 0.7:
+        contents = mutate_json(rng, header["__metadata__"]["contents"].encode())
+        text = contents.decode(errors="replace")
+        header["__metadata__"] = {"contents": text, "checksum": str(zlib.crc32(text.encode()))}
+        packed = json.dumps(header).encode()
+    else:
+        packed = mutate_json(rng, json.dumps(header).encode())
+    return len(packed).to_bytes(8, "little") + packed + body
 
 
 def mutate_json(rng: random.Random, data: bytes) -> bytes:

@@ -1,40 +1,30 @@
-"""A decoded data set as one memory-mapped file: a JSON header, then the tensors as they are in memory.
+"""A decoded data set as one memory-mapped safetensors file, every byte of which is checked when it is opened.
 
-Layout: 8 bytes of magic, length and CRC-32 of the header (unsigned, little endian, 8 bytes each), the header in UTF-8,
-then each tensor at a multiple of 64 bytes. Nothing in it is executed when it is read.
+The metadata hold the ids, the groups and a checksum of each tensor. Nothing in the file is executed when it is read.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import os
-import struct
-import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from monai_ext.data.device.decoded_set import DecodedSet
 from monai_ext.runtime.errors import one_line
 from monai_ext.storage.files import atomic_path, remove_leftovers
 from monai_ext.storage.object_key import describe
+from monai_ext.storage.records import Count, json_text
 
-MAGIC = b"DECODED1"
-PREFIX = struct.Struct("<8sQQ")
-ALIGNMENT = 64
-TYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32,
-        torch.uint64, torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128,
-    )
-}  # fmt: skip
+__all__ = ["DecodedFileError", "FileKey", "file_key", "read_decoded", "write_decoded"]
 
 
 class DecodedFileError(ValueError):
@@ -56,7 +46,7 @@ def file_key(items: Sequence[Mapping], transform: object) -> FileKey:
     times of all files that the items name, so that a changed source makes the file stale.
 
     Raises:
-        ValueError: the settings of `transform` cannot be told from its attributes; see `describe`.
+        ValueError: the settings of `transform` are not known from its attributes; see `describe`.
     """
     names, states = hashlib.sha256(describe(transform).encode()), hashlib.sha256()
     for item in items:
@@ -65,7 +55,7 @@ def file_key(items: Sequence[Mapping], transform: object) -> FileKey:
             for path in value if isinstance(value, (list, tuple)) else (value,):
                 states.update(_file_state(path).encode())
     states.update(names.digest())
-    return FileKey(f"decoded-{names.hexdigest()[:24]}.bin", states.hexdigest())
+    return FileKey(f"decoded-{names.hexdigest()[:24]}.safetensors", states.hexdigest())
 
 
 def _file_state(path: object) -> str:
@@ -78,41 +68,37 @@ def _file_state(path: object) -> str:
     return f"{status.st_size}:{status.st_mtime_ns};"
 
 
+class _Contents(msgspec.Struct, frozen=True):
+    """Metadata of the file; the tensor of group 2 for the key "image" is called "2.image"."""
+
+    fingerprint: str
+    ids: list[str]
+    kept: list[Count]
+    members: list[list[Count]]
+    checksums: dict[str, Count]
+
+
 def write_decoded(path: Path, fingerprint: str, decoded: DecodedSet) -> None:
     """Write `decoded` to `path`, whole or not at all; several writers do not disturb each other.
 
     Raises:
         OSError: no room, or no right to write there.
     """
-    offset, groups = 0, []
-    for members, group in zip(decoded.members, decoded.groups, strict=True):
-        entries = {}
-        for key, tensor in group.items():
-            entries[key] = {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": tensor.shape, "offset": offset}
-            offset += _aligned(tensor.nbytes)
-        groups.append({"members": members, "tensors": entries})
-    header = json.dumps(
-        {
-            "fingerprint": fingerprint,
-            "byteorder": sys.byteorder,
-            "ids": decoded.ids,
-            "kept": decoded.kept,
-            "groups": groups,
-            "nbytes": offset,
-        }
-    ).encode()
-    start = _aligned(PREFIX.size + len(header))
+    tensors = {
+        f"{number}.{key}": tensor.cpu().contiguous()
+        for number, group in enumerate(decoded.groups)
+        for key, tensor in group.items()
+    }
+    checksums = {name: _checksum(tensor) for name, tensor in tensors.items()}
+    contents = json_text(_Contents(fingerprint, decoded.ids, decoded.kept, decoded.members, checksums))
+    metadata = {"contents": contents, "checksum": str(zlib.crc32(contents.encode()))}
     if path.parent.is_dir():
         remove_leftovers(path.parent, path.stem)
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write(PREFIX.pack(MAGIC, len(header), zlib.crc32(header)))
-        file.write(header)
-        file.truncate(start + offset)
-        for entry, group in zip(groups, decoded.groups, strict=True):
-            for key, tensor in group.items():
-                file.seek(start + entry["tensors"][key]["offset"])
-                for rows in tensor.split(max(1, 2**26 // max(1, tensor[0].nbytes))):  # 64 MiB of the device at a time
-                    file.write(rows.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:  # its form of a system's error
+            raise OSError(one_line(error)) from error
 
 
 def read_decoded(path: Path, fingerprint: str) -> DecodedSet:
@@ -122,52 +108,48 @@ def read_decoded(path: Path, fingerprint: str) -> DecodedSet:
         FileNotFoundError: there is none yet.
         DecodedFileError: it is damaged, or stale because its sources have changed.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        prefix = file.read(PREFIX.size)
-        if len(prefix) < PREFIX.size:
-            raise DecodedFileError(f"{path} is damaged: it is cut off.")
-        magic, length, checksum = PREFIX.unpack(prefix)
-        header = file.read(length) if magic == MAGIC and length < size else b""
-    if not header or zlib.crc32(header) != checksum:
-        raise DecodedFileError(f"{path} is damaged: its header does not check.")
-    start = _aligned(PREFIX.size + length)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist.")
     try:
-        content = json.loads(header)
-        if size != start + content["nbytes"] or content["byteorder"] != sys.byteorder:
-            raise DecodedFileError(f"{path} is damaged: it has {size} bytes, not {start + content['nbytes']}.")
-        if content["fingerprint"] != fingerprint:
-            raise DecodedFileError(f"{path} is stale: its source files have changed.")
-        mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)[start:]
-        return _decoded_set(content, mapped)
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            text = metadata["contents"]
+            if metadata["checksum"] != str(zlib.crc32(text.encode())):
+                raise ValueError("the checksum of its metadata is wrong")
+            contents = msgspec.json.decode(text, type=_Contents)
+            if contents.fingerprint != fingerprint:
+                raise DecodedFileError(f"{path} is stale: its source files have changed.")
+            tensors = {name: file.get_tensor(name) for name in contents.checksums}
+        for name, tensor in tensors.items():
+            if _checksum(tensor) != contents.checksums[name]:
+                raise ValueError(f"the checksum of {name} is wrong")
+        return _decoded_set(contents, tensors)
     except DecodedFileError:
         raise
-    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-        raise DecodedFileError(f"{path} is damaged: its header has no meaning ({one_line(error)}).") from None
+    except (SafetensorError, ValueError, TypeError, LookupError, RuntimeError) as error:
+        raise DecodedFileError(f"{path} is damaged ({one_line(error)}).") from None
 
 
-def _decoded_set(content: Mapping, mapped: Tensor) -> DecodedSet:
-    """The set that a header describes; what contradicts itself raises an error of any of the common kinds."""
-    ids, kept = content["ids"], content["kept"]
-    members = [group["members"] for group in content["groups"]]
-    if len(ids) != len(kept) or not all(isinstance(name, str) for name in ids):
-        raise ValueError("as many ids as positions are needed")
-    if sorted(index for group in members for index in group) != list(range(len(ids))) or min(kept) < 0:
+def _checksum(tensor: Tensor) -> int:
+    """CRC-32 of type, shape and values."""
+    start = zlib.crc32(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    return zlib.crc32(tensor.flatten().view(torch.uint8).numpy(), start)
+
+
+def _decoded_set(contents: _Contents, tensors: Mapping[str, Tensor]) -> DecodedSet:
+    """The set that the metadata describe.
+
+    Raises:
+        ValueError: they contradict themselves.
+    """
+    groups: list[dict[str, Tensor]] = [{} for _ in contents.members]
+    for name, tensor in tensors.items():
+        number, _, key = name.partition(".")
+        groups[int(number)][key] = tensor
+    rows = sorted(index for members in contents.members for index in members)
+    if rows != list(range(len(contents.ids))) or len(contents.kept) != len(contents.ids):
         raise ValueError("every item must be in one group")
-    groups = [{key: _view(mapped, **e) for key, e in group["tensors"].items()} for group in content["groups"]]
-    for group, rows in zip(groups, members, strict=True):
-        if any(len(tensor) != len(rows) for tensor in group.values()) or not group:
+    for group, members in zip(groups, contents.members, strict=True):
+        if not group or any(len(tensor) != len(members) for tensor in group.values()):
             raise ValueError("every tensor must have a row for each item")
-    return DecodedSet(ids, kept, groups, members)
-
-
-def _view(mapped: Tensor, dtype: str, shape: list[int], offset: int) -> Tensor:
-    kind = TYPES[dtype]
-    nbytes = math.prod(shape) * kind.itemsize
-    if min(shape) < 0 or offset < 0 or offset % ALIGNMENT or offset + nbytes > len(mapped):
-        raise ValueError("a tensor lies outside the file")
-    return mapped[offset : offset + nbytes].view(kind).view(shape)
-
-
-def _aligned(nbytes: int) -> int:
-    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+    return DecodedSet(contents.ids, contents.kept, groups, contents.members)

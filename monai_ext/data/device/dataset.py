@@ -37,7 +37,7 @@ class DeviceDataset(Dataset):
         transform: deterministic decoder, item -> mapping of tensors, arrays or numbers, and optionally "id".
         device: where the tensors lie.
         cache_dir: folder of the decoded-set file, which lets the next start skip the decoding; None: no file. On a CPU
-            that start maps the file instead of reading it. It is renewed when it is damaged or when a source or a
+            that start maps the file after a check of its bytes. It is renewed when it is damaged or when a source or a
             setting of `transform` has changed.
         num_workers: decoding threads, see `decode_items`.
         progress: show a bar while decoding.

@@ -1,13 +1,9 @@
-"""The data set on the device: decoding, order, file, memory, ragged sizes, errors and shards."""
+"""The data set on the device and its loader: order, memory, ragged sizes, shards."""
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
 import sys
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,56 +11,15 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from arrays import ReadArrays, dataset
 from monai.data import MetaTensor
 from torch.utils.data import DataLoader
 
-from monai_ext.data import DeviceDataset, DeviceLoader
-from monai_ext.data.device import cache_file as decoded_file
+from monai_ext.data import DeviceLoader
 from monai_ext.data.device import dataset as resident
 from monai_ext.data.device.decoding import DecodeError
-from monai_ext.runtime.memory import DeviceMemoryError, free_memory, in_words
-from monai_ext.storage.object_key import describe
+from monai_ext.runtime.memory import DeviceMemoryError
 from monai_ext.transforms import BatchAugment, RandomAffine, RandomColour, RandomFlip, RandomNoise
-
-
-class ReadArrays:
-    """Decoder of the tests: an .npy image, its threshold as label; counts its calls outside of its attributes."""
-
-    calls: list[str] = []
-
-    def __init__(self, threshold: int = 127, seconds: float = 0.0) -> None:
-        self.threshold, self.seconds = threshold, seconds
-
-    def __call__(self, item: dict) -> dict:
-        ReadArrays.calls.append(item["id"])
-        time.sleep(self.seconds)
-        image = torch.from_numpy(np.load(item["image"]))
-        return {"id": item["id"], "image": image, "label": (image[:1] > self.threshold).byte()}
-
-
-@pytest.fixture(autouse=True)
-def no_calls_yet() -> None:
-    ReadArrays.calls.clear()
-
-
-@pytest.fixture
-def write_items(tmp_path: Path):
-    """Writes `count` images, whose first pixel is their index, and returns the items."""
-
-    def write(count: int, sizes: list[tuple[int, int]] | None = None) -> list[dict]:
-        rng, items = np.random.default_rng(0), []
-        for i in range(count):
-            image = rng.integers(0, 256, (3, *(sizes or [(6, 8)])[i % len(sizes or [1])]), dtype=np.uint8)
-            image[0, 0, 0] = i
-            np.save(tmp_path / f"{i}.npy", image)
-            items.append({"id": f"case{i}", "image": str(tmp_path / f"{i}.npy")})
-        return items
-
-    return write
-
-
-def dataset(items: list[dict], transform=None, **settings) -> DeviceDataset:
-    return DeviceDataset(items, transform or ReadArrays(), progress=False, **settings)
 
 
 def epoch_ids(loader: DeviceLoader) -> list[list[str]]:
@@ -159,119 +114,6 @@ def test_a_function_is_a_transform_too(write_items) -> None:
     assert list(loader) == [{"n": 2}, {"n": 1}]
 
 
-def test_the_second_start_reads_the_file_twenty_times_faster(write_items, tmp_path: Path) -> None:
-    items, transform = write_items(60), ReadArrays(seconds=0.01)
-    start = time.perf_counter()
-    decoded = dataset(items, transform, cache_dir=tmp_path / "cache", num_workers=0)
-    middle = time.perf_counter()
-    loaded = dataset(items, transform, cache_dir=tmp_path / "cache", num_workers=0)
-    assert time.perf_counter() - middle < (middle - start) / 20
-    assert len(ReadArrays.calls) == 60
-    first, second = decoded.batch(range(60)), loaded.batch(range(60))
-    assert first["id"] == second["id"] and all(torch.equal(first[key], second[key]) for key in ("image", "label"))
-    loaded._groups[0]["image"].zero_()  # private: the file stays as it is
-    assert dataset(items, transform, cache_dir=tmp_path / "cache")[3]["image"].any()
-
-
-def test_a_changed_source_makes_the_file_stale(write_items, tmp_path: Path, caplog) -> None:
-    items = write_items(3)
-    dataset(items, cache_dir=tmp_path / "cache")
-    np.save(items[1]["image"], np.full((3, 6, 8), 9, dtype=np.uint8))
-    os.utime(items[1]["image"], (1, 1))
-    data = dataset(items, cache_dir=tmp_path / "cache")
-    assert "is stale: its source files have changed. It is made anew." in caplog.text
-    assert data[1]["image"].unique().tolist() == [9]
-    assert len(list((tmp_path / "cache").iterdir())) == 1
-
-
-def test_other_settings_use_another_file(write_items, tmp_path: Path) -> None:
-    items = write_items(3)
-    dataset(items, ReadArrays(100), cache_dir=tmp_path / "cache")
-    other = dataset(items, ReadArrays(200), cache_dir=tmp_path / "cache")
-    assert torch.equal(other[0]["label"], ReadArrays(200)(items[0])["label"])
-    assert len(list((tmp_path / "cache").iterdir())) == 2
-
-
-@pytest.mark.parametrize("damage", ["cut", "empty", "header", "magic", "longer"])
-def test_a_damaged_file_is_made_anew_with_a_word(write_items, tmp_path: Path, caplog, damage: str) -> None:
-    items = write_items(4)
-    expected = dataset(items, cache_dir=tmp_path / "cache").batch(range(4))
-    path = next((tmp_path / "cache").iterdir())
-    content = bytearray(path.read_bytes())
-    if damage == "header":
-        content[40] ^= 1
-    elif damage == "magic":
-        content[0] ^= 1
-    path.write_bytes({"cut": content[:-64], "empty": b"", "longer": content + b"x"}.get(damage, content))
-    data = dataset(items, cache_dir=tmp_path / "cache")
-    assert f"{path} is damaged" in caplog.text and "It is made anew." in caplog.text
-    assert torch.equal(data.batch(range(4))["image"], expected["image"])
-    caplog.clear()
-    dataset(items, cache_dir=tmp_path / "cache")
-    assert "is damaged" not in caplog.text
-
-
-def test_a_folder_that_cannot_be_written_costs_a_warning_only(write_items, tmp_path: Path, caplog) -> None:
-    (tmp_path / "file").write_text("no folder")
-    data = dataset(write_items(3), cache_dir=tmp_path / "file" / "cache")
-    assert len(data) == 3 and "the next start decodes again" in caplog.text
-
-
-def test_writers_at_the_same_time_leave_one_whole_file(write_items, tmp_path: Path) -> None:
-    items = write_items(20)
-    start = threading.Barrier(4)
-
-    def build() -> None:
-        start.wait()
-        dataset(items, cache_dir=tmp_path / "cache", num_workers=1)
-
-    threads = [threading.Thread(target=build) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(list((tmp_path / "cache").iterdir())) == 1
-    ReadArrays.calls.clear()
-    assert dataset(items, cache_dir=tmp_path / "cache")[7]["image"][0, 0, 0] == 7 and not ReadArrays.calls
-
-
-def test_the_file_keeps_groups_and_all_types(tmp_path: Path) -> None:
-    kinds = [torch.bool, torch.int16, torch.float16, torch.bfloat16, torch.float64, torch.int64]
-
-    def decode(item: dict) -> dict:
-        return {str(kind): torch.ones(item["n"] % 2 + 1, 3).to(kind) for kind in kinds}
-
-    items = [{"n": n} for n in range(5)]
-    first, second = (dataset(items, decode, cache_dir=tmp_path) for _ in range(2))
-    assert len(second.members) == 2
-    for index in range(5):
-        for kind in kinds:
-            assert second[index][str(kind)].dtype == kind
-            assert torch.equal(second[index][str(kind)], first[index][str(kind)])
-
-
-def test_files_on_another_key_are_refused(write_items, tmp_path: Path) -> None:
-    items = write_items(2)
-    dataset(items, cache_dir=tmp_path / "cache")
-    key = decoded_file.file_key(items, ReadArrays())
-    path = tmp_path / "cache" / key.name
-    assert decoded_file.read_decoded(path, key.fingerprint).ids == ["case0", "case1"]
-    with pytest.raises(decoded_file.DecodedFileError, match="is stale"):
-        decoded_file.read_decoded(path, "another")
-
-
-def test_settings_are_told_from_values_not_addresses() -> None:
-    def closure(n: int):
-        return lambda item: {"x": n}
-
-    assert describe(ReadArrays(3)) == describe(ReadArrays(3)) != describe(ReadArrays(4))
-    assert describe(closure(1)) == describe(closure(1)) != describe(closure(2))
-    assert describe(functools.partial(int, base=2)) != describe(functools.partial(int, base=3))
-    assert describe({"b": 1, "a": torch.ones(2)}) == describe({"a": torch.ones(2), "b": 1})
-    with pytest.raises(ValueError, match=r"object cannot be told.*cache_key\(\)"):
-        describe([object()])
-
-
 def test_too_little_memory_is_said_before_decoding(write_items, monkeypatch) -> None:
     monkeypatch.setattr(resident, "free_memory", lambda device: 1000)
     with pytest.raises(DeviceMemoryError) as error:
@@ -311,31 +153,6 @@ def test_enough_memory_is_announced(write_items, caplog) -> None:
     assert "the decoded set takes 3 KiB on cpu" in caplog.text
 
 
-def test_free_memory_is_a_part_of_what_the_machine_has() -> None:
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert 0 < free_memory(torch.device("cpu")) <= total
-    assert free_memory(torch.device("meta")) is None
-    assert [in_words(n) for n in (12, 2048, 3 * 2**20, 2.5 * 2**30)] == ["12 B", "2 KiB", "3 MiB", "2.5 GiB"]
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_an_item_that_cannot_be_read_stops_with_its_name(write_items, num_workers: int) -> None:
-    items = write_items(6)
-    Path(items[4]["image"]).write_bytes(b"broken")
-    with pytest.raises(DecodeError, match=r"cannot decode item 4 \(id='case4', image='.*4.npy'\): ") as error:
-        dataset(items, num_workers=num_workers)
-    assert isinstance(error.value.__cause__, Exception)
-
-
-def test_an_error_ends_the_decoding_threads(write_items) -> None:
-    items = write_items(60)
-    Path(items[1]["image"]).write_bytes(b"broken")
-    with pytest.raises(DecodeError):
-        dataset(items, ReadArrays(seconds=0.005), num_workers=2)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
-    assert len(ReadArrays.calls) < 10
-
-
 def test_an_item_that_cannot_be_read_can_be_left_out(write_items, tmp_path: Path, caplog) -> None:
     items = write_items(4)
     Path(items[1]["image"]).write_bytes(b"broken")
@@ -347,27 +164,6 @@ def test_an_item_that_cannot_be_read_can_be_left_out(write_items, tmp_path: Path
     assert caplog.text.count("case1") == 1 and "the item is left out" in caplog.text
     with pytest.raises(DecodeError, match="case1"):  # a file with gaps does not hide them
         dataset(items, cache_dir=tmp_path / "cache")
-
-
-def test_nothing_readable_is_an_error(write_items) -> None:
-    items = write_items(2)
-    for item in items:
-        Path(item["image"]).unlink()
-    with pytest.raises(DecodeError, match="none of the 2 items could be decoded"):
-        dataset(items, on_error="skip")
-
-
-@pytest.mark.parametrize(
-    ("result", "sentence"),
-    [
-        (None, "returned NoneType: expected a mapping"),
-        ({"id": "a"}, "returned no tensor"),
-        ({"meta": {}}, "'meta' is dict: expected a tensor"),
-    ],
-)
-def test_results_that_are_no_tensors_are_named(result: object, sentence: str) -> None:
-    with pytest.raises(DecodeError, match=sentence):
-        dataset([{"n": 0}], lambda item: result)
 
 
 def test_items_with_other_keys_are_named() -> None:
