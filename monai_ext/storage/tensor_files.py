@@ -1,4 +1,4 @@
-"""Files that `torch.save` wrote, damaged and hostile ones included: tensors and plain values, or one sentence."""
+"""Read files of `torch.save`, damaged and hostile ones included: tensors and plain values, or one sentence."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from monai_ext.runtime.errors import one_line
 
-__all__ = ["DAMAGES", "read_tensors"]
+__all__ = ["DAMAGES", "read_tensors", "unsafe_globals"]
+
+LARGEST_PICKLE = 64 << 20  # bytes, tensors apart
 
 # What torch.load lets out on damaged and hostile files.
 DAMAGES = (
@@ -36,6 +39,41 @@ def read_tensors(path: str | Path, *, named: str) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGES as error:
         raise ValueError(f"{named} is damaged and cannot be read ({one_line(error)}).") from error
+
+
+def unsafe_globals(file: str | Path | IO[bytes]) -> list[str]:
+    """Names that a file of `torch.save` would import beyond those that `weights_only=True` allows, sorted.
+
+    The pickle is taken apart, not executed. Bare pickles, which `torch.save` wrote before PyTorch 1.6, are refused, and
+    so is TorchScript, which is a program.
+
+    Args:
+        file: path, or an open file that can seek.
+
+    Raises:
+        ValueError: the file is damaged, or no zip of `torch.save`; says what.
+    """
+    if isinstance(file, (str, Path)):
+        with open(file, "rb") as opened:
+            return unsafe_globals(opened)
+    try:
+        _refuse_other_pickles(file)
+        return sorted(get_unsafe_globals_in_checkpoint(file))
+    except DAMAGES as error:
+        raise ValueError(f"it cannot be looked into ({one_line(error)})") from error
+
+
+def _refuse_other_pickles(file: IO[bytes]) -> None:
+    """Raise a ValueError unless the file is a zip of `torch.save`, from its first byte on, with one pickle in it."""
+    if file.read(4) != b"PK\3\4" or not zipfile.is_zipfile(file):
+        raise ValueError("it is no zip of torch.save, and a bare pickle can run any program when it is read")
+    with zipfile.ZipFile(file) as archive:
+        pickles = [record for record in archive.infolist() if record.filename.lower().endswith(".pkl")]
+    if [Path(record.filename).name for record in pickles] != ["data.pkl"]:
+        raise ValueError("a zip of torch.save has one pickle, data.pkl; TorchScript, which has others, is a program")
+    if pickles[0].file_size > LARGEST_PICKLE:
+        raise ValueError(f"its structure is larger than {LARGEST_PICKLE >> 20} MiB")
+    file.seek(0)
 
 
 def _check_sums(path: Path) -> None:
