@@ -61,7 +61,7 @@ def assign_folds(
 
 def fold_items(
     items: Sequence[Mapping],
-    fold: int,
+    fold: int | Literal["all"],
     *,
     part: Literal["training", "validation"] = "training",
     folds: int = 5,
@@ -71,11 +71,18 @@ def fold_items(
 ) -> list[Mapping]:
     """The items of one fold (`part="validation"`), or those of all others (`"training"`), in their order.
 
+    With `fold="all"` the training has all items.
+
     Raises:
-        ValueError: `fold` is not in 0 ... folds - 1, `part` is unknown, or as `assign_folds`.
+        ValueError: `fold` is neither in 0 ... folds - 1 nor "all", which leaves nothing to validate on; `part` is
+            unknown, or as `assign_folds`.
     """
     if part not in ("training", "validation"):
         raise ValueError(f"part is {part!r}: choose 'training' or 'validation'.")
+    if fold == "all":
+        if part == "validation":
+            raise ValueError("fold is 'all', so all cases are trained on: validate on another part of the data.")
+        return list(items)
     if not 0 <= fold < folds:
         raise ValueError(f"fold is {fold}: with folds={folds} it lies in 0 ... {folds - 1}.")
     assigned = assign_folds(items, folds=folds, seed=seed, group=group, cache_dir=cache_dir)

@@ -68,6 +68,12 @@ def test_items_without_labels_are_dealt_by_chance(items, tmp_path):
     assert max(sizes.values()) - min(sizes.values()) <= 2
 
 
+def test_all_cases_can_be_trained_on_which_leaves_none_to_validate_on(items):
+    assert fold_items(items, "all") == items
+    with pytest.raises(ValueError, match="fold is 'all'.*another part"):
+        fold_items(items, "all", part="validation")
+
+
 def test_training_and_validation_are_complementary_and_validation_parts_cover_all(items, cache):
     seen = []
     for fold in range(5):
