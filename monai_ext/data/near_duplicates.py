@@ -30,7 +30,14 @@ from monai_ext.runtime.errors import one_line
 from monai_ext.storage.array_files import DAMAGES
 from monai_ext.storage.files import atomic_path
 
-__all__ = ["Contents", "duplicate_groups", "near_duplicate_groups", "perceptual_hash", "sorted_contents"]
+__all__ = [
+    "Contents",
+    "duplicate_groups",
+    "groups_by_id",
+    "near_duplicate_groups",
+    "perceptual_hash",
+    "sorted_contents",
+]
 
 CACHE_VARIABLE = "MONAI_EXT_CACHE"
 THUMBNAIL = 64  # pixels on either side, whatever the aspect
@@ -106,6 +113,11 @@ def duplicate_groups(items: Sequence[Mapping], *, cache_dir: str | os.PathLike |
     for position, group in zip(order, contents.groups.tolist(), strict=True):
         result[position] = names[group]
     return result
+
+
+def groups_by_id(items: Sequence[Mapping]) -> dict[str, str]:
+    """Id of each item -> id of its `duplicate_groups`."""
+    return dict(zip((item["id"] for item in items), duplicate_groups(items), strict=True))
 
 
 def _hash_bits(thumbnails: np.ndarray) -> np.ndarray:

@@ -2,8 +2,17 @@ from monai_ext.engines.adversarial import Adversary, PairedAdversarialTrainer
 from monai_ext.engines.averaging import ModelEMA
 from monai_ext.engines.batch_engines import BatchEvaluator, BatchTrainer
 from monai_ext.engines.bayesian import BayesianAdversarialTrainer, PrepareSuperResolution, SampledEvaluator
+from monai_ext.engines.perceptual import Perception
 from monai_ext.engines.precision import autocast_dtype
-from monai_ext.engines.rater_methods import PER_RATER_METHODS, RATER_METHODS, rater_cases, rater_loss, rater_network
+from monai_ext.engines.rater_methods import (
+    PER_RATER_METHODS,
+    RATER_METHODS,
+    evaluation_cases,
+    known_raters,
+    rater_cases,
+    rater_loss,
+    rater_network,
+)
 from monai_ext.engines.raters import PrepareRaters, RaterEvaluator, RaterInferer
 from monai_ext.engines.uncertainty import UncertaintyEvaluator, UncertaintyInferer
 
@@ -15,6 +24,7 @@ __all__ = [
     "ModelEMA",
     "PER_RATER_METHODS",
     "PairedAdversarialTrainer",
+    "Perception",
     "PrepareRaters",
     "PrepareSuperResolution",
     "RATER_METHODS",
@@ -24,6 +34,8 @@ __all__ = [
     "UncertaintyEvaluator",
     "UncertaintyInferer",
     "autocast_dtype",
+    "evaluation_cases",
+    "known_raters",
     "rater_cases",
     "rater_loss",
     "rater_network",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,9 +15,43 @@ from torch import nn
 from monai_ext.losses.perceptual import ContentLoss, PerceptualDistance, PerceptualEnergy
 from monai_ext.networks.features import MobileNetV2Features, VGG19Features
 
-__all__ = ["content_loss", "perceptual_energy", "perceptual_score"]
+__all__ = ["Perception", "content_loss", "perceptual_energy", "perceptual_score"]
 
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Perception:
+    """What compares images by their features, each None without weights of a feature network; built when first asked.
+
+    Args:
+        feature_weights, vgg19_weights, device, bands: as of `content_loss`.
+
+    Attributes:
+        content: `content_loss`.
+        energy: `perceptual_energy`.
+        score: `perceptual_score`.
+    """
+
+    feature_weights: str | Path | None = None
+    vgg19_weights: str | Path | None = None
+    device: torch.device | str = "cpu"
+    bands: Sequence[int] = (0, 1, 2)
+
+    def _options(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def content(self) -> nn.Module | None:
+        return content_loss(**self._options())
+
+    @cached_property
+    def energy(self) -> nn.Module | None:
+        return perceptual_energy(**self._options())
+
+    @cached_property
+    def score(self) -> nn.Module | None:
+        return perceptual_score(feature_weights=self.feature_weights, device=self.device, bands=self.bands)
 
 
 def content_loss(

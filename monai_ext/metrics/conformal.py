@@ -26,6 +26,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from monai_ext.metrics.uncertainty_tables import ROUNDING_SD, UncertaintyTable, ratio_edges
+from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.records import Count, read_record, write_record
 
 __all__ = [
@@ -148,9 +149,10 @@ class ConformalRule:
     method: str = "crc"
     alpha: float = 0.1
     delta: float = 0.1
-    per_band: bool = False
+    per_band: bool | str = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "per_band", as_bool(self.per_band, "per_band"))
         if self.method not in METHODS:
             raise ValueError(f"method={self.method!r} is unknown: choose one of {', '.join(METHODS)}.")
         if not (0 < self.alpha < 1 and 0 < self.delta < 1):

@@ -21,7 +21,7 @@ from monai_ext.networks.sr_discriminator import DetailDiscriminator, SRDiscrimin
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.networks.uncertain_sr import PointSuperResolution, UncertainSuperResolution, WeightEnsemble
 from monai_ext.networks.variance_parts import decompose_variance
-from monai_ext.networks.variational import DropoutConv2d, VariationalConv2d, drawn_weights
+from monai_ext.networks.variational import DropoutConv2d, VariationalConv2d, bayesian_convolution, drawn_weights
 
 __all__ = [
     "BayesianSRResNet",
@@ -49,6 +49,7 @@ __all__ = [
     "VGG19Features",
     "VariationalConv2d",
     "WeightEnsemble",
+    "bayesian_convolution",
     "decompose_variance",
     "drawn_weights",
     "folded_batch_norms",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
 from monai_ext.networks.projection import LinearReduction
+from monai_ext.runtime.settings import as_bool
 
 __all__ = ["DetailDiscriminator", "SRDiscriminator"]
 
@@ -46,7 +47,7 @@ class SRDiscriminator(nn.Module):
         *,
         features: int = 64,
         norm: str | tuple | None = "batch",
-        spectral_norm: bool = False,
+        spectral_norm: bool | str = False,
         head: str = "dense",
         pool: int = 6,
     ):
@@ -77,7 +78,7 @@ class SRDiscriminator(nn.Module):
                 nn.LeakyReLU(0.2),
                 nn.Linear(16 * features, 1),
             )
-        if spectral_norm:
+        if as_bool(spectral_norm, "spectral_norm"):
             for layer in (*self.features, *self.head):
                 if isinstance(layer, (nn.Conv2d, nn.Linear)):
                     with_spectral_norm(layer)

@@ -10,6 +10,8 @@ from monai.networks.layers.utils import get_norm_layer
 from monai.networks.utils import icnr_init
 from torch import Tensor, nn
 
+from monai_ext.runtime.settings import as_bool
+
 __all__ = ["ResidualBlock", "SRResNet"]
 
 Conv = Callable[..., nn.Module]  # called as nn.Conv2d is: (in, out, kernel, padding=, bias=)
@@ -82,7 +84,7 @@ class SRResNet(nn.Module):
         blocks: int = 16,
         scale: int = 4,
         norm: str | tuple | None = "batch",
-        residual: bool = False,
+        residual: bool | str = False,
         upsampling: str = "stages",
         conv: Conv = nn.Conv2d,
     ):
@@ -92,6 +94,7 @@ class SRResNet(nn.Module):
                 f"in_channels={in_channels}, out_channels={out_channels}, features={features}, blocks={blocks}: all "
                 "are at least 1."
             )
+        residual = as_bool(residual, "residual")
         if residual and in_channels != out_channels:
             raise ValueError(
                 f"residual=True adds the input of {in_channels} channels to an output of {out_channels}: choose as "

@@ -8,8 +8,9 @@ pixels and all calls, so that all tiles of an image are computed by the same net
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -18,11 +19,13 @@ from torch import Tensor, nn
 
 from monai_ext.formulas.gaussians import gaussian_kl
 from monai_ext.networks.sampling import normal_noise
+from monai_ext.runtime.settings import chosen
 
 __all__ = [
     "DropoutConv2d",
     "StochasticConv2d",
     "VariationalConv2d",
+    "bayesian_convolution",
     "drawn_weights",
     "has_uncertain_weights",
     "weight_divergence",
@@ -119,6 +122,20 @@ class VariationalConv2d(StochasticConv2d):
 def _signs(maps: Tensor) -> Tensor:
     """-1 or 1 by chance for each channel of each image, (B, C, 1, 1)."""
     return torch.randint(0, 2, (*maps.shape[:2], 1, 1), device=maps.device, dtype=maps.dtype) * 2 - 1
+
+
+def bayesian_convolution(weight_uncertainty: str, *, dropout: float = 0.1) -> Callable[..., nn.Conv2d]:
+    """What to hand to a network as `conv=`, by name.
+
+    Args:
+        weight_uncertainty: "none", "dropout" or "variational".
+        dropout: rate of `DropoutConv2d`.
+
+    Raises:
+        ValueError: another name.
+    """
+    kinds = {"none": nn.Conv2d, "dropout": partial(DropoutConv2d, rate=dropout), "variational": VariationalConv2d}
+    return chosen(kinds, weight_uncertainty=weight_uncertainty)
 
 
 def has_uncertain_weights(module: nn.Module) -> bool:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import os
 
+import ignite.distributed
 import torch.distributed
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["is_distributed", "is_main_process", "join_process_group", "mean_over_ranks"]
+__all__ = [
+    "data_parallel",
+    "is_distributed",
+    "is_main_process",
+    "join_process_group",
+    "join_ranks",
+    "mean_over_ranks",
+    "rank_device",
+]
 
 
 def is_distributed() -> bool:
@@ -59,3 +68,25 @@ def join_process_group(backend: str) -> None:
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
     )
+
+
+def rank_device() -> torch.device:
+    """The GPU of this process under torchrun, or the CPU where there is none."""
+    return torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else "cpu")
+
+
+def join_ranks(device: torch.device) -> None:
+    """`join_process_group` by nccl on CUDA devices, by gloo on CPUs; for `initialize` of a config."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    join_process_group("nccl" if device.type == "cuda" else "gloo")
+    # Ignite synchronises on its first use, in which all ranks must take part: later rank 0 alone would wait for ever
+    ignite.distributed.get_world_size()
+
+
+def data_parallel(network: nn.Module, device: torch.device, *, channels_last: bool = True) -> nn.Module:
+    """`DistributedDataParallel` around a network, which must be in its memory format before that."""
+    if channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    devices = [device] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(network, device_ids=devices)

@@ -27,15 +27,16 @@ def as_bool(value: bool | str, name: str) -> bool:
     return known[str(value).lower()]
 
 
-def chosen(options: Mapping[str, T], value: str, name: str) -> T:
-    """The one of `options` that is called `value`.
+def chosen(options: Mapping[str, T], **setting: str) -> T:
+    """The one of `options` that the single keyword names, which is the setting that errors mention.
 
     Raises:
-        ValueError: there is none; names the setting `name` and the choices.
+        ValueError: there is none; names the setting and the choices.
 
-    >>> chosen({"l1": 1, "mse": 2}, "mse", "pixel_loss")
+    >>> chosen({"l1": 1, "mse": 2}, pixel_loss="mse")
     2
     """
+    ((name, value),) = setting.items()
     if not isinstance(value, str) or value not in options:
         raise ValueError(f"{name}={value!r}: choose {_in_words(list(options))}.")
     return options[value]

@@ -315,7 +315,8 @@ def test_inference_runs_from_another_folder_and_writes_there_alone(bundle_and_da
         dataset_dir=images,
         output_dir="answers",
         device="cpu",
-        items=f"{config['items']}[:2]",
+        all_items=config["items"],
+        items="$@all_items[:2]",
     )
     written = files_below(tmp_path / "here")
     assert len(written) >= 2 and all(name.startswith("answers/") for name in written)

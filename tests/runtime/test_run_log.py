@@ -130,4 +130,4 @@ def test_warnings_still_reach_standard_error_of_a_process_that_configured_no_log
 )
 def test_every_bundle_run_keeps_its_log_in_its_output_folder(path):
     first = json.loads(path.read_text(encoding="utf-8"))["run"][0]
-    assert first == "$report_errors_in_one_sentence(log_dir=@output_dir)"
+    assert first["_target_"] == "monai_ext.runtime.start.start_run" and first["output_dir"] == "@output_dir"

@@ -18,6 +18,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from monai_ext.handlers.multi_metric import MultiMetricHandler
+from monai_ext.handlers.training.run_settings import RunSettings
 from monai_ext.metrics import (
     RaterScore,
     calibration_scores,
@@ -149,13 +150,14 @@ class RaterReport:
     Args:
         folder: of both files; each appears complete or not at all.
         scores: the evaluator's `MeanRaterScores`.
-        settings: what tells this method and run from others, kept in the summary as it is.
+        settings: what tells this method and run from others, kept in the summary with the numbers at the top of the
+            config.
     """
 
     def __init__(self, folder: str | Path, scores: MeanRaterScores, *, settings: Mapping[str, Any] | None = None):
         self.folder = Path(folder)
         self.scores = scores
-        self.settings = dict(settings or {})
+        self.settings = RunSettings(settings)
         self.ids: list[str] = []
 
     def attach(self, engine: Engine) -> None:
@@ -173,7 +175,7 @@ class RaterReport:
                 columns[rater_column(number)] = values.tolist()
         self._write_cases(columns)
         summary = {
-            "settings": self.settings,
+            "settings": self.settings.read(),
             "cases": len(self.ids),
             "samples": self.scores.samples,
             "raters": self.scores.raters,

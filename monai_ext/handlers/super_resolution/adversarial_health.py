@@ -1,77 +1,16 @@
-"""Curves of every term of an adversarial training, and watchers that speak up when the game has stopped."""
+"""Warnings when an adversarial training has stopped working: discriminator or generator saturated, blind or blank."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
 import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
-from monai_ext.handlers.training.checkpoints import NonFiniteLossGuard
-
-__all__ = ["AdversarialAlarm", "NonFiniteTermGuard", "TermCurves", "detail_ratios"]
+__all__ = ["AdversarialAlarm", "detail_ratios"]
 
 _logger = logging.getLogger(__name__)
-
-
-class NonFiniteTermGuard(NonFiniteLossGuard):
-    """`NonFiniteLossGuard` that watches every term of the engine's output, the discriminator's as well."""
-
-    def _accumulate(self, engine: Engine) -> None:
-        super()._accumulate(engine)
-        for term in engine.state.output["terms"].values():
-            self._sum = self._sum + term
-
-
-class TermCurves:
-    """Writes the means of all loss terms since the last point, and learning rates, to TensorBoard.
-
-    Terms are `engine.state.output["terms"]`, scalars on the device by name; they are added up there and read once every
-    `interval` iterations and at the end of an epoch. Curves are called `train_NAME` and `learning_rate_NAME`. A term
-    that only some steps have, such as a lazy penalty, is averaged over those.
-
-    Args:
-        summary_writer: where to write.
-        optimizers: name -> optimiser whose first group's learning rate is a curve.
-        interval: iterations between two points.
-    """
-
-    def __init__(
-        self,
-        summary_writer: SummaryWriter,
-        *,
-        optimizers: Mapping[str, torch.optim.Optimizer] | None = None,
-        interval: int = 10,
-    ):
-        self.summary_writer = summary_writer
-        self.optimizers = dict(optimizers or {})
-        self.interval = interval
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._accumulate)
-        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self._write)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
-
-    def _accumulate(self, engine: Engine) -> None:
-        for name, term in engine.state.output["terms"].items():
-            self._sums[name] = self._sums[name] + term if name in self._sums else term.clone()
-            self._counts[name] = self._counts.get(name, 0) + 1
-
-    def _write(self, engine: Engine) -> None:
-        if not self._sums:
-            return
-        sums = torch.stack([value.float() for value in self._sums.values()]).tolist()  # the only wait
-        for name, value in zip(self._sums, sums, strict=True):
-            self.summary_writer.add_scalar(f"train_{name}", value / self._counts[name], engine.state.iteration)
-        for name, optimizer in self.optimizers.items():
-            rate = optimizer.param_groups[0]["lr"]
-            self.summary_writer.add_scalar(f"learning_rate_{name}", rate, engine.state.iteration)
-        self._sums, self._counts = {}, {}
 
 
 def detail_ratios(prediction: Tensor, target: Tensor) -> Tensor:
@@ -111,7 +50,13 @@ class AdversarialAlarm:
     """
 
     def __init__(
-        self, *, gap: float = 0.97, detail: float = 0.1, chance: float = 0.01, patience: int = 3, interval: int = 10
+        self,
+        *,
+        gap: float = 0.97,
+        detail: float = 0.1,
+        chance: float = 0.01,
+        patience: int = 3,
+        interval: int = 10,
     ):
         if not 0 < gap <= 1 or not 0 <= detail < 1 or not 0 <= chance < 1 or patience < 1 or interval < 1:
             raise ValueError(

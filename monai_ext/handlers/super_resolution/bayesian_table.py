@@ -19,7 +19,8 @@ from monai_ext.engines.uncertainty import KINDS
 from monai_ext.formulas.images import PSNR_CEILING
 from monai_ext.handlers.pictures.triplets import TripletRow, as_picture, enlarged_pixels, save_triplets
 from monai_ext.handlers.super_resolution.bayesian_pictures import BRIGHTEST, deviation_map
-from monai_ext.metrics.conformal import Calibration
+from monai_ext.handlers.super_resolution.scores import places_of
+from monai_ext.metrics.conformal import Calibration, read_calibration
 from monai_ext.metrics.sample_sets import SampleSetScores
 from monai_ext.metrics.super_resolution import SuperResolutionScores
 from monai_ext.metrics.uncertainty import UncertaintyScores
@@ -49,9 +50,9 @@ class SampleTable:
         folder: where to write.
         scores: keyword arguments of `SuperResolutionScores`.
         method: name of what is scored.
-        places: id -> place of the tile; None: every tile its own.
+        items: tiles with their id and place; None: every tile is a place of its own.
         family: of the nominal intervals, "laplace" or "gaussian".
-        calibration: see `monai_ext.metrics.conformal.read_calibration`; None for none.
+        calibration: or the file that `read_calibration` reads.
         shown: number of tiles in the figure, at equal steps through the data set.
         bands: channels shown as red, green and blue.
     """
@@ -62,14 +63,15 @@ class SampleTable:
         scores: Mapping[str, Any],
         *,
         method: str = "bayesian",
-        places: Mapping[str, str] | None = None,
+        items: Sequence[Mapping[str, Any]] | None = None,
         family: str = "laplace",
-        calibration: Calibration | None = None,
+        calibration: Calibration | str | Path | None = None,
         shown: int = 4,
         bands: Sequence[int] = (0, 1, 2),
     ):
-        self.folder, self.method, self.places = Path(folder), method, places
-        self.calibration, self.shown, self.bands = calibration, shown, tuple(bands)
+        self.folder, self.method, self.places = Path(folder), method, places_of(items)
+        self.calibration = read_calibration(calibration) if isinstance(calibration, (str, Path)) else calibration
+        self.shown, self.bands = shown, tuple(bands)
         self.mean, self.sample = SuperResolutionScores(**scores), SuperResolutionScores(**scores)
         self.degradation, self.levels = scores.get("degradation"), scores.get("levels", 255)
         self.sets = SampleSetScores(degradation=self.degradation, levels=self.levels)
@@ -145,7 +147,7 @@ class SampleTable:
         columns = self._columns()
         write_text(self.folder / "tiles.csv", self._tiles(columns))
         draws = {name: getattr(engine.inferer, name, None) for name in ("weight_samples", "latent_samples", "samples")}
-        places = {self._place(name) for name in self.ids}
+        places = {self.places.get(name, name) for name in self.ids}
         document = {"method": self.method, "tiles": len(self.ids), "places": len(places), "draws": draws}
         document["scores"] = {name: _summary(name, values) for name, values in columns.items()}
         write_text(self.folder / "summary.json", json.dumps(document, indent=1) + "\n")
@@ -163,11 +165,8 @@ class SampleTable:
         writer.writerow(["id", "place", "method", *columns])
         for i in sorted(range(len(self.ids)), key=lambda i: self.ids[i]):
             numbers = (f"{values[i]:.6g}" for values in columns.values())
-            writer.writerow([self.ids[i], self._place(self.ids[i]), self.method, *numbers])
+            writer.writerow([self.ids[i], self.places.get(self.ids[i], self.ids[i]), self.method, *numbers])
         return text.getvalue()
-
-    def _place(self, name: str) -> str:
-        return name if self.places is None else self.places[name]
 
 
 def _summary(name: str, values: np.ndarray) -> dict[str, float]:

@@ -16,6 +16,7 @@ from monai_ext.networks.projection import LinearReduction
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.networks.uncertain_sr import PointSuperResolution, UncertainSuperResolution, WeightEnsemble
 from monai_ext.networks.variational import DropoutConv2d, has_uncertain_weights
+from monai_ext.runtime.settings import as_bool
 
 __all__ = ["SUPER_RESOLUTION_METHODS", "load_generator", "start_generator", "uncertain_network"]
 
@@ -31,6 +32,7 @@ def uncertain_network(
     checkpoints: Sequence[str | Path],
     *,
     operator: LinearReduction | None = None,
+    consistent: bool | str = True,
 ) -> UncertainSuperResolution:
     """A trained network to ask for samples and uncertainty, in evaluation mode, where `network` is.
 
@@ -44,7 +46,8 @@ def uncertain_network(
         method: one of `SUPER_RESOLUTION_METHODS`.
         network: built as in its training; not changed.
         checkpoints: a file of weights for each member.
-        operator: for the methods without a latent: makes their answers consistent; None leaves them as they are.
+        operator, consistent: for the methods without a latent: an operator makes their answers consistent with the
+            input, unless `consistent` is False.
 
     Raises:
         ValueError: no such method, too few or too many checkpoints for it, a generator without dropout for mc_dropout
@@ -53,6 +56,7 @@ def uncertain_network(
     """
     if method not in SUPER_RESOLUTION_METHODS:
         raise ValueError(f"method={method!r} is not known: choose one of {', '.join(SUPER_RESOLUTION_METHODS)}.")
+    operator = operator if as_bool(consistent, "consistent") else None
     count = len(checkpoints)
     if (count < 2) if method == "ensemble" else (count < 1 or (count > 1 and method != "bayesian")):
         several = {"ensemble": "two or more checkpoints", "bayesian": "one checkpoint or more"}
@@ -75,8 +79,8 @@ def uncertain_network(
     return (members[0] if count == 1 else WeightEnsemble(members)).eval()
 
 
-def load_generator(network: BayesianSRResNet, path: str | Path) -> None:
-    """Let `network` begin with the weights that another run left.
+def load_generator(network: BayesianSRResNet, path: str | Path | None) -> None:
+    """Let `network` begin with the weights that another run left; without a path nothing changes.
 
     Those of a run of `srgan_aerial` are its generator's, see `start_generator`: all else in `network` stays as it is.
     Those of a network of its own kind are all of it, such as for a second stage with batches of another size.
@@ -86,6 +90,8 @@ def load_generator(network: BayesianSRResNet, path: str | Path) -> None:
         FileNotFoundError: no such checkpoint.
         ValueError: it is damaged, or of another network.
     """
+    if path is None:
+        return
     state = load_checkpoint(path)
     if any(name.startswith(GENERATOR) for name in state):
         _fill(network, state, path)
@@ -94,8 +100,8 @@ def load_generator(network: BayesianSRResNet, path: str | Path) -> None:
 
 
 @torch.no_grad()
-def start_generator(generator: SRResNet, path: str | Path) -> None:
-    """Let `generator` begin with the weights of one that has as many residual blocks, or fewer.
+def start_generator(generator: SRResNet, path: str | Path | None) -> None:
+    """Let `generator` begin with the weights of one that has as many residual blocks, or fewer; see `load_generator`.
 
     Blocks that the other one does not have begin as the identity: the second convolution of their branch is zero, so
     that the deeper network first answers as the shallower one did (Net2DeeperNet, Chen et al. 2016, arXiv:1511.05641).
@@ -104,6 +110,8 @@ def start_generator(generator: SRResNet, path: str | Path) -> None:
         FileNotFoundError: no such checkpoint.
         ValueError: it is damaged, or of a generator of another build, or of one with more blocks.
     """
+    if path is None:
+        return
     state = load_checkpoint(path)
     known = 1 + max((int(name.split(".")[1]) for name in state if re.match(r"blocks\.\d+\.", name)), default=-1)
     further = tuple(f"blocks.{index}." for index in range(known, len(generator.blocks)))

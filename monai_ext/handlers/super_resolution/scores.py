@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from monai_ext.metrics.super_resolution import SUPER_RESOLUTION_SCORES, SuperRes
 from monai_ext.storage.files import atomic_path, write_text
 from monai_ext.transforms.interpolation import INTERPOLATIONS, interpolate
 
-__all__ = ["MeanSuperResolutionScores", "SuperResolutionTable"]
+__all__ = ["MeanSuperResolutionScores", "SuperResolutionTable", "places_of"]
 
 LOW_IS_GOOD = ("perceptual",)
 Values = Mapping[str, Mapping[str, np.ndarray]]  # method -> score -> (N,)
@@ -73,7 +73,7 @@ class SuperResolutionTable:
     Args:
         folder: where to write.
         scores: of `SuperResolutionScores`: its keyword arguments.
-        places: id -> place of the tile; None: every tile its own.
+        items: tiles with their id and place; None: every tile is a place of its own.
         shown: number of tiles in the figure, at equal steps through the data set.
         bands: channels shown as red, green and blue.
         name: of the network's rows.
@@ -88,14 +88,14 @@ class SuperResolutionTable:
         folder: str | Path,
         scores: Mapping[str, Any],
         *,
-        places: Mapping[str, str] | None = None,
+        items: Sequence[Mapping[str, Any]] | None = None,
         shown: int = 6,
         bands: Sequence[int] = (0, 1, 2),
         name: str = "network",
         others: Mapping[str, nn.Module] | None = None,
     ):
         self.folder = Path(folder)
-        self.places, self.shown, self.bands, self.name = places, shown, tuple(bands), name
+        self.places, self.shown, self.bands, self.name = places_of(items), shown, tuple(bands), name
         self.others = others or {}
         methods = (*INTERPOLATIONS, *self.others, name)
         if len(set(methods)) < len(methods):
@@ -163,10 +163,7 @@ class SuperResolutionTable:
             for i in sorted(range(len(self.ids)), key=lambda i: self.ids[i]):
                 for method, part in values.items():
                     numbers = (f"{part[key][i]:.6f}" for key in columns)
-                    writer.writerow([self.ids[i], self._place(self.ids[i]), method, *numbers])
-
-    def _place(self, name: str) -> str:
-        return name if self.places is None else self.places[name]
+                    writer.writerow([self.ids[i], self.places.get(self.ids[i], self.ids[i]), method, *numbers])
 
     def _captioned(self, row: TripletRow, values: Values) -> TripletRow:
         i = self.ids.index(row.title)
@@ -189,10 +186,15 @@ class SuperResolutionTable:
             gains[key] = {"mean": float(difference.mean()), "better": float(better.mean())}
         return {
             "tiles": len(self.ids),
-            "places": len({self._place(name) for name in self.ids}),
+            "places": len({self.places.get(name, name) for name in self.ids}),
             "scores": {method: {key: _statistics(v) for key, v in part.items()} for method, part in capped.items()},
             "gain_over_bicubic": gains,
         }
+
+
+def places_of(items: Iterable[Mapping[str, Any]] | None) -> dict[str, str]:
+    """Id -> place of the tiles that have one."""
+    return {item["id"]: item["place"] for item in items or () if item.get("place")}
 
 
 def _statistics(values: np.ndarray) -> dict[str, float]:

@@ -8,7 +8,7 @@ import json
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,12 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from monai_ext.data import tile_items
 from monai_ext.engines.uncertainty import KINDS
+from monai_ext.handlers.super_resolution.scores import places_of
 from monai_ext.handlers.super_resolution.uncertainty_figures import reliability_figure, save_png, sparsification_figure
+from monai_ext.handlers.training.run_settings import RunSettings
+from monai_ext.handlers.training.weight_digests import weight_digests
 from monai_ext.metrics.conformal import Calibration, ConformalRule, write_calibration
 from monai_ext.metrics.sample_sets import SampleSetScores
 from monai_ext.metrics.uncertainty import UncertaintyScores
@@ -31,7 +35,7 @@ from monai_ext.metrics.uncertainty_tables import (
 )
 from monai_ext.storage.files import write_text
 
-__all__ = ["CALIBRATION_GROUP", "UncertaintyReport", "group_tiles"]
+__all__ = ["CALIBRATION_GROUP", "UncertaintyReport", "foreign_tiles", "group_tiles"]
 
 CALIBRATION_GROUP = "calibration"
 NOTICEABLE = 0.02  # coverage above what is promised
@@ -49,14 +53,12 @@ CONVENTIONS = {
 _logger = logging.getLogger(__name__)
 
 
-def group_tiles(
-    parts: Mapping[str, Sequence[Mapping]], *, at_most: int | None = None
-) -> tuple[list[Mapping], dict[str, str]]:
-    """All tiles of "calibration" and at most as many of each other group, at equal steps; and id -> name of the group.
+def group_tiles(parts: Mapping[str, Sequence[Mapping]], *, at_most: int | None = None) -> list[dict[str, Any]]:
+    """All tiles of "calibration" and at most as many of each other part, at equal steps, with the part as "group".
 
     >>> tiles = [{"id": name} for name in "abcdef"]
-    >>> group_tiles({"calibration": tiles[:2], "test": tiles[2:]}, at_most=2)[1]
-    {'a': 'calibration', 'b': 'calibration', 'c': 'test', 'e': 'test'}
+    >>> [(item["id"], item["group"]) for item in group_tiles({"calibration": tiles[:1], "test": tiles[2:]}, at_most=2)]
+    [('a', 'calibration'), ('c', 'test'), ('e', 'test')]
 
     Args:
         parts: name of the group -> its items, with "id".
@@ -67,16 +69,21 @@ def group_tiles(
     """
     if at_most is not None and at_most < 1:
         raise ValueError(f"at_most={at_most}: take at least one tile of each group, or None for all.")
-    items: list[Mapping] = []
-    groups: dict[str, str] = {}
+    items: dict[str, dict[str, Any]] = {}
     for group, members in parts.items():
         count = len(members) if at_most is None or group == CALIBRATION_GROUP else min(at_most, len(members))
         for item in (members[i * len(members) // count] for i in range(count)):
-            if item["id"] in groups:
-                raise ValueError(f"tile '{item['id']}' is in the groups '{groups[item['id']]}' and '{group}'.")
-            items.append(item)
-            groups[item["id"]] = group
-    return items, groups
+            if item["id"] in items:
+                other = items[item["id"]]["group"]
+                raise ValueError(f"tile '{item['id']}' is in the groups '{other}' and '{group}'.")
+            items[item["id"]] = {**item, "group": group}
+    return list(items.values())
+
+
+def foreign_tiles(folder: str | Path | None, *, block: int = 8) -> list[dict[str, Any]]:
+    """`tile_items` of a folder unrelated to the tiles of the run, renamed and with places of their own; [] without."""
+    items = [] if folder is None else tile_items(folder, block=block)
+    return [item | {"id": f"foreign {item['id']}", "place": f"foreign {item['place']}"} for item in items]
 
 
 class UncertaintyReport:
@@ -92,14 +99,15 @@ class UncertaintyReport:
 
     Args:
         folder: of all files but the first.
-        groups: id of a tile -> name of its group, such as "test"; intervals are chosen on the group "calibration".
+        items: tiles with their id, "group" and "place" (without one, a tile is a place of its own), see `group_tiles`;
+            intervals are chosen on the group "calibration".
         rule: how.
-        calibration_path: None: `calibration.json` in the folder.
-        places: id -> place of the tile; None: every tile its own.
+        checkpoints: the files of weights that are asked, whose `weight_digests` are kept in the calibration.
+        calibration_path: None: `calibration.json` beside the first checkpoint, or in the folder.
         family: of likelihood, CRPS and nominal intervals: "laplace" or "gaussian".
         degradation: for the consistency of samples with their input, see `SampleSetScores`.
-        weights: digests of the networks that are asked, kept in the calibration, see `weight_digests`.
-        settings: what tells this run from others, kept in the summary as it is.
+        settings: what tells this run from others, kept in the summary with the numbers at the top of the config.
+        counts: names -> items, whose number becomes a setting.
 
     Raises:
         ValueError: no tile is of the group "calibration", or they are too few for the rule.
@@ -108,24 +116,27 @@ class UncertaintyReport:
     def __init__(
         self,
         folder: str | Path,
-        groups: Mapping[str, str],
+        items: Sequence[Mapping[str, Any]],
         *,
         rule: ConformalRule,
+        checkpoints: Sequence[str | Path] = (),
         calibration_path: str | Path | None = None,
-        places: Mapping[str, str] | None = None,
         family: str = "laplace",
         degradation: Any = None,
-        weights: Sequence[str] = (),
         settings: Mapping[str, Any] | None = None,
+        counts: Mapping[str, Sized] | None = None,
     ):
-        if CALIBRATION_GROUP not in groups.values():
+        self.groups: dict[str, str] = {item["id"]: item["group"] for item in items}
+        self.places = places_of(items)
+        if CALIBRATION_GROUP not in self.groups.values():
             raise ValueError(
                 "no tile is of the group 'calibration': intervals need tiles that nothing was learnt from."
             )
-        self.folder = Path(folder)
-        self.groups, self.rule, self.places, self.settings = groups, rule, places, dict(settings or {})
-        self.calibration_path = Path(calibration_path or self.folder / "calibration.json")
-        self.family, self.degradation, self.weights = family, degradation, tuple(weights)
+        self.folder, self.rule = Path(folder), rule
+        self.settings = RunSettings(settings, counts=counts)
+        beside = Path(checkpoints[0]).parent if checkpoints else self.folder
+        self.calibration_path = Path(calibration_path or beside / "calibration.json")
+        self.family, self.degradation, self.weights = family, degradation, weight_digests(checkpoints)
         self._reset()
 
     def attach(self, engine: Engine) -> None:
@@ -164,7 +175,7 @@ class UncertaintyReport:
         _warn_of_caution(chosen["total"])
         covered = {group: self._covered(group, chosen["total"]) for group in self._ids}
         summary = {
-            "settings": self.settings,
+            "settings": self.settings.read(),
             "draws": draws | {"samples": getattr(engine.inferer, "samples", None)},
             "rule": vars(self.rule),
             "family": self.family,
@@ -185,11 +196,8 @@ class UncertaintyReport:
                 f"{1 - self.rule.alpha:.0%}; report in '{self.folder}'"
             )
 
-    def _place(self, name: str) -> str:
-        return name if self.places is None else self.places[name]
-
     def _place_count(self, group: str) -> int:
-        return len({self._place(name) for name in self._ids[group]})
+        return len({self.places.get(name, name) for name in self._ids[group]})
 
     def _covered(self, group: str, calibration: Calibration) -> list[float]:
         """Share of each tile's values inside the calibrated intervals."""
@@ -216,7 +224,7 @@ class UncertaintyReport:
             }
         by_place = defaultdict(list)
         for name, share in zip(self._ids[group], covered, strict=True):
-            by_place[self._place(name)].append(share)
+            by_place[self.places.get(name, name)].append(share)
         means = sorted(sum(shares) / len(shares) for shares in by_place.values())
         return {
             "tiles": len(self._ids[group]),
@@ -239,7 +247,7 @@ class UncertaintyReport:
             values = {name: column.tolist() for name, column in columns.items()}
             for i, name in enumerate(names):
                 numbers = {key: f"{column[i]:.6g}" for key, column in values.items()}
-                rows.append({"id": name, "place": self._place(name), "group": group} | numbers)
+                rows.append({"id": name, "place": self.places.get(name, name), "group": group} | numbers)
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()

@@ -42,10 +42,10 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 class NonFiniteLossGuard:
-    """Stops training with a `NonFiniteLossError` when the loss is NaN or infinite, before anything is saved.
+    """Stops training with a `NonFiniteLossError` when a loss is NaN or infinite, before anything of it is saved.
 
-    Losses are added up on the device (a NaN or infinity never leaves a sum), and the sum is read every `interval`
-    iterations and at the end of each epoch. List it before the handlers that validate and save.
+    The loss, and every one of "terms" in the engine's output, is added up on the device (a NaN or infinity never leaves
+    a sum), and the sum is read every `interval` iterations and at the last one of each epoch.
 
     Args:
         interval: iterations between two readings; each one makes the host wait for the device.
@@ -57,12 +57,13 @@ class NonFiniteLossGuard:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._accumulate)
-        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self._check)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._check)
 
     def _accumulate(self, engine: Engine) -> None:
-        loss = engine.state.output["loss"].detach()
-        self._sum = loss if self._sum is None else self._sum + loss
+        output = engine.state.output
+        for term in (output["loss"], *output.get("terms", {}).values()):
+            self._sum = term.detach() if self._sum is None else self._sum + term.detach()
+        if not (engine.state.iteration % self.interval and engine.state.iteration % engine.state.epoch_length):
+            self._check(engine)
 
     def _check(self, engine: Engine) -> None:
         if self._sum is not None and not math.isfinite(self._sum.item()):

@@ -7,18 +7,19 @@ import json
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
 from monai_ext.handlers.training import provenance
+from monai_ext.handlers.training.run_settings import RunSettings
 from monai_ext.runtime.ranks import is_main_process, mean_over_ranks
 from monai_ext.storage.files import atomic_path, table_rows, write_text
 
@@ -155,11 +156,13 @@ class RunRecord:
 
     The file holds status and result, the settings, the seed, fingerprints of the data, the command with the config
     that it merged (for `python -m monai.bundle run`), git revision, versions and environment;
-    `python -m monai_ext reproduce` reads it.
+    `python -m monai_ext reproduce` reads it. Settings are the numbers and choices at the top of the config that this
+    handler stands in, the trainer's `max_epochs`, the number of `parameters`, and those given here.
 
     Args:
         path: the JSON file, written when the run starts and again when it ends.
         settings: names -> numbers, strings or truth values that tell this run from others.
+        counts: names -> items, whose number becomes a setting.
         evaluator: its best key metric is the run's result.
         summary_writer: receives settings and result, so that runs can be compared side by side.
     """
@@ -167,15 +170,17 @@ class RunRecord:
     def __init__(
         self,
         path: str | Path,
-        settings: Mapping[str, Any],
+        settings: Mapping[str, Any] | None = None,
         *,
+        counts: Mapping[str, Sized] | None = None,
         evaluator: Engine | None = None,
         summary_writer: SummaryWriter | None = None,
     ):
         self.path = Path(path)
-        self.settings = dict(settings)
+        self.settings: dict[str, Any] = {}
         self.evaluator = evaluator
         self.summary_writer = summary_writer
+        self._settings = RunSettings(settings, counts=counts)
         self._start = 0.0
         self._origin: dict[str, Any] = {}
 
@@ -184,6 +189,10 @@ class RunRecord:
         engine.add_event_handler(Events.COMPLETED, self._completed)
 
     def _started(self, engine: Engine) -> None:
+        of_run = {"max_epochs": engine.state.max_epochs}
+        if isinstance(network := getattr(engine, "network", None), nn.Module):
+            of_run["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+        self.settings = self._settings.read() | of_run | self._settings.further
         if is_main_process():
             self._origin = self._find_origin(engine)
         self._start = time.perf_counter()
@@ -197,7 +206,8 @@ class RunRecord:
         self._write({"status": "finished", **result, "seconds": round(time.perf_counter() - self._start, 1)})
         if self.summary_writer is not None:
             numbers = {f"result/{name}": value for name, value in result.items() if isinstance(value, (int, float))}
-            known = {k: v for k, v in self.settings.items() if isinstance(v, (bool, int, float, str))}
+            words = {k: " ".join(map(str, v)) if isinstance(v, (list, tuple)) else v for k, v in self.settings.items()}
+            known = {k: v for k, v in words.items() if isinstance(v, (bool, int, float, str))}
             for summary in hparams(known, numbers):
                 self.summary_writer.file_writer.add_summary(summary)
             for name, value in numbers.items():

@@ -67,6 +67,10 @@ def tiles() -> tuple[list[dict], dict[str, str], dict[str, str]]:
     return batches, groups, places
 
 
+def grouped(groups: dict[str, str], places: dict[str, str] | None = None) -> list[dict[str, str]]:
+    return [{"id": name, "group": group, "place": (places or {}).get(name, "")} for name, group in groups.items()]
+
+
 def evaluator(handler: UncertaintyReport, batches: list[dict], samples: int = 4) -> UncertaintyEvaluator:
     inferer = UncertaintyInferer(weight_samples=3, latent_samples=2, samples=samples)
     return UncertaintyEvaluator(
@@ -80,10 +84,9 @@ def reported(tmp_path_factory) -> Path:
     batches, groups, places = tiles()
     handler = UncertaintyReport(
         folder,
-        groups,
+        grouped(groups, places),
         rule=ConformalRule(alpha=0.1),
         calibration_path=folder / "models" / "calibration.json",
-        places=places,
         family="gaussian",
         degradation=Degradation(scale=2),
         settings={"training_tiles": 20, "scale": 2, "noise": 0.0, "seed": 0},
@@ -190,7 +193,7 @@ def test_figures_show_the_numbers_they_are_given():
 
 def test_no_samples_asked_for_are_no_samples_scored(tmp_path, caplog):
     batches, groups, _ = tiles()
-    evaluator(UncertaintyReport(tmp_path, groups, rule=ConformalRule()), batches, samples=0).run()
+    evaluator(UncertaintyReport(tmp_path, grouped(groups), rule=ConformalRule()), batches, samples=0).run()
     assert "are few" not in caplog.text  # 120 are enough
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["groups"]["test"]["samples"] is None and summary["draws"]["samples"] == 0
@@ -201,7 +204,7 @@ def test_no_samples_asked_for_are_no_samples_scored(tmp_path, caplog):
 def test_few_calibration_tiles_are_warned_of_for_their_wide_intervals(tmp_path, caplog):
     batches, groups, _ = tiles()
     few = {name: "calibration" if name.startswith("training") else "test" for name in groups}
-    evaluator(UncertaintyReport(tmp_path, few, rule=ConformalRule()), batches, samples=0).run()
+    evaluator(UncertaintyReport(tmp_path, grouped(few), rule=ConformalRule()), batches, samples=0).run()
     assert "20 calibration tiles are few for 'crc': intervals that promise 90% cover 94." in caplog.text
 
 
@@ -215,9 +218,10 @@ def test_every_run_of_the_inferer_draws_the_same_samples_and_calls_differ():
 
 def test_groups_are_spread_over_their_tiles_and_never_share_one():
     parts = {"calibration": [{"id": f"c{i}"} for i in range(5)], "test": [{"id": f"t{i}"} for i in range(9)], "x": []}
-    items, groups = group_tiles(parts, at_most=3)
-    assert [item["id"] for item in items] == ["c0", "c1", "c2", "c3", "c4", "t0", "t3", "t6"] == list(groups)
-    assert len(group_tiles(parts)[0]) == 14
+    items = group_tiles(parts, at_most=3)
+    assert [item["id"] for item in items] == ["c0", "c1", "c2", "c3", "c4", "t0", "t3", "t6"]
+    assert [item["group"] for item in items] == 5 * ["calibration"] + 3 * ["test"]
+    assert len(group_tiles(parts)) == 14
     with pytest.raises(ValueError, match="tile 'c2' is in the groups 'calibration' and 'x'"):
         group_tiles(parts | {"x": [{"id": "c2"}]})
     with pytest.raises(ValueError, match="at_most=0"):
@@ -227,10 +231,10 @@ def test_groups_are_spread_over_their_tiles_and_never_share_one():
 def test_errors_of_the_report_name_the_way_out(tmp_path):
     batches, groups, _ = tiles()
     with pytest.raises(ValueError, match="no tile is of the group 'calibration'"):
-        UncertaintyReport(tmp_path, dict.fromkeys(groups, "test"), rule=ConformalRule())
+        UncertaintyReport(tmp_path, grouped(dict.fromkeys(groups, "test")), rule=ConformalRule())
     only = {name: "calibration" if name == "test_00" else "test" for name in groups}
     with pytest.raises(ValueError, match="1 images are too few"):
-        evaluator(UncertaintyReport(tmp_path, only, rule=ConformalRule()), batches).run()
+        evaluator(UncertaintyReport(tmp_path, grouped(only), rule=ConformalRule()), batches).run()
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="samples=-1"):
         UncertaintyInferer(samples=-1)

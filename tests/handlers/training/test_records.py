@@ -86,7 +86,7 @@ def test_run_record_tells_settings_versions_and_result(tmp_path):
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["status"] == "finished" and record["epoch"] == 4
     assert record["best_val_mean_dice"] == 0.9 and record["best_epoch"] == 3
-    assert record["settings"] == {"loss_name": "dice", "lr": 0.1}
+    assert record["settings"] == {"loss_name": "dice", "lr": 0.1, "max_epochs": 4}
     assert record["versions"]["torch"].startswith("2.")
 
 
