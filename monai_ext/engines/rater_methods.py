@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
-from monai_ext.data import DatasetLayoutError, identified_raters, qubiq_items
+from monai_ext.data import DatasetLayoutError, fold_items, identified_raters, qubiq_items
+from monai_ext.data.folds import Group
 from monai_ext.losses import ConsensusLoss, OrderedLoss, PerRaterLoss, majority_label, soft_label
 from monai_ext.networks import (
     ConsensusNet,
@@ -26,7 +28,15 @@ from monai_ext.networks import (
 )
 from monai_ext.runtime.settings import as_bool
 
-__all__ = ["PER_RATER_METHODS", "RATER_METHODS", "rater_cases", "rater_loss", "rater_network"]
+__all__ = [
+    "PER_RATER_METHODS",
+    "RATER_METHODS",
+    "evaluation_cases",
+    "known_raters",
+    "rater_cases",
+    "rater_loss",
+    "rater_network",
+]
 
 PER_RATER_METHODS = ("holistic", "holistic_shared", "holistic_faithful", "combined")
 RATER_METHODS = (*PER_RATER_METHODS, "majority", "soft_label", "ordered", "deep_ensemble", "mc_dropout")
@@ -190,6 +200,37 @@ def rater_cases(
             f"({len(unmarked)} such cases): {way_out}."
         )
     return chosen
+
+
+def known_raters(items: Sequence[Mapping], *, anonymous: bool | str = False) -> list[int] | None:
+    """The numbers of the raters of `rater_cases`, the same people in all cases; None where they are anonymous."""
+    return None if as_bool(anonymous, "anonymous") else list(items[0]["raters"])
+
+
+def evaluation_cases(
+    items: Sequence[Mapping],
+    *,
+    part: str | None = None,
+    fold: int = 0,
+    folds: int = 5,
+    seed: int = 0,
+    group: Group = None,
+    raters: Sequence[int] | None = None,
+    anonymous: bool | str = False,
+    **kwargs: Any,
+) -> list[Mapping]:
+    """The cases by which a run is scored: those of its validation fold, or of another part of the data set.
+
+    Args:
+        items: `rater_cases` of the training.
+        part: of the data set; None: the validation fold of `items`, see `fold_items`.
+        raters, anonymous, kwargs: of the training, as for `rater_cases`; known raters are those of `items`.
+    """
+    if part is None:
+        return fold_items(items, fold, part="validation", folds=folds, seed=seed, group=group)
+    known = known_raters(items, anonymous=anonymous)
+    wanted = raters if known is None else known
+    return [*rater_cases(raters=wanted, anonymous=anonymous, part=part, evaluation=True, **kwargs)]
 
 
 def _to_learn_from(wanted: Sequence[int], marking: Sequence[int], place: str, *, all_needed: bool) -> list[int]:

@@ -1,4 +1,4 @@
-"""Curves, guards and alarms of adversarial training."""
+"""Alarms of adversarial training."""
 
 from __future__ import annotations
 
@@ -11,47 +11,14 @@ from ignite.engine import Engine
 
 from monai_ext.handlers.super_resolution.adversarial_health import (
     AdversarialAlarm,
-    NonFiniteTermGuard,
-    TermCurves,
     detail_ratios,
 )
-from monai_ext.runtime.errors import NonFiniteLossError
-
-
-class Writer:
-    def __init__(self):
-        self.points: list[tuple[str, float, int]] = []
-
-    def add_scalar(self, name, value, step):
-        self.points.append((name, round(value, 6), step))
 
 
 def epoch_of_outputs(handler, outputs: list[dict], *, epochs: int = 1) -> None:
     engine = Engine(lambda engine, batch: batch)
     handler.attach(engine)
     engine.run(outputs, max_epochs=epochs)
-
-
-def test_curves_are_means_since_the_last_point_and_lazy_terms_means_of_the_steps_that_have_them():
-    writer = Writer()
-    optimizer = torch.optim.SGD([torch.zeros(1)], 0.5)
-    terms = [{"pixel": 1.0, "penalty": 8.0}, {"pixel": 3.0}, {"pixel": 7.0}]
-    outputs = [{"terms": {name: torch.tensor(value) for name, value in step.items()}} for step in terms]
-    epoch_of_outputs(TermCurves(writer, optimizers={"generator": optimizer}, interval=2), outputs)
-    assert writer.points == [
-        ("train_pixel", 2.0, 2),
-        ("train_penalty", 8.0, 2),
-        ("learning_rate_generator", 0.5, 2),
-        ("train_pixel", 7.0, 3),
-        ("learning_rate_generator", 0.5, 3),
-    ]
-    assert outputs[0]["terms"]["pixel"] == 1.0, "the engine's output was overwritten"
-
-
-def test_a_nan_of_the_discriminator_stops_the_run():
-    outputs = [{"loss": torch.tensor(1.0), "terms": {"discriminator": torch.tensor(float("nan"))}}]
-    with pytest.raises(NonFiniteLossError, match="NaN or infinite in epoch 1"):
-        epoch_of_outputs(NonFiniteTermGuard(), outputs)
 
 
 def output(*, real: float = 0.7, fake: float = 0.3, kind: str = "working") -> dict:

@@ -188,6 +188,13 @@ def test_a_non_finite_loss_stops_the_run_before_anything_is_saved(tmp_path, valu
     assert sorted(p.name for p in tmp_path.iterdir()) == ["last.pt", "model.pt"]
 
 
+def test_a_nan_of_one_term_stops_the_run():
+    trainer = Engine(lambda engine, terms: {"loss": torch.tensor(1.0), "terms": terms})
+    NonFiniteLossGuard().attach(trainer)
+    with pytest.raises(NonFiniteLossError, match="NaN or infinite in epoch 1"):
+        trainer.run([{"discriminator": torch.tensor(float("nan"))}])
+
+
 def test_folded_batch_norms_are_restored_before_the_first_step_and_not_after_a_resume(tmp_path):
     run = Run(tmp_path, epochs=1)
     with torch.no_grad():
