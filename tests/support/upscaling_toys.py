@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -117,6 +118,14 @@ def save_raster(path: Path, pixels: np.ndarray, *, driver: str = "GTiff", **prof
         path, "w", driver=driver, count=count, height=height, width=width, dtype=pixels.dtype, **place
     ) as dataset:
         dataset.write(pixels)
+    return path
+
+
+def save_turned(path: Path, pixels: np.ndarray, orientation: int, **options: object) -> Path:
+    """`pixels` (C, H, W) as they are stored."""
+    extra = [(274, "H", 1, orientation, True)]
+    values = np.moveaxis(pixels, 0, -1) if len(pixels) > 1 else pixels[0]
+    tifffile.imwrite(path, values, photometric="rgb" if len(pixels) > 1 else "minisblack", extratags=extra, **options)
     return path
 
 

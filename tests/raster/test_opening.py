@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import struct
 from contextlib import closing
 from pathlib import Path
 
@@ -21,13 +20,14 @@ from upscaling_toys import (
     repeating,
     save_picture,
     save_raster,
+    save_turned,
     upscaler,
 )
 
 from monai_ext.raster import gdal as raster_gdal
 from monai_ext.raster import pillow as raster_pillow
 from monai_ext.raster.images import ImageFileError
-from monai_ext.raster.info import GeoTags, RasterInfo, Turn
+from monai_ext.raster.info import RasterInfo
 from monai_ext.raster.opening import check_output, has_georeference, open_raster
 from monai_ext.raster.pillow import tiff_orientation
 from monai_ext.upscaling import upscale_file
@@ -151,14 +151,6 @@ def test_a_mask_marks_the_same_pixels_whatever_their_type(tmp_path, dtype):
 # Turned TIFFs
 
 
-def save_turned(path: Path, pixels: np.ndarray, orientation: int, **options: object) -> Path:
-    """`pixels` (C, H, W) as they are stored."""
-    extra = [(274, "H", 1, orientation, True)]
-    values = np.moveaxis(pixels, 0, -1) if len(pixels) > 1 else pixels[0]
-    tifffile.imwrite(path, values, photometric="rgb" if len(pixels) > 1 else "minisblack", extratags=extra, **options)
-    return path
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_tiffs_are_turned_as_pillow_turns_them_with_and_without_rasterio(tmp_path, monkeypatch, orientation):
     pixels = noise(3, 7, 11)
@@ -179,31 +171,12 @@ def test_tiffs_are_turned_as_pillow_turns_them_with_and_without_rasterio(tmp_pat
     assert tiff_orientation(tmp_path / "b.tif") == 1
 
 
-@pytest.mark.parametrize("options", [{}, {"bigtiff": True}, {"byteorder": ">"}, {"bigtiff": True, "byteorder": ">"}])
-def test_the_turn_is_found_in_every_kind_of_tiff(tmp_path, options):
-    source = save_turned(tmp_path / "a.tif", noise(1, 4, 6), 6, **options)
-    assert tiff_orientation(source) == 6
-    assert info_of(source).size == (6, 4)
-
-
 def test_a_turn_in_xmp_alone_is_applied(tmp_path, monkeypatch):
     pixels = noise(1, 4, 6)
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="8"/></x:xmpmeta>'
     tifffile.imwrite(tmp_path / "a.tif", pixels[0], extratags=[(700, 1, len(xmp), xmp, True)])
     for found in both_ways(monkeypatch, tmp_path / "a.tif"):
         np.testing.assert_array_equal(found, np.rot90(pixels, 1, (1, 2)))
-
-
-def test_damaged_lists_of_tags_turn_nothing(tmp_path):
-    whole = save_turned(tmp_path / "a.tif", noise(1, 4, 6), 6).read_bytes()
-    path = tmp_path / "b.tif"
-    far = struct.pack("<2sHL", b"II", 42, 2**32 - 1)
-    for content in (b"", b"II", whole[:9], whole[:30], far, struct.pack("<2sHHHQ", b"II", 43, 8, 0, 2**64 - 1)):
-        path.write_bytes(content)
-        assert tiff_orientation(path) == 1
-    for orientation in (0, 9, 65535):
-        assert tiff_orientation(save_turned(path, noise(1, 4, 6), orientation)) == 1
-    assert tiff_orientation(tmp_path / "none.tif") == 1
 
 
 @needs_rasterio
@@ -242,27 +215,6 @@ def test_a_turned_tiff_with_a_georeference_beside_it_needs_rasterio(tmp_path, mo
     monkeypatch.setitem(__import__("sys").modules, "rasterio", None)
     with pytest.raises(ImageFileError, match="a.tif needs rasterio"):
         open_raster(source)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_georeference_names_the_same_place_for_the_same_pixel(orientation):
-    turn, stored = Turn.of(orientation), np.arange(12).reshape(1, 3, 4)
-    upright = turn.upright(stored)[0]
-    assert upright.shape == turn.size(3, 4)
-    file = (3.0, 0.5, 100.0, 0.25, -2.0, 900.0)
-    points = tuple((row + 0.5, column + 0.5, 10.0 * row, 10.0 * column, 0.0) for row in range(3) for column in range(4))
-    geo = turn.geo(GeoTags(transform=file, gcps=points), upright.shape)
-
-    def place(transform: tuple[float, ...], row: int, column: int) -> tuple[float, float]:
-        a, b, c, d, e, f = transform
-        x, y = column + 0.5, row + 0.5
-        return a * x + b * y + c, d * x + e * y + f
-
-    for number in range(12):
-        row, column = np.argwhere(upright == number)[0]
-        assert place(geo.transform, row, column) == pytest.approx(place(file, *divmod(number, 4)))
-        at_row, at_column, x, y, _ = geo.gcps[number]
-        assert (at_row, at_column) == (row + 0.5, column + 0.5) and (x, y) == points[number][2:4]
 
 
 # What lies beside an image
