@@ -90,7 +90,7 @@ def test_soft_alpha_is_interpolated_and_what_lies_under_it_is_not_smeared(tmp_pa
 def test_bands_that_the_network_does_not_take(tmp_path):
     pixels = noise(5, 12, 14)
     source = save_raster(tmp_path / "a.tif", pixels)
-    with pytest.raises(ValueError, match="takes 3 bands and the image has 5: choose 3 of them with --bands 1,2,3"):
+    with pytest.raises(ValueError, match="takes 3 bands and the image has 5: choose 3 of them with --bands 1 2 3"):
         upscale_file(source, tmp_path / "b.tif", upscaler=upscaler())
     upscale_file(source, tmp_path / "b.tif", upscaler=upscaler(), choices=Choices(bands=(5, 1, 3)))
     np.testing.assert_array_equal(read(tmp_path / "b.tif"), repeated(pixels[[4, 0, 2]]))
