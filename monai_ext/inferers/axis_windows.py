@@ -14,8 +14,8 @@ __all__ = ["AxisWindows"]
 class AxisWindows:
     """How one axis of an image is cut.
 
-    Window i sees the positions from `edges[i] - context` on, `size` of them, mirrored beyond the image; it answers for
-    its core, `edges[i]` to `edges[i + 1]`.
+    Window i covers `size` positions from `edges[i] - context` on, mirrored beyond the image; its core is `edges[i]` to
+    `edges[i + 1]`.
     """
 
     edges: tuple[int, ...]

@@ -110,7 +110,7 @@ def open_dataset(rasterio: ModuleType, path: Path, mode: str = "r", **options: A
 
 
 def _open_as(rasterio: ModuleType, path: Path, drivers: Sequence[str]) -> Any:
-    """A data set of the first of `drivers` that takes the file; `rasterio.open` knows one at a time."""
+    """A data set of the first of `drivers` that takes the file; `rasterio.open` takes one at a time."""
     *others, last = drivers
     for driver in others:
         with suppress(rasterio.errors.RasterioIOError):

@@ -244,7 +244,7 @@ def decode_mask(path: str | os.PathLike, spatial_size: tuple[int, int] | None) -
     if spatial_size is not None and spatial_size != size:
         resized = Image.fromarray(mask * 255).resize(spatial_size[::-1], Image.Resampling.BILINEAR)
         mask = (np.asarray(resized) > 127).view(np.uint8)
-    return torch.from_numpy(mask)[None], size  # no view of the picture: all ways here made it anew
+    return torch.from_numpy(mask)[None], size  # a copy of its own on all paths
 
 
 def _foreground(values: np.ndarray, path: str | os.PathLike) -> np.ndarray:

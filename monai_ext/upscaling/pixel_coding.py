@@ -87,7 +87,7 @@ class PixelCoding:
 
     @property
     def marks_missing(self) -> bool:
-        """Whether missing pixels have a value of their own in every band."""
+        """Whether missing pixels have a marker of their own in every band."""
         return self.validity == self.bands and (
             self.dtype.kind == "f" or any(value is not None for value in self.nodata)
         )

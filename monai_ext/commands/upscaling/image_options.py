@@ -40,10 +40,10 @@ class SampleOptions:
         """Arguments of `Layers`: what was chosen, else what the calibration was made with."""
         chosen = {"seed": self.seed}
         for name, usual in (("weight_samples", WEIGHT_SAMPLES), ("latent_samples", LATENT_SAMPLES)):
-            asked, calibrated = getattr(self, name), getattr(calibration, name, None)
-            if asked and calibrated and asked != calibrated:
-                _logger.warning(f"--{name} {asked}: the bounds were calibrated with {calibrated} and may not hold.")
-            chosen[name] = (calibrated or usual) if asked is None else asked
+            own, calibrated = getattr(self, name), getattr(calibration, name, None)
+            if own and calibrated and own != calibrated:
+                _logger.warning(f"--{name} {own}: the bounds were calibrated with {calibrated} and may not hold.")
+            chosen[name] = (calibrated or usual) if own is None else own
         return chosen
 
 
@@ -71,19 +71,19 @@ def devices(text: str) -> list[torch.device]:
 
 
 def calibration_for(bundle: Path, weights: Sequence[Path] = ()) -> Calibration:
-    """What `calibrate.json` found with these weights, and left beside them (beside the first of several).
+    """The calibration of these weights by `calibrate.json`, in the folder of the first of them.
 
     Raises:
         FileNotFoundError: there is no calibration.
-        ValueError: it is damaged, or was found with other weights.
+        ValueError: it is damaged, or was made with other weights.
     """
     files = list(weights) or [bundle / "models" / "model.pt"]
     path = files[0].parent / "calibration.json"
     calibration = read_calibration(path)
     if calibration.weights and calibration.weights != weight_digests(files):
         raise ValueError(
-            f"the calibration '{path}' was found with other weights than {', '.join(map(str, files))}, for which its "
-            "intervals hold nothing for certain: calibrate these (calibrate.json, --checkpoints for several), or leave "
-            "out what needs it."
+            f"the calibration '{path}' was made with other weights than {', '.join(map(str, files))}, for which its "
+            "intervals guarantee nothing: calibrate these (calibrate.json, --checkpoints for several), or leave out "
+            "what needs it."
         )
     return calibration

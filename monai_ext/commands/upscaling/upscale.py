@@ -61,7 +61,7 @@ class UpscaleOptions:
     scale: Computed[int | None] = None
     """refuse to work unless the network upscales so many times"""
     tile: int = 256
-    """side of the windows the network sees, in pixels"""
+    """side of the network's windows, in pixels"""
     overlap: Computed[int | None] = None
     """pixels that windows share, half of it per side (what the network needs to leave no seams, from 32)"""
     mode: Literal["halo", "feather"] = "halo"
@@ -205,7 +205,9 @@ def _check_folders(pairs: Sequence[tuple[Path, Path]]) -> None:
             )
         other = taken.setdefault(place, source)
         if other is not source:
-            raise ValueError(f"layers of {other} and {source} would both be written to {folder}: do them apart.")
+            raise ValueError(
+                f"layers of {other} and {source} would both be written to {folder}: upscale them one by one."
+            )
 
 
 def _upscalers(network: nn.Module, places: Sequence[torch.device], options: UpscaleOptions) -> list[Upscaler]:
@@ -234,8 +236,8 @@ def _upscalers(network: nn.Module, places: Sequence[torch.device], options: Upsc
 
 def _layers(options: UpscaleOptions) -> Layers | None:
     """The layers beside the mean; None for none."""
-    asked = options.layers
-    if not (asked.samples or asked.bounds or asked.uncertainty):
+    chosen = options.layers
+    if not (chosen.samples or chosen.bounds or chosen.uncertainty):
         return None
-    bounds = calibration_for(options.bundle, options.weights) if asked.bounds else None
-    return Layers(samples=asked.samples, bounds=bounds, uncertainty=asked.uncertainty, **asked.arguments(bounds))
+    bounds = calibration_for(options.bundle, options.weights) if chosen.bounds else None
+    return Layers(samples=chosen.samples, bounds=bounds, uncertainty=chosen.uncertainty, **chosen.arguments(bounds))

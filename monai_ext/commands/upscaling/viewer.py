@@ -163,13 +163,13 @@ def _bounds(bundle: Path, weights: Sequence[Path]) -> Calibration | None:
         return None
 
 
-def _window(asked: Sequence[int] | None, size: tuple[int, int]) -> tuple[int, int, int, int]:
+def _window(chosen: Sequence[int] | None, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """(column, row, width, height) inside an image of `size` (H, W)."""
     height, width = size
-    if asked is None:
+    if chosen is None:
         wide, high = min(width, USUAL), min(height, USUAL)
         return (width - wide) // 2, (height - high) // 2, wide, high
-    column, row, wide, high = asked
+    column, row, wide, high = chosen
     inside = 0 <= column < column + wide <= width and 0 <= row < row + high <= height
     if not inside or max(wide, high) > LONGEST:
         raise ValueError(

@@ -235,7 +235,7 @@ def test_bounds_that_were_calibrated_with_other_weights_are_refused(tmp_path, la
     source = save_picture(tmp_path / "p.png", noise(3, 8, 8))
     words = (source, tmp_path / "o.png", "--bundle", layered, "--device", "cpu", "--bounds", "--weights")
     assert command.run(typed(*words, tmp_path / "half.pt", "--weights", tmp_path / "b.pt")) == 0
-    with pytest.raises(ValueError, match="calibration.json' was found with other weights than .*a.pt, for which"):
+    with pytest.raises(ValueError, match="calibration.json' was made with other weights than .*a.pt, for which"):
         command.run(typed(*words, tmp_path / "a.pt"))
 
 
