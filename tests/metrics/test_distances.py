@@ -7,7 +7,6 @@ import pytest
 import reference_raters as reference
 import torch
 
-from monai_ext.formulas import overlaps
 from monai_ext.metrics.distances import (
     GeneralizedEnergyDistance,
     HungarianIoU,
@@ -18,7 +17,6 @@ from monai_ext.metrics.distances import (
     energy_terms,
     generalized_energy_distance,
     hungarian_iou,
-    overlap_counts,
     pairwise_dice,
     pairwise_iou,
     rater_agreement,
@@ -182,22 +180,6 @@ def test_set_scores_are_those_of_the_single_functions():
     assert set(together) == set(apart)
     for name, values in apart.items():
         torch.testing.assert_close(together[name], values, rtol=0, atol=1e-12)
-
-
-def test_counts_are_exact_over_many_blocks_in_any_mask_type(monkeypatch):
-    masks = random_masks(2, 5, size=(37, 41))
-    flat = masks.flatten(2).long()
-    expected = torch.einsum("bip,bjp->bij", flat, flat).double()
-    for block in (2**21, 1000, 7):
-        monkeypatch.setattr(overlaps, "BLOCK_ELEMENTS", block)
-        for given in (masks, masks.bool(), masks.long(), masks * 255):
-            assert overlap_counts(given[:, :2], given[:, 2:]).equal(expected)
-
-
-def test_autocast_does_not_round_the_counts():
-    masks = torch.ones(1, 2, 31, 33, dtype=torch.uint8)  # 1023 has no bfloat16
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert overlap_counts(masks).unique().tolist() == [1023]
 
 
 def test_volumes_are_compared_like_images():

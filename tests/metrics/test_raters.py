@@ -21,7 +21,6 @@ from monai_ext.metrics.raters import (
     leave_one_out_dice,
     qubiq_score,
     rater_votes,
-    votes_reach,
 )
 
 
@@ -38,36 +37,6 @@ def random_masks(batch: int, raters: int, seed: int = 0, size=(5, 6)) -> torch.T
 
 def random_map(batch: int, seed: int = 7, size=(5, 6)) -> torch.Tensor:
     return torch.rand(batch, *size, generator=generator(seed))
-
-
-VOTES_NEEDED = {
-    2: "111112222",
-    3: "111222333",
-    4: "112223344",
-    5: "112233445",
-    6: "122334556",
-    7: "123345567",
-    10: "123456789",
-}
-
-
-@pytest.mark.parametrize("raters", VOTES_NEEDED)
-def test_votes_needed_at_the_nine_levels_are_those_of_the_table(raters):
-    votes = torch.arange(raters + 1)
-    needed = [int(votes[votes_reach(votes, torch.tensor(raters), tenths=i)].min()) for i in range(1, 10)]
-    assert needed == [int(digit) for digit in VOTES_NEEDED[raters]]
-
-
-@pytest.mark.parametrize("raters", range(1, 11))
-def test_strict_votes_differ_exactly_where_a_share_is_a_level(raters):
-    votes, voters = torch.arange(raters + 1), torch.tensor(raters)
-    differing = {
-        i
-        for i in range(1, 10)
-        if (votes_reach(votes, voters, tenths=i) != votes_reach(votes, voters, tenths=i, strict=True)).any()
-    }
-    assert differing == {i for i in range(1, 10) if (i * raters) % 10 == 0}
-    assert bool(differing) == (raters not in (1, 3, 7, 9))
 
 
 def test_qubiq_score_of_a_hand_computed_case():
@@ -165,12 +134,6 @@ def test_probabilities_that_are_none_make_only_their_own_case_nan(wrong):
 def test_qubiq_score_does_not_depend_on_the_order_of_annotators():
     masks, probability = random_masks(3, 4), random_map(3)
     assert qubiq_score(probability, masks[:, [2, 0, 3, 1]]).equal(qubiq_score(probability, masks))
-
-
-def test_majority_vote_takes_ties_unless_strict():
-    masks = torch.tensor([[[[1, 1, 0]], [[1, 0, 0]]]])
-    assert consensus_mask(masks)[0].tolist() == [[True, True, False]]
-    assert consensus_mask(masks, strict=True)[0].tolist() == [[True, False, False]]
 
 
 def test_dice_per_rater_of_a_hand_computed_case():
