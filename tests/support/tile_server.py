@@ -1,8 +1,9 @@
-"""A tile server on the loopback address that answers as a test wants it to."""
+"""A tile server on the loopback address that answers as a test wants it to, and fetching from it."""
 
 from __future__ import annotations
 
 import http.server
+import json
 import re
 import threading
 import time
@@ -11,7 +12,12 @@ from io import BytesIO
 
 from PIL import Image
 
-from monai_ext.data.tiles.grid import TileSource
+from monai_ext.data.tiles.client import TileClient
+from monai_ext.data.tiles.fetch import ATTRIBUTION_FILE, fetch_tiles
+from monai_ext.data.tiles.grid import TileArea, TileSource
+
+KOLKATA = TileArea(88.30, 22.50, 88.34, 22.54, zoom=13)  # 2 x 2 tiles
+HTML = b"<html><body>Sorry</body></html>"
 
 
 def encoded(colour, kind="JPEG", size=(16, 16), mode="RGB"):
@@ -76,3 +82,16 @@ def serving(answer):
 
 def good(path, before):
     return 200, {"Content-Type": "image/jpeg"}, picture_of(path)
+
+
+def quick(**options):
+    return TileClient(**{"rate": 1000, "back_off": 0.01, "timeout": 5} | options)
+
+
+def fetch(server, folder, area=KOLKATA, **options):
+    options = {"source": server.source, "client": quick(), "progress": False} | options
+    return fetch_tiles(area, folder, **options)
+
+
+def record(folder):
+    return json.loads((folder / ATTRIBUTION_FILE).read_text())["areas"]

@@ -1,21 +1,30 @@
-"""Requests to a tile server as a good guest makes them: one rate for all threads, back-off, and an end to insisting."""
+"""Requests to a tile server: one rate for all threads, back-off, a retry limit, and a deadline for each response."""
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 import random
+import socket
 import threading
 import time
-from collections.abc import Callable
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
-from http.client import HTTPException, IncompleteRead
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from itertools import count
-from typing import TypeVar
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, build_opener
+from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError, InvalidHeader
+from urllib3.util import Retry
 
 from monai_ext import __version__
 from monai_ext.data.tiles.grid import without_secrets
+from monai_ext.runtime.errors import one_line
 
 __all__ = ["TileClient", "TileFetchError", "TileMissingError", "TileRefusedError"]
 
@@ -25,7 +34,9 @@ ABSENT = frozenset({204, 404, 410})
 BUSY = frozenset({429, 503})  # the whole server, so every thread waits
 TRY_AGAIN = frozenset({408, 425}) | BUSY
 LONGEST_WAIT_S = 300.0  # that a server may ask for; beyond it the run ends
-LARGEST_ANSWER = 2**26  # bytes
+LARGEST_BODY = 2**26  # bytes
+MOST_REDIRECTS = 5
+BLOCK = 2**16
 
 
 class TileFetchError(OSError):
@@ -33,11 +44,11 @@ class TileFetchError(OSError):
 
 
 class TileMissingError(TileFetchError):
-    """The server says that it has no such tile."""
+    """The server has no such tile."""
 
 
 class TileRefusedError(TileFetchError):
-    """The server does not want to be asked like this: asking for other tiles is of no use either."""
+    """The server refuses requests like this one: asking for other tiles is of no use either."""
 
 
 class _PassingError(Exception):
@@ -51,16 +62,17 @@ class _PassingError(Exception):
 class TileClient:
     """Fetches addresses from several threads, together at most `rate` a second.
 
-    Statuses 408, 425, 429 and 5xx, broken connections and cut-off answers are tried again after `back_off` seconds,
+    Statuses 408, 425, 429 and 5xx, broken connections and cut-off bodies are tried again after `back_off` seconds,
     then twice that, and so on (each shortened by up to half, by chance). A Retry-After header is waited for, by all
-    threads. Any other 4xx is final.
+    threads. Any other 4xx is final. Redirects are followed to http and https alone, and to this machine or a private
+    network only from there.
 
     Args:
         rate: requests a second, retries included, evenly spaced.
         user_agent: how to introduce oneself; many servers ask for a contact in it.
         attempts: at most for one address.
         back_off: seconds before the second attempt.
-        timeout: seconds without an answer.
+        timeout: seconds for the whole of a response.
 
     Raises:
         ValueError: one of them is out of range.
@@ -83,19 +95,21 @@ class TileClient:
         if not (user_agent.strip() and user_agent.isprintable() and user_agent.isascii()):
             raise ValueError(f"user_agent is {user_agent!r}: name yourself in one line of ASCII characters.")
         self.rate, self.attempts, self.back_off, self.timeout = rate, attempts, back_off, timeout
-        self._headers = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5"}
-        self._opener = build_opener()
+        self._headers = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
+        self._threads = threading.local()  # a session is for one thread
         self._lock = threading.Lock()
         self._free_at = 0.0  # on the monotonic clock, of the next request
         self._stopped = threading.Event()
+        self._connections: set[HTTPConnection] = set()
+        logging.getLogger("urllib3.connectionpool").addFilter(_hide_secrets)
 
     def get(self, url: str, parse: Callable[[bytes], T]) -> T:
-        """What `parse` makes of the answer's body; a `ValueError` of `parse` counts as a failed attempt.
+        """The result of `parse` for the body of the response; a `ValueError` of `parse` counts as a failed attempt.
 
         Raises:
             TileMissingError: status 204, 404 or 410.
-            TileRefusedError: another 4xx, a Retry-After beyond 5 minutes, an answer beyond 64 MiB, or the client was
-                stopped.
+            TileRefusedError: another 4xx, a Retry-After beyond 5 minutes, a body beyond 64 MiB, a redirect that is not
+                followed, or the client was stopped.
             TileFetchError: all attempts failed, or as `parse` raises it.
         """
         for attempt in count(1):
@@ -105,14 +119,17 @@ class TileClient:
             except _PassingError as failure:
                 if attempt == self.attempts:
                     times = f"{attempt} attempts in a row" if attempt > 1 else "one attempt"
-                    # The sentence is whole; a chain of causes would let one without the address speak for it.
+                    # The sentence is whole: in a chain of causes, one without the address would be reported instead.
                     raise TileFetchError(f"{without_secrets(url)} failed in {times}: {failure}.") from None
                 wait = max(failure.wait_s, self.back_off * 2 ** (attempt - 1) * random.uniform(0.5, 1))
                 self._wait(wait, everywhere=failure.everywhere)
+        raise AssertionError  # count() does not end
 
     def stop(self) -> None:
-        """End all waiting at once and for good, by a `TileRefusedError`; running requests are let finish."""
+        """End all waiting and all running requests, at once and for good, by a `TileRefusedError`."""
         self._stopped.set()
+        for connection in list(self._connections):
+            _break_off(connection)
 
     def _take_turn(self) -> None:
         while True:
@@ -136,26 +153,95 @@ class TileClient:
             raise TileRefusedError("fetching was stopped.")
 
     def _request(self, url: str) -> bytes:
-        try:
-            with self._opener.open(Request(url, headers=self._headers), timeout=self.timeout) as answer:
-                body, status = answer.read(LARGEST_ANSWER + 1), answer.status
-                if len(body) > LARGEST_ANSWER:
-                    raise TileRefusedError(f"{without_secrets(url)} is no tile: its answer exceeds 64 MiB.")
-                if answer.length:  # what is still to come of a known length; `read` with a limit does not tell
-                    raise IncompleteRead(body, answer.length)
-        except HTTPError as error:
-            with error:
-                status, reason, delay = error.code, error.reason, error.headers.get("Retry-After")
-            if status not in ABSENT:
-                self._judge(url, status, f"status {status} {reason}".rstrip(), delay)
-        except (URLError, TimeoutError, ConnectionError, HTTPException) as error:
-            reason = error.reason if isinstance(error, URLError) else str(error) or type(error).__name__
-            raise _PassingError(f"{reason}") from error
-        if status in ABSENT:
-            raise TileMissingError(f"the server has no {without_secrets(url)} (status {status}).")
-        return body
+        """The body of the response, redirects followed."""
+        address = url
+        for _ in range(MOST_REDIRECTS + 1):
+            status, headers, body = self._response(address)
+            if status in ABSENT:
+                raise TileMissingError(f"the server has no {without_secrets(url)} (status {status}).")
+            if status >= 400:
+                self._judge(url, status, headers.get("Retry-After"))
+            if not 300 <= status < 400 or "Location" not in headers:
+                return body
+            address = _redirected(address, headers["Location"], shown=without_secrets(url))
+        raise TileRefusedError(f"{without_secrets(url)} is redirected more than {MOST_REDIRECTS} times.")
 
-    def _judge(self, url: str, status: int, reason: str, delay: str | None) -> None:
+    def _response(self, url: str) -> tuple[int, Any, bytes]:
+        """Status, headers and body of one response, within `timeout` seconds."""
+        timely = True
+
+        def expire() -> None:
+            nonlocal timely
+            timely = False
+            for connection in opened:
+                _break_off(connection)
+
+        opened: set[HTTPConnection] = set()
+        with self._noted(opened):
+            deadline = threading.Timer(self.timeout, expire)
+            deadline.daemon = True
+            deadline.start()
+            try:
+                with self._send(url) as response:
+                    body = self._body(response, url)
+                if timely and not self._stopped.is_set():  # otherwise it ended because the connection was closed
+                    return response.status_code, response.headers, body
+                reason = ""
+            except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+                if isinstance(error, TileFetchError):
+                    raise
+                reason = _reason(error)
+            finally:
+                deadline.cancel()
+        if self._stopped.is_set():
+            raise TileRefusedError("fetching was stopped.")
+        raise _PassingError(reason if timely else f"no whole response within {self.timeout:g} s")
+
+    def _send(self, url: str) -> requests.Response:
+        """The response with its body still to be read; past `Session.send`, which looks into redirects as well."""
+        session = self._session()
+        request = session.prepare_request(requests.Request("GET", url, headers=self._headers))
+        settings = session.merge_environment_settings(url, {}, True, None, None)
+        return session.get_adapter(url).send(request, timeout=self.timeout, **settings)
+
+    def _body(self, response: requests.Response, url: str) -> bytes:
+        body = bytearray()
+        while block := response.raw.read1(BLOCK, decode_content=True):
+            body += block
+            if len(body) > LARGEST_BODY:
+                raise TileRefusedError(f"{without_secrets(url)} is no tile: its body exceeds 64 MiB.")
+        if (missing := response.raw.length_remaining) and response.status_code == 200:
+            raise requests.ConnectionError(f"{missing} bytes of the body are missing")
+        return bytes(body)
+
+    def _session(self) -> requests.Session:
+        """This thread's session. A connection serves one request, so that a deadline ends that request alone."""
+        if not hasattr(self._threads, "session"):
+            session = requests.Session()
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, _Adapter(lambda connection: self._threads.note(connection)))
+            session.headers["Connection"] = "close"
+            self._threads.session = session
+        return self._threads.session
+
+    @contextmanager
+    def _noted(self, opened: set[HTTPConnection]) -> Iterator[None]:
+        """Collect the connections of this thread in `opened`, and among those that `stop` ends."""
+
+        def note(connection: HTTPConnection) -> None:
+            opened.add(connection)
+            self._connections.add(connection)
+
+        self._threads.note = note
+        try:
+            yield
+        finally:
+            self._connections -= opened
+
+    def _judge(self, url: str, status: int, delay: str | None) -> None:
+        reason = f"status {status}"
+        with suppress(ValueError):  # the server's own words could hold anything
+            reason += f" {HTTPStatus(status).phrase}"
         if status not in TRY_AGAIN and status < 500:
             raise TileRefusedError(
                 f"the server refuses {without_secrets(url)} ({reason}): check address, key and terms of use."
@@ -176,16 +262,89 @@ class TileClient:
             raise _PassingError(str(error)) from error
 
 
-def _seconds(retry_after: str | None) -> float:
-    """A Retry-After header, seconds or an HTTP date, as seconds from now; 0 where it says nothing."""
-    if not retry_after:
-        return 0.0
-    if retry_after.strip().isdecimal():
-        return float(retry_after)
+class _Adapter(HTTPAdapter):
+    """Calls `note` with each connection before it is opened."""
+
+    def __init__(self, note: Callable[[HTTPConnection], None]):
+        self._note = note
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        note = self._note
+
+        class Plain(HTTPConnection):
+            def connect(self) -> None:
+                note(self)
+                super().connect()
+
+        class Secure(HTTPSConnection):
+            def connect(self) -> None:
+                note(self)
+                super().connect()
+
+        class PlainPool(HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class SecurePool(HTTPSConnectionPool):
+            ConnectionCls = Secure
+
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+
+
+def _break_off(connection: HTTPConnection) -> None:
+    """End whatever another thread does with the connection."""
+    if connection.sock is not None:
+        with suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _redirected(url: str, location: str, *, shown: str) -> str:
+    """The address that `url` is redirected to.
+
+    Raises:
+        TileRefusedError: it is neither http nor https, or a private one while `url` is public.
+    """
     try:
-        date = parsedate_to_datetime(retry_after)
+        address = urljoin(url, location)
+        parts = urlsplit(address)
+        allowed = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
     except ValueError:
+        allowed = False
+    if not allowed:
+        raise TileRefusedError(f"{shown} is redirected to what is no http or https address.")
+    if _is_private(parts.hostname) and not _is_private(urlsplit(url).hostname):
+        raise TileRefusedError(f"{shown} is redirected into a private network, which is not followed.")
+    return address
+
+
+def _is_private(host: str | None) -> bool:
+    """Whether a name stands for this machine or another that is not in the internet."""
+    try:
+        found = socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        return False  # the request fails by itself, or is a proxy's
+    return any(not ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_global for entry in found)
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause, without the addresses and objects that requests and urllib3 name in theirs."""
+    cause: BaseException = error
+    while isinstance(inner := getattr(cause, "reason", None) or next(iter(cause.args), None), BaseException):
+        cause = inner
+    text = one_line(cause if isinstance(cause, Exception) else error)
+    return without_secrets(text.rpartition(">: ")[2])
+
+
+def _hide_secrets(record: logging.LogRecord) -> bool:
+    """A filter of logs that strikes out keys in addresses."""
+    record.msg, record.args = without_secrets(record.getMessage()), ()
+    return True
+
+
+def _seconds(retry_after: str | None) -> float:
+    """A Retry-After header, seconds or an HTTP date, as seconds from now; 0 where there is none that is valid."""
+    try:
+        return Retry().parse_retry_after(retry_after) if retry_after else 0.0
+    except (InvalidHeader, ValueError, OverflowError):
         return 0.0
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=timezone.utc)
-    return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())

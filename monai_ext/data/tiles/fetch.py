@@ -6,7 +6,6 @@ A run that ends early is continued by the same call: whole tiles in the folder a
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import threading
@@ -20,7 +19,9 @@ from io import BytesIO
 from pathlib import Path
 
 import mercantile
+import msgspec
 from PIL import Image
+from tifffile import TiffFile
 from tqdm import tqdm
 
 from monai_ext.data.tiles.client import TileClient, TileFetchError, TileMissingError, TileRefusedError
@@ -28,7 +29,8 @@ from monai_ext.data.tiles.grid import NATIONAL_MAP, TileArea, TileSource, withou
 from monai_ext.raster.images import DECODING_ERRORS, FORMATS
 from monai_ext.runtime.errors import one_line
 from monai_ext.runtime.run_log import shows_progress
-from monai_ext.storage.files import atomic_path, read_json, write_text
+from monai_ext.storage.files import atomic_path
+from monai_ext.storage.records import read_record, write_record
 
 __all__ = ["ATTRIBUTION_FILE", "FetchSummary", "fetch_tiles"]
 
@@ -39,6 +41,33 @@ MOST_FAILURES_IN_A_ROW = 8
 MOST_MISSING_AT_START = 200
 
 logger = logging.getLogger(__name__)
+
+
+class AreaRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An area in attribution.json.
+
+    Attributes:
+        source: template of the addresses, without keys.
+        tiles_of_area: how many there are in it.
+        started, finished: times in UTC; finished is None until all tiles were asked for.
+        tiles, missing: how many are there, and how many the server does not have.
+    """
+
+    source: str
+    attribution: str | None = None
+    bbox: tuple[float, float, float, float]
+    zoom: int
+    tiles_of_area: int = 0
+    started: str = ""
+    finished: str | None = None
+    tiles: int | msgspec.UnsetType = msgspec.UNSET
+    missing: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class Attribution(msgspec.Struct, frozen=True):
+    """attribution.json: the areas fetched into a folder."""
+
+    areas: list[AreaRecord]
 
 
 @dataclass
@@ -77,8 +106,8 @@ def fetch_tiles(
     row, a refusal, or 200 missing tiles before the first one that exists end the run.
 
     Args:
-        client: how to ask; None: a `TileClient()` with 4 requests a second.
-        jobs: threads, so that a slow answer does not hold up the next request.
+        client: None: a `TileClient()` with 4 requests a second.
+        jobs: threads, so that a slow response does not hold up the next request.
         progress: show a bar where standard error is a terminal.
 
     Raises:
@@ -90,11 +119,20 @@ def fetch_tiles(
     folder, started = Path(output_dir), _now()
     source.url(next(iter(area)))  # what is wrong with the address shows before anything is written
     records = _records(folder, source, area)
-    _write_records(folder, records, source, area, {"started": started, "finished": None})
+    record = AreaRecord(
+        source=source.public_template,
+        attribution=source.attribution,
+        bbox=area.bbox,
+        zoom=area.zoom,
+        tiles_of_area=len(area),
+        started=started,
+    )
+    _write_records(folder, records, record)
     fetch = _Fetch(area, folder, source, client or TileClient(), progress=progress)
     summary = fetch.run(jobs)
-    counts = {"tiles": summary.fetched + summary.kept, "missing": summary.missing}
-    _write_records(folder, records, source, area, {"started": started, "finished": _now(), **counts})
+    tiles = summary.fetched + summary.kept
+    record = msgspec.structs.replace(record, finished=_now(), tiles=tiles, missing=summary.missing)
+    _write_records(folder, records, record)
     return summary
 
 
@@ -151,7 +189,7 @@ class _Fetch:
             return
         url = self.source.url(tile)
         try:
-            body, suffix = self.client.get(url, lambda answer: (answer, image_suffix(answer, url)))
+            body, suffix = self.client.get(url, lambda body: (body, image_suffix(body, url)))
         except TileMissingError:
             self._note_missing()
         except TileRefusedError:
@@ -206,6 +244,7 @@ def image_suffix(body: bytes, url: str) -> str:
         TileFetchError: no image at all, such as a page that explains an error.
     """
     if body[:4] in TIFF_MAGIC:  # Pillow does not read those of many bands
+        _check_tiff(body)
         return SUFFIXES["TIFF"]
     try:
         with Image.open(BytesIO(body), formats=FORMATS) as picture:
@@ -223,9 +262,21 @@ def image_suffix(body: bytes, url: str) -> str:
     return SUFFIXES[kind]
 
 
+def _check_tiff(body: bytes) -> None:
+    """Refuse a TIFF whose directory cannot be read, or whose pixels are not all there."""
+    try:
+        with TiffFile(BytesIO(body)) as tiff:
+            page = tiff.pages.first
+            ends = [start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    except Exception as error:  # of any kind: tifffile has no base class for them
+        raise ValueError(f"the image is damaged ({one_line(error)})") from error
+    if not ends or max(ends) > len(body):
+        raise ValueError("the image is damaged (it is cut off)")
+
+
 def _look_for(path: Path) -> tuple[Path | None, list[Path]]:
     """The whole tile at `path` with any suffix, or None, and the damaged ones."""
-    damaged = []
+    damaged: list[Path] = []
     for suffix in SUFFIXES.values():
         file = path.with_name(path.name + suffix)
         with suppress(FileNotFoundError):
@@ -237,37 +288,25 @@ def _look_for(path: Path) -> tuple[Path | None, list[Path]]:
     return None, damaged
 
 
-def _records(folder: Path, source: TileSource, area: TileArea) -> list[dict]:
+def _records(folder: Path, source: TileSource, area: TileArea) -> list[AreaRecord]:
     """The records in the folder of other areas than this; without a tile they record nothing."""
     file = folder / ATTRIBUTION_FILE
     if not file.exists() or not any(folder.glob("*/*/*.*")):
         return []
-    way_out = "mend or move it, or choose another folder"
-    records = read_json(file, expected=dict, way_out=way_out).get("areas")
-    try:
-        described = [(record["source"], record["bbox"], record["zoom"]) for record in records]
-    except (LookupError, TypeError) as error:
-        raise ValueError(f"{file} is damaged ({one_line(error)}): {way_out}.") from error
-    for other, _, _ in described:
-        if other != source.public_template:
-            shown = " ".join(str(other).split())[:200]
+    kept = []
+    for other in read_record(file, Attribution, way_out="mend or move it, or choose another folder").areas:
+        if other.source != source.public_template:
+            shown = " ".join(other.source.split())[:200]
             raise ValueError(
                 f"{folder} holds tiles of {shown}, not of {source.public_template}: choose another folder."
             )
-    this = (source.public_template, list(area.bbox), area.zoom)
-    return [record for record, about in zip(records, described, strict=True) if about != this]
+        if (other.bbox, other.zoom) != (area.bbox, area.zoom):
+            kept.append(other)
+    return kept
 
 
-def _write_records(folder: Path, others: list[dict], source: TileSource, area: TileArea, state: dict) -> None:
-    record = {
-        "source": source.public_template,
-        "attribution": source.attribution,
-        "bbox": list(area.bbox),
-        "zoom": area.zoom,
-        "tiles_of_area": len(area),
-        **state,
-    }
-    write_text(folder / ATTRIBUTION_FILE, json.dumps({"areas": [*others, record]}, indent=2) + "\n")
+def _write_records(folder: Path, others: list[AreaRecord], record: AreaRecord) -> None:
+    write_record(folder / ATTRIBUTION_FILE, Attribution([*others, record]), indent=2)
 
 
 def _now() -> str:

@@ -20,7 +20,11 @@ NORTHERN_END = 85.051129  # degrees; Web Mercator is a square
 EQUATOR_M = 2 * math.pi * 6378137.0
 TILE_PIXELS = 256
 FIELDS = frozenset({"z", "x", "y", "-y", "q", "s"})
-SECRET = re.compile(r"([?&][^=&]*(?:key|token|secret|signature|password|appid)[^=&]*=)[^&]+", re.IGNORECASE)
+SECRET = re.compile(
+    r"([?&](?:[^=&\s]*(?:key|token|secret|sign|password|passwd|auth|appid|credential)[^=&\s]*|api|sig|tk|pk|pwd)=)[^&\s\"']+",
+    re.IGNORECASE,
+)
+LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 @dataclass(frozen=True)
@@ -159,12 +163,12 @@ class TileSource:
 
 
 def without_secrets(url: str) -> str:
-    """`url` with the values of query parameters that look like keys, tokens or passwords struck out.
+    """A text with an address without its user and password, and without parameters that look like keys or tokens.
 
     >>> without_secrets("https://tiles.org/1/0/0.png?v=2&access_token=abc")
     'https://tiles.org/1/0/0.png?v=2&access_token=***'
     """
-    return SECRET.sub(r"\1***", url)
+    return LOGIN.sub("***@", SECRET.sub(r"\1***", url))
 
 
 NATIONAL_MAP = TileSource(

@@ -1,0 +1,63 @@
+"""`fetch_tiles` as it is typed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import time
+
+import pytest
+from PIL import Image
+from tile_server import KOLKATA, fetch, good, record, serving
+
+from monai_ext.__main__ import main
+from monai_ext.commands.datasets.fetch_tiles import MOST_TILES
+from monai_ext.data.tiles.grid import NATIONAL_MAP, TileArea
+
+
+def command(server, folder, *more, box=KOLKATA.bbox, zoom=13):
+    where = ["--bbox", *map(str, box), "--zoom", str(zoom), "--output_dir", str(folder)]
+    return ["fetch_tiles", *where, "--url", server.url + "/{z}/{x}/{y}.jpg", "--rate", "500", *more]
+
+
+def test_the_command_says_what_it_will_do_and_did(tmp_path, capsys):
+    with serving(good) as server:
+        assert main(command(server, tmp_path, "--dry_run")) == 0
+        assert not server.asked and not list(tmp_path.iterdir())
+        assert main(command(server, tmp_path, "--attribution", "mine", "--user_agent", "me")) == 0
+    said = capsys.readouterr().err
+    assert "4 tiles at zoom 13 (17.7 m a pixel), about 0 MB, at least 0 s at 500 a second" in said
+    assert re.search(r"of [\d.]+ [EW] to [\d.]+ [EW], [\d.]+ [NS] to [\d.]+ [NS]\n", said)
+    assert "4 tiles fetched (0.0 MB), 0 were there, 0 do not exist" in said
+    assert record(tmp_path)[0]["attribution"] == "mine" and server.asked[0][2] == "me"
+
+
+def test_more_tiles_than_the_limit_need_yes(tmp_path):
+    with serving(good) as server:
+        with pytest.raises(ValueError, match=rf"tiles are more than {MOST_TILES:,}: .* add --yes"):
+            main(command(server, tmp_path, box=(80, 20, 89, 29), zoom=14))
+        assert not server.asked
+
+
+def test_the_national_map_is_the_default_and_credited(capsys, tmp_path):
+    main("fetch_tiles --bbox -76.62 39.28 -76.61 39.29 --zoom 15 --output_dir x --dry_run".split())
+    assert NATIONAL_MAP.template in capsys.readouterr().err
+    assert "U.S. Geological Survey" in NATIONAL_MAP.attribution and "public domain" in NATIONAL_MAP.attribution
+
+
+def test_a_killed_run_leaves_whole_tiles_and_is_continued(tmp_path):
+    box = (88, 22, 88.4, 22.4)
+    with serving(good) as server:
+        arguments = command(server, tmp_path, "--rate", "50", box=box)
+        process = multiprocessing.get_context("fork").Process(target=main, args=(arguments,))
+        process.start()
+        while len(server.asked) < 5 and process.is_alive():
+            time.sleep(0.01)
+        process.kill()
+        process.join()
+        files = list(tmp_path.rglob("[0-9]*.jpg"))
+        assert len(files) >= 1
+        for file in files:
+            Image.open(file).load()
+        summary = fetch(server, tmp_path, TileArea(*box, zoom=13))
+    assert summary.kept == len(files) and summary.kept + summary.fetched == len(TileArea(*box, zoom=13))
