@@ -81,9 +81,11 @@ def run_targets(folder: Path) -> Iterator[Target]:
     written(evaluation / "cases.csv", "\n".join(lines) + "\n")
     written(run / "epochs.csv", "epoch,train_loss,seconds\n1,0.5,3\n2,0.4,2.5\n3,0.3,\n")
     written(run / "run.json", {"settings": settings})
-    human = {name: {"human": {"mean": 0.5, "low": 0.4, "high": None, "cases": 4}} for name in (columns[0], columns[-1])}
+    raters = {
+        name: {"raters": {"mean": 0.5, "low": 0.4, "high": None, "cases": 4}} for name in (columns[0], columns[-1])
+    }
     predicted = {"probability": True, "raters": [1, 2], "samples": []}
-    task = {"task": 1, "scored": 4, "predicted": predicted, "scores": human}
+    task = {"task": 1, "scored": 4, "predicted": predicted, "scores": raters}
     written(folder / "scores.json", {"settings": {"estimator": "V"}, "tasks": [task]})
     written(run / "best.json", {"pretrained": {"epoch": 1, "score": "val_psnr", "value": 20.5}})
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)

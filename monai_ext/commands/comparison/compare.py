@@ -8,7 +8,6 @@ tasks of Ray on several. The tables and figures are `monai_ext.commands.comparis
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import re
 import shlex
@@ -18,20 +17,23 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from monai_ext import __version__
 from monai_ext.commands.command_line import Computed, Suppress
 from monai_ext.commands.comparison.backends import BackendOptions, backend_of
+from monai_ext.commands.comparison.records import Finished, PlanRecord, Started
 from monai_ext.commands.comparison.report import report
 from monai_ext.commands.comparison.runs import Backend, LocalBackend, Outcome, Run
 from monai_ext.runtime.run_log import shows_progress, tell
-from monai_ext.storage.files import make_folder, read_json, remove_leftovers, write_text, writing
+from monai_ext.storage.files import make_folder, remove_leftovers, writing
 from monai_ext.storage.locks import holder_in, try_lock, write_holder
+from monai_ext.storage.records import read_record, write_record
 
 __all__ = [
     "CompareOptions",
@@ -159,13 +161,13 @@ def lesion_ids(dataset_dir: Path) -> list[str]:
     return [item["id"] for item in lesion_items(dataset_dir)]
 
 
-def _plan_settings(plan: Plan, ids: Sequence[str]) -> dict[str, object]:
+def _plan_settings(plan: Plan, ids: Sequence[str]) -> dict[str, Any]:
     """All that a run's numbers depend on, apart from its loss, fold and seed. Paths do not count, contents do."""
     listing = "\n".join(sorted(ids)).encode()
     configs = {}
     for config in CONFIGS:
         way_out = "take it from the bundle again"
-        configs[config] = read_json(plan.bundle / "configs" / config, error=ComparisonError, way_out=way_out)
+        configs[config] = read_record(plan.bundle / "configs" / config, object, error=ComparisonError, way_out=way_out)
     dataset = {"cases": len(ids), "ids_sha256": hashlib.sha256(listing).hexdigest()}
     arguments = {"arguments": dict(plan.arguments)} if plan.arguments else {}  # so that each is missed by its own name
     return {"folds": plan.folds, "dataset": dataset, "configs": configs, **arguments}
@@ -186,7 +188,7 @@ def _check_settings(output_dir: Path, settings: Mapping[str, object]) -> None:
     now = _flat(settings)
     for path in sorted(output_dir.glob("*/fold*_seed*/started.json")):
         try:
-            then = _flat(_record(path)["settings"])
+            then = _flat(_started(path.parent).settings)
         except RecursionError:
             raise ComparisonError(f"{path} is damaged: remove the folder {path.parent} to repeat this run.") from None
         for key in sorted(now.keys() | then.keys()):
@@ -198,13 +200,13 @@ def _check_settings(output_dir: Path, settings: Mapping[str, object]) -> None:
                 )
 
 
-def _record(path: Path) -> dict:
-    """`started.json` of a run."""
-    way_out = f"remove the folder {path.parent} to repeat this run"
-    record = read_json(path, expected=dict, error=ComparisonError, way_out=way_out)
-    if "settings" not in record:
-        raise ComparisonError(f"{path} is damaged (it has no settings): {way_out}.")
-    return record
+def _started(folder: Path) -> Started:
+    return read_record(
+        folder / "started.json",
+        Started,
+        error=ComparisonError,
+        way_out=f"remove the folder {folder} to repeat this run",
+    )
 
 
 @contextmanager
@@ -260,13 +262,18 @@ def _write_plan(plan: Plan) -> None:
     folders = [path.parent for path in sorted(plan.output_dir.glob("*/fold*_seed*/started.json"))]
     losses = dict.fromkeys([*plan.losses, *(folder.parent.name for folder in folders)])
     seeds = dict.fromkeys([*plan.seeds, *(int(folder.name.rpartition("seed")[2]) for folder in folders)])
-    content = {
-        **{each.name: getattr(plan, each.name) for each in fields(Plan)},
-        "losses": list(losses),
-        "seeds": list(seeds),
-        "command": shlex.join(sys.argv),
-    }
-    write_text(plan.output_dir / "plan.json", json.dumps(content, indent=1, default=str))
+    record = PlanRecord(
+        bundle=str(plan.bundle),
+        dataset_dir=str(plan.dataset_dir),
+        output_dir=str(plan.output_dir),
+        losses=list(losses),
+        folds=plan.folds,
+        seeds=list(seeds),
+        figure_ids=list(plan.figure_ids),
+        arguments=dict(plan.arguments),
+        command=shlex.join(sys.argv),
+    )
+    write_record(plan.output_dir / "plan.json", record)
 
 
 def compare(
@@ -320,10 +327,10 @@ def compare(
     return failed
 
 
-def _marked_as_started(runs: Iterable[Run], settings: Mapping[str, object]) -> Iterator[Run]:
+def _marked_as_started(runs: Iterable[Run], settings: dict[str, Any]) -> Iterator[Run]:
     for run in runs:
         remove_leftovers(run.folder)
-        write_text(run.folder / "started.json", json.dumps({"settings": settings, "versions": _versions()}, indent=1))
+        write_record(run.folder / "started.json", Started(settings=settings, versions=_versions()))
         yield run
 
 
@@ -334,9 +341,16 @@ def _finished(outcome: Outcome) -> Outcome:
         return outcome
     if not (run.folder / "evaluation" / "cases.csv").is_file():
         return replace(outcome, error="it ended without an error but left no evaluation/cases.csv")
-    started = _record(run.folder / "started.json")
-    content = {"loss": run.loss, "fold": run.fold, "seed": run.seed, "seconds": round(outcome.seconds, 3), **started}
-    write_text(run.folder / "finished.json", json.dumps(content, indent=1))
+    started = _started(run.folder)
+    record = Finished(
+        loss=run.loss,
+        fold=run.fold,
+        seed=run.seed,
+        seconds=round(outcome.seconds, 3),
+        settings=started.settings,
+        versions=started.versions,
+    )
+    write_record(run.folder / "finished.json", record)
     return outcome
 
 

@@ -77,7 +77,7 @@ class RayBackend:
                 f"gpus_per_run = {gpus_per_run}, cpus_per_run = {cpus_per_run}, retries = {retries}, jobs = {jobs}: "
                 "give CPUs above 0, GPUs and retries of at least 0, and at least one job."
             )
-        if (gpus_per_run or 0) > 1 and gpus_per_run != int(gpus_per_run):
+        if gpus_per_run is not None and gpus_per_run > 1 and gpus_per_run != int(gpus_per_run):
             raise ValueError(f"gpus_per_run = {gpus_per_run}: give a fraction below 1, or whole GPUs.")
         self.ray = _imported_ray()
         self.address, self.jobs, self.retries, self.needed = address, jobs, retries, tuple(needed)
@@ -132,7 +132,8 @@ class RayBackend:
         task = self.ray.remote(_execute_here).options(
             num_cpus=share["CPU"], num_gpus=share["GPU"], max_retries=self.retries
         )
-        waiting, active = iter(runs), {}
+        waiting = iter(runs)
+        active: dict[Any, Run] = {}
         try:
             while True:
                 room = self.jobs or max(1, self._room(share))

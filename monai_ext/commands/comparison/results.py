@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_ext.commands.comparison.records import Finished, PlanRecord
 from monai_ext.runtime.errors import one_line
-from monai_ext.storage.files import read_json, table_rows
+from monai_ext.storage.files import table_rows
+from monai_ext.storage.records import read_record
 
 __all__ = ["METRICS", "Results", "ResultsError", "read_results"]
 
@@ -29,8 +31,9 @@ METRICS = {
     "threshold_jaccard": "Thresholded Jaccard",
     "legacy_average_precision": "Legacy average precision",
 }
+WAY_OUT = "remove it and run `compare` again"
 CURVES = ("train_loss", "val_mean_dice")
-MOST_FOLDS, MOST_EPOCHS = 1000, 1_000_000  # a table of more is damaged; it would fill the memory
+MOST_EPOCHS = 1_000_000  # a table of more is damaged; it would fill the memory
 
 
 class ResultsError(ValueError):
@@ -83,19 +86,21 @@ def read_results(output_dir: str | Path) -> Results:
         raise FileNotFoundError(f"no folder {output_dir}: give the --output_dir of a comparison.")
     records = {}
     for path in sorted(output_dir.glob("*/fold*_seed*/finished.json")):
-        record = _read_json(path)
-        loss, fold, seed = record.get("loss"), record.get("fold"), record.get("seed")
-        if path.parent != output_dir / str(loss) / f"fold{fold}_seed{seed}" or not _is_count(fold, MOST_FOLDS):
+        record = read_record(path, Finished, error=ResultsError, way_out=WAY_OUT)
+        loss, fold, seed = record.loss, record.fold, record.seed
+        if path.parent != output_dir / loss / f"fold{fold}_seed{seed}":
             raise ResultsError(
                 f"{path} does not name its loss, fold and seed as its folder does: remove it to repeat the run."
             )
         records[loss, fold, seed] = (path.parent, record)
     if not records:
         raise ResultsError(f"no finished run in {output_dir}: run `compare` with this --output_dir first.")
-    plan = _read_plan(output_dir / "plan.json")
-    losses = _union(plan["losses"], [loss for loss, _, _ in records])
-    seeds = _union(plan["seeds"], sorted({seed for _, _, seed in records}))
-    folds = max([plan["folds"], *(fold + 1 for _, fold, _ in records)])
+    plan = PlanRecord()
+    if (output_dir / "plan.json").exists():
+        plan = read_record(output_dir / "plan.json", PlanRecord, error=ResultsError, way_out=WAY_OUT)
+    losses = _union(plan.losses, [loss for loss, _, _ in records])
+    seeds = _union(plan.seeds, sorted({seed for _, _, seed in records}))
+    folds = max([plan.folds, *(fold + 1 for _, fold, _ in records)])
 
     tables = {key: _read_cases(folder / "evaluation" / "cases.csv") for key, (folder, _) in records.items()}
     _check_pairing(tables, records)
@@ -132,27 +137,9 @@ def read_results(output_dir: str | Path) -> Results:
         ),
         curves={loss: _curves([table for key, table in epochs.items() if key[0] == loss]) for loss in losses},
         seconds={key: _seconds(epochs[key], record) for key, (_, record) in records.items()},
-        versions=tuple(sorted({json.dumps(record.get("versions", {})) for _, record in records.values()})),
-        command=plan["command"],
+        versions=tuple(sorted({json.dumps(record.versions) for _, record in records.values()})),
+        command=plan.command,
     )
-
-
-def _read_json(path: Path) -> dict:
-    return read_json(path, expected=dict, error=ResultsError, way_out="remove it and run `compare` again")
-
-
-def _read_plan(path: Path) -> dict:
-    """losses, seeds, folds and command of `plan.json`; empty where there is none."""
-    plan = {"losses": [], "seeds": [], "folds": 0, "command": ""} | (_read_json(path) if path.exists() else {})
-    lists = isinstance(plan["losses"], list) and isinstance(plan["seeds"], list)
-    named = lists and all(isinstance(loss, str) for loss in plan["losses"])
-    if not named or not all(type(seed) is int for seed in plan["seeds"]) or not _is_count(plan["folds"], MOST_FOLDS):
-        raise ResultsError(f"{path} is damaged (losses, seeds or folds): remove it and run `compare` again.")
-    return plan | {"command": str(plan["command"])}
-
-
-def _is_count(value: object, most: int) -> bool:
-    return type(value) is int and 0 <= value <= most
 
 
 def _union(planned: Sequence, found: Sequence) -> tuple:
@@ -243,6 +230,8 @@ def _curves(runs: Sequence[Mapping[str, NDArray]]) -> dict[str, NDArray[np.float
     }
 
 
-def _seconds(epochs: Mapping[str, NDArray], record: Mapping) -> float:
-    timed = epochs.get("seconds", np.empty(0))
-    return float(np.nansum(timed)) if np.nansum(timed) > 0 else float(record.get("seconds", "nan"))
+def _seconds(epochs: Mapping[str, NDArray], record: Finished) -> float:
+    total = float(np.nansum(epochs.get("seconds", np.empty(0))))
+    if total > 0:
+        return total
+    return float("nan") if record.seconds is None else record.seconds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -16,7 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from monai_ext.storage.files import read_json, write_text
+from monai_ext.storage.files import write_text
+from monai_ext.storage.records import read_record, write_record
 
 __all__ = ["Backend", "LocalBackend", "Outcome", "Run", "tied_to_this_process"]
 
@@ -87,7 +87,8 @@ class LocalBackend:
         self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
 
     def __call__(self, runs: Iterable[Run]) -> Iterator[Outcome]:
-        waiting, active = iter(runs), []
+        waiting = iter(runs)
+        active: list[_Execution] = []
         try:
             while True:
                 while len(active) < self.jobs and (run := next(waiting, None)) is not None:
@@ -116,6 +117,7 @@ class _Execution:
         done = _completed(self.progress, len(run.commands))
         self.waiting = deque(enumerate(run.commands[done:], start=done + 1))
         self.process: subprocess.Popen | None = None
+        self.number = done
 
     def advance(self) -> Outcome | None:
         """Start the next command when the last has ended; the outcome when there is none left or one has failed."""
@@ -125,7 +127,7 @@ class _Execution:
             if status != 0:
                 return self._outcome(_error_sentence(self.log, status))
             if self.waiting:
-                write_text(self.progress, json.dumps(self.number))
+                write_record(self.progress, self.number)
         if not self.waiting:
             return self._outcome(None)
         self.number, command = self.waiting.popleft()
@@ -161,7 +163,7 @@ def tied_to_this_process() -> tuple[str, ...]:
 def _completed(progress: Path, count: int) -> int:
     """Number of commands that a stopped run had completed, 0 where that cannot be told: they can be repeated."""
     try:
-        done = read_json(progress, expected=int)
+        done = read_record(progress, int)
     except (FileNotFoundError, ValueError):
         return 0
     return done if 0 <= done < count else 0

@@ -81,7 +81,7 @@ def loss_summaries(results: Results, metric: str) -> list[LossSummary]:
     values = results.values[metric]
     cases = mean_of_known(values, axis=1)  # (L, N), seeds averaged
     low, high = bootstrap_interval(cases, groups=results.groups)
-    known = ~np.isnan(cases).all(axis=1)
+    known = np.atleast_1d(~np.isnan(cases).all(axis=1))
     first = np.full(len(cases), np.nan)
     if known.any():
         first[known] = probability_of_first(cases[known], groups=results.groups)

@@ -70,10 +70,13 @@ HEAD_SCORES = {
 
 
 class CaseScores(NamedTuple):
-    """Scores of one case by name, NaN or absent where not defined; `heads`: Dice of head and annotator, (A, R)."""
+    """Scores of one case by name, NaN or absent where not defined.
+
+    `ceiling`: those of the annotators against each other. `heads`: Dice of head and annotator, (A, R).
+    """
 
     scores: dict[str, float]
-    human: dict[str, float]
+    ceiling: dict[str, float]
     heads: NDArray[np.float64] | None
 
 
@@ -154,21 +157,21 @@ def rater_case_scores(
     if samples is not None:
         scores |= set_scores(samples[None], masks, presence=presence, estimator=estimator)
     numbers = {name: float(scores[name]) for name in (*MAP_SCORES, *SET_SCORES) if name in scores}
-    human = rater_ceiling(case.masks, case.presence, set_size=set_size, strict=strict, estimator=estimator, bins=bins)
+    ceiling = rater_ceiling(case.masks, case.presence, set_size=set_size, strict=strict, estimator=estimator, bins=bins)
     table = None
     if heads:
         columns = [index for index, number in enumerate(raters) if number in heads]
-        human |= _each(others_with_each(case.masks, case.presence), raters, columns)
+        ceiling |= _each(others_with_each(case.masks, case.presence), raters, columns)
         if case.heads is not None:
             table = pairwise_dice(case.heads[None], masks)[0].masked_fill(~case.presence, torch.nan).numpy()
             numbers |= _each(_own_heads(case, raters, heads), raters, columns)
-    return CaseScores(numbers, human, table)
+    return CaseScores(numbers, ceiling, table)
 
 
 def _own_heads(case: RaterCase, raters: Sequence[int], heads: Sequence[int]) -> dict[str, Tensor]:
     """Dice and Jaccard of each annotator with the own head, (R,), NaN where either is missing."""
     values = {name: torch.full((len(raters),), torch.nan, dtype=torch.float64) for name in ("dice", "jaccard")}
-    for row, number in enumerate(heads):
+    for row, number in enumerate(heads if case.heads is not None else ()):
         if number in raters and case.presence[column := raters.index(number)]:
             pair = confusion_counts(case.heads[None, [row]], case.masks[None, [column]])
             for name, scores in values.items():

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monai_ext.commands.comparison.results import ResultsError
-from monai_ext.runtime.errors import one_line
-from monai_ext.storage.files import read_json
+from monai_ext.commands.scoring.records import Scores, Statistic, TaskScores
+from monai_ext.storage.records import read_record
 
 __all__ = ["RaterRow", "rater_row"]
 
@@ -20,10 +20,10 @@ LONGEST = 80  # characters of a list of tasks in a message
 
 @dataclass(frozen=True)
 class RaterRow:
-    """What the annotators score against each other: score -> mean, low, high; and what is to be said of it."""
+    """Scores of the annotators among themselves, the number of cases behind the QUBIQ score, and notes on both."""
 
-    scores: Mapping[str, Mapping]
-    cases: int | None  # behind the mean QUBIQ score, None where the file does not say
+    scores: Mapping[str, Statistic]
+    cases: int | None
     notes: tuple[str, ...]
 
 
@@ -31,7 +31,7 @@ def rater_row(path: Path, *, task: int | None, samples: int, cases: int) -> Rate
     """The annotators' scores of one task in a scores.json, without those of sets that differ from the methods'.
 
     Args:
-        task: of the runs; None, where they do not say: the only one there is.
+        task: of the runs; None, where they have none: the only one there is.
         samples, cases: of the methods, to be compared.
 
     Raises:
@@ -39,31 +39,26 @@ def rater_row(path: Path, *, task: int | None, samples: int, cases: int) -> Rate
     """
     if not path.is_file():
         raise ResultsError(f"{path} is no scores.json that `score` wrote: there is no such file.")
-    content = read_json(path, expected=dict, error=ResultsError, way_out="give the scores.json that `score` wrote")
-    try:
-        tasks = {entry["task"]: entry for entry in content["tasks"]}
-        chosen = next(iter(tasks), None) if task is None and len(tasks) == 1 else task
-        if chosen in tasks:
-            return _human_of_task(path, tasks[chosen], _estimator(content), samples=samples, cases=cases)
-    except (LookupError, TypeError, AttributeError) as error:
-        raise ResultsError(f"{path} is no scores.json that `score` wrote ({one_line(error)}).") from None
+    content = read_record(path, Scores, error=ResultsError, way_out="give the scores.json that `score` wrote")
+    tasks = {entry.task: entry for entry in content.tasks}
+    chosen = next(iter(tasks), None) if task is None and len(tasks) == 1 else task
+    if chosen is not None and chosen in tasks:
+        estimator = str(content.settings.get("estimator", "V"))
+        return _row_of_task(path, tasks[chosen], estimator, samples=samples, cases=cases)
     there = textwrap.shorten(", ".join(sorted(map(str, tasks))), LONGEST, placeholder=" ...")
     raise ResultsError(
         f"{path} has no scores of task {task}, which the runs are of, only of {there}: run `score` with --tasks {task}."
     )
 
 
-def _human_of_task(path: Path, entry: Mapping, estimator: str, *, samples: int, cases: int) -> RaterRow:
-    human = {name: values["human"] for name, values in entry["scores"].items() if values.get("human")}
-    values = [scores.get(name) for scores in human.values() for name in ("mean", "low", "high")]
-    if not all(value is None or type(value) in (int, float) for value in values):
-        raise TypeError("a value that is no number")
-    scored, size = human.get("qubiq_score", {}).get("cases", entry.get("scored")), _set_size(entry)
-    scored = scored if type(scored) is int else None
+def _row_of_task(path: Path, entry: TaskScores, estimator: str, *, samples: int, cases: int) -> RaterRow:
+    scores = {name: values.raters for name, values in entry.scores.items() if values.raters is not None}
+    scored = scores["qubiq_score"].cases if "qubiq_score" in scores else entry.scored
+    size = None if entry.predicted is None else len(entry.predicted.samples or entry.predicted.raters)
     notes = []
     if scored not in (None, cases):
         notes.append(f"The row of one more annotator is over {scored} cases ({path}), the methods are over {cases}.")
-    left_out = [name for name in OF_A_SET if name in human and (size, estimator) != (samples, "V")]
+    left_out = [name for name in OF_A_SET if name in scores and (size, estimator) != (samples, "V")]
     if left_out:
         titles = " and ".join(OF_A_SET[name] for name in left_out)
         theirs = "of unknown size" if size is None else f"of {size} masks"
@@ -72,17 +67,4 @@ def _human_of_task(path: Path, entry: Mapping, estimator: str, *, samples: int, 
             f"{path} has sets {theirs} under the {estimator}-statistic, the methods sets of {samples} under V. To get "
             f"them, run evaluate.json with --write_samples true, then `score` with --samples {samples}."
         )
-    return RaterRow({name: scores for name, scores in human.items() if name not in left_out}, scored, tuple(notes))
-
-
-def _set_size(entry: Mapping) -> int | None:
-    """Number of masks M in the sets that `score` took, from the numbers of samples or, without any, of heads."""
-    predicted = entry.get("predicted")
-    if predicted is None:
-        return None
-    samples, heads = (list(predicted[kind]) for kind in ("samples", "raters"))
-    return len(samples or heads)
-
-
-def _estimator(content: Mapping) -> str:
-    return str((content.get("settings") or {}).get("estimator", "V"))
+    return RaterRow({name: values for name, values in scores.items() if name not in left_out}, scored, tuple(notes))

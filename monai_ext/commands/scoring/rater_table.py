@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from monai_ext.commands.comparison.summaries import LEVEL, is_claimed
 from monai_ext.commands.html import Block, Heading, Picture, Table, Text, html_page, markdown_page
 from monai_ext.commands.plotting import OKABE_ITO, save_figure
 from monai_ext.commands.scoring.rater_row import rater_row
+from monai_ext.commands.scoring.records import Interval, Statistic
 from monai_ext.commands.scoring.summaries import group_labels
 from monai_ext.commands.statistics import (
     bootstrap_interval,
@@ -29,9 +31,10 @@ from monai_ext.commands.statistics import (
 )
 from monai_ext.runtime.errors import one_line
 from monai_ext.runtime.run_log import tell
-from monai_ext.storage.files import read_json, table_rows, write_text
+from monai_ext.storage.files import table_rows, write_text
+from monai_ext.storage.records import read_record, write_record
 
-__all__ = ["Method", "RaterTableOptions", "rater_table", "read_methods", "run"]
+__all__ = ["Method", "MethodTable", "RaterTableOptions", "rater_table", "read_methods", "run"]
 
 SHOWN = {
     "qubiq_score": "QUBIQ score ↑",
@@ -50,6 +53,64 @@ WAY_OUT = "run evaluate.json again"
 MUST_AGREE_SETTINGS = ("task", "spatial_size", "batch_size", "part")
 
 
+class MethodSettings(msgspec.Struct, frozen=True):
+    """Settings of a run, as far as a table shows or compares them."""
+
+    method: str
+    task: int | None = None
+    spatial_size: list[int] | None = None
+    batch_size: int | None = None
+    part: str | None = None
+    max_epochs: int | None = None
+
+
+class MethodSummary(msgspec.Struct, frozen=True):
+    """evaluation/summary.json of a method for several annotators."""
+
+    settings: MethodSettings
+    parameters: int
+    samples: int
+    raters: list[int] | None = None
+    conventions: dict[str, str] | None = None
+
+
+class MethodRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A method in table.json; `training_minutes`: mean over its runs."""
+
+    method: str
+    runs: int
+    parameters: int
+    epochs: int | None
+    training_minutes: float | None
+
+
+class Pair(Interval, frozen=True, kw_only=True):
+    """Two methods: `mean` of the first minus the second in QUBIQ score, over the cases that both have."""
+
+    first: str
+    second: str
+    p_holm: float | None
+    rank_biserial: float | None
+    claimed: bool
+
+
+class MethodTable(msgspec.Struct, frozen=True, kw_only=True):
+    """table.json; `scores` and `first_in_qubiq_score` have a value for each method."""
+
+    cases: int
+    samples: int
+    raters: list[int] | None
+    settings: dict[str, Any]
+    methods: list[MethodRow]
+    scores: dict[str, list[Interval]]
+    first_in_qubiq_score: list[float | None]
+    pairs: list[Pair]
+    rater_row: dict[str, Statistic] | None
+    rater_row_cases: int | None
+    notes: list[str]
+    conventions: dict[str, str] | None
+
+
 @dataclass(frozen=True)
 class Method:
     """All evaluated runs of one method; `rows`: case -> score -> value, NaN where a score has none."""
@@ -58,7 +119,7 @@ class Method:
     parameters: int
     minutes: float  # of training, mean over its runs; NaN where epochs.csv is not there
     runs: int
-    summary: Mapping  # of the first run
+    summary: MethodSummary  # of the first run
     rows: Mapping[str, Mapping[str, float]]
 
 
@@ -71,13 +132,13 @@ def read_methods(folders: Sequence[str | Path]) -> list[Method]:
             scored alike (annotators, number of samples) or not trained alike (size of batches and images). Epochs may
             differ, and are shown.
     """
-    found: dict[str, list[tuple[Path, dict]]] = {}
+    found: dict[str, list[tuple[Path, MethodSummary]]] = {}
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise FileNotFoundError(f"no folder {folder}: give the output_dir of runs that evaluate.json has scored.")
         for path in sorted(folder.rglob("evaluation/summary.json")):
-            summary = _read_summary(path)
-            found.setdefault(str(summary["settings"]["method"]), []).append((path, summary))
+            summary = read_record(path, MethodSummary, error=ResultsError, way_out=WAY_OUT)
+            found.setdefault(summary.settings.method, []).append((path, summary))
     if not found:
         raise ResultsError(f"no evaluation/summary.json below {_listed(folders)}: run evaluate.json of a bundle first.")
     everything = [entry for entries in found.values() for entry in entries]
@@ -85,33 +146,12 @@ def read_methods(folders: Sequence[str | Path]) -> list[Method]:
     return [_method(name, entries) for name, entries in found.items()]
 
 
-def _read_summary(path: Path) -> dict:
-    summary = read_json(path, expected=dict, error=ResultsError, way_out=WAY_OUT)
-    settings = summary.get("settings")
-    whole = (
-        isinstance(settings, dict)
-        and isinstance(settings.get("method"), str)
-        and all(type(summary.get(name)) is int for name in ("parameters", "samples"))
-        and all(type(number) is int for number in _listed_in(summary, "raters"))
-        and isinstance(summary.get("conventions") or {}, dict)
-    )
-    if not whole:
-        raise ResultsError(f"{path} is no summary of a method for several annotators: {WAY_OUT}.")
-    return summary
-
-
-def _listed_in(summary: Mapping, name: str) -> list:
-    """A list of a summary, empty where it has none; [None] where it is something else."""
-    value = summary.get(name)
-    return value if isinstance(value, list) else [] if value is None else [None]
-
-
-def _check_alike(entries: Sequence[tuple[Path, Mapping]]) -> None:
+def _check_alike(entries: Sequence[tuple[Path, MethodSummary]]) -> None:
     first_path, first = entries[0]
     for path, summary in entries[1:]:
-        pairs = [(name, first.get(name), summary.get(name)) for name in MUST_AGREE]
-        both = (first["settings"], summary["settings"])
-        pairs += [(name, *(settings.get(name) for settings in both)) for name in MUST_AGREE_SETTINGS]
+        pairs = [(name, getattr(first, name), getattr(summary, name)) for name in MUST_AGREE]
+        both = (first.settings, summary.settings)
+        pairs += [(name, *(getattr(settings, name) for settings in both)) for name in MUST_AGREE_SETTINGS]
         for name, one, other in pairs:
             if one != other:
                 raise ResultsError(
@@ -120,7 +160,7 @@ def _check_alike(entries: Sequence[tuple[Path, Mapping]]) -> None:
                 )
 
 
-def _method(name: str, entries: Sequence[tuple[Path, Mapping]]) -> Method:
+def _method(name: str, entries: Sequence[tuple[Path, MethodSummary]]) -> Method:
     rows: dict[str, dict[str, float]] = {}
     minutes = []
     for path, _ in entries:
@@ -129,7 +169,7 @@ def _method(name: str, entries: Sequence[tuple[Path, Mapping]]) -> Method:
                 raise ResultsError(f"case {case!r} was scored by two runs of {name}, the second {path.parent.parent}.")
             rows[case] = values
         minutes.append(_training_minutes(path.parent.parent / "epochs.csv"))
-    return Method(name, entries[0][1]["parameters"], float(np.mean(minutes)), len(entries), entries[0][1], rows)
+    return Method(name, entries[0][1].parameters, float(np.mean(minutes)), len(entries), entries[0][1], rows)
 
 
 def _read_cases(path: Path) -> dict[str, dict[str, float]]:
@@ -168,6 +208,14 @@ def _training_minutes(path: Path) -> float:
         raise ResultsError(f"{path} is damaged ({one_line(error)}): {way_out}.") from None
 
 
+class Draw(NamedTuple):
+    """What the bootstrap draws, and how often."""
+
+    groups: list[str] | None
+    resamples: int
+    seed: int
+
+
 @dataclass(frozen=True)
 class RaterTableOptions:
     """Write one table of methods for several annotators, from the evaluations of their runs.
@@ -191,8 +239,8 @@ class RaterTableOptions:
     """of the bootstrap"""
 
 
-def rater_table(options: RaterTableOptions) -> dict:
-    """Write table.md, table.html, table.json and scores.png; returns the content of table.json.
+def rater_table(options: RaterTableOptions) -> MethodTable:
+    """Write table.md, table.html, table.json and scores.png; returns what table.json holds.
 
     In the annotators' row, scores of sets are left out where its sets have another number of masks than those of the
     runs.
@@ -206,69 +254,70 @@ def rater_table(options: RaterTableOptions) -> dict:
     cases = sorted({case for method in methods for case in method.rows})
     groups = group_labels(cases, options.group)
     columns = list(dict.fromkeys(name for method in methods for row in method.rows.values() for name in row))
-    draw = {"groups": groups, "resamples": options.resamples, "seed": options.seed}
+    draw = Draw(groups, options.resamples, options.seed)
     values = {c: np.array([[m.rows.get(k, {}).get(c, math.nan) for k in cases] for m in methods]) for c in columns}
     summary = methods[0].summary
-    task, samples = summary["settings"].get("task"), summary["samples"]
     ceiling = None
     if options.rater_scores is not None:
-        ceiling = rater_row(options.rater_scores, task=task, samples=samples, cases=len(cases))
-    content = {
-        "cases": len(cases),
-        "samples": samples,
-        "raters": summary["raters"],
-        "settings": {name: summary["settings"].get(name) for name in MUST_AGREE_SETTINGS},
-        "methods": [
-            {
-                "method": m.name,
-                "runs": m.runs,
-                "parameters": m.parameters,
-                "epochs": m.summary["settings"].get("max_epochs"),
-                "training_minutes": _known(m.minutes),
-            }
+        ceiling = rater_row(options.rater_scores, task=summary.settings.task, samples=summary.samples, cases=len(cases))
+    first = probability_of_first(values["qubiq_score"], **draw._asdict())
+    table = MethodTable(
+        cases=len(cases),
+        samples=summary.samples,
+        raters=summary.raters,
+        settings={name: getattr(summary.settings, name) for name in MUST_AGREE_SETTINGS},
+        methods=[
+            MethodRow(
+                method=m.name,
+                runs=m.runs,
+                parameters=m.parameters,
+                epochs=m.summary.settings.max_epochs,
+                training_minutes=_known(m.minutes),
+            )
             for m in methods
         ],
-        "scores": {column: _intervals(values[column], draw) for column in columns},
-        "first_in_qubiq_score": [_known(v) for v in probability_of_first(values["qubiq_score"], **draw)],
-        "pairs": _pairs([m.name for m in methods], values["qubiq_score"], draw),
-        "human": None if ceiling is None else ceiling.scores,
-        "human_cases": None if ceiling is None else ceiling.cases,
-        "notes": [*_notes_on_cases(methods), *(() if ceiling is None else ceiling.notes)],
-        "conventions": summary.get("conventions"),
-    }
-    picture = save_figure(_figure(content), output_dir / "scores.png")
-    blocks = _blocks(content, picture)
-    write_text(output_dir / "table.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+        scores={column: _intervals(values[column], draw) for column in columns},
+        first_in_qubiq_score=[_known(value) for value in first],
+        pairs=_pairs([m.name for m in methods], values["qubiq_score"], draw),
+        rater_row=None if ceiling is None else dict(ceiling.scores),
+        rater_row_cases=None if ceiling is None else ceiling.cases,
+        notes=[*_notes_on_cases(methods), *(() if ceiling is None else ceiling.notes)],
+        conventions=summary.conventions,
+    )
+    picture = save_figure(_figure(table), output_dir / "scores.png")
+    blocks = _blocks(table, picture)
+    write_record(output_dir / "table.json", table)
     write_text(output_dir / "table.md", markdown_page(blocks))
     write_text(output_dir / "table.html", html_page(blocks, title="Methods for several annotators"))
-    return content
+    return table
 
 
-def _intervals(values: NDArray[np.float64], draw: Mapping) -> list[dict]:
-    low, high = bootstrap_interval(values, **draw)
+def _intervals(values: NDArray[np.float64], draw: Draw) -> list[Interval]:
+    low, high = bootstrap_interval(values, **draw._asdict())
     means, counts = mean_of_known(values, axis=1), (~np.isnan(values)).sum(axis=1)
     numbers = zip(means.tolist(), low.tolist(), high.tolist(), counts.tolist(), strict=True)
-    return [{"mean": _known(m), "low": _known(lo), "high": _known(hi), "cases": n} for m, lo, hi, n in numbers]
+    return [Interval(mean=_known(m), low=_known(lo), high=_known(hi), cases=n) for m, lo, hi, n in numbers]
 
 
-def _pairs(names: Sequence[str], values: NDArray[np.float64], draw: Mapping) -> list[dict]:
+def _pairs(names: Sequence[str], values: NDArray[np.float64], draw: Draw) -> list[Pair]:
     pairs, differences = pairwise_differences(values[:, None])
     if not pairs:
         return []
-    tests = paired_wilcoxon_holm(differences, groups=draw["groups"])
-    statistics = _intervals(differences, draw)
-    low, high = ([math.nan if s[side] is None else s[side] for s in statistics] for side in ("low", "high"))
-    return [
-        {
-            "first": names[a],
-            "second": names[b],
-            **statistics[i],
-            "p_holm": _known(float(tests.p_holm[i])),
-            "rank_biserial": _known(float(tests.rank_biserial[i])),
-            "claimed": is_claimed(tests.p_holm[i], tests.rank_biserial[i], low=low[i], high=high[i]),
-        }
-        for i, (a, b) in enumerate(pairs)
-    ]
+    tests = paired_wilcoxon_holm(differences, groups=draw.groups)
+    found = []
+    for i, (interval, (a, b)) in enumerate(zip(_intervals(differences, draw), pairs, strict=True)):
+        low, high = (math.nan if side is None else side for side in (interval.low, interval.high))
+        found.append(
+            Pair(
+                first=names[a],
+                second=names[b],
+                p_holm=_known(float(tests.p_holm[i])),
+                rank_biserial=_known(float(tests.rank_biserial[i])),
+                claimed=is_claimed(tests.p_holm[i], tests.rank_biserial[i], low=low, high=high),
+                **msgspec.structs.asdict(interval),
+            )
+        )
+    return found
 
 
 def _notes_on_cases(methods: Sequence[Method]) -> list[str]:
@@ -283,71 +332,71 @@ def _notes_on_cases(methods: Sequence[Method]) -> list[str]:
     ]
 
 
-def _blocks(content: Mapping, picture: Path) -> list[Block]:
-    settings = content["settings"]
-    names = [entry["method"] for entry in content["methods"]]
+def _blocks(table: MethodTable, picture: Path) -> list[Block]:
+    settings = table.settings
+    names = [entry.method for entry in table.methods]
     budget = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items() if value is not None)
     blocks: list[Block] = [
         Heading("Methods for several annotators", 1),
         Text(
-            f"{len(names)} methods, {content['cases']} cases, {content['samples']} samples for scores of sets. The "
+            f"{len(names)} methods, {table.cases} cases, {table.samples} samples for scores of sets. The "
             f"same for all: {budget}. Mean over cases and 95 % interval (percentile bootstrap over cases)."
         ),
-        _main_table(content, names),
+        _main_table(table, names),
     ]
-    if content["notes"]:
-        blocks.append(Text(*content["notes"]))
-    if content["raters"]:
-        blocks.append(_annotator_table(content, names))
+    if table.notes:
+        blocks.append(Text(*table.notes))
+    if table.raters:
+        blocks.append(_annotator_table(table, names))
     blocks.append(Picture(picture, "Mean and 95 % interval over cases; dashed: annotators among themselves."))
-    if content["pairs"]:
-        blocks.append(_pair_table(content["pairs"]))
-    lines = [f"{name}: {text}" for name, text in (content["conventions"] or {}).items()]
+    if table.pairs:
+        blocks.append(_pair_table(table.pairs))
+    lines = [f"{name}: {text}" for name, text in (table.conventions or {}).items()]
     return [*blocks, Heading("How the numbers are made"), Text(*lines)] if lines else blocks
 
 
-def _main_table(content: Mapping, names: Sequence[str]) -> Table:
-    shown = [column for column in SHOWN if column in content["scores"]]
+def _main_table(table: MethodTable, names: Sequence[str]) -> Table:
+    shown = [column for column in SHOWN if column in table.scores]
     header = ("Method", "Parameters", "Epochs", "Minutes", "Cases", *(SHOWN[column] for column in shown))
     rows = []
-    for index, entry in enumerate(content["methods"]):
-        minutes = entry["training_minutes"]
+    for index, entry in enumerate(table.methods):
+        minutes = entry.training_minutes
         rows.append(
             (
                 names[index],
-                f"{entry['parameters']:,}",
-                "-" if entry["epochs"] is None else str(entry["epochs"]),
+                f"{entry.parameters:,}",
+                "-" if entry.epochs is None else str(entry.epochs),
                 "-" if minutes is None else f"{minutes:.1f}",
-                str(content["scores"]["qubiq_score"][index]["cases"]),
-                *(_cell(content["scores"][column][index]) for column in shown),
+                str(table.scores["qubiq_score"][index].cases),
+                *(_cell(table.scores[column][index]) for column in shown),
             )
         )
-    if content["human"] is not None:
-        human, cases = content["human"], content["human_cases"]
+    if table.rater_row is not None:
+        raters, cases = table.rater_row, table.rater_row_cases
         other = {"dice": "dice_annotators"}
         size = "-" if cases is None else str(cases)
-        rows.append(("one more annotator", "-", "-", "-", size, *(_cell(human.get(other.get(c, c))) for c in shown)))
+        rows.append(("one more annotator", "-", "-", "-", size, *(_cell(raters.get(other.get(c, c))) for c in shown)))
     return Table("Scores by method", header, rows)
 
 
-def _annotator_table(content: Mapping, names: Sequence[str]) -> Table:
-    columns = {f"dice_rater{n:02d}": f"Annotator {n}" for n in content["raters"]}
-    columns = {name: title for name, title in columns.items() if name in content["scores"]}
+def _annotator_table(table: MethodTable, names: Sequence[str]) -> Table:
+    columns = {f"dice_rater{n:02d}": f"Annotator {n}" for n in table.raters or ()}
+    columns = {name: title for name, title in columns.items() if name in table.scores}
     header = ("Method", *columns.values())
-    rows = [(name, *(_cell(content["scores"][c][i]) for c in columns)) for i, name in enumerate(names)]
+    rows = [(name, *(_cell(table.scores[c][i]) for c in columns)) for i, name in enumerate(names)]
     return Table("Hard Dice with each annotator; of the annotator's own head where a method has heads", header, rows)
 
 
-def _pair_table(pairs: Sequence[Mapping]) -> Table:
+def _pair_table(pairs: Sequence[Pair]) -> Table:
     header = ("First - second", "Difference in QUBIQ score", "95 % interval", "p (Holm)", "Rank-biserial", "Claim")
     rows = []
     for pair in pairs:
-        p = "-" if pair["p_holm"] is None else f"{pair['p_holm']:.3g}"
-        interval = "-" if pair["low"] is None else f"{pair['low']:+.4f} to {pair['high']:+.4f}"
-        mean = "-" if pair["mean"] is None else f"{pair['mean']:+.4f}"
-        effect = "-" if pair["rank_biserial"] is None else f"{pair['rank_biserial']:+.2f}"
-        title = f"{pair['first']} - {pair['second']}"
-        rows.append((title, mean, interval, p, effect, "yes" if pair["claimed"] else "no"))
+        p = "-" if pair.p_holm is None else f"{pair.p_holm:.3g}"
+        interval = "-" if pair.low is None else f"{pair.low:+.4f} to {pair.high:+.4f}"
+        mean = "-" if pair.mean is None else f"{pair.mean:+.4f}"
+        effect = "-" if pair.rank_biserial is None else f"{pair.rank_biserial:+.2f}"
+        title = f"{pair.first} - {pair.second}"
+        rows.append((title, mean, interval, p, effect, "yes" if pair.claimed else "no"))
     caption = (
         "Every pair on the cases that both have; Wilcoxon signed-rank test, adjusted after Holm; claimed where "
         f"p < {LEVEL} and the interval of the mean excludes zero on the side of the rank-biserial correlation"
@@ -355,20 +404,20 @@ def _pair_table(pairs: Sequence[Mapping]) -> Table:
     return Table(caption, header, rows)
 
 
-def _figure(content: Mapping) -> Figure:
-    names = [entry["method"] for entry in content["methods"]]
+def _figure(table: MethodTable) -> Figure:
+    names = [entry.method for entry in table.methods]
     figure = Figure(figsize=(10.5, 1.2 + 0.3 * len(names)), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(FIGURE), sharey=True))
     for axis, column in zip(axes, FIGURE, strict=True):
-        for place, score in enumerate(content["scores"].get(column, ())):
-            if score["mean"] is None:
+        for place, score in enumerate(table.scores.get(column, ())):
+            if score.mean is None:
                 continue
             colour = OKABE_ITO[place % (len(OKABE_ITO) - 2)]
-            axis.plot([score["low"], score["high"]], [place, place], color=colour, linewidth=2)
-            axis.plot(score["mean"], place, "o", color=colour, markersize=6)
-        human = (content["human"] or {}).get(column)
-        if human and human.get("mean") is not None:
-            axis.axvline(human["mean"], color="#666666", linestyle="--", linewidth=1)
+            axis.plot([score.low, score.high], [place, place], color=colour, linewidth=2)
+            axis.plot(score.mean, place, "o", color=colour, markersize=6)
+        raters = (table.rater_row or {}).get(column)
+        if raters is not None and raters.mean is not None:
+            axis.axvline(raters.mean, color="#666666", linestyle="--", linewidth=1)
         axis.set_title(SHOWN[column].replace("↑", "(higher is better)").replace("↓", "(lower is better)"), fontsize=9)
         axis.set_yticks(range(len(names)), names)
         axis.set_ylim(len(names) - 0.5, -0.5)
@@ -378,11 +427,11 @@ def _figure(content: Mapping) -> Figure:
     return figure
 
 
-def _cell(score: Mapping | None) -> str:
-    if score is None or score.get("mean") is None:
+def _cell(score: Interval | None) -> str:
+    if score is None or score.mean is None:
         return "-"
-    low, high = score.get("low"), score.get("high")
-    return f"{score['mean']:.3f}" + (f" ({low:.3f}-{high:.3f})" if low is not None and high is not None else "")
+    has_interval = score.low is not None and score.high is not None
+    return f"{score.mean:.3f}" + (f" ({score.low:.3f}-{score.high:.3f})" if has_interval else "")
 
 
 def _known(value: float) -> float | None:

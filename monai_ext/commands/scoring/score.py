@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import platform
 import re
@@ -23,6 +22,7 @@ from monai_ext import __version__
 from monai_ext.commands.command_line import Computed
 from monai_ext.commands.html import markdown_page
 from monai_ext.commands.scoring.case_scores import HEAD_SCORES, MAP_SCORES, SET_SCORES, rater_case_scores
+from monai_ext.commands.scoring.records import Scores
 from monai_ext.commands.scoring.summaries import (
     Bootstrap,
     ScoredCase,
@@ -37,6 +37,7 @@ from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions,
 from monai_ext.data.raters.qubiq import NAMED_AT_MOST
 from monai_ext.runtime.run_log import shows_progress, tell
 from monai_ext.storage.files import write_text
+from monai_ext.storage.records import read_record, write_record
 
 __all__ = ["MissingPredictionError", "ScoreOptions", "run", "score"]
 
@@ -121,8 +122,8 @@ class ScoreOptions:
         return self.predictions / "scores" if self.output_dir is None else self.output_dir
 
 
-def score(options: ScoreOptions, *, command: str | None = None) -> dict:
-    """Score a folder of predictions; write cases.csv, scores.json and scores.md; return the content of scores.json.
+def score(options: ScoreOptions, *, command: str | None = None) -> Scores:
+    """Score a folder of predictions; write cases.csv, scores.json and scores.md; return what scores.json holds.
 
     Cases are read, scored and released one by one, `jobs` of them at a time (threads).
 
@@ -153,19 +154,19 @@ def score(options: ScoreOptions, *, command: str | None = None) -> dict:
         own = _scored_cases(marked, found, options)
         summaries.append(task_summary(items, found, own, anonymous=options.anonymous, bootstrap=bootstrap))
         cases += own
-    content = {
-        "command": command,
-        "predictions": str(options.predictions),
-        "targets": str(options.targets),
-        "settings": {name: value for name, value in asdict(options).items() if name not in NOT_SETTINGS},
-        "versions": {"python": platform.python_version(), "monai_ext": __version__}
+    content = Scores(
+        command=command,
+        predictions=str(options.predictions),
+        targets=str(options.targets),
+        settings={name: value for name, value in asdict(options).items() if name not in NOT_SETTINGS},
+        versions={"python": platform.python_version(), "monai_ext": __version__}
         | {name: version(name) for name in PACKAGES},
-        "tasks": summaries,
-        "all_tasks": summary_over_tasks(cases, bootstrap=bootstrap) if len(summaries) > 1 else None,
-    }
+        tasks=summaries,
+        all_tasks=summary_over_tasks(cases, bootstrap=bootstrap) if len(summaries) > 1 else None,
+    )
     write_text(options.folder / "cases.csv", _csv([case.row for case in cases]))
-    content = _nan_as_null(content)
-    write_text(options.folder / "scores.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_record(options.folder / "scores.json", content)
+    content = read_record(options.folder / "scores.json", Scores)  # NaN is None from here on
     write_text(options.folder / "scores.md", markdown_page(score_blocks(content)))
     return content
 
@@ -211,7 +212,7 @@ def _scored(item: Mapping, found: RaterPredictions, options: ScoreOptions) -> Sc
     if files is None and options.missing == "skip":
         return ScoredCase(row, counted=False, heads=None, elsewhere=None)
     case = read_rater_case(item, files, found.kinds)
-    scores, human, heads = rater_case_scores(
+    scores, ceiling, heads = rater_case_scores(
         case,
         raters=item["raters"],
         heads=() if options.anonymous else found.kinds.raters,
@@ -224,8 +225,8 @@ def _scored(item: Mapping, found: RaterPredictions, options: ScoreOptions) -> Sc
     if files is None:
         scores = {name: _worst(name, item, found.kinds) for name in names}
     row |= {name: scores[name] for name in names}
-    row |= {f"human_{name}": human.get(name, math.nan) for name in names}
-    row["rater_agreement"] = human.get("rater_agreement", math.nan)
+    row |= {f"raters_{name}": ceiling.get(name, math.nan) for name in names}
+    row["rater_agreement"] = ceiling.get("rater_agreement", math.nan)
     return ScoredCase(row, counted=True, heads=heads, elsewhere=case.elsewhere)
 
 
@@ -246,14 +247,6 @@ def _csv(rows: Sequence[Mapping]) -> str:
     writer.writeheader()
     writer.writerows({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows)
     return text.getvalue()
-
-
-def _nan_as_null(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _nan_as_null(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_nan_as_null(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def run(options: ScoreOptions) -> int:

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from monai_ext.commands.scoring.case_scores import HEAD_SCORES, MAP_SCORES, SET_SCORES
+from monai_ext.commands.scoring.records import Predicted, ScoresOfAll, Statistic, Summary, TaskScores
 from monai_ext.commands.statistics import bootstrap_interval, mean_of_known
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions
 from monai_ext.metrics import area_under_risk_coverage
@@ -58,8 +60,8 @@ def task_summary(
     *,
     anonymous: bool,
     bootstrap: Bootstrap,
-) -> dict:
-    """What scores.json says of one task.
+) -> TaskScores:
+    """Scores of one task.
 
     Args:
         items: of `rater_truth`, also those that nobody marked.
@@ -70,33 +72,33 @@ def task_summary(
     rows = [case.row for case in cases if case.counted]
     heads = [] if anonymous else list(kinds.raters)
     tables = [case.heads for case in cases if case.heads is not None]
-    return {
-        "task": items[0]["task"],
-        "folder": str(found.folder),
-        "cases": len(cases),
-        "scored": sum(case.row["status"] == "scored" for case in cases),
-        "missing": found.missing,
-        "without_truth": [item["id"] for item in items if not any(item["label"])],
-        "unknown_predictions": list(found.unknown),
-        "other_affine": [str(case.elsewhere) for case in cases if case.elsewhere is not None],
-        "annotators": raters,
-        "annotators_without_head": [number for number in raters if number not in heads] if heads else [],
-        "heads_without_annotator": [number for number in heads if number not in raters],
-        "predicted": kinds._asdict(),
-        "map": _map_source(kinds),
-        "set": _set_source(kinds),
-        "scores": _statistics(rows, applicable_scores(kinds, raters, anonymous=anonymous), bootstrap),
-        "rater_agreement": _statistics(rows, ["rater_agreement"], bootstrap)["rater_agreement"],
-        "aurc": _aurc(rows),
-        "dice_of_heads_and_annotators": mean_of_known(np.stack(tables), axis=0).tolist() if tables else None,
-    }
+    return TaskScores(
+        task=items[0]["task"],
+        folder=str(found.folder),
+        cases=len(cases),
+        scored=sum(case.row["status"] == "scored" for case in cases),
+        missing=found.missing,
+        without_target=[item["id"] for item in items if not any(item["label"])],
+        unknown_predictions=list(found.unknown),
+        other_affine=[str(case.elsewhere) for case in cases if case.elsewhere is not None],
+        annotators=raters,
+        annotators_without_head=[number for number in raters if number not in heads] if heads else [],
+        heads_without_annotator=[number for number in heads if number not in raters],
+        predicted=Predicted(probability=kinds.probability, raters=list(kinds.raters), samples=list(kinds.samples)),
+        map=_map_source(kinds),
+        set=_set_source(kinds),
+        scores=_statistics(rows, applicable_scores(kinds, raters, anonymous=anonymous), bootstrap),
+        rater_agreement=_statistics(rows, ["rater_agreement"], bootstrap)["rater_agreement"],
+        aurc=_aurc(rows),
+        dice_of_heads_and_annotators=mean_of_known(np.stack(tables), axis=0).tolist() if tables else None,
+    )
 
 
-def summary_over_tasks(cases: Sequence[ScoredCase], *, bootstrap: Bootstrap) -> dict:
+def summary_over_tasks(cases: Sequence[ScoredCase], *, bootstrap: Bootstrap) -> ScoresOfAll:
     """Each case as the mean over its tasks, so that it counts once and is drawn once; scores that all tasks have."""
     rows = [case.row for case in cases if case.counted]
     names = [name for name in SCORES if all(name in row for row in rows)]
-    columns = [*names, *(f"human_{name}" for name in names)]
+    columns = [*names, *(f"raters_{name}" for name in names)]
     by_case: dict[str, list[dict]] = {}
     for row in rows:
         by_case.setdefault(row["case"], []).append(row)
@@ -104,7 +106,7 @@ def summary_over_tasks(cases: Sequence[ScoredCase], *, bootstrap: Bootstrap) -> 
         {"case": case, **{name: float(mean_of_known([row[name] for row in own])) for name in columns}}
         for case, own in by_case.items()
     ]
-    return {"cases": len(merged), "scores": _statistics(merged, names, bootstrap)}
+    return ScoresOfAll(cases=len(merged), scores=_statistics(merged, names, bootstrap))
 
 
 def group_labels(cases: Sequence[str], group: str | None) -> list[str] | None:
@@ -124,9 +126,9 @@ def group_labels(cases: Sequence[str], group: str | None) -> list[str] | None:
     return labels
 
 
-def _statistics(rows: Sequence[Mapping], names: Sequence[str], bootstrap: Bootstrap) -> dict[str, dict]:
+def _statistics(rows: Sequence[Mapping], names: Sequence[str], bootstrap: Bootstrap) -> dict[str, Summary]:
     """Mean, 95 % interval, standard deviation and number of the cases that have a value; the same of the annotators."""
-    wanted = [name for name in (*names, *(f"human_{name}" for name in names)) if name in rows[0]]
+    wanted = [name for name in (*names, *(f"raters_{name}" for name in names)) if name in rows[0]]
     values = np.array([[float(row[name]) for row in rows] for name in wanted])
     groups = group_labels([row["case"] for row in rows], bootstrap.group)
     low, high = bootstrap_interval(values, groups=groups, resamples=bootstrap.resamples, seed=bootstrap.seed)
@@ -135,13 +137,13 @@ def _statistics(rows: Sequence[Mapping], names: Sequence[str], bootstrap: Bootst
         known = row[~np.isnan(row)]
         spread = float(known.std(ddof=1)) if known.size > 1 else math.nan
         mean = float(mean_of_known(row))
-        found[name] = {"mean": mean, "low": lower, "high": upper, "sd": spread, "cases": int(known.size)}
+        found[name] = Statistic(mean=mean, low=lower, high=upper, sd=spread, cases=int(known.size))
     return {
-        name: {
-            "better": SCORES[name].better if name in SCORES else "higher",
-            **found[name],
-            "human": found.get(f"human_{name}"),
-        }
+        name: Summary(
+            better=SCORES[name].better if name in SCORES else "higher",
+            raters=found.get(f"raters_{name}"),
+            **msgspec.structs.asdict(found[name]),
+        )
         for name in names
     }
 

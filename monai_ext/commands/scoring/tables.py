@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from monai_ext.commands.html import Block, Heading, Table, Text
 from monai_ext.commands.scoring.case_scores import HEAD_SCORES, MAP_SCORES, SET_SCORES
+from monai_ext.commands.scoring.records import Scores, Statistic, Summary, TaskScores
 from monai_ext.data.raters.qubiq import NAMED_AT_MOST
 
 __all__ = ["score_blocks", "text_page"]
@@ -14,84 +15,94 @@ LABELS = {name: score.label for name, score in (MAP_SCORES | SET_SCORES | HEAD_S
 NOT_SHOWN = ("confidence",)  # orders cases; says nothing by its mean
 NONE = "-"
 FEW_CASES = 20
-HEADER = ("Score", "Better", "Mean", "95 % interval", "Human", "95 % interval", "Cases")
+HEADER = ("Score", "Better", "Mean", "95 % interval", "Raters", "95 % interval", "Cases")
 
 
-def score_blocks(content: Mapping) -> list[Block]:
+def score_blocks(content: Scores) -> list[Block]:
     """Heading, facts and tables of each task, of all tasks together, and how the numbers are made."""
     blocks: list[Block] = [Heading("Scores against several annotators", 1)]
-    for task in content["tasks"]:
-        blocks += _task_blocks(task, content["settings"])
-    if content["all_tasks"] is not None:
-        together = content["all_tasks"]
+    for task in content.tasks:
+        blocks += _task_blocks(task, content.settings)
+    if content.all_tasks is not None:
+        together = content.all_tasks
         blocks.append(Heading("All tasks"))
-        rows = _score_rows(together["scores"])
-        blocks.append(Table(f"Each of {together['cases']} cases as the mean of its tasks", HEADER, rows))
-    return [*blocks, Heading("How the numbers are made"), _method(content["settings"])]
+        rows = _score_rows(together.scores)
+        blocks.append(Table(f"Each of {together.cases} cases as the mean of its tasks", HEADER, rows))
+    return [*blocks, Heading("How the numbers are made"), _method(content.settings)]
 
 
-def _task_blocks(task: Mapping, settings: Mapping) -> list[Block]:
-    rows = _score_rows(task["scores"])
-    confidence = task["scores"]["confidence"]
-    rows.append(("AURC, risk 1 - Dice", "lower", _number(task["aurc"]), NONE, NONE, NONE, str(confidence["cases"])))
-    agreement = task["rater_agreement"]
-    rows.append(("Pairwise Dice of annotators", "", NONE, NONE, *_mean(agreement), str(agreement["cases"])))
-    blocks: list[Block] = [Heading(f"Task {task['task']}"), Text(*_facts(task, settings))]
-    blocks.append(Table(f"Mean over cases; the map is the {task['map']}{_of_set(task, settings)}", HEADER, rows))
-    own = [name for name in task["scores"] if name.startswith("dice_rater")]
+def _task_blocks(task: TaskScores, settings: Mapping) -> list[Block]:
+    rows = _score_rows(task.scores)
+    confidence = task.scores["confidence"]
+    rows.append(("AURC, risk 1 - Dice", "lower", _number(task.aurc), NONE, NONE, NONE, str(confidence.cases)))
+    agreement = task.rater_agreement
+    rows.append(("Pairwise Dice of annotators", "", NONE, NONE, *_mean(agreement), str(agreement.cases)))
+    blocks: list[Block] = [Heading(f"Task {task.task}"), Text(*_facts(task, settings))]
+    blocks.append(Table(f"Mean over cases; the map is the {task.map}{_of_set(task, settings)}", HEADER, rows))
+    own = [name for name in task.scores if name.startswith("dice_rater")]
     if own:
-        blocks.append(_annotator_table(task["scores"], own))
+        blocks.append(_annotator_table(task.scores, own))
         blocks.append(_head_table(task))
     return blocks
 
 
-def _of_set(task: Mapping, settings: Mapping) -> str:
-    return f", the set {task['set']} ({settings['estimator']}-statistic)" if task["set"] else ""
+def _of_set(task: TaskScores, settings: Mapping) -> str:
+    return f", the set {task.set} ({settings['estimator']}-statistic)" if task.set else ""
 
 
-def _facts(task: Mapping, settings: Mapping) -> list[str]:
+def _facts(task: TaskScores, settings: Mapping) -> list[str]:
     who = "anonymous annotators" if settings["anonymous"] else "annotators"
-    lines = [f"{task['scored']} of {task['cases']} cases scored, {who} {', '.join(map(str, task['annotators']))}."]
+    lines = [f"{task.scored} of {task.cases} cases scored, {who} {', '.join(map(str, task.annotators))}."]
     fate = "given the worst scores" if settings["missing"] == "zero" else "left out"
     for what, names in (
-        (f"Without complete prediction, {fate}", list(task["missing"])),
-        ("Marked by nobody, left out", task["without_truth"]),
-        ("Predicted but not in the truth, passed over", task["unknown_predictions"]),
-        ("Of another affine than the truth, compared voxel by voxel all the same", task["other_affine"]),
+        (f"Without complete prediction, {fate}", list(task.missing)),
+        ("Marked by nobody, left out", task.without_target),
+        ("Predicted but not among the targets, passed over", task.unknown_predictions),
+        ("Of another affine than the target, compared voxel by voxel all the same", task.other_affine),
     ):
         if names:
             lines.append(f"{what} ({len(names)}): {_some(names)}.")
-    if task["annotators_without_head"]:
-        lines.append(f"No mask is predicted for annotators {', '.join(map(str, task['annotators_without_head']))}.")
-    if task["heads_without_annotator"]:
-        heads = ", ".join(map(str, task["heads_without_annotator"]))
-        lines.append(f"Masks are predicted for annotators {heads}, who are not in the truth: of the set alone.")
-    if task["cases"] < FEW_CASES:
+    if task.annotators_without_head:
+        lines.append(f"No mask is predicted for annotators {', '.join(map(str, task.annotators_without_head))}.")
+    if task.heads_without_annotator:
+        heads = ", ".join(map(str, task.heads_without_annotator))
+        lines.append(f"Masks are predicted for annotators {heads}, who are not among the targets: of the set alone.")
+    if task.cases < FEW_CASES:
         lines.append(f"Of fewer than {FEW_CASES} cases, intervals are too narrow.")
     return lines
 
 
-def _score_rows(scores: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
+def _score_rows(scores: Mapping[str, Summary]) -> list[tuple[str, ...]]:
     return [
-        (LABELS[name], values["better"], *_mean(values), *_mean(values["human"]), str(values["cases"]))
+        (LABELS[name], values.better, *_mean(values), *_mean(values.raters), str(values.cases))
         for name, values in scores.items()
         if name in LABELS and name not in NOT_SHOWN
     ]
 
 
-def _annotator_table(scores: Mapping[str, Mapping], own: Sequence[str]) -> Table:
-    header = ("Annotator", "Dice", "95 % interval", "Jaccard", "95 % interval", "Human Dice", "95 % interval", "Cases")
+def _annotator_table(scores: Mapping[str, Summary], own: Sequence[str]) -> Table:
+    header = (
+        "Annotator",
+        "Dice",
+        "95 % interval",
+        "Jaccard",
+        "95 % interval",
+        "Dice of raters",
+        "95 % interval",
+        "Cases",
+    )
     rows = []
     for name in own:
         dice, jaccard = scores[name], scores[name.replace("dice", "jaccard", 1)]
         number = name.rpartition("_rater")[2]
-        rows.append((number, *_mean(dice), *_mean(jaccard), *_mean(dice["human"]), str(dice["cases"])))
-    return Table("Each head with its own annotator; human: the other annotators with this one", header, rows)
+        rows.append((number, *_mean(dice), *_mean(jaccard), *_mean(dice.raters), str(dice.cases)))
+    return Table("Each head with its own annotator; of raters: the other annotators with this one", header, rows)
 
 
-def _head_table(task: Mapping) -> Table:
-    header = ("Head", *(f"Annotator {number:02d}" for number in task["annotators"]))
-    table = zip(task["predicted"]["raters"], task["dice_of_heads_and_annotators"], strict=True)
+def _head_table(task: TaskScores) -> Table:
+    header = ("Head", *(f"Annotator {number:02d}" for number in task.annotators))
+    heads = [] if task.predicted is None else task.predicted.raters
+    table = zip(heads, task.dice_of_heads_and_annotators or (), strict=True)
     rows = [(f"{number:02d}", *map(_number, values)) for number, values in table]
     return Table("Mean Dice of each head with each annotator: the own one should lead its row", header, rows)
 
@@ -106,19 +117,19 @@ def _method(settings: Mapping) -> Text:
         f"ECE, ACE, MCE have {settings['bins']} bins over all pixels of a case. The energy distance depends on the "
         "number of masks in the set. Correlation: p (1 - p) with the annotators' variance; cases without disagreement "
         "have none. AURC ranks cases by the soft Dice confidence.",
-        "Human: each annotator left out in turn and held against the others; Hungarian IoU and best Dice take the "
+        "Raters: each annotator left out in turn and held against the others; Hungarian IoU and best Dice take the "
         "others as the set. Energy distance and diversity: what as many masks as the method's, drawn by such "
         "annotators, have on average. It is what one more annotator scores; a map that knows of all annotators may do "
         "better.",
-        f"Intervals: percentile bootstrap of the mean, {settings['resamples']} draws of {drawn}, seed "
+        f"Intervals: percentile bootstrap of the mean, {settings['resamples']} resamples of {drawn}, seed "
         f"{settings['seed']}.",
     )
 
 
-def _mean(values: Mapping | None) -> tuple[str, str]:
-    if values is None or values["mean"] is None:
+def _mean(values: Statistic | None) -> tuple[str, str]:
+    if values is None or values.mean is None:
         return NONE, NONE
-    return _number(values["mean"]), f"{_number(values['low'])} to {_number(values['high'])}"
+    return _number(values.mean), f"{_number(values.low)} to {_number(values.high)}"
 
 
 def _number(value: float | None) -> str:

@@ -131,7 +131,8 @@ def test_a_repeated_epoch_of_a_resumed_run_counts_once(runs):
         ("evaluation/cases.csv", "specificity", "spec", "has no column 'specificity'"),
         ("epochs.csv", "epoch,", "step,", "epochs.csv is damaged"),
         ("finished.json", "{", "", "finished.json is damaged"),
-        ("finished.json", '"fold"', '"part"', "does not name its loss, fold and seed"),
+        ("finished.json", '"fold"', '"part"', "missing required field fold"),
+        ("finished.json", '"fold": 0', '"fold": 1', "does not name its loss, fold and seed"),
     ],
 )
 def test_a_damaged_run_is_named_with_file_and_reason(runs, file, old, new, message):

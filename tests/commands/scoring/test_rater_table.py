@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from evaluated_runs import CASES, write_run
@@ -15,15 +16,22 @@ from monai_ext.commands.scoring import rater_table as module
 from monai_ext.commands.scoring.rater_table import RaterTableOptions, rater_table, read_methods
 
 FEW = {"resamples": 200}
-HUMAN = {"mean": 0.8, "low": 0.75, "high": 0.85, "cases": len(CASES)}
+
+
+def told_table(options: RaterTableOptions) -> dict:
+    """What table.json holds."""
+    return msgspec.to_builtins(rater_table(options))
+
+
+CEILING = {"mean": 0.8, "low": 0.75, "high": 0.85, "cases": len(CASES), "sd": None}
 
 
 def write_scores(
-    folder: Path, *, heads: int = 0, samples: int = 16, task: int = 1, estimator: str = "V", **human: dict
+    folder: Path, *, heads: int = 0, samples: int = 16, task: int = 1, estimator: str = "V", **raters: dict
 ) -> Path:
-    """A scores.json of one task of which annotators have the scores `human`."""
+    """A scores.json of one task of which annotators have the scores `raters`."""
     predicted = {"probability": True, "raters": list(range(heads)), "samples": list(range(samples))}
-    scores = {name: {"human": values} for name, values in ({"qubiq_score": HUMAN} | human).items()}
+    scores = {name: {"raters": values} for name, values in ({"qubiq_score": CEILING} | raters).items()}
     entry = {"task": task, "scored": len(CASES), "predicted": predicted, "scores": scores}
     path = folder / "scores.json"
     path.write_text(json.dumps({"settings": {"estimator": estimator}, "tasks": [entry]}))
@@ -33,9 +41,9 @@ def write_scores(
 def test_means_intervals_pairs_and_files(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "holistic", "holistic", better=0.02)
     write_run(tmp_path / "runs" / "combined", "combined", better=0.0)
-    human = write_scores(tmp_path, ece=None)
-    content = rater_table(
-        RaterTableOptions((tmp_path / "runs",), tmp_path / "table", rater_scores=human, resamples=500)
+    scored = write_scores(tmp_path, ece=None)
+    content = told_table(
+        RaterTableOptions((tmp_path / "runs",), tmp_path / "table", rater_scores=scored, resamples=500)
     )
 
     assert [entry["method"] for entry in content["methods"]] == ["combined", "holistic"]
@@ -88,7 +96,7 @@ def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
         read_methods([tmp_path])
     folder = write_run(tmp_path / "a", "holistic", better=0.0)
     with pytest.raises(ResultsError, match=r"nothing.json is no scores.json"):
-        rater_table(RaterTableOptions((folder,), tmp_path / "table", rater_scores=tmp_path / "nothing.json"))
+        told_table(RaterTableOptions((folder,), tmp_path / "table", rater_scores=tmp_path / "nothing.json"))
     (folder / "evaluation" / "cases.csv").write_text("id,qubiq_score\ncase00,many\n")
     with pytest.raises(ResultsError, match=r"cases.csv is damaged .could not convert string to float: 'many'"):
         read_methods([folder])
@@ -105,24 +113,24 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
 
 def test_the_annotators_row_is_of_the_task_of_the_runs(tmp_path: Path) -> None:
     write_run(tmp_path / "runs", "holistic", better=0.0, task=2)
-    human = write_scores(tmp_path, task=2)
-    content = json.loads(human.read_text())
-    first = {"task": 1, "scores": {"qubiq_score": {"human": HUMAN | {"mean": 0.11}}}}
-    human.write_text(json.dumps(content | {"tasks": [first, *content["tasks"]]}))
-    table = rater_table(RaterTableOptions((tmp_path / "runs",), tmp_path / "table", rater_scores=human, **FEW))
-    assert table["human"]["qubiq_score"]["mean"] == 0.8
-    human.write_text(json.dumps(content | {"tasks": [first]}))
+    scored = write_scores(tmp_path, task=2)
+    content = json.loads(scored.read_text())
+    first = {"task": 1, "scores": {"qubiq_score": {"raters": CEILING | {"mean": 0.11}}}}
+    scored.write_text(json.dumps(content | {"tasks": [first, *content["tasks"]]}))
+    table = told_table(RaterTableOptions((tmp_path / "runs",), tmp_path / "table", rater_scores=scored, **FEW))
+    assert table["rater_row"]["qubiq_score"]["mean"] == 0.8
+    scored.write_text(json.dumps(content | {"tasks": [first]}))
     with pytest.raises(
         ResultsError, match=r"no scores of task 2, which the runs are of, only of 1: run `score` with --tasks 2"
     ):
-        rater_table(RaterTableOptions((tmp_path / "runs",), tmp_path / "table", rater_scores=human, **FEW))
+        told_table(RaterTableOptions((tmp_path / "runs",), tmp_path / "table", rater_scores=scored, **FEW))
 
 
 def test_another_number_of_cases_behind_the_annotators_row_is_told(tmp_path: Path) -> None:
     write_run(tmp_path / "runs", "holistic", better=0.0)
-    human = write_scores(tmp_path, qubiq_score=HUMAN | {"cases": 9})
-    options = RaterTableOptions((tmp_path / "runs",), tmp_path / "table", rater_scores=human, **FEW)
-    (note,) = rater_table(options)["notes"]
+    scored = write_scores(tmp_path, qubiq_score=CEILING | {"cases": 9})
+    options = RaterTableOptions((tmp_path / "runs",), tmp_path / "table", rater_scores=scored, **FEW)
+    (note,) = told_table(options)["notes"]
     assert "one more annotator is over 9 cases" in note and note.endswith("the methods are over 12.")
     page = (tmp_path / "table" / "table.md").read_text()
     assert "| one more annotator | - | - | - | 9 |" in page and "over 9 cases" in page
@@ -141,23 +149,27 @@ def test_another_number_of_cases_behind_the_annotators_row_is_told(tmp_path: Pat
 def test_scores_of_sets_stand_beside_those_of_as_many_masks_alone(tmp_path: Path, sets: dict | None, told: str) -> None:
     write_run(tmp_path / "runs", "holistic", better=0.0)
     values = {"mean": 0.085, "low": 0.075, "high": 0.096, "cases": len(CASES)}
-    ours = {"generalized_energy_distance": values, "sample_diversity": values | {"mean": 0.17}, "hungarian_iou": HUMAN}
-    human = write_scores(tmp_path, **ours, **(sets or {}))
+    ours = {
+        "generalized_energy_distance": values,
+        "sample_diversity": values | {"mean": 0.17},
+        "hungarian_iou": CEILING,
+    }
+    scored = write_scores(tmp_path, **ours, **(sets or {}))
     if sets is None:
-        content = json.loads(human.read_text())
+        content = json.loads(scored.read_text())
         del content["tasks"][0]["predicted"]
-        human.write_text(json.dumps(content))
-    table = rater_table(RaterTableOptions((tmp_path / "runs",), tmp_path / "table", rater_scores=human, **FEW))
+        scored.write_text(json.dumps(content))
+    table = told_table(RaterTableOptions((tmp_path / "runs",), tmp_path / "table", rater_scores=scored, **FEW))
     page = (tmp_path / "table" / "table.md").read_text()
-    assert table["human"]["hungarian_iou"] == HUMAN  # has no M
-    assert ("sample_diversity" in table["human"]) == ("0.085" in page) == (not told)
+    assert table["rater_row"]["hungarian_iou"] == CEILING  # has no M
+    assert ("sample_diversity" in table["rater_row"]) == ("0.085" in page) == (not told)
     assert [told in note and "`score` with --samples 16" in note for note in table["notes"]] == [True] * bool(told)
 
 
 def test_methods_scored_on_different_cases_are_told_apart_from_better_ones(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "holistic", better=0.0, cases=CASES[:6])  # the hard ones
     write_run(tmp_path / "b", "combined", better=-0.01)
-    table = rater_table(
+    table = told_table(
         RaterTableOptions(
             (
                 tmp_path / "a",
@@ -177,9 +189,9 @@ def test_methods_scored_on_different_cases_are_told_apart_from_better_ones(tmp_p
 def test_nothing_is_claimed_against_the_direction_of_the_test() -> None:
     # Of 40 cases five gain much and 35 lose a little: the mean rises, the rank sums say the contrary.
     gains = np.concatenate([0.15 + 0.01 * np.arange(5), -0.002 - 1e-5 * np.arange(35)])
-    draw = {"groups": None, "resamples": 2000, "seed": 0}
+    draw = module.Draw(None, 2000, 0)
     (pair,) = module._pairs(["a", "b"], np.stack([0.8 + gains, np.full(40, 0.8)]), draw)
-    assert pair["low"] > 0 and pair["p_holm"] < 0.05 and pair["rank_biserial"] < 0
-    assert not pair["claimed"]
+    assert pair.low > 0 and pair.p_holm < 0.05 and pair.rank_biserial < 0
+    assert not pair.claimed
     (pair,) = module._pairs(["a", "b"], np.stack([0.8 + np.abs(gains), np.full(40, 0.8)]), draw)
-    assert pair["claimed"]
+    assert pair.claimed

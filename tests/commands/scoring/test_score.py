@@ -8,6 +8,7 @@ import struct
 import weakref
 from itertools import product
 
+import msgspec
 import nibabel as nib
 import numpy as np
 import pytest
@@ -66,9 +67,9 @@ def folders(tmp_path):
 
 def scored(predictions, truth, **options):
     """(means by name, human means by name, content) of the first task."""
-    content = score(ScoreOptions(predictions, truth, **({"resamples": FEW} | options)))
+    content = msgspec.to_builtins(score(ScoreOptions(predictions, truth, **({"resamples": FEW} | options))))
     table = content["tasks"][0]["scores"]
-    human = {name: values["human"]["mean"] for name, values in table.items() if values["human"] is not None}
+    human = {name: values["raters"]["mean"] for name, values in table.items() if values["raters"] is not None}
     return {name: values["mean"] for name, values in table.items()}, human, content
 
 
@@ -166,7 +167,7 @@ def test_a_single_annotator_leaves_no_human_ceiling(tmp_path, capsys):
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("QUBIQ score"))
     assert line.split() == ["QUBIQ", "score", "higher", "0.6667", "0.6667", "to", "0.6667", "-", "-", "1"]
     row = rows_of(tmp_path / "predicted")[0]
-    assert row["human_qubiq_score"] == row["rater_agreement"] == "" and row["annotators"] == "1"
+    assert row["raters_qubiq_score"] == row["rater_agreement"] == "" and row["annotators"] == "1"
 
 
 def test_an_annotator_missing_from_a_case_enters_nothing_there(tmp_path):
@@ -178,7 +179,7 @@ def test_an_annotator_missing_from_a_case_enters_nothing_there(tmp_path):
     means, _, content = scored(predictions, truth)
     first, second = rows_of(predictions)
     assert (first["annotators"], second["annotators"]) == ("2", "1")
-    assert float(second["dice_heads"]) == 1 and second["dice_rater02"] == second["human_dice_rater01"] == ""
+    assert float(second["dice_heads"]) == 1 and second["dice_rater02"] == second["raters_dice_rater01"] == ""
     assert float(first["dice_heads"]) == pytest.approx(1 / 2) and means["dice_rater02"] == 0
     assert content["tasks"][0]["scores"]["dice_rater02"]["cases"] == 1
     assert content["tasks"][0]["dice_of_heads_and_annotators"][1] == [0, 0]
@@ -189,12 +190,12 @@ def test_every_task_has_its_scores_and_all_tasks_the_mean_of_cases(tmp_path):
     for task, mask in ((1, A), (3, B)):
         write_case(truth / "case01", {1: mask}, task=task)
         write_masks(predictions / "case01", {1: A}, task=task)
-    content = score(ScoreOptions(predictions, truth, resamples=FEW))
+    content = msgspec.to_builtins(score(ScoreOptions(predictions, truth, resamples=FEW)))
     dice = [task["scores"]["dice_consensus"]["mean"] for task in content["tasks"]]
     assert [task["task"] for task in content["tasks"]] == [1, 3] and dice == pytest.approx([1, 2 / 3])
     together = content["all_tasks"]["scores"]["dice_consensus"]
     assert together["mean"] == together["low"] == pytest.approx(5 / 6) and together["cases"] == 1
-    alone = score(ScoreOptions(predictions, truth, resamples=FEW, tasks=(3,)))
+    alone = msgspec.to_builtins(score(ScoreOptions(predictions, truth, resamples=FEW, tasks=(3,))))
     assert [task["task"] for task in alone["tasks"]] == [3] and alone["all_tasks"] is None
 
 
@@ -403,7 +404,7 @@ def test_slices_may_be_named_with_the_task_or_without(tmp_path):
             place = tmp_path / ("short" if stem == "case01" else "long") / f"{stem}_z{index:03d}"
             write_masks(place, {1: masks[..., [index]]}, task=task)
     for name in ("short", "long"):
-        content = score(ScoreOptions(tmp_path / name, tmp_path / "truth", resamples=FEW))
+        content = msgspec.to_builtins(score(ScoreOptions(tmp_path / name, tmp_path / "truth", resamples=FEW)))
         assert [task["scores"]["dice_heads"]["mean"] for task in content["tasks"]] == [1, 1]
         assert not any(task["unknown_predictions"] for task in content["tasks"])
 
@@ -439,10 +440,10 @@ def test_missing_predictions_left_out_are_counted_and_named(three):
     assert task["unknown_predictions"] == ["case99"]
     rows = rows_of(three[1])
     assert [row["status"] for row in rows] == ["scored", "missing", "missing"]
-    assert rows[2]["qubiq_score"] == rows[2]["human_qubiq_score"] == "" and rows[2]["annotators"] == "2"
+    assert rows[2]["qubiq_score"] == rows[2]["raters_qubiq_score"] == "" and rows[2]["annotators"] == "2"
     page = (three[1] / "scores" / "scores.md").read_text()
     assert "1 of 3 cases scored" in page and "Without complete prediction, left out (2): case02, case03." in page
-    assert "Predicted but not in the truth, passed over (1): case99." in page
+    assert "Predicted but not among the targets, passed over (1): case99." in page
 
 
 def test_missing_predictions_counted_as_zero_have_the_worst_scores_on_both_sides(three):
@@ -481,9 +482,9 @@ def test_irregularities_that_change_no_score_are_told(folders):
     _, _, content = scored(predictions, truth, tasks=(1,))
     page = (predictions / "scores" / "scores.md").read_text()
     assert "Marked by nobody, left out (1): case02" in page
-    assert "Of another affine than the truth, compared voxel by voxel all the same (1): " in page
+    assert "Of another affine than the target, compared voxel by voxel all the same (1): " in page
     assert "No mask is predicted for annotators 2." in page
-    assert "Masks are predicted for annotators 5, who are not in the truth" in page
+    assert "Masks are predicted for annotators 5, who are not among the targets" in page
     assert content["tasks"][0]["scores"].keys() >= {"dice_rater01"} and "dice_rater05" not in str(content)
 
 
@@ -581,9 +582,9 @@ def many(tmp_path):
 def test_means_and_risk_curve_are_those_of_the_table_of_cases(many):
     _, _, content = scored(many[1], many[0])
     rows, task = rows_of(many[1]), content["tasks"][0]
-    for name in ("qubiq_score", "brier", "human_ece"):
-        own = task["scores"][name.removeprefix("human_")]
-        own = own["human"] if name.startswith("human_") else own
+    for name in ("qubiq_score", "brier", "raters_ece"):
+        own = task["scores"][name.removeprefix("raters_")]
+        own = own["raters"] if name.startswith("raters_") else own
         values = np.array([float(row[name]) for row in rows])
         assert own["mean"] == pytest.approx(values.mean()) and own["sd"] == pytest.approx(values.std(ddof=1))
         assert values.min() < own["low"] < own["mean"] < own["high"] < values.max() and own["cases"] == 6
@@ -607,7 +608,7 @@ def test_the_command_prints_tables_and_writes_what_it_prints(many, tmp_path, cap
     own = content["tasks"][0]["scores"]["qubiq_score"]
     line = next(line for line in printed.out.splitlines() if line.startswith("QUBIQ score"))
     interval = [f"{own['low']:.4f}", "to", f"{own['high']:.4f}"]
-    assert line.split()[3:7] == [f"{own['mean']:.4f}", *interval] and f"{own['human']['mean']:.4f}" in line
+    assert line.split()[3:7] == [f"{own['mean']:.4f}", *interval] and f"{own['raters']['mean']:.4f}" in line
     assert f"| QUBIQ score | higher | {own['mean']:.4f} |" in (tmp_path / "one" / "scores.md").read_text()
     assert content["settings"]["estimator"] == "V" and content["versions"]["monai_ext"]
     assert "Of fewer than 20 cases, intervals are too narrow." in printed.out

@@ -1,0 +1,45 @@
+"""What a comparison leaves in its folder: plan.json, and started.json and finished.json of each run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+__all__ = ["Finished", "PlanRecord", "Started"]
+
+MOST_FOLDS = 1000
+
+Fold = Annotated[int, msgspec.Meta(ge=0, le=MOST_FOLDS)]
+
+
+class PlanRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """plan.json: the plan, joined with the losses and seeds of the runs that are in the folder already."""
+
+    bundle: str = ""
+    dataset_dir: str = ""
+    output_dir: str = ""
+    losses: list[str] = []
+    folds: Fold = 0
+    seeds: list[int] = []
+    figure_ids: list[str] = []
+    arguments: dict[str, str] = {}
+    command: str = ""
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """started.json: all that the numbers of a run depend on, apart from its loss, fold and seed; and versions."""
+
+    settings: dict[str, Any]
+    versions: dict[str, str] = {}
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
+    """finished.json: a run that kept its promise."""
+
+    loss: str
+    fold: Fold
+    seed: int
+    seconds: float | None = None
+    settings: dict[str, Any] = {}
+    versions: dict[str, str] = {}
