@@ -2,7 +2,7 @@
 
 Distributions are given by mean and variance, whatever their family, so that families compare at equal variance: a
 Laplace distribution of variance v has the scale b = sqrt(v / 2). Shapes are any that broadcast; values are per pixel
-and band, in the image's unit (NLL in nats), in the type given: hand in float64 for long sums. Lower is better.
+and band, in the image's unit (NLL in nats), in the type given: pass float64 for long sums. Lower is better.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def laplace_crps(mean: Tensor, variance: Tensor, target: Tensor) -> Tensor:
 
 
 def sample_crps(samples: Tensor, target: Tensor, *, fair: bool = True) -> Tensor:
-    """CRPS from n draws: E|x - y| - E|x - x'| / 2, with the shape of `target`.
+    """CRPS from n samples: E|x - y| - E|x - x'| / 2, with the shape of `target`.
 
     >>> sample_crps(torch.tensor([[0.0, 1.0]]), torch.tensor([0.0])).item()  # 1/2 - 1/2, of the two unequal pairs
     0.0
@@ -96,8 +96,8 @@ def sample_crps(samples: Tensor, target: Tensor, *, fair: bool = True) -> Tensor
     Args:
         samples: (B, n, ...).
         target: (B, ...).
-        fair: pairs of different draws only (Ferro 2014): its mean does not depend on n. False: all n^2 pairs, the CRPS
-            of the n draws taken as the whole distribution. One draw scores |x - y| either way.
+        fair: pairs of different samples only (Ferro 2014): its mean does not depend on n. False: all n^2 pairs, the
+            CRPS of the n samples taken as the whole distribution. One sample scores |x - y| either way.
 
     Raises:
         ValueError: shapes do not fit.

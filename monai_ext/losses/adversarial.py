@@ -1,4 +1,4 @@
-"""The logistic game between generator and discriminator, and the R1 penalty that keeps it from falling over.
+"""Logistic loss of generator and discriminator, and the R1 gradient penalty that stabilises their training.
 
 MONAI's `PatchAdversarialLoss` is the least-squares game (with `no_activation_leastsq=True`; its default bends the
 logits first) and is called in the same way. Its other two criteria are not what their names say: "bce" clamps the log
@@ -26,7 +26,7 @@ class LogisticAdversarialLoss(nn.Module):
     Called as loss(logits, target_is_real, for_discriminator), as MONAI's `PatchAdversarialLoss`.
 
     >>> loss = LogisticAdversarialLoss()
-    >>> round(loss(torch.zeros(4, 1), target_is_real=True, for_discriminator=True).item(), 4)  # log 2: it cannot tell
+    >>> round(loss(torch.zeros(4, 1), target_is_real=True, for_discriminator=True).item(), 4)  # log 2: undecided
     0.6931
 
     Args:
@@ -44,7 +44,7 @@ class LogisticAdversarialLoss(nn.Module):
 
     def forward(self, logits: Tensor, target_is_real: bool, for_discriminator: bool) -> Tensor:
         if not for_discriminator and not target_is_real:
-            raise ValueError("the generator wants its images to be taken for real: use target_is_real=True.")
+            raise ValueError("the target of a generator is real: use target_is_real=True.")
         logits = logits.float()
         if not target_is_real:
             return F.softplus(logits).mean()

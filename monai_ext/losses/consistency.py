@@ -1,4 +1,4 @@
-"""How far an enlarged image is from reducing to its low-resolution input."""
+"""Consistency of an upscaled image with its low-resolution input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Reducer(Protocol):
 class ConsistencyLoss(nn.Module):
     """Mean squared difference of the reduced images, A x and A y: 10 ** (-LR-PSNR / 10) before rounding.
 
-    It takes from an adversarial generator the freedom to invent what the input contradicts, and leaves it all other.
+    It penalises detail of an adversarial generator that contradicts the input, and no other.
 
     Called as loss(prediction, target) with images (B, C, s h, s w) in [0, 1]; returns a float32 scalar.
 

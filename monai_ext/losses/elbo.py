@@ -1,4 +1,4 @@
-"""The evidence lower bound of a conditional variational autoencoder (Kohl et al. 2018, eq. 4), and signs of collapse.
+"""Evidence lower bound of a conditional variational autoencoder (Kohl et al. 2018, eq. 4), and collapse of its latent.
 
 Gaussians over the latent are tensors (B, 2, latent): means [:, 0] and log sigmas [:, 1]. Divergences are in nats.
 """
@@ -21,8 +21,8 @@ __all__ = ["ELBOLoss", "ELBOTerms", "latent_kl", "samples_alike"]
 def latent_kl(prior: Tensor, posterior: Tensor) -> Tensor:
     """`gaussian_kl` of posterior || prior for each number of the latent, (B, latent), float32, in nats.
 
-    Sum over the latent for the divergence of a case. Near zero for all cases: the posterior says nothing that the prior
-    does not know, and the latent has collapsed.
+    Sum over the latent for the divergence of a case. Near zero for all cases, the latent has collapsed: the posterior
+    adds nothing to the prior.
 
     >>> standard = torch.tensor([[[0.0], [0.0]]])  # mean 0, log sigma 0
     >>> latent_kl(standard, standard + torch.tensor([[[2.0], [0.0]]]))  # two sigmas apart: 2^2 / 2
@@ -37,30 +37,30 @@ def latent_kl(prior: Tensor, posterior: Tensor) -> Tensor:
 
 
 def samples_alike(probability: Tensor) -> Tensor:
-    """How alike the draws of a case are, (B,), float32: from 1 (all equal) down to 0 (certain and different).
+    """Similarity of the samples of a case, (B,), float32: from 1 (all equal) down to 0 (certain and different).
 
-    One minus the share of the predicted variance that lies between the draws, by the law of total variance: with p_i
-    the probability of a pixel in draw i and q their mean, q (1 - q) = mean_i p_i (1 - p_i) + mean_i (p_i - q)^2, both
-    sides summed over pixels. 1 as well where all draws are certain and equal. Values near 1 tell that the network puts
-    its doubt into grey pixels instead of different samples.
+    One minus the share of the predicted variance that lies between the samples, by the law of total variance: with p_i
+    the probability of a pixel in sample i and q their mean, q (1 - q) = mean_i p_i (1 - p_i) + mean_i (p_i - q)^2, both
+    sides summed over pixels. 1 as well where all samples are certain and equal. Near 1, the uncertainty is in grey
+    pixels instead of differences between samples.
 
     >>> samples_alike(torch.tensor([[[[1.0, 0.0]], [[0.0, 0.0]]], [[[0.5, 0.0]], [[0.5, 0.0]]]]))
     tensor([0., 1.])
 
     Args:
-        probability: of draws, floating (B, n, H, W) in [0, 1], n >= 2.
+        probability: of samples, floating (B, n, H, W) in [0, 1], n >= 2.
 
     Raises:
-        ValueError: fewer than two draws, or not floating.
+        ValueError: fewer than two samples, or not floating.
     """
     if probability.ndim != 4 or probability.shape[1] < 2 or not probability.is_floating_point():
         raise ValueError(
             f"samples {tuple(probability.shape)} of {probability.dtype} must be probabilities (B, n, H, W), n >= 2."
         )
-    draws = probability.float()
-    mean = draws.mean(dim=1)
+    samples = probability.float()
+    mean = samples.mean(dim=1)
     total = (mean * (1 - mean)).flatten(1).sum(1)
-    within = (draws * (1 - draws)).mean(dim=1).flatten(1).sum(1)
+    within = (samples * (1 - samples)).mean(dim=1).flatten(1).sum(1)
     return torch.where(total > 0, within / total.clamp(min=torch.finfo(total.dtype).tiny), 1.0).clamp(max=1)
 
 
@@ -78,9 +78,9 @@ class ELBOLoss(nn.Module):
 
     Args:
         beta: weight of the divergence; 1 is the bound. `set_beta` changes it during training (warm-up from 0 lets the
-            decoder learn to use the latent before it is taxed), for example from MONAI's `ParamSchedulerHandler`.
-        free_nats: divergence that each number of the latent has for free (Kingma et al. 2016, "free bits"): below it,
-            as a mean over the batch, there is nothing to gain by saying less.
+            decoder learn to use the latent first), for example from MONAI's `ParamSchedulerHandler`.
+        free_nats: divergence of each number of the latent without cost (Kingma et al. 2016, "free bits"): below it, as
+            a mean over the batch, the gradient is zero.
 
     Called as loss(output, target) with the dictionary that `ProbabilisticUNet` returns for image and mask, and that
     mask, (B, 1, H, W) in [0, 1]. The sum over pixels ties beta to the size of the image, as in the paper: a mean over

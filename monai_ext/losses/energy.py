@@ -1,4 +1,4 @@
-"""A proper score for sets of images: near to the truth and as far from each other as the truth may be from them."""
+"""Energy score of sets of images, patch by patch: distance to the target less half the distance of the samples."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def patch_energy_score(samples: Tensor, target: Tensor, *, patch: int = 8) -> Te
     """E d(sample, target) - E d(sample, sample') / 2 of each case, (B,), float32, over pairs of different samples.
 
     With d = `patch_distance` it is smallest, in the mean over targets, for samples of the targets' own distribution,
-    patch by patch (Gneiting and Raftery 2007, eq. 21): samples that are all alike lose as much as samples that are far
-    off. Unbiased for any number of samples from two on.
+    patch by patch (Gneiting and Raftery 2007, eq. 21): samples that are all alike score as badly as samples far off.
+    Unbiased for any number of samples from two on.
 
     Args:
         samples: (B, n, C, H, W), n >= 2.

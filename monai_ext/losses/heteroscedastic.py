@@ -1,4 +1,4 @@
-"""How likely a value is under a predicted mean and a predicted scale of its own (Kendall and Gal 2017)."""
+"""Negative log-likelihood under a predicted mean and scale of each value (Kendall and Gal 2017)."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 proper score of sets of images by these.
 
 `features` is any callable from images (B, C, H, W) to a list of maps (B, F, h, w): `VGG19Features`,
-`MobileNetV2Features` of this package's networks, or another. Gradients reach the prediction only. A target that comes
-back unchanged need not be looked at twice: `loss.between(loss.features(prediction), kept_features)`.
+`MobileNetV2Features` of this package's networks, or another. Gradients reach the prediction only. Features of a
+target can be kept: `loss.between(loss.features(prediction), kept_features)`.
 """
 
 from __future__ import annotations
@@ -139,16 +139,16 @@ class PerceptualEnergy(nn.Module):
 
     d is the distance of feature vectors scaled to length one, not squared, mean over places, then over layers. Place by
     place the score is smallest, in the mean over targets, for samples whose features are distributed as those of the
-    targets (Gneiting and Raftery 2007, eq. 21): blurred samples lose, since their features are those of no target, and
-    so do samples that are all alike. `PerceptualDistance` to the target, in contrast, is smallest for one compromise.
+    targets (Gneiting and Raftery 2007, eq. 21): blurred samples, whose features are those of no target, score worse,
+    and so do samples that are all alike. `PerceptualDistance` to the target is smallest for one compromise instead.
 
     Called as loss(samples, target) with (B, n, C, H, W), n >= 2, and (B, C, H, W), as `features` takes them.
 
     Args:
         features: the network; its gradients reach the samples only.
         shift: all images of a call lose up to this many pixels less one at the top and at the left, drawn by PyTorch's
-            global generator on the CPU. Features of a stride look at some pixels more than at others, always the same
-            ones: without shifts a network learns lattices that they do not see. 0 for none.
+            global generator on the CPU. Strided features depend on some pixels more than on others, always the same
+            ones: without shifts a network learns lattices that they do not detect. 0 for none.
 
     Raises:
         ValueError: a negative shift, fewer than two samples, or images of different shapes.

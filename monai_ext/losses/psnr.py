@@ -1,4 +1,4 @@
-"""The score of super-resolution as a loss."""
+"""PSNR as a loss."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class PSNRLoss(nn.Module):
 
         mean over images of 10 log10(mse + floor)
 
-    As the score is: each image counts alike, however hard it is. Under a mean of squares, or of absolute differences,
-    the images with much irreducible detail (forest) speak loudest, though they have least to gain.
+    Each image has the same weight. A mean of squares, or of absolute differences, is dominated by images with much
+    irreducible detail (forest), which can improve least.
 
     Called as loss(prediction, target) with images (B, C, H, W) in [0, 1], not clipped; returns a float32 scalar.
 

@@ -1,7 +1,7 @@
-"""Losses against several annotators: one term for each annotator present, or one against their consensus.
+"""Losses against several raters (annotators): one term for each rater present, or one against their consensus.
 
-`target` is the annotators' masks (B, R, H, W), 0 and 1 in any type, all of them present, or
-{"masks": masks, "presence": (B, R)} with 0 or False where an annotator is missing from a case. A missing annotator adds
+`target` is the raters' masks (B, R, H, W), 0 and 1 in any type, all of them present, or
+{"masks": masks, "presence": (B, R)} with 0 or False where an rater is missing from a case. A missing rater adds
 nothing to loss and gradient, whatever the mask holds. Nothing here waits for the device.
 """
 
@@ -22,7 +22,7 @@ PairLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def soft_label(masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
-    """Share of the annotators present who mark a pixel, (B, 1, H, W), float32; 0 in a case without annotators.
+    """Share of the raters present who mark a pixel, (B, 1, H, W), float32; 0 in a case without raters.
 
     >>> soft_label(torch.tensor([[[[1, 1, 0]], [[1, 0, 0]]]]))
     tensor([[[[1.0000, 0.5000, 0.0000]]]])
@@ -32,22 +32,22 @@ def soft_label(masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
 
 
 def majority_label(masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
-    """1 where at least half of the annotators present mark a pixel, else 0: (B, 1, H, W), float32."""
+    """1 where at least half of the raters present mark a pixel, else 0: (B, 1, H, W), float32."""
     return consensus_mask(masks != 0, presence=presence)[:, None].float()
 
 
 class PerRaterLoss(nn.Module):
-    """Loss of each head against its own annotator, averaged over the annotators present in the batch.
+    """Loss of each head against its own rater, averaged over the raters present in the batch.
 
-    Weighted mean over all (case, annotator) pairs that exist; 0, with zero gradients, if there is none.
+    Weighted mean over all (case, rater) pairs that exist; 0, with zero gradients, if there is none.
 
     Args:
         losses: one loss or several that are added, each called with logits and masks (pairs, 1, H, W) and built with
             `reduction="none"`, so that it returns at least one value for each pair, for instance
             `monai.losses.TverskyLoss(sigmoid=True, reduction="none")`. Further values of a pair (pixels) are averaged.
-        weights: of the annotators, R numbers >= 0, not all 0; None for equal ones.
+        weights: of the raters, R numbers >= 0, not all 0; None for equal ones.
 
-    Called as loss(logits, target), logits (B, R, H, W), `target` as the module says.
+    Called as loss(logits, target), logits (B, R, H, W), `target` as in the module.
 
     Raises:
         ValueError: no loss, bad weights, shapes that do not fit, or a loss that mixes pairs.
@@ -63,12 +63,12 @@ class PerRaterLoss(nn.Module):
         self.register_buffer("weights", None if weights is None else torch.tensor(weights, dtype=torch.float32))
 
     def terms(self, logits: Tensor, target: Target) -> tuple[Tensor, Tensor]:
-        """Loss of every pair (B, R), 0 where the annotator is missing, and who is present, (B, R), bool."""
+        """Loss of every pair (B, R), 0 where the rater is missing, and who is present, (B, R), bool."""
         masks, present = _masks_and_presence(target)
         if logits.shape != masks.shape:
             raise ValueError(f"logits {tuple(logits.shape)} and masks {tuple(masks.shape)} must be (B, R, H, W) alike.")
         if self.weights is not None and len(self.weights) != masks.shape[1]:
-            raise ValueError(f"{len(self.weights)} weights for {masks.shape[1]} annotators: give one for each.")
+            raise ValueError(f"{len(self.weights)} weights for {masks.shape[1]} raters: give one for each.")
         return _loss_per_pair(self.losses, logits, masks.to(logits.dtype), present), present
 
     def forward(self, logits: Tensor, target: Target) -> Tensor:
@@ -80,13 +80,13 @@ class PerRaterLoss(nn.Module):
 
     @torch.no_grad()
     def per_rater(self, logits: Tensor, target: Target) -> Tensor:
-        """Mean loss of each annotator over the cases in which he or she is present, (R,), NaN where there is none."""
+        """Mean loss of each rater over the cases in which the rater is present, (R,), NaN where there is none."""
         values, present = self.terms(logits, target)
         return values.sum(0) / present.sum(0)
 
 
 class ConsensusLoss(nn.Module):
-    """Loss of a network with one answer against the consensus of the annotators, over the cases that have any.
+    """Loss of a network against the consensus of the raters, over the cases that have any.
 
     With several heads (the members of a deep ensemble) each one learns the same consensus and the mean is taken.
 
@@ -95,7 +95,7 @@ class ConsensusLoss(nn.Module):
             `monai.losses.DiceLoss(sigmoid=True, soft_label=True, reduction="none")`.
         consensus: consensus(masks, presence=...) -> (B, 1, H, W), `soft_label` or `majority_label`.
 
-    Called as loss(logits, target), logits (B, heads, H, W), `target` as the module says.
+    Called as loss(logits, target), logits (B, heads, H, W), `target` as in the module.
 
     Raises:
         ValueError: no loss, shapes that do not fit, or a loss that mixes pairs.
@@ -115,14 +115,14 @@ class ConsensusLoss(nn.Module):
         return _mean_where(_loss_per_pair(self.losses, logits, label, known), known)
 
 
-def _loss_per_pair(losses: Sequence[PairLoss], logits: Tensor, truth: Tensor, present: Tensor) -> Tensor:
+def _loss_per_pair(losses: Sequence[PairLoss], logits: Tensor, labels: Tensor, present: Tensor) -> Tensor:
     """Sum of the losses for each head of each case, (B, heads), 0 where not `present`."""
     rows = logits.flatten(0, 1)[:, None]  # (B * heads, 1, H, W)
     # Not only the loss is cut off but its cause: zero times an infinite derivative would be NaN.
-    truths = truth.masked_fill(~present[:, :, None, None], 0).flatten(0, 1)[:, None]
+    targets = labels.masked_fill(~present[:, :, None, None], 0).flatten(0, 1)[:, None]
     total = rows.new_zeros(rows.shape[0])
     for loss in losses:
-        value = loss(rows, truths)
+        value = loss(rows, targets)
         if value.ndim == 0 or value.shape[0] != rows.shape[0]:
             raise ValueError(
                 f"{type(loss).__name__} returned shape {tuple(value.shape)} for {rows.shape[0]} pairs of head and "
@@ -148,5 +148,5 @@ def _masks_and_presence(target: Target) -> tuple[Tensor, Tensor]:
 def _as_list(losses: PairLoss | Sequence[PairLoss]) -> list[PairLoss]:
     found = [losses] if callable(losses) else list(losses)
     if not found:
-        raise ValueError("no loss given: hand in one, or several to be added.")
+        raise ValueError("no loss given: pass one, or several to be added.")
     return found

@@ -1,8 +1,8 @@
 """Calibration error, Brier score, correlation of uncertainty with disagreement, and risk against coverage.
 
-Shapes and presence of raters as in `raters`. A calibration error needs a target, and there are two (`against`):
-"raters" scores the probability against each annotator present and takes the mean; "consensus" scores it once against
-the share c/K of annotators. The first is never smaller. All probabilities are of foreground, all pixels count.
+Shapes and presence as in `monai_ext.formulas.votes`. A calibration error needs a target, and there are two (`against`):
+"raters" scores the probability against each rater present and takes the mean; "consensus" scores it once against
+the share c/K of raters. The first is never smaller. All probabilities are of foreground, all pixels count.
 
 MONAI's `CalibrationErrorMetric` bins again for each channel what is here binned once for all raters, has no presence,
 and sums in float32; for one rater both agree.
@@ -40,14 +40,14 @@ AGAINST = ("raters", "consensus")
 
 
 class CalibrationBins(NamedTuple):
-    """Sums over the pixels of each bin, float64; C is R where the probability is per annotator, else 1.
+    """Sums over the pixels of each bin, float64; C is R where the probability is per rater, else 1.
 
     A reliability diagram plots `foreground / pixels` over `probability / pixels`.
     """
 
     pixels: Tensor  # (B, C, bins)
     probability: Tensor  # (B, C, bins)
-    foreground: Tensor  # (B, R, bins), of each annotator, missing ones too
+    foreground: Tensor  # (B, R, bins), of each rater, missing ones too
     present: Tensor  # (B, R) bool
 
 
@@ -57,8 +57,8 @@ def calibration_bins(
     """Pixels sorted into `bins` equal intervals of probability, [i/bins, (i+1)/bins), the last one closed.
 
     Args:
-        probability: floating, one map (B, H, W) or (B, 1, H, W) for all annotators, or one per annotator (B, R, H, W).
-        masks, presence: see `raters`.
+        probability: floating, one map (B, H, W) or (B, 1, H, W) for all raters, or one per rater (B, R, H, W).
+        masks, presence: see `monai_ext.formulas.votes`.
         bins: number of intervals; edges are rounded to the precision of `probability`.
 
     The probability sums of a case that holds NaN or values outside [0, 1] are NaN. Memory beyond the arguments stays
@@ -115,7 +115,7 @@ def _error(table: CalibrationBins, against: str, reduce: Callable[[Tensor, Tenso
 def _check_against(against: str, probability: Tensor, masks: Tensor) -> None:
     check_choice("against", against, AGAINST)
     if against == "consensus" and _is_per_rater(probability, masks):
-        raise ValueError("against='consensus' needs one map, not one per annotator: pass probability.mean(1).")
+        raise ValueError("against='consensus' needs one map, not one per rater: pass probability.mean(1).")
 
 
 def expected_calibration_error(
@@ -127,7 +127,7 @@ def expected_calibration_error(
         probability, masks, presence, bins: see `calibration_bins`.
         against: "raters" or "consensus", see the module; "consensus" needs one map per case.
 
-    NaN for a case without annotators, or with probabilities that are NaN or outside [0, 1].
+    NaN for a case without raters, or with probabilities that are NaN or outside [0, 1].
 
     Raises:
         ValueError: as `calibration_bins`, or `against` does not fit.
@@ -160,9 +160,9 @@ def maximum_calibration_error(
 def brier_score(
     probability: Tensor, masks: Tensor, *, presence: Tensor | None = None, against: str = "raters"
 ) -> Tensor:
-    """Brier score: mean over pixels of (p - y)^2, over the annotators present, or of (p - c/K)^2: (B,).
+    """Brier score: mean over pixels of (p - y)^2, over the raters present, or of (p - c/K)^2: (B,).
 
-    The two differ by the mean of c/K (1 - c/K), the annotators' own disagreement, which no map can go below.
+    The two differ by the mean of c/K (1 - c/K), the raters' own disagreement, which no map can go below.
     Arguments, NaN and errors as for `expected_calibration_error`.
     """
     _check_against(against, probability, masks)
@@ -172,7 +172,7 @@ def brier_score(
         return (p.double() - _share(masks, presence)).square().mean(1).masked_fill(~valid, torch.nan)
     heads = probability.unbind(1) if _is_per_rater(probability, masks) else [probability] * masks.shape[1]
     scores = []
-    for r, head in enumerate(heads):  # one annotator at a time: B x pixels in memory, not B x R x pixels
+    for r, head in enumerate(heads):  # one rater at a time: B x pixels in memory, not B x R x pixels
         p, valid = probability_map(head, masks)
         errors = (p.double() - (masks[:, r] != 0).flatten(1).double()).square().mean(1)
         scores.append(errors.masked_fill(~valid, torch.nan))
@@ -182,9 +182,9 @@ def brier_score(
 def calibration_scores(
     probability: Tensor, masks: Tensor, *, presence: Tensor | None = None, bins: int = 15
 ) -> dict[str, Tensor]:
-    """ECE, ACE, MCE and Brier score of one map per case, each (B,), against both truths, from one binning.
+    """ECE, ACE, MCE and Brier score of one map per case, each (B,), against both targets, from one binning.
 
-    Names: "ece", "ace", "mce", "brier" against the annotators, "ece_consensus" and so on against c/K.
+    Names: "ece", "ace", "mce", "brier" against the raters, "ece_consensus" and so on against c/K.
     """
     _check_against("consensus", probability, masks)
     table = calibration_bins(probability, masks, presence=presence, bins=bins)
@@ -198,17 +198,17 @@ def calibration_scores(
 
 def _share(masks: Tensor, presence: Tensor | None) -> Tensor:
     votes, voters = rater_votes(masks, presence=presence)
-    return votes.flatten(1).double() / voters[:, None]  # (B, pixels), NaN without annotators
+    return votes.flatten(1).double() / voters[:, None]  # (B, pixels), NaN without raters
 
 
 def rater_variance(masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
-    """Disagreement of the annotators as variance c/K (1 - c/K), 0 to 1/4: (B, H, W), float64, NaN without any."""
+    """Disagreement of the raters as variance c/K (1 - c/K), 0 to 1/4: (B, H, W), float64, NaN without any."""
     share = _share(masks, presence).unflatten(1, masks.shape[2:])
     return share * (1 - share)
 
 
 def rater_entropy(masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
-    """Disagreement of the annotators as entropy of c/K in nats, 0 to log 2: (B, H, W), float64, NaN without any."""
+    """Disagreement of the raters as entropy of c/K in nats, 0 to log 2: (B, H, W), float64, NaN without any."""
     share = _share(masks, presence).unflatten(1, masks.shape[2:])
     return torch.special.entr(share) + torch.special.entr(1 - share)
 
@@ -224,10 +224,10 @@ def uncertainty_ncc(
 
     Args:
         uncertainty: floating (B, H, W) or (B, 1, H, W), of any scale.
-        masks, presence: see `raters`.
+        masks, presence: see `monai_ext.formulas.votes`.
         disagreement: `rater_variance` or `rater_entropy`; use the one that `uncertainty` is an estimate of.
 
-    NaN where either map is constant (annotators all agree, a single one, none) or `uncertainty` is not finite.
+    NaN where either map is constant (raters all agree, a single one, none) or `uncertainty` is not finite.
 
     Raises:
         ValueError: shapes or types do not fit.

@@ -1,7 +1,7 @@
 """Sets of masks compared as sets: generalised energy distance and Hungarian IoU (Kohl et al. 2018), best Dice.
 
-`samples` (B, M, H, W) are compared with `masks` of annotators (B, R, H, W) as far as they are present; shapes,
-types and presence as in `raters`. Only the foreground counts; two empty masks have IoU and Dice 1. Scores are float64.
+`samples` (B, M, H, W) are compared with the `masks` (B, R, H, W) of the raters present; shapes, types and presence as
+in `monai_ext.formulas.votes`. Only the foreground counts; two empty masks have IoU and Dice 1. Scores are float64.
 
 All overlaps of a case come from one matrix product of its flattened masks with themselves. Memory beyond the arguments:
 13 MiB for one block of pixels (8 in float32, the rest bool and products) and B (M + R)^2 float64, at any image size.
@@ -76,7 +76,7 @@ def pairwise_iou(samples: Tensor, masks: Tensor) -> Tensor:
 
 
 def pairwise_dice(samples: Tensor, masks: Tensor) -> Tensor:
-    """Dice of every sample with every mask: (B, M, R). Head against annotator: the diagonal should lead its row."""
+    """Dice of every sample with every mask: (B, M, R); for heads and raters the diagonal should be largest."""
     return _compare(samples, masks, None).across(_dice)
 
 
@@ -98,7 +98,7 @@ def energy_terms(
     samples: Tensor, masks: Tensor, *, presence: Tensor | None = None, estimator: str = "V"
 ) -> EnergyTerms:
     """Mean distances d = 1 - IoU across and within the two sets, see `generalized_energy_distance`."""
-    _check_estimator(estimator, samples=samples.shape[1], annotators=masks.shape[1])
+    _check_estimator(estimator, samples=samples.shape[1], raters=masks.shape[1])
     return _energy(_compare(samples, masks, presence), estimator)
 
 
@@ -132,12 +132,12 @@ def generalized_energy_distance(
 
     Args:
         samples: masks (B, M, H, W), bool or integers.
-        masks, presence: annotators (B, R, H, W) and who is present (B, R), see the module.
+        masks, presence: raters (B, R, H, W) and who is present (B, R), see the module.
         estimator: "V" takes the mean over all M^2 (K^2) ordered pairs, a mask with itself included, as the literature
             does: never negative, biased upwards by E d(S, S') / M + E d(Y, Y') / K. "U" leaves self pairs out:
             unbiased, can be negative, and never above "V".
 
-    A case without annotators is NaN; with "U" also a case with a single one present.
+    A case without raters is NaN; with "U" also a case with a single one present.
 
     Raises:
         ValueError: shapes or types do not fit, `estimator` is unknown, or "U" has fewer than two masks in a set.
@@ -150,7 +150,7 @@ def generalized_energy_distance(
 
 
 def sample_diversity(masks: Tensor, *, presence: Tensor | None = None, estimator: str = "V") -> Tensor:
-    """Mean distance E d(S, S') with d = 1 - IoU within one set, samples or annotators: (B,); see `energy_terms`."""
+    """Mean distance E d(S, S') with d = 1 - IoU within one set, samples or raters: (B,); see `energy_terms`."""
     _check_estimator(estimator, masks=masks.shape[1])
     present = present_raters(masks, presence)
     return mean_within(1 - _iou(overlap_counts(masks)), estimator=estimator, weight=present)
@@ -160,16 +160,16 @@ def hungarian_iou(samples: Tensor, masks: Tensor, *, presence: Tensor | None = N
     """Mean IoU of the best assignment of both sets, each repeated to the least common multiple of M and K: (B,).
 
     Kohl et al. 2019 (hierarchical probabilistic U-Net). The IoU matrices are moved to the host once. NaN for a case
-    without annotators.
+    without raters.
     """
     sets = _compare(samples, masks, presence)
     return _on_host(sets.across(_iou), sets.present, _repeated_match)
 
 
 def dice_match(samples: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
-    """Mean Dice over annotators, each assigned its own sample so that the sum of Dice is largest: (B,).
+    """Mean Dice over raters, each assigned its own sample so that the sum of Dice is largest: (B,).
 
-    NaN for a case without annotators, or with fewer samples than annotators (somebody would have none).
+    NaN for a case without raters, or with fewer samples than raters.
     """
     sets = _compare(samples, masks, presence)
     return _on_host(sets.across(_dice), sets.present, _single_match)
@@ -177,7 +177,7 @@ def dice_match(samples: Tensor, masks: Tensor, *, presence: Tensor | None = None
 
 def _on_host(similarity: Tensor, present: Tensor, score: Callable[[np.ndarray], float]) -> Tensor:
     """`score` of the (M, K) matrix of each case, (B,) on the device: one transfer there, one back."""
-    tables = similarity.masked_fill(~present[:, None], torch.nan).cpu().numpy()  # a missing annotator: a column of NaN
+    tables = similarity.masked_fill(~present[:, None], torch.nan).cpu().numpy()  # a missing rater: a column of NaN
     values = [score(table[:, ~np.isnan(table[0])]) for table in tables]
     return torch.tensor(values, dtype=torch.float64, device=similarity.device)
 
@@ -199,9 +199,9 @@ def _single_match(table: np.ndarray) -> float:
 
 
 def dice_max(samples: Tensor, masks: Tensor, *, presence: Tensor | None = None, each: str = "rater") -> Tensor:
-    """Mean over annotators of the Dice of the best sample of each: (B,), NaN for a case without annotators.
+    """Mean over raters of the Dice of the best sample of each: (B,), NaN for a case without raters.
 
-    It grows with M by itself. each="sample" is the other direction: mean over samples of the best annotator.
+    It grows with M by itself. each="sample" is the other direction: mean over samples of the best rater.
 
     Raises:
         ValueError: `each` is neither, or shapes or types do not fit.
@@ -216,7 +216,7 @@ def dice_max(samples: Tensor, masks: Tensor, *, presence: Tensor | None = None, 
 
 
 def rater_agreement(masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
-    """Mean Dice over the pairs of annotators, the human ceiling: (B,), NaN where fewer than two are present."""
+    """Mean Dice over the pairs of raters, the human ceiling: (B,), NaN where fewer than two are present."""
     present = present_raters(masks, presence)
     return _agreement(overlap_counts(masks), present)
 
@@ -232,7 +232,7 @@ def set_scores(
 
     `rater_diversity` is E d(Y, Y'), to be read beside `sample_diversity`.
     """
-    _check_estimator(estimator, samples=samples.shape[1], annotators=masks.shape[1])
+    _check_estimator(estimator, samples=samples.shape[1], raters=masks.shape[1])
     sets = _compare(samples, masks, presence)
     terms = _energy(sets, estimator)
     iou, dice = sets.across(_iou), sets.across(_dice)
@@ -260,7 +260,7 @@ class _SetScore(RaterScore):
         if self.samples not in (None, y_pred.shape[1]):
             raise ValueError(
                 f"{self}: {y_pred.shape[1]} samples after cases with {self.samples}: the score depends on their "
-                "number, draw as many for every case or call reset() between sets."
+                "number, take as many for every case or call reset() between sets."
             )
         self.samples = y_pred.shape[1]
         return super()._compute_tensor(y_pred, y, presence=presence)

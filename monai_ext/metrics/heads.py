@@ -1,6 +1,6 @@
-"""Health of a network with one head per annotator: does every head predict foreground, and let go of the background?
+"""Health of a network with one head per rater: foreground that is never predicted, background that stays uncertain.
 
-The scores are pooled: sums over all pixels of all cases in which the annotator is present, then one quotient. A head
+The scores are pooled: sums over all pixels of all cases in which the rater is present, then one quotient. A head
 whose last activation clips stays at p = 0.5 on the background: its rounded masks look right and its hard Dice is high,
 while its probability map is useless. Background probability and the gap of soft and hard Dice show that at once.
 """
@@ -25,11 +25,11 @@ HEAD_HEALTH = ("foreground_ratio", "background_probability", "soft_dice", "hard_
 def head_sums(probability: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
     """What `head_health` is made of, (B, R, 6) float64: sums over pixels of y, p, py, h, hy and 1, with h = [p > 0.5].
 
-    All six are 0 where the annotator is missing; sums of p are NaN where p is NaN or outside [0, 1].
+    All six are 0 where the rater is missing; sums of p are NaN where p is NaN or outside [0, 1].
 
     Args:
-        probability: of foreground, floating (B, R, H, W), one head per annotator.
-        masks, presence: see `raters`.
+        probability: of foreground, floating (B, R, H, W), one head per rater.
+        masks, presence: see `monai_ext.formulas.votes`.
 
     Raises:
         ValueError: shapes or types do not fit.
@@ -38,7 +38,7 @@ def head_sums(probability: Tensor, masks: Tensor, *, presence: Tensor | None = N
     if probability.shape != masks.shape or not probability.is_floating_point():
         raise ValueError(
             f"probability {tuple(probability.shape)} of {probability.dtype} must be floating with one head per "
-            f"annotator, as masks {tuple(masks.shape)}."
+            f"rater, as masks {tuple(masks.shape)}."
         )
     p, y = probability.flatten(2), (masks != 0).flatten(2)
     hard = p > 0.5  # a head stuck at exactly one half predicts background, as rounding would
@@ -67,13 +67,13 @@ def _health(sums: Tensor) -> dict[str, Tensor]:
 def head_health(probability: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> dict[str, Tensor]:
     """The values of `HEAD_HEALTH`, each (R,), pooled over the batch; arguments as for `head_sums`.
 
-    * foreground_ratio: pixels predicted (p > 0.5) over pixels marked by the annotator; 1 is right, 0 a dead head; NaN
-      or infinite where the annotator marked nothing.
-    * background_probability: mean p on the pixels that the annotator left out; near 0 is right, 0.5 is stuck.
+    * foreground_ratio: pixels predicted (p > 0.5) over pixels marked by the rater; 1 is right, 0 a dead head; NaN
+      or infinite where the rater marked nothing.
+    * background_probability: mean p on the pixels that the rater left out; near 0 is right, 0.5 is stuck.
     * soft_dice: 2 sum(p y) / (sum p + sum y); hard_dice: the same with p > 0.5; 1 where both are empty.
     * dice_gap: soft - hard, near 0 or a little below for a healthy head, far below for a stuck background.
 
-    All are NaN for an annotator who is missing from every case; what depends on p is NaN where p is NaN or outside
+    All are NaN for an rater who is missing from every case; what depends on p is NaN where p is NaN or outside
     [0, 1] anywhere.
     """
     return _health(head_sums(probability, masks, presence=presence).sum(0))
@@ -100,9 +100,9 @@ def head_warnings(
         if math.isnan(soft) and not math.isnan(hard):
             sentences.append(f"head {head} has probabilities that are NaN or outside [0, 1].")
         if found < ratio[0]:
-            sentences.append(f"head {head} predicts {found:.2f} of its annotator's foreground: it is nearly dead.")
+            sentences.append(f"head {head} predicts {found:.2f} of its rater's foreground: it is nearly dead.")
         if found > ratio[1]:
-            sentences.append(f"head {head} predicts {found:.1f} times its annotator's foreground.")
+            sentences.append(f"head {head} predicts {found:.1f} times its rater's foreground.")
         if p > background:
             sentences.append(f"head {head} has mean probability {p:.2f} on background: its background is stuck.")
         if difference < gap:
@@ -113,7 +113,7 @@ def head_warnings(
 class HeadHealth(RaterScore):
     """`head_health` pooled over all cases since `reset`, over all ranks, as a MONAI metric.
 
-    y_pred: probabilities (B, R, H, W); the annotators must be the same people in the same order in every case.
+    y_pred: probabilities (B, R, H, W); the raters must be the same people in the same order in every case.
     """
 
     def __init__(self) -> None:

@@ -1,11 +1,8 @@
-"""Several annotators of one image: votes, the QUBIQ score, Dice against each of them, and the human ceiling.
+"""Scores against several raters (annotators) of one image: QUBIQ score, Dice against each of them, human ceiling.
 
-Shapes: `masks` of the annotators (B, R, H, W), bool or integers, non-zero is foreground; `presence` (B, R), False
-where an annotator is missing from a case (None: nobody is). A missing annotator enters no vote, no mean and no count,
-whatever its mask holds. K is the number of annotators present in a case, c(x) of those who marked pixel x. Further
-spatial axes may follow W. Two empty masks have Dice 1. A case for which a quantity is not defined scores NaN, as each
-function says. Nothing here waits for the device: probabilities that are NaN or outside [0, 1] make their case NaN
-instead of an error.
+For `masks`, `presence`, K and c(x) see `monai_ext.formulas.votes`. Two empty masks have Dice 1. A case for which a
+score is not defined, or with probabilities that are NaN or outside [0, 1], is NaN, so that nothing waits for the
+device; masks of several labels are an error on the CPU and NaN elsewhere, see `monai_ext.formulas.checks`.
 """
 
 from __future__ import annotations
@@ -80,12 +77,12 @@ def dice_at_levels(
     Args:
         prediction: probabilities, floating (B, H, W) or (B, 1, H, W), compared with i/10 rounded to their own
             precision, float32 at most, so that a stored 0.7 reaches level 7, also one that went through float32; or
-            samples, bool or integers (B, M, H, W), which vote in integers as the annotators do.
-        masks, presence: see the module.
+            samples, bool or integers (B, M, H, W), whose votes are counted in integers, as those of the raters.
+        masks, presence: see `monai_ext.formulas.votes`.
         tenths: the levels i, integers from 1 to 9.
         strict: `>` in place of `>=`, on both sides.
 
-    A case without annotators, or with probabilities that are NaN or outside [0, 1], is NaN.
+    A case without raters, or with probabilities that are NaN or outside [0, 1], is NaN.
 
     Raises:
         ValueError: shapes or types do not fit, or a level is not an integer from 1 to 9.
@@ -105,8 +102,8 @@ def dice_at_levels(
         predicted = [votes_reach(ours, count[:, None], tenths=i, strict=strict) for i in tenths]
     scores = []
     for i, ours_at_level in zip(tenths, predicted, strict=True):
-        truth = votes_reach(votes, voters, tenths=i, strict=strict)
-        scores.append(dice_of_counts((ours_at_level & truth).sum(1), ours_at_level.sum(1) + truth.sum(1)))
+        target = votes_reach(votes, voters, tenths=i, strict=strict)
+        scores.append(dice_of_counts((ours_at_level & target).sum(1), ours_at_level.sum(1) + target.sum(1)))
     return torch.stack(scores, dim=1).masked_fill(~valid[:, None] | (voters == 0), torch.nan)
 
 
@@ -133,11 +130,11 @@ def dice_soft(prediction: Tensor, masks: Tensor, *, presence: Tensor | None = No
 
 
 def dice_per_rater(prediction: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
-    """Hard Dice against each annotator: (B, R), float64, NaN where the annotator is missing.
+    """Hard Dice against each rater: (B, R), float64, NaN where the rater is missing.
 
     Args:
-        prediction: bool or integers; one mask per annotator (B, R, H, W), or one against all of them (B, 1, H, W).
-        masks, presence: see the module.
+        prediction: bool or integers; one mask per rater (B, R, H, W), or one against all of them (B, 1, H, W).
+        masks, presence: see `monai_ext.formulas.votes`.
 
     Raises:
         ValueError: shapes or types do not fit.
@@ -146,24 +143,24 @@ def dice_per_rater(prediction: Tensor, masks: Tensor, *, presence: Tensor | None
     predicted = _checked_prediction(prediction, masks)
     if predicted.shape[1] not in (1, masks.shape[1]):
         raise ValueError(
-            f"prediction has {predicted.shape[1]} masks for {masks.shape[1]} annotators: give {masks.shape[1]} or 1."
+            f"prediction has {predicted.shape[1]} masks for {masks.shape[1]} raters: give {masks.shape[1]} or 1."
         )
-    ours, truth = (predicted != 0).flatten(2), (masks != 0).flatten(2)
-    dice = dice_of_counts((ours & truth).sum(-1), ours.sum(-1) + truth.sum(-1))
+    ours, target = (predicted != 0).flatten(2), (masks != 0).flatten(2)
+    dice = dice_of_counts((ours & target).sum(-1), ours.sum(-1) + target.sum(-1))
     return dice.masked_fill(~present, torch.nan)
 
 
 def leave_one_out_dice(masks: Tensor, *, presence: Tensor | None = None, strict: bool = False) -> Tensor:
-    """Dice of each annotator against the majority of the others: (B, R), float64.
+    """Dice of each rater against the majority of the others: (B, R), float64.
 
-    NaN where the annotator is missing or alone. A pixel on which the others are split evenly belongs to their majority
-    unless `strict`. The mean over annotators is a human ceiling for any method that predicts a consensus.
+    NaN where the rater is missing or alone. A pixel on which the others are split evenly belongs to their majority
+    unless `strict`. The mean over raters is a human ceiling for any method that predicts a consensus.
     """
     votes, voters = rater_votes(masks, presence=presence)
     present = present_raters(masks, presence)
     votes, others = votes.flatten(1), voters[:, None] - 1
     scores = []
-    for r in range(masks.shape[1]):  # one annotator at a time: B x pixels in memory, not B x R x pixels
+    for r in range(masks.shape[1]):  # one rater at a time: B x pixels in memory, not B x R x pixels
         own = (masks[:, r] != 0).flatten(1)
         majority = votes_reach(votes - own.int(), others, tenths=5, strict=strict)
         scores.append(dice_of_counts((own & majority).sum(1), own.sum(1) + majority.sum(1)))
@@ -171,8 +168,7 @@ def leave_one_out_dice(masks: Tensor, *, presence: Tensor | None = None, strict:
 
 
 class RaterScore(CumulativeIterationMetric):
-    """The mean over cases of a score against several annotators, as a MONAI metric; nothing is read from the device
-    before `aggregate`.
+    """Mean over cases of a score against several raters, as a MONAI metric on the device until `aggregate`.
 
     Called as metric(y_pred, y, presence=None) with tensors (B, ...), or with lists of cases of any size. MONAI's Ignite
     handler passes two things only: there `y` may be {"masks": ..., "presence": ...}, or a list of such.
@@ -181,8 +177,8 @@ class RaterScore(CumulativeIterationMetric):
         function: function(prediction, masks, presence=..., **options) -> (B,), (B, R) or a dictionary of these.
         threshold: floating predictions become masks by `prediction > threshold`, a case with NaN in them scores NaN;
             None leaves predictions as they are.
-        reduction: for scores (B, R): "mean" over the annotators of each case, then over cases; "mean_batch" over cases,
-            one number per annotator.
+        reduction: for scores (B, R): "mean" over the raters of each case, then over cases; "mean_batch" over cases,
+            one number per rater.
         options: passed on to `function`.
 
     Floating `y` is foreground above 0.5, as MONAI's pipelines turn labels into floats.
@@ -229,7 +225,7 @@ class RaterScore(CumulativeIterationMetric):
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, presence: Tensor | None = None, **kwargs: Any):
         if y is None:
-            raise ValueError(f"{self} compares a prediction with annotators: y is None.")
+            raise ValueError(f"{self} compares a prediction with raters: y is None.")
         prediction, masks = y_pred.as_subclass(Tensor), y.as_subclass(Tensor).to(y_pred.device)
         present = None if presence is None else presence.to(masks.device) != 0
         broken = has_labels("y", masks, present=present).any(1)
@@ -247,8 +243,8 @@ class RaterScore(CumulativeIterationMetric):
         if scores.ndim > 1:
             if self._raters not in (None, scores.shape[1]):
                 raise ValueError(
-                    f"{self}: a case of {scores.shape[1]} annotators after cases of {self._raters}: give every case a "
-                    "mask for each annotator of the data set, and say in presence who is missing."
+                    f"{self}: a case of {scores.shape[1]} raters after cases of {self._raters}: give every case a "
+                    "mask for each rater of the data set, and mark who is missing in presence."
                 )
             self._raters = scores.shape[1]
         return scores.masked_fill(broken[(..., *[None] * (scores.ndim - 1))], torch.nan)
@@ -277,7 +273,7 @@ class RaterScore(CumulativeIterationMetric):
         undefined = int(values.flatten(1).isnan().all(1).sum()) if values.ndim > 1 else int(values.isnan().sum())
         if undefined:
             warnings.warn(
-                f"{name}: {undefined} of {len(values)} cases have no value (annotators missing, a constant map, or "
+                f"{name}: {undefined} of {len(values)} cases have no value (raters missing, a constant map, or "
                 "probabilities that are NaN or outside [0, 1]) and do not enter the mean.",
                 stacklevel=3,
             )
@@ -294,9 +290,9 @@ class QubiqScore(RaterScore):
 
 
 class DicePerRater(RaterScore):
-    """Mean of `dice_per_rater` over cases; y_pred: one map per annotator (B, R, H, W), foreground above `threshold`.
+    """Mean of `dice_per_rater` over cases; y_pred: one map per rater (B, R, H, W), foreground above `threshold`.
 
-    The annotators must be the same people in the same order in every case; reduction="mean_batch" keeps them apart.
+    The raters must be the same, in the same order, in every case; reduction="mean_batch" gives one mean for each.
     """
 
     def __init__(self, *, threshold: float = 0.5, reduction: str = "mean"):

@@ -8,8 +8,8 @@ Every convention is fixed here. With TP, FP, FN, TN counted over the pixels of o
     legacy_average_precision = R P + (1 - P) q         (R sensitivity, P precision, q predicted fraction of the image)
 
 A quotient 0/0 is 1 where the prediction is right in every pixel and 0 elsewhere; so an empty prediction of an empty
-truth scores 1 (the ISIC rule). Means are over images, each image counting once; an image whose prediction holds NaN has
-no scores (all are NaN) and enters no mean.
+target scores 1 (the ISIC rule). Means are over images, each image counting once; an image whose prediction holds NaN
+has no scores (all are NaN) and enters no mean.
 """
 
 from __future__ import annotations
@@ -38,40 +38,40 @@ ISIC_JACCARD_THRESHOLD = 0.65
 UNDEFINED = -1  # in place of all four counts
 
 
-def confusion_counts(prediction: Tensor, truth: Tensor) -> Tensor:
+def confusion_counts(prediction: Tensor, target: Tensor) -> Tensor:
     """Pixels counted as TP, FP, FN, TN: int32 (B, C, 4).
 
     Args:
         prediction: binary masks (B, C, *spatial); any dtype, non-zero is foreground.
-        truth: binary masks of the same shape.
+        target: binary masks of the same shape.
 
     Raises:
         ValueError: the shapes differ.
     """
-    check_same_shape(prediction=prediction, truth=truth)
+    check_same_shape(prediction=prediction, target=target)
     check_spatial("prediction", prediction)
-    predicted, true = _zero_one(prediction), _zero_one(truth)
-    both, predicted_sum, true_sum = (mask.sum(-1, dtype=torch.int32) for mask in (predicted & true, predicted, true))
-    neither = predicted.shape[-1] - predicted_sum - true_sum + both
-    return torch.stack([both, predicted_sum - both, true_sum - both, neither], dim=-1)
+    predicted, true = _zero_one(prediction), _zero_one(target)
+    both, predicted_sum, target_sum = (mask.sum(-1, dtype=torch.int32) for mask in (predicted & true, predicted, true))
+    neither = predicted.shape[-1] - predicted_sum - target_sum + both
+    return torch.stack([both, predicted_sum - both, target_sum - both, neither], dim=-1)
 
 
-def thresholded_counts(prediction: Tensor, truth: Tensor, *, threshold: float) -> Tensor:
-    """`confusion_counts` of {prediction > threshold} and {truth > 0.5}.
+def thresholded_counts(prediction: Tensor, target: Tensor, *, threshold: float) -> Tensor:
+    """`confusion_counts` of {prediction > threshold} and {target > 0.5}.
 
     A channel with NaN in its prediction or several labels in its mask (an error on the CPU, see `has_labels`) has
     counts of -1, from which `segmentation_scores` makes NaN. Nothing waits for the device.
     """
-    prediction, truth = prediction.as_subclass(Tensor), truth.as_subclass(Tensor)  # MONAI's costs more per call
-    counts = confusion_counts(prediction > threshold, truth > 0.5)
-    broken = has_labels("the masks", truth)
+    prediction, target = prediction.as_subclass(Tensor), target.as_subclass(Tensor)  # MONAI's costs more per call
+    counts = confusion_counts(prediction > threshold, target > 0.5)
+    broken = has_labels("the masks", target)
     if prediction.is_floating_point():
         broken = broken | prediction.flatten(2).amax(-1).isnan()  # keeps NaN, in a tenth of the time of isnan().any()
     return counts.masked_fill(broken[..., None], UNDEFINED)
 
 
 def _zero_one(mask: Tensor) -> Tensor:
-    """(B, C, *spatial) -> (B, C, N) of bytes 0 and 1, which add up several times faster than truth values do."""
+    """(B, C, *spatial) -> (B, C, N) of bytes 0 and 1, which add up several times faster than booleans do."""
     return (mask if mask.dtype == torch.bool else mask != 0).flatten(2).view(torch.uint8)
 
 
@@ -127,7 +127,7 @@ class SegmentationScores(CumulativeIterationMetric):
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
         if y is None:
-            raise ValueError("SegmentationScores compares a prediction with a truth: y is None.")
+            raise ValueError("SegmentationScores compares a prediction with a target: y is None.")
         counts = thresholded_counts(y_pred, y, threshold=self.threshold)
         if self.threshold == 0 and y_pred.is_floating_point():
             low, high = y_pred.as_subclass(Tensor).detach().aminmax()

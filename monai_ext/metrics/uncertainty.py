@@ -1,7 +1,7 @@
-"""Scores of a predicted mean and variance against the truth, image by image, and pooled over a data set.
+"""Scores of a predicted mean and variance against the target, image by image, and pooled over a data set.
 
 rmse, sd       root mean squared error, and root mean variance: alike for a calibrated prediction
-nll, crps      of the distribution of that mean and variance, see `predictive`
+nll, crps      of the distribution of that mean and variance, see `monai_ext.formulas.likelihoods`
 coverage       share of values inside the central interval of nominal share 1 - alpha (PICP)
 width          mean width of these intervals (MPIW), not cut to [0, 1]
 winkler        their interval score
@@ -70,12 +70,12 @@ class UncertaintyScores(ImageScores):
         self.latest = table
         pooled = UncertaintyTable(*(part.sum(0) for part in table))
         self._table = pooled if self._table is None else _sum_of([self._table, pooled])
-        mean, target, said = as_wide(y_pred), as_wide(y), as_wide(variance).clamp(min=0)
-        variance = said.clamp(min=self.floor**2)
+        mean, target, predicted = as_wide(y_pred), as_wide(y), as_wide(variance).clamp(min=0)
+        variance = predicted.clamp(min=self.floor**2)
         half = self.family.half_width(mean.new_tensor(1 - self.alpha)) * variance.sqrt()
         values = {
             "rmse": (target - mean).square(),
-            "sd": said,
+            "sd": predicted,
             "nll": self.family.nll(mean, variance, target),
             "crps": self.family.crps(mean, variance, target),
             "coverage": ((target - mean).abs() <= half).to(mean.dtype),

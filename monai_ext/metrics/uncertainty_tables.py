@@ -1,7 +1,7 @@
-"""What a data set says of a predicted variance, in binned sums of fixed size: calibration, sparsification, coverage.
+"""Calibration, sparsification and coverage of a predicted variance, from binned sums of fixed size.
 
 Values are those of single pixels and bands. e = target - mean is the error, s the predicted standard deviation, not
-below `floor`: by default that of rounding to 8 bits, since no method can know a file's values better. Bins are equal
+below `floor`: by default that of rounding to 8 bits, the precision of the files. Bins are equal
 in the logarithm: 200 a decade for s and |e|, 500 a decade for |e| / s, which all are far finer than their noise.
 """
 

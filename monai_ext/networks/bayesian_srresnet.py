@@ -26,7 +26,7 @@ from monai_ext.networks.uncertain_sr import UncertainSuperResolution
 
 __all__ = ["BayesianSRResNet"]
 
-READING_SIZE = 9  # pixels of latent that a place of the decoder sees, as many as the generator's head sees of the image
+READING_SIZE = 9  # of the convolution on the latent, as that of the generator on the image
 DETAIL_GAIN = 10.0  # detail is about a tenth of the range of an image
 LOG_SIGMA_LIMIT = 5.0
 LOG_SCALE_RANGE = (-7.0, 0.0)  # a quarter of an 8-bit level, and the whole range
@@ -46,7 +46,7 @@ class BayesianSRResNet(UncertainSuperResolution):
         latent_channels: Z, numbers of the latent at each low-resolution pixel.
         texture_blocks: residual blocks between latent and image.
         likelihood: of a value around its mean: "laplace" or "gaussian".
-        conv: kind of the convolutions in the texture blocks, see `monai_ext.networks.variational`; hand the same to the
+        conv: kind of the convolutions in the texture blocks, see `monai_ext.networks.variational`; pass the same to the
             generator.
         iterations: of projection and clipping in evaluation mode, see `ConsistencyProjection`.
 
@@ -116,7 +116,7 @@ class BayesianSRResNet(UncertainSuperResolution):
             high_res: the original, (B, C, s h, s w), for training; not in TorchScript. The latent is drawn from the
                 posterior, and the result is a dictionary, float32: "mean" and "log_scale" (B, C, s h, s w), "prior" and
                 "posterior" (B, 2, Z, h, w), means [:, 0] and log sigmas [:, 1], and "samples" (B, samples, C, s h, s w)
-                of draws from the prior.
+                of samples from the prior.
             samples: with `high_res`, how many of those.
 
         Raises:
@@ -205,9 +205,9 @@ class BayesianSRResNet(UncertainSuperResolution):
             raise ValueError(
                 f"high_res {tuple(high_res.shape)} must be {tuple(expected)}, {self.scale} times the low resolution."
             )
-        enlarged = F.interpolate(low_res, scale_factor=float(self.scale), mode="bicubic", align_corners=False)
-        detail = F.pixel_unshuffle(DETAIL_GAIN * (high_res - enlarged), self.scale)
-        # As a difference to the prior (Vahdat & Kautz 2020): where it says nothing, the divergence is zero.
+        upscaled = F.interpolate(low_res, scale_factor=float(self.scale), mode="bicubic", align_corners=False)
+        detail = F.pixel_unshuffle(DETAIL_GAIN * (high_res - upscaled), self.scale)
+        # As a difference to the prior (Vahdat & Kautz 2020): where it is zero, the divergence is zero.
         difference = as_gaussian(self.posterior_net(torch.cat([deep, detail.to(deep)], dim=1)))
         return bounded_gaussian(prior + difference, self.log_sigma_limit)
 

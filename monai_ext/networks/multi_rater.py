@@ -86,9 +86,9 @@ def level_sets(probability: Tensor, n: int, *, spread: float = 1.0) -> Tensor:
 
 
 class MapSampler(nn.Module):
-    """For networks whose samples follow from their probability maps: `maps` once, then `share` and `draw`.
+    """Base of networks whose samples are functions of their probability maps: `maps` once, then `share` and `draw`.
 
-    So the maps can be averaged over flips and quarter turns before samples are drawn from them, see `RaterInferer`.
+    The maps can be averaged over flips and quarter turns before samples are drawn from them, see `RaterInferer`.
     """
 
     def maps(self, image: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class MapSampler(nn.Module):
 
 
 class HeadSampling(MapSampler):
-    """For networks with several heads: a sample is the map of one head, drawn by `draw_heads`."""
+    """Base of networks with several heads: a sample is the map of one head, drawn by `draw_heads`."""
 
     def draw(self, maps: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         return draw_heads(maps, n, generator=generator)
@@ -155,7 +155,7 @@ class LevelSetNet(ConsensusNet):
         self.spread = check_not_negative("spread", spread)
 
     def draw(self, maps: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Nested masks of 0 and 1, the largest first; nothing is drawn at random."""
+        """Nested masks of 0 and 1, the largest first; not random."""
         return level_sets(maps, n, spread=self.spread)
 
 

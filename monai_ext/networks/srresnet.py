@@ -60,12 +60,12 @@ class SRResNet(nn.Module):
         norm: MONAI's name of the normalisation, "batch" in the paper; None for none (Lim et al. 2017, EDSR: sharper,
             less memory, no dependence on the batch); the residual branches then begin ten times smaller, so that a deep
             stack starts near the identity (Wang et al. 2018, ESRGAN).
-        residual: add the bicubically enlarged input, so that the network has only the detail to learn. It starts as
-            plain bicubic enlargement: its last convolution begins at zero. Needs C' = C.
+        residual: add the bicubically upscaled input, so that the network learns the detail only. It starts as plain
+            bicubic interpolation: its last convolution begins at zero. Needs C' = C.
         upsampling: "stages", as in the paper, a sub-pixel convolution for each factor of the scale and a 9x9
             convolution at full resolution; "direct" goes from the body to C' s^2 maps by one 3x3 convolution and
             shuffles once, so that nothing is computed at high resolution (Shi et al. 2016): 0.57 of the operations.
-        conv: called like `nn.Conv2d` for every convolution; hand in another kind to change them all, for instance a
+        conv: called like `nn.Conv2d` for every convolution; pass another kind to change them all, for instance a
             variational one.
 
     Its parts are `head`, `blocks`, `merge` (all at low resolution), `upsampler` and `tail`. `encode` and `upscale` are
@@ -132,8 +132,8 @@ class SRResNet(nn.Module):
         high_res = self.tail(self.upsampler(deep))
         if self.residual:
             factor = float(self.scale)
-            enlarged = F.interpolate(low_res, scale_factor=factor, mode="bicubic", align_corners=False)
-            high_res = high_res + enlarged
+            upscaled = F.interpolate(low_res, scale_factor=factor, mode="bicubic", align_corners=False)
+            high_res = high_res + upscaled
         return high_res
 
 

@@ -1,12 +1,12 @@
-"""The variance of a predictive distribution in three parts: noise, ambiguity, and doubt about the weights.
+"""The variance of a predictive distribution in three parts: noise, ambiguity, and uncertainty of the weights.
 
-Weights are drawn T times, for each draw of the weights the latent L times, and each pair answers with a mean and a
+Weights are sampled T times, for each sample of the weights the latent L times, and each pair gives a mean and a
 variance. By the law of total variance
 
     total = E[variance] + E_weights[Var_latent[mean]] + Var_weights[E_latent[mean]]
             aleatoric     ambiguity                     epistemic
 
-The naive estimate of the last part counts ambiguity / L twice, since each inner mean is one of L draws; the balanced
+The naive estimate of the last part counts ambiguity / L twice, since each inner mean is one of L samples; the balanced
 one-way layout of the analysis of variance takes it out again (Searle et al. 1992, *Variance Components*, ch. 3).
 """
 
@@ -21,15 +21,15 @@ __all__ = ["combine_draws", "decompose_variance", "summarise_latents"]
 
 
 def decompose_variance(means: Tensor, variances: Tensor) -> dict[str, Tensor]:
-    """Mean and variance of T x L draws, and the three parts of the variance, each shaped (...) like a single answer.
+    """Mean and variance of T x L samples, and the three parts of the variance, each shaped (...) like a single output.
 
-    Unbiased but for one case: where the draws of the weights differ less than the latent alone explains, the epistemic
+    Unbiased but for one case: where samples of the weights differ less than the latent alone explains, the epistemic
     part would be negative. It is 0 there, and the ambiguity becomes the sample variance of all T L means together, the
     restricted maximum likelihood estimate for that case. The parts always add up to the total.
 
-    What cannot be told apart from so few draws counts as zero: the ambiguity for L = 1, the epistemic part for T = 1.
+    What cannot be told apart from so few samples counts as zero: the ambiguity for L = 1, the epistemic part for T = 1.
 
-    >>> means = torch.tensor([[1.0, 3.0], [5.0, 7.0]])  # two draws of the weights, two of the latent
+    >>> means = torch.tensor([[1.0, 3.0], [5.0, 7.0]])  # two samples of the weights, two of the latent
     >>> parts = decompose_variance(means, torch.full((2, 2), 0.5))
     >>> [parts[name].item() for name in ("mean", "aleatoric", "ambiguity", "epistemic", "total")]
     [4.0, 0.5, 2.0, 7.0, 9.5]
@@ -38,19 +38,19 @@ def decompose_variance(means: Tensor, variances: Tensor) -> dict[str, Tensor]:
         means, variances: (T, L, ...), floating; variances at least 0.
 
     Raises:
-        ValueError: shapes differ, or there is no draw.
+        ValueError: shapes differ, or there is no sample.
     """
     if means.shape != variances.shape or means.ndim < 2 or 0 in means.shape[:2]:
         raise ValueError(
-            f"means {tuple(means.shape)} and variances {tuple(variances.shape)} must both be (T, L, ...), T draws of "
-            "the weights with L draws of the latent each, at least one of both."
+            f"means {tuple(means.shape)} and variances {tuple(variances.shape)} must both be (T, L, ...), T samples of "
+            "the weights with L samples of the latent each, at least one of both."
         )
     summaries = [summarise_latents(m, v) for m, v in zip(means, variances, strict=True)]
     return combine_draws(summaries, latent_samples=means.shape[1])
 
 
 def summarise_latents(means: Tensor, variances: Tensor) -> Tensor:
-    """What is needed of one draw of the weights: (3, ...), mean, variance among the L means, mean of the variances.
+    """What is needed of one sample of the weights: (3, ...), mean, variance among the L means, mean of the variances.
 
     Args:
         means, variances: (L, ...).
@@ -60,22 +60,22 @@ def summarise_latents(means: Tensor, variances: Tensor) -> Tensor:
 
 
 def combine_draws(summaries: Sequence[Tensor], *, latent_samples: int) -> dict[str, Tensor]:
-    """As `decompose_variance`, from the `summarise_latents` of each draw of the weights: less memory for many latents.
+    """As `decompose_variance`, from the `summarise_latents` of each sample of the weights, with less memory.
 
     Args:
         summaries: T of them.
         latent_samples: L, of which each was made.
     """
     means, spreads, noises = torch.stack(list(summaries), dim=1)
-    draws = len(means)
+    samples = len(means)
     mean, ambiguity, aleatoric = means.mean(0), spreads.mean(0), noises.mean(0)
     epistemic = torch.zeros_like(mean)
-    if draws > 1:
+    if samples > 1:
         between = means.var(0)
         difference = between - ambiguity / latent_samples
-        # One pool of T L draws: sums of squares between and within, over their degrees of freedom.
-        within = ambiguity * draws * (latent_samples - 1)
-        pooled = (between * latent_samples * (draws - 1) + within) / (draws * latent_samples - 1)
+        # One pool of T L samples: sums of squares between and within, over their degrees of freedom.
+        within = ambiguity * samples * (latent_samples - 1)
+        pooled = (between * latent_samples * (samples - 1) + within) / (samples * latent_samples - 1)
         epistemic = difference.clamp(min=0)
         if latent_samples > 1:
             ambiguity = torch.where(difference < 0, pooled, ambiguity)

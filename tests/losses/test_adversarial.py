@@ -111,7 +111,7 @@ def test_penalty_is_computed_in_float32_under_autocast():
     ("call", "message"),
     [
         (lambda: LogisticAdversarialLoss(label_smoothing=1.0), r"label_smoothing=1.0 must be in \[0, 1\)"),
-        (lambda: LogisticAdversarialLoss()(torch.zeros(1), False, False), "wants its images to be taken for real"),
+        (lambda: LogisticAdversarialLoss()(torch.zeros(1), False, False), "the target of a generator is real"),
         (lambda: R1Penalty(gamma=-1), "gamma=-1 must be finite"),
         (lambda: squared_gradient_norm(torch.zeros(2, 1), torch.zeros(2, 3, 4, 4)), "require a gradient"),
     ],

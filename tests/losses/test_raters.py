@@ -28,13 +28,13 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_with_all_annotators_present_it_is_monais_mean_over_heads(name):
+def test_with_all_raters_present_it_is_monais_mean_over_heads(name):
     logits, masks = raters_case()
     expected = LOSSES[name]("mean")(logits, masks.float())
     torch.testing.assert_close(PerRaterLoss(LOSSES[name]("none"))(logits, masks), expected)
 
 
-def test_a_missing_annotator_is_as_if_never_asked():
+def test_a_missing_rater_is_as_if_never_asked():
     logits, masks = raters_case()
     logits.requires_grad_()
     presence = torch.tensor([[1, 0, 1], [1, 1, 0]])
@@ -47,7 +47,7 @@ def test_a_missing_annotator_is_as_if_never_asked():
     assert (logits.grad.abs().sum(dim=(2, 3)) > 0).tolist() == (presence > 0).tolist()
 
 
-def test_the_mask_of_a_missing_annotator_may_hold_anything():
+def test_the_mask_of_a_missing_rater_may_hold_anything():
     logits, masks = raters_case()
     presence = torch.tensor([[True, True, True], [True, False, True]])
     loss = PerRaterLoss(LOSSES["bce"]("none"))
@@ -61,7 +61,7 @@ def test_the_mask_of_a_missing_annotator_may_hold_anything():
     assert logits.grad.isfinite().all()
 
 
-def test_a_batch_without_annotators_has_no_loss_and_no_gradient():
+def test_a_batch_without_raters_has_no_loss_and_no_gradient():
     logits, masks = raters_case()
     logits.requires_grad_()
     target = {"masks": masks, "presence": torch.zeros(2, 3)}
@@ -71,7 +71,7 @@ def test_a_batch_without_annotators_has_no_loss_and_no_gradient():
         assert value.item() == 0 and logits.grad.abs().sum() == 0
 
 
-def test_weights_of_annotators_are_those_of_a_weighted_mean():
+def test_weights_of_raters_are_those_of_a_weighted_mean():
     logits, masks = raters_case()
     presence = torch.tensor([[1, 1, 1], [0, 1, 1]])
     loss = PerRaterLoss(LOSSES["dice"]("none"), weights=[1, 2, 0])
@@ -80,7 +80,7 @@ def test_weights_of_annotators_are_those_of_a_weighted_mean():
     torch.testing.assert_close(loss(logits, {"masks": masks, "presence": presence}), expected)
 
 
-def test_the_mean_of_each_annotator_is_nan_only_where_nobody_was():
+def test_the_mean_of_each_rater_is_nan_only_where_nobody_was():
     logits, masks = raters_case()
     target = {"masks": masks, "presence": torch.tensor([[1, 0, 0], [1, 1, 0]])}
     loss = PerRaterLoss(LOSSES["dice"]("none"))
@@ -113,7 +113,7 @@ def test_arguments_that_do_not_fit_are_refused():
         ConsensusLoss(loss)(logits[:1], masks)
     with pytest.raises(ValueError, match=r"presence \(2,\) must be \(B, R\) = \(2, 3\)"):
         PerRaterLoss(loss)(logits, {"masks": masks, "presence": torch.ones(2)})
-    with pytest.raises(ValueError, match="2 weights for 3 annotators"):
+    with pytest.raises(ValueError, match="2 weights for 3 raters"):
         PerRaterLoss(loss, weights=[1, 1])(logits, masks)
     with pytest.raises(ValueError, match="not all 0"):
         PerRaterLoss(loss, weights=[0, 0, 0])

@@ -65,7 +65,7 @@ def test_all_scores_agree_with_the_slow_reference(raters, bins):
 
 
 @pytest.mark.parametrize(("kind", "name"), [("expected", "ece"), ("average", "ace"), ("maximum", "mce")])
-def test_one_annotator_gives_the_number_of_monai(kind, name):
+def test_one_rater_gives_the_number_of_monai(kind, name):
     probability, masks = random_case(4, 1, size=(16, 16))
     metric = CalibrationErrorMetric(num_bins=15, calibration_reduction=kind)
     metric(probability[:, None], masks)
@@ -73,20 +73,20 @@ def test_one_annotator_gives_the_number_of_monai(kind, name):
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_scores_against_the_consensus_are_never_above_those_against_annotators(name):
+def test_scores_against_the_consensus_are_never_above_those_against_raters(name):
     probability, masks = random_case(20, 4, seed=3)
     each, share = SCORES[name](probability, masks), SCORES[name](probability, masks, against="consensus")
     assert (share <= each + 1e-12).all() and (share < each).any()
     assert (share >= 0).all() and (each <= 1).all()
 
 
-def test_brier_scores_differ_by_the_annotators_own_variance():
+def test_brier_scores_differ_by_the_raters_own_variance():
     probability, masks = random_case(5, 4, seed=4)
     gap = brier_score(probability, masks) - brier_score(probability, masks, against="consensus")
     torch.testing.assert_close(gap, rater_variance(masks).mean((1, 2)), rtol=0, atol=1e-12)
 
 
-def test_the_share_of_annotators_is_perfectly_calibrated_against_the_consensus():
+def test_the_share_of_raters_is_perfectly_calibrated_against_the_consensus():
     _, masks = random_case(3, 4)
     share = masks.float().mean(1)
     for score in SCORES.values():
@@ -112,7 +112,7 @@ def test_bins_hold_every_pixel_over_many_blocks(monkeypatch):
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_one_map_per_annotator_is_scored_against_its_own_annotator(name):
+def test_one_map_per_rater_is_scored_against_its_own_rater(name):
     first, masks = random_case(3, 2, seed=5)
     second, _ = random_case(3, 2, seed=6)
     heads, score = torch.stack([first, second], dim=1), SCORES[name]
@@ -124,7 +124,7 @@ def test_one_map_per_annotator_is_scored_against_its_own_annotator(name):
     torch.testing.assert_close(given[2], score(second, masks[:, 1:])[2], rtol=0, atol=1e-12)
 
 
-def test_missing_annotators_never_count_whatever_their_masks_hold():
+def test_missing_raters_never_count_whatever_their_masks_hold():
     probability, masks = random_case(2, 4)
     presence = torch.tensor([[True, False, True, False], [False] * 4])
     masks[0, 1], masks[0, 3] = 255, 1
@@ -223,7 +223,7 @@ def test_wrong_arguments_are_explained():
     probability, masks = random_case(2, 3)
     with pytest.raises(ValueError, match="against='truth' must be one of"):
         brier_score(probability, masks, against="truth")
-    with pytest.raises(ValueError, match=r"needs one map, not one per annotator: pass probability.mean\(1\)"):
+    with pytest.raises(ValueError, match=r"needs one map, not one per rater: pass probability.mean\(1\)"):
         expected_calibration_error(masks.float(), masks, against="consensus")
     with pytest.raises(ValueError, match="bins=0 must be 1 at least"):
         expected_calibration_error(probability, masks, bins=0)

@@ -44,7 +44,7 @@ def sets(count: int, raters: int, batch: int = 3) -> tuple[torch.Tensor, torch.T
 def test_energy_distance_of_a_hand_computed_case():
     samples = torch.tensor([[[[1, 1, 0, 0]], [[0, 0, 0, 0]]]])
     masks = torch.tensor([[[[1, 1, 0, 0]], [[1, 0, 0, 0]]]])
-    # d across: 0, 1/2, 1, 1 -> 5/8 · within samples: one pair at 1 · within annotators: one pair at 1/2
+    # d across: 0, 1/2, 1, 1 -> 5/8 · within samples: one pair at 1 · within raters: one pair at 1/2
     terms = energy_terms(samples, masks)
     assert (terms.across.item(), terms.within_samples.item(), terms.within_raters.item()) == (5 / 8, 1 / 2, 1 / 4)
     assert generalized_energy_distance(samples, masks).item() == pytest.approx(5 / 4 - 1 / 2 - 1 / 4)
@@ -58,7 +58,7 @@ def test_matched_and_best_scores_of_a_hand_computed_case():
     # IoU rows: (1, 1/2), (2/3, 1/3), (0, 0); Dice rows: (1, 2/3), (4/5, 1/2), (0, 0)
     assert pairwise_iou(samples, masks)[0].flatten().tolist() == pytest.approx([1, 1 / 2, 2 / 3, 1 / 3, 0, 0])
     assert pairwise_dice(samples, masks)[0].flatten().tolist() == pytest.approx([1, 2 / 3, 4 / 5, 1 / 2, 0, 0])
-    # Six places, samples twice, annotators three times: sample 0 goes to the first annotator twice (1 + 1),
+    # Six places, samples twice, raters three times: sample 0 goes to the first rater twice (1 + 1),
     # sample 1 to each once (2/3 + 1/3), sample 2 to the second twice (0).
     assert hungarian_iou(samples, masks).item() == pytest.approx(3 / 6)
     assert dice_match(samples, masks).item() == pytest.approx(max(1 + 1 / 2, 4 / 5 + 2 / 3) / 2)
@@ -135,7 +135,7 @@ def test_scores_do_not_depend_on_the_order_of_either_set(score):
         lambda s, y, presence=None: sample_diversity(y, presence=presence),
     ],
 )
-def test_missing_annotators_never_count_whatever_their_masks_hold(score):
+def test_missing_raters_never_count_whatever_their_masks_hold(score):
     samples, masks = sets(4, 4, batch=2)
     presence = torch.tensor([[True, False, True, False], [True] * 4])
     masks[0, 1], masks[0, 3] = 255, 1
@@ -144,7 +144,7 @@ def test_missing_annotators_never_count_whatever_their_masks_hold(score):
     torch.testing.assert_close(given, expected, rtol=0, atol=1e-12)
 
 
-def test_agreement_and_u_statistic_are_undefined_for_a_single_annotator_present():
+def test_agreement_and_u_statistic_are_undefined_for_a_single_rater_present():
     samples, masks = sets(3, 3, batch=2)
     presence = torch.tensor([[False, True, False], [True, True, False]])
     assert rater_agreement(masks, presence=presence).isnan().tolist() == [True, False]
@@ -152,7 +152,7 @@ def test_agreement_and_u_statistic_are_undefined_for_a_single_annotator_present(
     assert given.isnan().tolist() == [True, False]
 
 
-def test_a_case_without_annotators_has_no_score():
+def test_a_case_without_raters_has_no_score():
     samples, masks = sets(3, 3, batch=2)
     presence = torch.tensor([[False] * 3, [True] * 3])
     for name, values in set_scores(samples, masks, presence=presence).items():
@@ -160,7 +160,7 @@ def test_a_case_without_annotators_has_no_score():
     assert dice_max(samples, masks, presence=presence, each="sample").isnan().tolist() == [True, False]
 
 
-def test_dice_match_is_undefined_where_an_annotator_would_have_no_sample():
+def test_dice_match_is_undefined_where_an_rater_would_have_no_sample():
     samples, masks = sets(2, 3)
     presence = torch.tensor([[True] * 3, [True, True, False], [True, False, False]])
     assert dice_match(samples, masks, presence=presence).isnan().tolist() == [True, False, False]
@@ -210,7 +210,7 @@ def test_wrong_arguments_are_explained():
         hungarian_iou(samples[..., :5], masks)
     with pytest.raises(ValueError, match="U-statistic needs two samples, got 1: take more, or estimator='V'"):
         generalized_energy_distance(samples[:, :1], masks, estimator="U")
-    with pytest.raises(ValueError, match="U-statistic needs two annotators, got 1"):
+    with pytest.raises(ValueError, match="U-statistic needs two raters, got 1"):
         generalized_energy_distance(samples, masks[:, :1], estimator="U")
     with pytest.raises(ValueError, match="estimator='W' must be 'V'"):
         sample_diversity(masks, estimator="W")

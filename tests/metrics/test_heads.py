@@ -69,8 +69,8 @@ def test_each_illness_is_named_and_health_is_not():
     assert named["healthy"] == []
     assert any("mean probability 0.50 on background" in s for s in named["stuck"])
     assert any("below its hard Dice" in s for s in named["stuck"])
-    assert any("predicts 0.00 of its annotator's foreground" in s for s in named["dead"])
-    assert any("predicts 25.0 times its annotator's foreground" in s for s in named["flooded"])
+    assert any("predicts 0.00 of its rater's foreground" in s for s in named["dead"])
+    assert any("predicts 25.0 times its rater's foreground" in s for s in named["flooded"])
     for kind in ("diverged", "logits"):
         assert any("NaN or outside [0, 1]" in s for s in named[kind])
 
@@ -80,7 +80,7 @@ def test_limits_of_the_warnings_can_be_set():
     assert head_warnings(health, background=0.6, gap=-1.0) == []
 
 
-def test_metric_pools_over_batches_and_leaves_out_missing_annotators():
+def test_metric_pools_over_batches_and_leaves_out_missing_raters():
     probability, masks = random_case(5, 3)
     presence = torch.ones(5, 3, dtype=torch.bool)
     presence[0, 1] = presence[3, 1] = False
@@ -98,7 +98,7 @@ def test_metric_pools_over_batches_and_leaves_out_missing_annotators():
         metric.aggregate()
 
 
-def test_an_annotator_missing_from_every_case_has_no_health_and_no_warning():
+def test_an_rater_missing_from_every_case_has_no_health_and_no_warning():
     probability, masks = random_case(2, 2)
     health = head_health(probability, masks, presence=torch.tensor([[True, False], [True, False]]))
     assert all(health[name].isnan().tolist() == [False, True] for name in HEAD_HEALTH)

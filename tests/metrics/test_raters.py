@@ -29,7 +29,7 @@ def generator(seed: int) -> torch.Generator:
 
 
 def random_masks(batch: int, raters: int, seed: int = 0, size=(5, 6)) -> torch.Tensor:
-    """Masks that overlap: one common field, thresholded by each annotator after its own noise."""
+    """Masks that overlap: one common field, thresholded by each rater after its own noise."""
     common = torch.rand(batch, 1, *size, generator=generator(seed))
     own = torch.rand(batch, raters, *size, generator=generator(seed + 1000))
     return (common + 0.5 * own > 0.8).to(torch.uint8)
@@ -71,7 +71,7 @@ def test_qubiq_and_soft_dice_agree_with_the_slow_reference(raters, strict):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("strict", [False, True])
-def test_the_annotators_own_share_is_a_perfect_prediction_in_any_precision(dtype, strict):
+def test_the_raters_own_share_is_a_perfect_prediction_in_any_precision(dtype, strict):
     for raters in range(1, 11):
         pixels = torch.arange(raters + 1)
         masks = (pixels > torch.arange(raters)[:, None])[None, :, None]  # pixel j has j votes
@@ -79,7 +79,7 @@ def test_the_annotators_own_share_is_a_perfect_prediction_in_any_precision(dtype
         assert qubiq_score(share, masks, strict=strict).item() == 1, raters
 
 
-def test_samples_vote_in_integers_like_the_annotators():
+def test_samples_vote_in_integers_like_the_raters():
     masks = random_masks(3, 10)
     assert (qubiq_score(masks, masks) == 1).all()
     assert (qubiq_score(masks.bool(), masks, strict=True) == 1).all()
@@ -98,7 +98,7 @@ def test_empty_predictions_of_empty_masks_score_one_and_anything_else_zero():
     assert leave_one_out_dice(empty).tolist() == [[1, 1]]
 
 
-def test_missing_annotators_never_count_whatever_their_masks_hold():
+def test_missing_raters_never_count_whatever_their_masks_hold():
     masks, probability = random_masks(2, 5), random_map(2)
     presence = torch.tensor([[True, False, True, True, False], [True] * 5])
     masks[0, 1], masks[0, 4] = 255, 1
@@ -117,7 +117,7 @@ def test_missing_annotators_never_count_whatever_their_masks_hold():
     assert given.isnan().tolist() == (~presence).tolist()
 
 
-def test_a_case_without_annotators_has_no_score():
+def test_a_case_without_raters_has_no_score():
     masks, presence = random_masks(2, 3), torch.tensor([[False] * 3, [True] * 3])
     given = qubiq_score(random_map(2), masks, presence=presence)
     assert given.isnan().tolist() == [True, False]
@@ -131,7 +131,7 @@ def test_probabilities_that_are_none_make_only_their_own_case_nan(wrong):
     assert qubiq_score(probability, masks).isnan().tolist() == [False, True, False]
 
 
-def test_qubiq_score_does_not_depend_on_the_order_of_annotators():
+def test_qubiq_score_does_not_depend_on_the_order_of_raters():
     masks, probability = random_masks(3, 4), random_map(3)
     assert qubiq_score(probability, masks[:, [2, 0, 3, 1]]).equal(qubiq_score(probability, masks))
 
@@ -152,7 +152,7 @@ def test_dice_per_rater_and_leave_one_out_agree_with_the_slow_reference():
         assert ceiling[b].tolist() == pytest.approx(reference.leave_one_out(masks[b].numpy()))
 
 
-def test_a_single_annotator_has_nobody_to_be_compared_with():
+def test_a_single_rater_has_nobody_to_be_compared_with():
     assert leave_one_out_dice(random_masks(2, 1)).isnan().all()
 
 
@@ -175,7 +175,7 @@ def test_wrong_arguments_are_explained():
         rater_votes(masks, presence=torch.ones(3))
     with pytest.raises(ValueError, match=r"prediction \(2, 3, 5, 5\) and masks \(2, 3, 5, 6\) differ"):
         qubiq_score(masks[..., :5], masks)
-    with pytest.raises(ValueError, match="prediction has 2 masks for 3 annotators"):
+    with pytest.raises(ValueError, match="prediction has 2 masks for 3 raters"):
         dice_per_rater(masks[:, :2], masks)
     with pytest.raises(ValueError, match=r"\(2, 0, 5, 6\) must be \(B, N, H, W\) with N >= 1"):
         rater_votes(masks[:, :0])
@@ -234,7 +234,7 @@ def test_batches_take_masks_and_presence_as_one_mapping():
     assert metric.per_case().equal(qubiq_score(random_map(2), masks, presence=presence))
 
 
-def test_dice_per_rater_keeps_annotators_apart_on_request():
+def test_dice_per_rater_keeps_raters_apart_on_request():
     masks, heads = random_masks(4, 2), torch.rand(4, 2, 5, 6, generator=generator(1))
     presence = torch.tensor([[True, True], [True, False], [True, True], [False, True]])
     scores = dice_per_rater(heads > 0.5, masks, presence=presence)
@@ -286,7 +286,7 @@ def test_wrong_use_of_the_metric_is_explained():
         DicePerRater(reduction="sum")
     metric = DicePerRater()
     metric(random_map(2)[:, None], random_masks(2, 3))
-    with pytest.raises(ValueError, match="a case of 2 annotators after cases of 3: .* say in presence who is missing"):
+    with pytest.raises(ValueError, match="a case of 2 raters after cases of 3: .* mark who is missing in presence"):
         metric(random_map(2)[:, None], random_masks(2, 2))
     metric.reset()
     metric(random_map(2)[:, None], random_masks(2, 2))

@@ -116,7 +116,7 @@ def test_an_empty_validation_set_is_an_error():
 
 
 def test_differing_shapes_are_an_error():
-    with pytest.raises(ValueError, match=r"\(1, 1, 4, 4\) and truth \(1, 1, 4, 5\)"):
+    with pytest.raises(ValueError, match=r"\(1, 1, 4, 4\) and target \(1, 1, 4, 5\)"):
         confusion_counts(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 5))
 
 

@@ -25,7 +25,7 @@ def test_faithful_network_has_the_published_number_of_parameters():
     assert parameters(built_without_memory(3, faithful=True)) == 26_077_647
 
 
-def test_each_annotator_costs_one_encoder_decoder_and_head():
+def test_each_rater_costs_one_encoder_decoder_and_head():
     sizes = [parameters(built_without_memory(raters, faithful=True)) for raters in (3, 4)]
     # encoder 640 + 2 * 36,928 + 73,856 + 2 * 147,584; decoder 131,200 + 295,040 + 2 * 147,584 + 32,832 + 73,792
     # + 2 * 36,928; head 36,928 + 1,154 + 3
@@ -150,7 +150,7 @@ def test_another_normalisation_can_be_named():
     assert nn.BatchNorm2d in norms and nn.GroupNorm not in norms
 
 
-def test_one_annotators_loss_reaches_all_encoders_but_no_other_decoder_or_head():
+def test_one_raters_loss_reaches_all_encoders_but_no_other_decoder_or_head():
     network = HolisticNet(3, features=4)
     network(torch.randn(1, 1, 16, 16))[:, 1].sum().backward()
     reached = {
@@ -162,7 +162,7 @@ def test_one_annotators_loss_reaches_all_encoders_but_no_other_decoder_or_head()
     assert reached == {"encoders.0", "encoders.1", "encoders.2", "decoders.1", "heads.1"}
 
 
-def test_parameters_are_named_by_part_and_annotator():
+def test_parameters_are_named_by_part_and_rater():
     names = {".".join(name.split(".")[:2]) for name in HolisticNet(2, features=4).state_dict()}
     branches = {f"{part}.{k}" for part in ("encoders", "decoders", "heads") for k in range(2)}
     assert names - branches == {f"common.{part}" for part in ("d", "e", "fg", "up_e", "merge_e", "up_d", "merge_d")}
@@ -170,7 +170,7 @@ def test_parameters_are_named_by_part_and_annotator():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (15, 17), (32, 16)])
-def test_output_has_the_size_of_the_input_and_one_map_for_each_annotator(size):
+def test_output_has_the_size_of_the_input_and_one_map_for_each_rater(size):
     network = HolisticNet(3, 2, features=4).eval()
     image = torch.randn(2, 2, *size)
     logits = network(image)
@@ -180,7 +180,7 @@ def test_output_has_the_size_of_the_input_and_one_map_for_each_annotator(size):
     torch.testing.assert_close(logits, network(padded)[..., : size[0], : size[1]])
 
 
-def test_as_many_samples_as_annotators_show_every_head_once_and_keep_the_mode():
+def test_as_many_samples_as_raters_show_every_head_once_and_keep_the_mode():
     network = HolisticNet(3, features=4).train()
     image = torch.randn(2, 1, 16, 16)
     samples = network.sample(image, 3)
@@ -197,7 +197,7 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(network.eval()(image), network(image))
 
 
-def test_learns_two_annotators_of_whom_one_draws_only_the_inner_part():
+def test_learns_two_raters_of_whom_one_draws_only_the_inner_part():
     torch.manual_seed(0)
     inner, outer = torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 16, 16)
     inner[..., 6:10, 6:10], outer[..., 3:13, 3:13] = 1, 1

@@ -151,7 +151,7 @@ def test_rater_ensemble_puts_the_map_of_network_r_in_channel_r():
     assert ensemble.per_rater and not DeepEnsemble([Logits()]).per_rater
 
 
-def test_one_annotators_loss_leaves_the_other_networks_alone():
+def test_one_raters_loss_leaves_the_other_networks_alone():
     ensemble = RaterEnsemble([Logits(1.0), Logits(-2.0)])
     ensemble(torch.ones(1, 1, 2, 2))[:, 1].sum().backward()
     assert ensemble.networks[0].scale.grad == 0 and ensemble.networks[1].scale.grad == 4

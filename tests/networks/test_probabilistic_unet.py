@@ -149,7 +149,7 @@ def test_learns_that_one_image_has_two_answers():
     square = torch.zeros(16, 16)
     square[4:12, 4:12] = 1
     image = square.expand(4, 1, 16, 16)
-    mask = square * torch.tensor([0.0, 1.0]).repeat(2)[:, None, None, None]  # half of the annotators see nothing
+    mask = square * torch.tensor([0.0, 1.0]).repeat(2)[:, None, None, None]  # half of the raters see nothing
     loss, optimiser = ELBOLoss(), torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(100):
         optimiser.zero_grad()

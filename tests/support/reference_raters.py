@@ -1,6 +1,6 @@
-"""Slow, plain definitions of the scores for several annotators: loops over pixels and pairs, fractions, no torch.
+"""Slow, plain definitions of the scores for several raters: loops over pixels and pairs, fractions, no torch.
 
-A case is `masks` (K, H, W) of the annotators present, as 0/1 numpy arrays; `samples` is (M, H, W).
+A case is `masks` (K, H, W) of the raters present, as 0/1 numpy arrays; `samples` is (M, H, W).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def hungarian_iou(samples: np.ndarray, masks: np.ndarray) -> float:
 
 
 def dice_match(samples: np.ndarray, masks: np.ndarray) -> float:
-    """The best of all ways to give each annotator a sample of its own."""
+    """The best of all ways to give each rater a sample of its own."""
     table = [[dice(a, b) for a in samples] for b in masks]
     choices = itertools.permutations(range(len(samples)), len(masks))
     return max(sum(table[r][m] for r, m in enumerate(choice)) for choice in choices) / len(masks)
