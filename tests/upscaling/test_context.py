@@ -15,3 +15,4 @@ def test_a_wide_receptive_field_needs_more_context_and_a_global_one_is_warned_ab
     assert needed_context(lambda image: image - image.mean(), channels=1) == 64
     assert "the network's receptive field is wider than 64 pixels" in caplog.text
     assert Upscaler(far).inferer.overlap == 48 and Upscaler(far, tile=60).inferer.overlap == 30
+    assert Upscaler(far, tile=60, mode="feather").inferer.overlap == 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from upscaling_toys import (
 from monai_ext.raster.info import BandTags, GeoTags, RasterInfo
 from monai_ext.upscaling import Choices, upscale_file
 from monai_ext.upscaling.layers import DEVIATIONS, Layers
-from monai_ext.upscaling.outputs import band_labels, layered_info
+from monai_ext.upscaling.outputs import OutputFile, band_labels, layered_info
 
 
 @needs_rasterio
@@ -124,3 +125,12 @@ def test_a_label_for_each_band():
     named = RasterInfo(Path("a"), (1, 1), 1, np.dtype(np.uint8), (None,))
     layers = layered_info(named, ["mean", "total"], dtype=np.dtype(np.float32))
     assert [band.description for band in layers.geo.bands] == ["mean", "total"] and layers.bands == 2
+
+
+def test_planes_of_a_strip_are_chosen_rounded_and_cut_to_the_type_of_the_file():
+    info = RasterInfo(Path("a"), (1, 4), 2, np.dtype(np.uint8), (None,) * 2)
+    strip = np.array([[[-3.2, 0.4, 1.6, 255.6]], [[9.0] * 4], [[2.5, 3.5, 300.0, 7.0]]], np.float32)
+    found = OutputFile(Path("a.png"), info, (2, 0)).pixels(strip)
+    assert found.dtype == np.uint8
+    assert found.tolist() == [[[2, 4, 255, 7]], [[0, 0, 2, 255]]]
+    assert OutputFile(Path("a.tif"), replace(info, dtype=np.dtype(np.float32))).pixels(strip) is strip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 import torch
@@ -18,9 +20,10 @@ from upscaling_toys import (
     upscaler,
 )
 
+from monai_ext.raster import open_raster
 from monai_ext.raster.images import ImageFileError
 from monai_ext.upscaling import Choices, upscale_file
-from monai_ext.upscaling.pixel_coding import PixelCoding
+from monai_ext.upscaling.pixel_coding import PixelCoding, value_range
 
 
 @needs_rasterio
@@ -69,10 +72,11 @@ def test_a_known_pixel_never_becomes_nodata():
     coding = PixelCoding(np.dtype(np.uint8), 2, 0.0, 255.0, (0.0, 255.0), None, 2)
     channels = torch.tensor([[[[-0.1, 0.5]], [[1.2, 0.5]], [[1.0, 0.0]], [[1.0, 0.0]]]])
     assert coding.encode(channels).flatten().tolist() == [1, 0, 254, 255]
-    floats = PixelCoding(np.dtype(np.float32), 1, 0.0, 1.0, (0.25,), None, 1)
-    found = floats.encode(torch.tensor([[[[0.25, 0.7]], [[1.0, 0.0]]]])).flatten().tolist()
-    assert found[1] == 0.25
-    assert found[0] == pytest.approx(0.25) and found[0] != 0.25
+    for marker in (0.0, 0.25, 1.0):
+        floats = PixelCoding(np.dtype(np.float32), 1, 0.0, 1.0, (marker,), None, 1)
+        found = floats.encode(torch.tensor([[[[marker, 0.7]], [[1.0, 0.0]]]])).flatten().tolist()
+        assert found[1] == marker
+        assert found[0] == pytest.approx(marker) and found[0] != marker
 
 
 def test_soft_alpha_is_interpolated_and_what_lies_under_it_is_not_smeared(tmp_path):
@@ -119,3 +123,15 @@ def test_an_output_of_nan_is_refused(tmp_path):
     source = save_picture(tmp_path / "a.png", noise(3, 8, 8))
     with pytest.raises(ValueError, match="the network's output has NaN"):
         upscale_file(source, tmp_path / "b.png", upscaler=upscaler(network))
+    assert list(tmp_path.iterdir()) == [source]  # no strips for a run that would fail again
+
+
+def test_the_range_of_a_file_is_that_of_its_known_pixels(tmp_path):
+    pixels = noise(4, 600, 3) // 2 + 60  # 60 ... 187, more rows than are scanned at a time
+    pixels[3] = 255
+    pixels[:3, 599, 0], pixels[:3, 0, 1] = 250, 20
+    pixels[:, 300] = np.array([[255], [0], [255], [0]])  # transparent
+    with closing(open_raster(save_picture(tmp_path / "a.png", pixels))) as raster:
+        assert value_range(raster) == (20, 250)
+        coding = PixelCoding.of(raster, "data")
+    assert (coding.low, coding.high) == (20, 250)

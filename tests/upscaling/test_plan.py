@@ -47,6 +47,9 @@ def test_a_dark_16_bit_image_gets_advice(tmp_path, caplog):
     upscale_file(source, tmp_path / "b.tif", upscaler=upscaler(repeating(1)))
     assert "--range 0 39" in caplog.text
     caplog.clear()
+    bright = save_raster(tmp_path / "bright.tif", noise(1, 9, 11, dtype=np.uint16))
+    upscale_file(bright, tmp_path / "b.tif", upscaler=upscaler(repeating(1)))
+    assert not caplog.records
     upscale_file(source, tmp_path / "b.tif", upscaler=upscaler(repeating(1)), choices=Choices(limits=(0, 4000)))
     assert not caplog.records
 

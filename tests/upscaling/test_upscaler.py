@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from torch import nn
-from upscaling_toys import ALL, Toy, noise, save_picture, toy, upscaler
+from contextlib import closing
 
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from upscaling_toys import ALL, Toy, noise, repeating, save_picture, toy, upscaler
+
+from monai_ext.engines import precision as precision_module
+from monai_ext.raster import open_raster
 from monai_ext.upscaling import upscale_file
 from monai_ext.upscaling.layers import Layers
 from monai_ext.upscaling.upscaler import Upscaler
@@ -29,3 +35,16 @@ def test_layers_need_a_network_of_distributions_and_the_same_bands(tmp_path):
     source = save_picture(tmp_path / "a.png", noise(1, 8, 8))
     with pytest.raises(ValueError, match="takes 3 bands and the image has 1: samples and uncertainty need a network"):
         upscale_file(source, tmp_path / "b.png", upscaler=toy(Layers(samples=1)))
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "enabled"),
+    [("auto", np.uint8, True), ("auto", np.uint16, False), ("bf16", np.uint16, True), ("fp32", np.uint8, False)],
+)
+def test_bfloat16_is_for_pixels_of_8_bits_unless_it_is_chosen(tmp_path, monkeypatch, precision, dtype, enabled):
+    monkeypatch.setattr(precision_module, "cpu_vendor", lambda: "AuthenticAMD")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    source = save_picture(tmp_path / "a.png", noise(1, 8, 8, dtype=dtype))
+    with closing(open_raster(source)) as raster:
+        autocast = upscaler(repeating(1), precision=precision).plan(raster).autocast
+    assert autocast._enabled is enabled and autocast.fast_dtype == torch.bfloat16

@@ -164,7 +164,7 @@ def test_the_command_writes_coherent_consistent_layers_without_seams(tmp_path, l
     for name in ("sample 1", "ambiguity", "epistemic", "total"):
         for axis, seams in edges.items():
             steps = layers[name].movedim(axis, -1).diff().abs().double()
-            # A step across an edge of windows beside those at the same phase of the enlargement.
+            # A step across an edge of windows beside those at the same phase of the scale.
             every = steps[..., 3::4]
             at = torch.tensor([seam // 4 - 1 for seam in seams])
             rest = torch.tensor([i for i in range(8, every.shape[-1] - 8) if i not in at.tolist()])
