@@ -99,7 +99,8 @@ class TiledInferer(Inferer):
         grid = self._grid(output)
         for row in grid.rows_from(0):
             top, bottom = grid.span(row)
-            for column, windows in grid.windows(row, [each[..., top:bottom, :] for each in maps]):
+            grid.load(row, [each[..., top:bottom, :] for each in maps])
+            for column, windows in grid.windows():
                 grid.place(network(*windows, *args, **kwargs), row, column)
             grid.strip(row)
         return output.pixels

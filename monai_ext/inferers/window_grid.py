@@ -18,7 +18,8 @@ class WindowGrid:
 
         for row in grid.rows_from(0):
             top, bottom = grid.span(row)
-            for column, windows in grid.windows(row, [image[..., top:bottom, :]]):
+            grid.load(row, [image[..., top:bottom, :]])
+            for column, windows in grid.windows():
                 grid.place(network(*windows), row, column)
             strip = grid.strip(row)
 
@@ -65,8 +66,8 @@ class WindowGrid:
         return int(covered.min()), int(covered.max()) + 1
 
     @torch.no_grad()
-    def windows(self, row: int, maps: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor]]]:
-        """(column of the first window, (n * B, C, h, w) of each map) for all windows of a row, n at a time.
+    def load(self, row: int, maps: Sequence[Tensor]) -> None:
+        """Copy what the windows of row `row` cover.
 
         Args:
             maps: the image, then its aligned maps, rows `span(row)` of each: (B, any, bottom - top, W).
@@ -74,10 +75,14 @@ class WindowGrid:
         Raises:
             ValueError: a map has another size.
         """
-        padded = [self._pad(number, rows, row) for number, rows in enumerate(maps)]
+        for number, rows in enumerate(maps):
+            self._pad(number, rows, row)
+
+    def windows(self) -> Iterator[tuple[int, list[Tensor]]]:
+        """(column of the first window, (n * B, C, h, w) of each map) for the windows of the loaded row, n at a time."""
         for start in range(0, self.columns.count, self.batch_size):
             columns = range(start, min(start + self.batch_size, self.columns.count))
-            yield start, [self._cut(number, rows, columns) for number, rows in enumerate(padded)]
+            yield start, [self._cut(number, columns) for number in self._padded]
 
     def place(self, outputs: Tensor, row: int, column: int) -> None:
         """Add the outputs (n * B, C, s*h, s*w) for the windows that begin at `column`.
@@ -108,8 +113,8 @@ class WindowGrid:
         top = self.rows.edges[row] - self.rows.context
         return self.rows.mirrored(top, top + self.rows.size)
 
-    def _pad(self, number: int, rows: Tensor, row: int) -> Tensor:
-        """The rows of map `number` that a row of windows covers, with mirrored borders."""
+    def _pad(self, number: int, rows: Tensor, row: int) -> None:
+        """Copy the rows of map `number` that a row of windows covers, with mirrored borders."""
         top, bottom = self.span(row)
         width = self.columns.edges[-1]
         if rows.ndim != 4 or rows.shape[-2:] != (bottom - top, width):
@@ -128,10 +133,11 @@ class WindowGrid:
         padded[..., left:right] = rows
         padded[..., :left] = rows.index_select(-1, self._mirrored[:left])
         padded[..., right:] = rows.index_select(-1, self._mirrored[right:])
-        return padded
 
-    def _cut(self, number: int, padded: Tensor, columns: range) -> Tensor:
+    @torch.no_grad()
+    def _cut(self, number: int, columns: range) -> Tensor:
         """The windows in `columns` of map `number`."""
+        padded = self._padded[number]
         if number not in self._windows:
             self._windows[number] = padded.new_empty((self.batch_size, *padded.shape[:-1], self.columns.size))
         windows = self._windows[number][: len(columns)]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from monai_ext.inferers.tiled import TiledInferer
+from monai_ext.inferers.window_grid import WindowGrid
 from monai_ext.raster.info import Raster
 from monai_ext.upscaling.layers import Layers, encode_layers, pixel_positions
 from monai_ext.upscaling.pixel_coding import BandNetwork, PixelCoding
@@ -59,16 +60,11 @@ class Plan:
 
     def strips(self, *, first: int = 0) -> Iterator[np.ndarray]:
         """The strips from number `first` on."""
-        coding, width = self.coding, self.raster.info.size[1]
         grid = self.inferer.grid(self.raster.info.size, finish=self._encode)
         brightest = 0.0
         for row in grid.rows_from(first):
-            top, bottom = grid.span(row)
-            channels = self._read(top, bottom)
-            if self._is_deep:
-                brightest = max(brightest, float(channels[:, : coding.bands].amax()))
-            maps = [channels] if self.layers is None else [channels, pixel_positions(top, bottom, width)]
-            for column, windows in grid.windows(row, maps):
+            brightest = max(brightest, self._load(grid, row))
+            for column, windows in grid.windows():
                 with torch.no_grad(), self.autocast:
                     outputs = self.network(*windows)
                 grid.place(outputs, row, column)
@@ -76,7 +72,7 @@ class Plan:
             if row >= first:
                 yield strip.pixels[0].cpu().numpy()
         if self._is_deep and brightest < DARK:
-            used = round(brightest * coding.high)
+            used = round(brightest * self.coding.high)
             _logger.warning(
                 f"{self.raster.info.path}: no pixel is above {used} of 65535, so the network's input is dark; "
                 f"--range 0 {used} gives it the full contrast."
@@ -85,6 +81,14 @@ class Plan:
     @property
     def _is_deep(self) -> bool:
         return self.coding.dtype == np.uint16 and self.coding.high == np.iinfo(np.uint16).max
+
+    def _load(self, grid: WindowGrid, row: int) -> float:
+        """Read what the windows of row `row` of the grid cover; returns the highest value of all bands."""
+        top, bottom = grid.span(row)
+        channels = self._read(top, bottom)
+        positions = [] if self.layers is None else [pixel_positions(top, bottom, channels.shape[-1])]
+        grid.load(row, [channels, *positions])
+        return float(channels[:, : self.coding.bands].amax()) if self._is_deep else 0.0
 
     def _read(self, top: int, bottom: int) -> Tensor:
         """Rows [top, bottom) as channels (1, C, rows, W)."""

@@ -69,7 +69,8 @@ def test_a_strip_is_made_in_memory_that_files_of_rows_can_take_as_it_is(mode):
     network, grid = torch.nn.Upsample(scale_factor=2), inferer.grid((40, 30))
     for row in grid.rows_from(0):
         top, bottom = grid.span(row)
-        for column, windows in grid.windows(row, [image[..., top:bottom, :]]):
+        grid.load(row, [image[..., top:bottom, :]])
+        for column, windows in grid.windows():
             grid.place(network(*windows), row, column)
         assert grid.strip(row).pixels[0].transpose(0, 1).is_contiguous()  # (rows, C, W)
 

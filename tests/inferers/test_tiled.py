@@ -134,7 +134,8 @@ def test_strips_make_up_the_image_and_can_begin_anywhere(network, mode):
         for row in grid.rows_from(first):
             top, bottom = grid.span(row)
             assert bottom - top <= 18  # memory does not grow with the height
-            for column, windows in grid.windows(row, [image[..., top:bottom, :]]):
+            grid.load(row, [image[..., top:bottom, :]])
+            for column, windows in grid.windows():
                 with torch.no_grad():
                     grid.place(network(*windows), row, column)
             strip = grid.strip(row)
