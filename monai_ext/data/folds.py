@@ -111,8 +111,8 @@ def _by_content(items: Sequence[Mapping], folds: int, seed: int, cache_dir: str 
     result = [0] * len(items)
     for start in range(0, len(by_area), folds):
         deal = sorted(by_area[start : start + folds], key=lambda g: -len(members[g]))
-        ready = sorted(range(folds), key=lambda fold, start=start: (sizes[fold], seeded_key(seed, f"{start}/{fold}")))
-        for group, fold in zip(deal, ready, strict=False):
+        ready = sorted((sizes[fold], seeded_key(seed, f"{start}/{fold}"), fold) for fold in range(folds))
+        for group, (_, _, fold) in zip(deal, ready, strict=False):
             sizes[fold] += len(members[group])
             for index in members[group]:
                 result[order[index]] = fold
@@ -128,7 +128,7 @@ def _by_name(names: Sequence[str], folds: int, seed: int) -> list[int]:
     sizes = [0] * folds
     chosen: dict[str, int] = {}
     for name in sorted(counts, key=lambda name: (-counts[name], seeded_key(seed, name))):
-        fold = min(range(folds), key=lambda fold, name=name: (sizes[fold], seeded_key(seed, f"{name}/{fold}")))
+        fold = min((sizes[fold], seeded_key(seed, f"{name}/{fold}"), fold) for fold in range(folds))[-1]
         sizes[fold] += counts[name]
         chosen[name] = fold
     return [chosen[name] for name in names]

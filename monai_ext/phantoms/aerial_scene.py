@@ -84,7 +84,7 @@ class Scene:
         self.add(LAWNS[rng.integers(len(LAWNS))], GREEN)
         self._draw()
 
-    def add(self, colour: Sequence[float], surface: Surface = PAVED, *, spread: float = 0.06) -> int:
+    def add(self, colour: Sequence[float] | np.ndarray, surface: Surface = PAVED, *, spread: float = 0.06) -> int:
         """Number of a new object, its colour varied by chance."""
         tint = self.rng.normal(0, min(spread, 0.08) / 4, RED_GREEN_BLUE_INFRARED)
         factor = np.exp(self.rng.normal(0, spread) + tint)
@@ -93,7 +93,7 @@ class Scene:
         return len(self.colours) - 1
 
     def pick(self, colours: Sequence[Sequence[float]]) -> Sequence[float]:
-        return colours[self.rng.integers(len(colours))]
+        return colours[int(self.rng.integers(len(colours)))]
 
     def fill(self, outline: np.ndarray, number: int, *, height_m: float = 0.0) -> None:
         """Paint a polygon, (N, 2) in metres along and across the streets; if it is high, its shadow first."""
@@ -115,7 +115,7 @@ class Scene:
         middle = np.array([self.width_m, self.height_m]) / 2
         return ((np.asarray(outline, dtype=np.float64) @ self._axes) + middle) * self.scale
 
-    def _is_wet(self, place: Sequence[float]) -> bool:
+    def _is_wet(self, place: Sequence[float] | np.ndarray) -> bool:
         """Whether a point is in the river."""
         if self._river is None:
             return False
@@ -336,7 +336,7 @@ class Scene:
             chimney = [(x - 0.4, y - 0.4), (x + 0.4, y - 0.4), (x + 0.4, y + 0.4), (x - 0.4, y + 0.4)]
             self.fill(placed(chimney), self.add(CONCRETE), height_m=1.5)
 
-    def tree(self, centre: Sequence[float], radius: float) -> None:
+    def tree(self, centre: Sequence[float] | np.ndarray, radius: float) -> None:
         """A canopy of several boughs, lit from one side."""
         rng = self.rng
         if self._is_wet(centre):
@@ -351,7 +351,7 @@ class Scene:
         for bough, size in zip(boughs, sizes, strict=True):
             self.fill(_disc(bough + 0.25 * size * lit, 0.62 * size), number)
 
-    def car(self, centre: Sequence[float], *, along: int) -> None:
+    def car(self, centre: Sequence[float] | np.ndarray, *, along: int) -> None:
         """A car whose length lies along the axis `along`."""
         rng = self.rng
         front, forwards = rng.uniform(2.0, 2.4), rng.choice([-1, 1])

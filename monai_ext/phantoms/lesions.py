@@ -138,7 +138,7 @@ class _Scene:
     def absorb(self, amount: np.ndarray, colour: np.ndarray) -> None:
         self.density += amount * colour[:, None, None]
 
-    def cover(self, share: np.ndarray, colour: Sequence[float]) -> None:
+    def cover(self, share: np.ndarray, colour: Sequence[float] | np.ndarray) -> None:
         """Lay an opaque thing of this colour over what has been drawn; share (H, W) in [0, 1]."""
         target = -np.log(np.asarray(colour, dtype=np.float32))[:, None, None]
         self.density += share * (target - self.density)
@@ -177,7 +177,7 @@ class _Scene:
             pen.line([tuple(point) for point in arc], fill=255, width=max(1, round(rng.uniform(0.004, 0.012) * scale)))
         colour = np.exp(-rng.uniform(0.8, 2.2) * np.array([1.0, 1.25, 1.45]))  # from brown to black
         if rng.random() < 0.2:
-            colour = (0.85, 0.78, 0.65)
+            colour = np.array([0.85, 0.78, 0.65])
         self.cover(_shrunk(canvas) * rng.uniform(0.55, 0.95), colour)
 
     def draw_ruler(self) -> None:

@@ -42,8 +42,7 @@ def explain(error: BaseException) -> str | None:
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         seen.add(id(link))
-        of_system = isinstance(link, OSError) and link.errno is not None
-        if of_system and (link.errno in OF_THE_DISK or _raised_here(link)):
+        if isinstance(link, OSError) and link.errno is not None and (link.errno in OF_THE_DISK or _raised_here(link)):
             place = "the disk" if link.filename is None else f"'{link.filename}'"
             refusal = f"cannot use {place} ({link.strerror}): see that it is there, has room, and may be written to."
         elif isinstance(link, (ValueError, OSError, NonFiniteLossError)) and _raised_here(link):
@@ -106,5 +105,5 @@ def _hide_known_traces() -> None:
             made.exc_info = None
         return made
 
-    record.hides_known_traces = True
+    record.hides_known_traces = True  # type: ignore[attr-defined]  # a mark on the function, looked for above
     logging.setLogRecordFactory(record)

@@ -87,6 +87,6 @@ def join_ranks(device: torch.device) -> None:
 def data_parallel(network: nn.Module, device: torch.device, *, channels_last: bool = True) -> nn.Module:
     """`DistributedDataParallel` around a network, which must be in its memory format before that."""
     if channels_last:
-        network = network.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent in its stubs
     devices = [device] if device.type == "cuda" else None
     return nn.parallel.DistributedDataParallel(network, device_ids=devices)

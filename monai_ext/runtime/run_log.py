@@ -75,7 +75,7 @@ def keep_log(folder: str | Path | None) -> RunLog | None:
         return None
     _kept = RunLog(folder, rank=os.environ.get("RANK", "0"))
     if not root.handlers:  # a handler of ours must not silence the warnings on standard error
-        root.addHandler(logging.lastResort)
+        root.addHandler(logging.lastResort or logging.StreamHandler())
     root.addHandler(_kept)
     package = logging.getLogger("monai_ext")
     if not package.isEnabledFor(logging.INFO):

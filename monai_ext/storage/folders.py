@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["files_below", "files_in", "folders_in"]
 
 
-def files_in(folder: str | os.PathLike) -> list[Path]:
+def files_in(folder: str | os.PathLike[str]) -> list[Path]:
     """Everything directly in `folder` that is no folder, by name; without hidden files, with links that lead nowhere.
 
     Raises:
@@ -20,7 +20,7 @@ def files_in(folder: str | os.PathLike) -> list[Path]:
     return [Path(folder, name) for name in names]
 
 
-def folders_in(folder: str | os.PathLike) -> list[Path]:
+def folders_in(folder: str | os.PathLike[str]) -> list[Path]:
     """Folders directly in `folder`, by name, without hidden ones and what archives of a Mac leave behind (`__...`).
 
     Raises:
@@ -31,7 +31,7 @@ def folders_in(folder: str | os.PathLike) -> list[Path]:
     return [Path(folder, name) for name in names]
 
 
-def files_below(folder: str | os.PathLike) -> Iterator[Path]:
+def files_below(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """Files in `folder` and the folders below it, folder by folder in no order; no hidden ones.
 
     Links to folders are not followed, links that lead nowhere are left out, and so are folders that cannot be read.
@@ -53,14 +53,14 @@ def files_below(folder: str | os.PathLike) -> Iterator[Path]:
                     yield here / entry.name
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link in a circle
         return False
 
 
-def _is_file(entry: os.DirEntry) -> bool:
+def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
     except OSError:

@@ -133,7 +133,7 @@ def read_decoded(path: Path, fingerprint: str) -> DecodedSet:
 def _checksum(tensor: Tensor) -> int:
     """CRC-32 of type, shape and values."""
     start = zlib.crc32(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-    return zlib.crc32(tensor.flatten().view(torch.uint8).numpy(), start)
+    return zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data, start)
 
 
 def _decoded_set(contents: _Contents, tensors: Mapping[str, Tensor]) -> DecodedSet:

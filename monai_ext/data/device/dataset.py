@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -271,7 +272,8 @@ class DeviceLoader:
         batches = self.order(epoch)
         sizes = [len(batch) for batch in batches]
         indices = torch.cat(batches).to(self.dataset.device).split(sizes)
-        parts, transform = [None] * len(batches), self.transform
+        parts: Sequence[Any] = [None] * len(batches)
+        transform: Any = self.transform
         if hasattr(transform, "draw") and hasattr(transform, "apply"):
             parts = transform.draw(sum(sizes), self._generator(epoch, 1)).to(self.dataset.device).split(sizes)
         for host, index, parameters in zip(batches, indices, parts, strict=True):
@@ -280,9 +282,10 @@ class DeviceLoader:
     def make(self, plan: Mapping) -> dict:
         """The batch of a plan of `plans`."""
         batch = self.dataset.batch(plan["index"], host_indices=plan["host_index"])
+        transform: Any = self.transform
         if plan["parameters"] is not None:
-            return self.transform.apply(batch, plan["parameters"])
-        return batch if self.transform is None else self.transform(batch)
+            return transform.apply(batch, plan["parameters"])
+        return batch if transform is None else transform(batch)
 
     def set_epoch(self, epoch: int) -> None:
         """Number of the epoch that the next iteration is (the first is 0), for a run that is resumed."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def decode_items(
     num_workers: int | None = None,
     on_error: str = "raise",
     progress: bool = True,
-) -> Iterator[tuple[int, str, dict[str, Tensor]]]:
+) -> Generator[tuple[int, str, dict[str, Tensor]], None, None]:
     """Position, id and plain tensors of every item, in order; at most a few items are in memory at a time.
 
     Args:
@@ -66,12 +67,12 @@ def decode_items(
 
 def _in_order(
     items: Sequence[Mapping], transform: Callable[[Mapping], Mapping], num_workers: int | None
-) -> Iterator[Callable[[], tuple[str, dict[str, Tensor]]]]:
+) -> Generator[Callable[[], tuple[str, dict[str, Tensor]]], None, None]:
     workers = min(16, os.cpu_count() or 1) if num_workers is None else num_workers
     jobs = enumerate(items)
     if workers == 0:
         for position, item in jobs:
-            yield lambda item=item, position=position: _decode(transform, item, position)
+            yield partial(_decode, transform, item, position)
         return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     try:

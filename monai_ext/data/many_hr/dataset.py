@@ -139,7 +139,7 @@ class ManyHighResDataset(Dataset):
     """
 
     def __init__(self, folder: str | os.PathLike, *, transform: Callable | None = None, **filters):
-        steps = [DecodeManyHighResd()] if transform is None else [DecodeManyHighResd(), transform]
+        steps: list[Callable] = [DecodeManyHighResd()] if transform is None else [DecodeManyHighResd(), transform]
         super().__init__(many_hr_items(folder, **filters), Compose(steps))
 
 

@@ -52,7 +52,7 @@ __all__ = [
     "write_tables",
 ]
 
-FORMAT = "many-hr 1"
+FORMAT: Literal["many-hr 1"] = "many-hr 1"
 KINDS = ("original", "texture", "mined", "sampled", "capture")
 INDEX_FILE, RECORD_FILE, TARGET_FILE, OPERATOR_FILE = "index.json", "records.jsonl", "answers.jsonl", "operator.npy"
 SHARD_FOLDER = "shards"

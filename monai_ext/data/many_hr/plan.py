@@ -252,7 +252,8 @@ def turned(image: Tensor, turn: int) -> Tensor:
 
 def _size(path: str | os.PathLike) -> tuple[int, int]:
     with closing(open_raster(path)) as raster:
-        return tuple(raster.info.size)
+        height, width = raster.info.size
+        return height, width
 
 
 def _parts(items: Sequence[Mapping], settings: ManyHrSettings) -> list[str]:

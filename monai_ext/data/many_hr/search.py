@@ -8,6 +8,7 @@ patch, but each target draws its own among those that agree. Neighbouring patche
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -32,7 +33,11 @@ AT_A_TIME = 16  # windows in float64
 BLOCK = 64  # patches whose nearest is found before they are sorted
 
 
-class Matches(NamedTuple):
+Place = tuple[Tensor, Tensor, Tensor]  # window, top and left of patches, see `Donors`
+
+
+@dataclass(frozen=True)
+class Matches:
     """Nearest patches of the collection for each patch of an image, nearest first.
 
     Attributes:
@@ -161,7 +166,8 @@ class PatchLibrary:
                 wanted &= torch.rand(len(index), generator=generator) < CONTINUED
                 wanted &= self._groups[place[0]] != group
                 distance = torch.full_like(donors.distance, torch.inf)
-                distance[wanted] = self._distance(queries[wanted], tuple(values[wanted] for values in place))
+                tile, top, left = (values[wanted] for values in place)
+                distance[wanted] = self._distance(queries[wanted], (tile, top, left))
                 taken = distance <= donors.distance.clamp(min=limit)
                 moved = (*place, distance)
                 donors = Donors(*(torch.where(taken, new, old) for new, old in zip(moved, donors, strict=True)))
@@ -194,7 +200,7 @@ class PatchLibrary:
         light = wanted.flatten(1).T - given
         return self._high_patches(self.high, donors) + light[:, :, None, None]
 
-    def _continued(self, donors: Donors, step: tuple[int, int]) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    def _continued(self, donors: Donors, step: tuple[int, int]) -> tuple[Place, Tensor]:
         """For each patch the place that follows the donor of its neighbour one `step` before, and whether it is one."""
         count = len(self.starts)
         starts = torch.tensor(self.starts)
@@ -214,7 +220,7 @@ class PatchLibrary:
         top, left = (values.clamp(self.margin, self.last) for values in moved)
         return (tile, top, left), inside
 
-    def _place(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _place(self, index: Tensor) -> Place:
         return self.tile[index], self.top[index], self.left[index]
 
     def _low_views(self, low_res: Tensor) -> Tensor:
@@ -233,7 +239,7 @@ class PatchLibrary:
         grid = self._low_views(low_res[None])[0][:, self.starts][:, :, self.starts]  # (C, n, n, p, p)
         return _compared(grid.permute(1, 2, 0, 3, 4).flatten(0, 1))
 
-    def _distance(self, queries: Tensor, place: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def _distance(self, queries: Tensor, place: Place) -> Tensor:
         return (self._low_patches(*place) - queries).square().sum(1).sqrt()
 
     def _window(self) -> Tensor:

@@ -171,7 +171,9 @@ class TargetMaker:
         generator = torch.Generator().manual_seed(seed)
         hidden = scene.hidden
         if kind == "sampled":
-            sample = self._sample(scene, generator)
+            if self.sampler is None:
+                raise ValueError("targets of the kind 'sampled' need a network: give one as sampler.")
+            sample = self._sample(self.sampler, scene, generator)
             if self.sampler.varied:
                 return sample, Provenance(kind, seed)
             hidden = self._hidden(sample)
@@ -206,8 +208,9 @@ class TargetMaker:
         pictures, share = mosaic[:-1], mosaic[-1:]
         return torch.lerp(scene.image, pictures / LEVELS, share.expand_as(pictures)), float(share.mean())
 
-    def _sample(self, scene: _Scene, generator: torch.Generator) -> Tensor:
-        sample = self.sampler(scene.target, 1, generator)
+    @staticmethod
+    def _sample(sampler: Sampler, scene: _Scene, generator: torch.Generator) -> Tensor:
+        sample = sampler(scene.target, 1, generator)
         if sample.shape != (1, *scene.image.shape):
             raise ValueError(
                 f"the network makes {tuple(sample.shape)} of {tuple(scene.target.shape)}, not "

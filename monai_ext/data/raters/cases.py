@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -145,7 +145,7 @@ def _probability(values: np.ndarray, path: Path) -> np.ndarray:
 
 def _step(path: Path) -> float:
     """Between neighbouring values of a NIfTI file that stores integers; 0 of one that stores floating numbers."""
-    stored = open_nifti(path).dataobj
+    stored: Any = open_nifti(path).dataobj  # an ArrayProxy, which nibabel's types call array-like
     return abs(float(stored.slope)) if stored.dtype.kind in "iu" else 0.0
 
 

@@ -94,7 +94,7 @@ class DecodeRaterImages(DecodeRaters):
     def __call__(self, data: Mapping) -> dict[str, str | Tensor]:
         path = data["image"]
         item = super().__call__(data) if is_nifti(path) else self._photograph(data)
-        channels = item["image"].shape[0]
+        channels = len(item["image"])
         if channels != self.in_channels:
             raise ImageFileError(
                 f"image {path} has {channels} channel(s), the network takes {self.in_channels}: set "

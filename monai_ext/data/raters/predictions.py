@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,12 +73,12 @@ def rater_truth(
     root = Path(dataset_dir) if region is None else Path(dataset_dir) / region
     part, folder = _part(root, part)
     found = {int(match[1]) for path in folder.glob("*/task*") if (match := MASK_NAME.fullmatch(path.name))}
-    choice = {"region": region, "part": part, "raters": raters, "anonymous": anonymous}
+    list_items = partial(qubiq_items, dataset_dir, region=region, part=part, raters=raters, anonymous=anonymous)
     if not found:  # explains itself
-        qubiq_items(dataset_dir, task=tasks[0] if tasks else 1, **choice)
+        list_items(task=tasks[0] if tasks else 1)
     truth = {}
     for task in tasks or sorted(found):
-        items = qubiq_items(dataset_dir, task=task, require_masks=False, **choice)
+        items = list_items(task=task, require_masks=False)
         if not any(any(item["label"]) for item in items):
             raise DatasetLayoutError(f"no case of {folder} has a mask of task {task} by the annotators asked for.")
         truth[task] = items
@@ -127,13 +128,14 @@ def rater_predictions(
     kinds = _kinds({key for files in found.values() for key in files}, samples, f"task {task} in {folder}")
     wanted = [("probability", 0)] * kinds.probability
     wanted += [("seg", number) for number in kinds.raters] + [("sample", number) for number in kinds.samples]
-    complete, missing = {}, {}
+    complete: dict[str, dict[Key, tuple[Path, ...]]] = {}
+    missing: dict[str, str] = {}
     for item in items:
         files = found[item["id"]]
         if reason := _lacking(item, files, wanted, folder, folders):
             missing[item["id"]] = reason
         else:
-            complete[item["id"]] = {key: files[key] for key in wanted}
+            complete[item["id"]] = {key: tuple(path for path in files[key] if path is not None) for key in wanted}
     known = {str(item["case"]) for item in items}, {str(item["id"]) for item in items}
     others = [name for name in folders if not _belongs(name, *known)]
     unknown = tuple(name for name in others if _holds_predictions(folders[name], task))

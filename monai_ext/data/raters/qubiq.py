@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from monai_ext.data.isic import DatasetLayoutError, check_name
 from monai_ext.raster.nifti import open_nifti
@@ -78,7 +78,7 @@ def qubiq_items(
     known = {key for listed in everywhere.values() for case in listed for key in case.masks}
     numbers = _columns(known, task, raters, parts[part.lower()], needed=require_masks)
     several = len({number for number, _ in known}) > 1
-    items = []
+    items: list[dict] = []
     for case in cases:
         if case.image is None:
             raise DatasetLayoutError(
@@ -92,7 +92,11 @@ def qubiq_items(
                 f"task{task:02d}_seg{numbers[0]:02d}.nii.gz, ...; set require_masks=False for cases to predict only."
             )
         name = case.folder.name
-        item = {"id": f"{name}_task{task:02d}" if several else name, "case": name, "image": str(case.image)}
+        item: dict[str, Any] = {
+            "id": f"{name}_task{task:02d}" if several else name,
+            "case": name,
+            "image": str(case.image),
+        }
         if numbers:
             item |= {"label": [None if mask is None else str(mask) for mask in masks], "raters": list(numbers)}
         item |= {"task": task, "anonymous": anonymous}

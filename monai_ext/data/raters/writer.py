@@ -123,7 +123,7 @@ class RaterWriter:
         if "slice" in item:
             step = np.eye(4)
             step[2, 3] = item["slice"]
-            return (*shape[:2], 1), affine @ step, tuple(shape[:2])
+            return (*shape[:2], 1), affine @ step, (shape[0], shape[1])
         mask = next((path for path in item.get("label", ()) if path is not None), None)
         plane = plane_of(
             without_singletons(shape),

@@ -201,7 +201,7 @@ class TileClient:
         """The response with its body still to be read; past `Session.send`, which looks into redirects as well."""
         session = self._session()
         request = session.prepare_request(requests.Request("GET", url, headers=self._headers))
-        settings = session.merge_environment_settings(url, {}, True, None, None)
+        settings: Any = session.merge_environment_settings(url, {}, True, None, None)
         return session.get_adapter(url).send(request, timeout=self.timeout, **settings)
 
     def _body(self, response: requests.Response, url: str) -> bytes:

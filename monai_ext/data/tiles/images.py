@@ -108,7 +108,10 @@ class DecodeTiled(Transform):
             raise ImageFileError(
                 f"tile {path} is {pixels.shape[1]} x {pixels.shape[2]} pixels: at least {self.multiple} are needed."
             )
-        item = {"id": str(data.get("id", Path(path).stem)), "image": pixels[:, :height, :width].contiguous()}
+        item: dict[str, str | Tensor] = {
+            "id": str(data.get("id", Path(path).stem)),
+            "image": pixels[:, :height, :width].contiguous(),
+        }
         return item | ({"image_path": str(path)} if self.keep_paths else {})
 
     def __repr__(self) -> str:

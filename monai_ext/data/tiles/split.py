@@ -77,7 +77,8 @@ def take_places(
             f"the {len(items)} tiles have {len(sizes)} place(s), and a split needs two: fetch more, or choose a "
             "smaller block."
         )
-    wanted, count, chosen = fraction * len(items), 0, set()
+    wanted, count = fraction * len(items), 0
+    chosen: set[str] = set()
     for place in sorted(sizes, key=lambda place: seeded_key(seed, place)):
         nearer = abs(count + sizes[place] - wanted) < abs(count - wanted)
         if nearer and len(chosen) < len(sizes) - 1:
