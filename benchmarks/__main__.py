@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: runs the questions, prints Markdown tables and, last, which goals are met."""
+"""`python -m benchmarks`: run benchmarks, print Markdown tables and, last, which goals are met."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from benchmarks import (
 from benchmarks.report import Result, fill, joined, load, machine, sections_of, write_record
 from benchmarks.workbench import BATCH_SIZE, Bench
 
-QUESTIONS: dict[str, Callable[[Bench], Result]] = {
+BENCHMARKS: dict[str, Callable[[Bench], Result]] = {
     "data": data_path.run,
     "host": host_cost.run,
     "step": train_step.run,
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print("\n*Quick run: shows that everything runs; its numbers mean little.*")
         results, began = {}, time.perf_counter()
         for name in options.only:
-            results[name] = _timed(QUESTIONS[name], bench)
+            results[name] = _timed(BENCHMARKS[name], bench)
             print(f"\n{results[name]}", flush=True)
         print(f"\n*All of it: {(time.perf_counter() - began) / 60:.1f} minutes.*")
     values = {key: value for result in results.values() for key, value in result.values.items()}
@@ -82,24 +82,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_record(options.output, described, settings, results, rows)
     if options.fill:
         sections = {"machine": heading, "goals": f"#{verdicts}"}
-        sections |= {name: f"#{results[name]}" if name in results else earlier.get(name, "") for name in QUESTIONS}
+        sections |= {name: f"#{results[name]}" if name in results else earlier.get(name, "") for name in BENCHMARKS}
         fill(options.fill, bench.device.type, joined({name: text for name, text in sections.items() if text}))
 
 
-def _timed(question: Callable[[Bench], Result], bench: Bench) -> Result:
-    """The answer, with a note of how long it took and how busy the machine was."""
+def _timed(benchmark: Callable[[Bench], Result], bench: Bench) -> Result:
+    """Its result, with a note of how long it took and of the load of the machine."""
     before, began = load(), time.perf_counter()
-    result = question(bench)
+    result = benchmark(bench)
     return replace(result, notes=[*result.notes, f"{time.perf_counter() - began:.0f} s, begun at {before}."])
 
 
 def _earlier(options: argparse.Namespace, heading: str) -> dict[str, str]:
-    """The sections of the page that stay, since some questions only are asked again.
+    """The sections of the page that stay, since only some benchmarks are run again.
 
     Raises:
         SystemExit: they are of another machine or of other versions.
     """
-    if not options.fill or set(options.only) == set(QUESTIONS):
+    if not options.fill or set(options.only) == set(BENCHMARKS):
         return {}
     sections = sections_of(options.fill, torch.device(options.device).type)
     if sections and sections.get("machine") != heading:
@@ -112,14 +112,14 @@ def _earlier(options: argparse.Namespace, heading: str) -> dict[str, str]:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", type=_names, default=list(QUESTIONS), help=f"questions, of {','.join(QUESTIONS)}")
+    parser.add_argument("--only", type=_names, default=list(BENCHMARKS), help=f"benchmarks, of {','.join(BENCHMARKS)}")
     parser.add_argument("--quick", action="store_true", help="a minute instead of many; the numbers mean little")
     parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda or cuda:1 (default: cpu)")
     parser.add_argument("--threads", type=int, help="torch's threads (default: torch's own choice)")
     parser.add_argument("--workers", type=int, default=2, help="processes of each DataLoader (default: 2)")
     parser.add_argument("--rounds", type=int, help="times that each variant is measured (default: 5)")
     parser.add_argument("--images", type=_photographs, default=192, help="photographs (default: 192)")
-    parser.add_argument("--folder", type=Path, help="keep the drawn photographs there (default: a temporary folder)")
+    parser.add_argument("--folder", type=Path, help="keep the photographs there (default: a temporary folder)")
     parser.add_argument("--output", type=Path, help="JSON file for numbers, machine and versions")
     parser.add_argument("--fill", type=Path, help="Markdown file that has a place for the tables, benchmarks/README.md")
     options = parser.parse_args(arguments)
@@ -137,9 +137,9 @@ def _device(text: str) -> str:
 
 def _names(text: str) -> list[str]:
     names = text.split(",")
-    unknown = [name for name in names if name not in QUESTIONS]
+    unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no question: choose of {','.join(QUESTIONS)}")
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no benchmark: choose of {','.join(BENCHMARKS)}")
     return names
 
 
@@ -152,7 +152,7 @@ def _photographs(text: str) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps back what libraries say on the way: it would stand between the tables."""
+    """Without the messages of libraries, which would stand between the tables."""
     loggers = [logging.getLogger(name) for name in ("monai", "monai_ext", "ignite")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,7 +1,7 @@
-"""What does a step of SRGAN's second stage cost, in the lean order and in that of MONAI's GanTrainer?
+"""Cost of a step of SRGAN's second stage, beside MONAI's GanTrainer.
 
 GanTrainer runs the generator twice in a step and computes gradients of the discriminator's weights in the generator's
-turn, which nobody uses.
+update, where they are not used.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from monai_ext.networks import SRDiscriminator, SRResNet
 SCALE = 4
 WEIGHT = 1e-3  # of the adversarial term
 USUAL = "GanTrainer, float32"
-LEAN = "lean order, float32"
-LAID_OUT = "lean order, float32, channels_last"
-FAST = "lean order, bfloat16, channels_last"
+OURS = "one generator pass, float32"
+LAID_OUT = "one generator pass, float32, channels_last"
+FAST = "one generator pass, bfloat16, channels_last"
 
 
 class Pair:
@@ -53,7 +53,7 @@ def pictures(count: int, side: int) -> list[dict[str, Tensor]]:
     return [{"image": nn.functional.avg_pool2d(label, SCALE), "label": label} for label in labels]
 
 
-def lean_trainer(pair: Pair, batches: DataLoader, *, epochs: int, **settings: Any) -> PairedAdversarialTrainer:
+def our_trainer(pair: Pair, batches: DataLoader, *, epochs: int, **settings: Any) -> PairedAdversarialTrainer:
     """Ours, in stage two from the start."""
     optimizer, rival = pair.optimizers
     return PairedAdversarialTrainer(
@@ -80,8 +80,8 @@ def usual_trainer(pair: Pair, batches: DataLoader, *, epochs: int) -> GanTrainer
         return shown["label"]
 
     def discriminator_loss(fakes: Tensor, real: Tensor) -> Tensor:
-        answers = pair.discriminator(real), pair.discriminator(fakes.detach())
-        pairs = zip(answers, (True, False), strict=True)
+        logits = pair.discriminator(real), pair.discriminator(fakes.detach())
+        pairs = zip(logits, (True, False), strict=True)
         return sum(pair.game(logits, target_is_real=real, for_discriminator=True) for logits, real in pairs)
 
     def generator_loss(fakes: Tensor) -> Tensor:
@@ -118,11 +118,11 @@ def trainers(bench: Bench) -> tuple[dict[str, Callable[[], Cost]], str]:
 
     variants = {
         USUAL: partial(step, usual_trainer),
-        LEAN: partial(step, lean_trainer, precision="fp32", channels_last=False),
-        LAID_OUT: partial(step, lean_trainer, precision="fp32"),
+        OURS: partial(step, our_trainer, precision="fp32", channels_last=False),
+        LAID_OUT: partial(step, our_trainer, precision="fp32"),
     }
     if has_bfloat16(bench.device):
-        variants[FAST] = partial(step, lean_trainer, precision="bf16")
+        variants[FAST] = partial(step, our_trainer, precision="bf16")
     words = f"{side // SCALE} to {side} pixels, batch {batch}, SRResNet of {blocks} blocks with {features} features"
     return variants, words
 
@@ -139,7 +139,7 @@ def run(bench: Bench) -> Result:
         ["step", "ms", "x faster"],
         rows,
     )
-    values = {"adversarial.same": faster[LEAN], "adversarial.laid_out": faster[LAID_OUT]}
+    values = {"adversarial.same": faster[OURS], "adversarial.laid_out": faster[LAID_OUT]}
     notes = []
     if FAST in faster:
         pays = autocast_dtype(bench.device) is not None

@@ -1,4 +1,4 @@
-"""What does the decoded set weigh, and how long does it take to make it and to read it again?"""
+"""Size of the decoded set, and the time to make it and to read it again."""
 
 from __future__ import annotations
 

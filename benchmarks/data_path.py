@@ -1,4 +1,4 @@
-"""How many augmented pictures a second come out of each pipeline, and what CPU time does one cost?"""
+"""Augmented pictures a second of each pipeline, and the CPU time of one."""
 
 from __future__ import annotations
 

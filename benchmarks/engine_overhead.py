@@ -1,4 +1,4 @@
-"""What does a trainer add to each iteration of a loop written by hand?"""
+"""What a trainer adds to each iteration of a loop written by hand."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from benchmarks.report import Result, Table
 from benchmarks.workbench import BATCH_SIZE, Bench, batches_on_device, small_network
 
 BARE = "bare loop"
-LEAN = "BatchTrainer"
-LEAN_BUNDLE = "BatchTrainer, the bundle's handlers"
+OURS = "BatchTrainer"
+OUR_BUNDLE = "BatchTrainer, the bundle's handlers"
 USUAL = "SupervisedTrainer, decollate off, no handlers"
 USUAL_BUNDLE = "typical MONAI bundle"
 USUAL_BUNDLE_META = "typical MONAI bundle, batches with metadata"
@@ -42,11 +42,11 @@ def trainers(device: torch.device, *, iterations: int) -> dict[str, Callable[[],
     def engine_alone(build: Callable) -> Cost:
         return loops.cost_of_last_epoch(build(loops.Parts(small_network(), device), plain, epochs=2)) / iterations
 
-    lean = partial(loops.lean_trainer, precision="fp32")
+    ours = partial(loops.our_trainer, precision="fp32")
     return {
         BARE: bare,
-        LEAN: partial(engine_alone, lean),
-        LEAN_BUNDLE: partial(bundle, lean, plain),
+        OURS: partial(engine_alone, ours),
+        OUR_BUNDLE: partial(bundle, ours, plain),
         USUAL: partial(engine_alone, loops.usual_trainer),
         USUAL_BUNDLE: partial(bundle, loops.usual_trainer, plain),
         USUAL_BUNDLE_META: partial(bundle, loops.usual_trainer, tracked),
@@ -64,7 +64,7 @@ def run(bench: Bench) -> Result:
             name,
             f"{1000 * middle(costs[name], clock):.3f}",
             f"{added[name]:.3f}",
-            f"{added[name] / added[LEAN_BUNDLE]:.1f}",
+            f"{added[name] / added[OUR_BUNDLE]:.1f}",
         ]
         for name in costs
     ]
@@ -76,9 +76,9 @@ def run(bench: Bench) -> Result:
         rows,
     )
     values = {
-        "engine.overhead_ms": added[LEAN_BUNDLE],
-        "engine.lean_alone_ms": added[LEAN],
+        "engine.overhead_ms": added[OUR_BUNDLE],
+        "engine.alone_ms": added[OURS],
         "engine.typical_ms": added[USUAL_BUNDLE],
-        "engine.typical_ratio": added[USUAL_BUNDLE] / added[LEAN_BUNDLE],
+        "engine.typical_ratio": added[USUAL_BUNDLE] / added[OUR_BUNDLE],
     }
     return Result("Trainer overhead", [table], values)

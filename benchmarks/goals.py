@@ -1,4 +1,4 @@
-"""The goals that the package sets itself, and whether a run met them."""
+"""Goals of the package, and whether a run met them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ GOALS = (
 
 
 def with_shares(values: Mapping[str, float], batch_size: int) -> dict[str, float]:
-    """`values` with those that two questions give together: shares of the train step."""
+    """`values` with those that two benchmarks give together: shares of the train step."""
     together = dict(values)
     step = values.get("step.ms_per_image")
     if step and "data.ms_per_image" in values:

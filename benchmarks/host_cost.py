@@ -1,4 +1,4 @@
-"""What does a cached batch cost the host, which no GPU can hide: time on 8 x 8 pictures, operations and waits?"""
+"""Cost of a cached batch on the host, which no GPU can hide: time on 8 x 8 pictures, operations and waits."""
 
 from __future__ import annotations
 

@@ -74,21 +74,21 @@ def bare_training(
         parts.schedule.step()
 
 
-def lean_trainer(
+def our_trainer(
     parts: Parts, batches: Iterable, *, epochs: int, folder: Path | None = None, **settings
 ) -> BatchTrainer:
     """Our trainer, with the handlers of the lesion bundle writing to `folder`; without a folder, with none.
 
     What a handler does for the model (averaged weights, sizes that grow) is left out: it is no overhead.
     """
-    handlers = [] if folder is None else _lean_handlers(parts, folder)
+    handlers = [] if folder is None else _our_handlers(parts, folder)
     handlers.append(LrScheduleHandler(parts.schedule, print_lr=False, epoch_level=False))
     return BatchTrainer(
         parts.device, epochs, batches, parts.network, parts.optimizer, LOSS, train_handlers=handlers, **settings
     )
 
 
-def _lean_handlers(parts: Parts, folder: Path) -> list:
+def _our_handlers(parts: Parts, folder: Path) -> list:
     objects = {"network": parts.network, "optimizer": parts.optimizer, "lr_scheduler": parts.schedule}
     writer = MainProcessWriter(str(folder / "tensorboard"))
 
@@ -142,7 +142,7 @@ def usual_trainer(parts: Parts, batches: Iterable, *, epochs: int, folder: Path 
     )
 
 
-def lean_evaluator(device: torch.device, batches: Iterable, network: nn.Module) -> BatchEvaluator:
+def our_evaluator(device: torch.device, batches: Iterable, network: nn.Module) -> BatchEvaluator:
     """Our evaluator: all scores, counted on whole batches."""
     metric = {"val_mean_dice": MeanSegmentationScores("dice")}
     return BatchEvaluator(device, batches, network, precision="fp32", key_val_metric=metric)

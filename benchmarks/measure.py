@@ -35,7 +35,7 @@ class Cost:
 
 
 class Stopwatch:
-    """Cost from `start` to `stop`, both of which wait until `device` has done what it was told."""
+    """Cost from `start` to `stop`, both of which wait for `device`."""
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -110,7 +110,7 @@ def synchronise(device: torch.device) -> None:
 def tree_cpu_seconds() -> float:
     """CPU seconds so far of this process with all its threads, and of its workers, living or joined.
 
-    A living worker can be asked on Linux only; elsewhere the answer is NaN while there are workers.
+    The time of a living worker is known on Linux only; elsewhere it is NaN while there are workers.
     """
     living = sum(_cpu_seconds_of(child.pid) for child in multiprocessing.active_children())
     joined = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -125,7 +125,7 @@ def _cpu_seconds_of(pid: int) -> float:
 
 
 def resident_bytes() -> int:
-    """Memory that this process holds now; 0 where the system does not say (it does on Linux)."""
+    """Memory that this process holds now; 0 where the system does not report it (Linux does)."""
     statm = Path("/proc/self/statm")
     if not statm.exists():
         return 0

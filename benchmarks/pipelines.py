@@ -1,4 +1,4 @@
-"""The field's ways from pictures to augmented batches on the device, and ours: same pictures, same augmentation.
+"""Pipelines from pictures to augmented batches on the device, the field's and ours: same pictures and augmentation.
 
 Augmentation: each axis mirrored in every second picture, each picture rotated by -180 ... 180 degrees (PIL fills the
 corners with black, the others reflect). A batch is a dict of image (B, 3, H, W) in [0, 1] and label (B, 1, H, W) in

@@ -1,4 +1,4 @@
-"""What do the measures for several annotators cost beside the network that they judge, and what memory do they take?"""
+"""Time and memory of the metrics for several raters, beside the network that they score."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ PACKAGES = ("monai_ext", "monai", "torch", "pytorch-ignite", "numpy", "pillow")
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text, with a caption that says what was measured and how often."""
+    """Cells as text, with a caption: what was measured and how often."""
 
     caption: str
     headers: Sequence[str]
@@ -34,10 +34,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Result:
-    """Answer to one question.
+    """Result of one benchmark.
 
     Attributes:
-        title: the question.
+        title: what was measured.
         tables: for people.
         values: numbers by name, for the goals and for the record.
         notes: what was left out, and why.

@@ -1,4 +1,4 @@
-"""Does the lesion bundle learn as well as a plain MONAI pipeline? Same cases, network, loss, schedule and epochs.
+"""Dice of the lesion bundle beside a plain MONAI pipeline: same cases, network, loss, schedule and epochs.
 
     python -m benchmarks.same_results --dataset_dir DATA --epochs 12 --seeds 0,1
 
@@ -7,11 +7,11 @@ same     the same recipe by the bundle: decoded set, augmentation of whole batch
 one_size the bundle: weaker jitter, of contrast, saturation and hue as well, and averaged weights
 bundle   the same as it is, with images that grow to that size in the course of the training
 
-Between the first two, differences are left where MONAI has no such thing: gamma is drawn uniformly there, within the
+Between the first two, differences remain where MONAI has no such thing: gamma is drawn uniformly there, within the
 range of the image, and log-uniformly here; the extent of what is shown is uniform there, the zoom log-uniform here;
 masks are reduced by nearest neighbour there. All are scored at the end of the training, by MONAI's `DiceMetric`,
 against the masks as they are stored: each network sees images as its own pipeline decodes them, and its logits are
-enlarged to the mask's own size, so that none is judged by another's way of reducing masks.
+resized to the mask's own size, so that none is scored by another's way of reducing masks.
 """
 
 from __future__ import annotations
@@ -235,8 +235,8 @@ def dice(
     masks = (read_mask(item["label"])[None] for item in items)
     for batch in images:
         for logits, mask in zip(network(batch["image"].to(device)).cpu().split(1), masks, strict=False):
-            enlarged = interpolate(logits, mask.shape[2:], mode="bilinear", align_corners=False)
-            metric((enlarged > 0).float(), mask.float())
+            resized = interpolate(logits, mask.shape[2:], mode="bilinear", align_corners=False)
+            metric((resized > 0).float(), mask.float())
     return metric.aggregate().item()
 
 

@@ -1,4 +1,4 @@
-"""Does the cost grow with the number of pictures alone, and does a long run keep its memory?"""
+"""Growth of cost with the number of pictures, and of memory in a long run."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def memory_by_epoch(device: torch.device, *, epochs: int) -> list[int]:
         bench = Bench(device, Path(folder))
         loader = ways.ours(bench, probes(8 * BATCH_SIZE, side=SIDE))
         parts = loops.Parts(small_network(), device)
-        trainer = loops.lean_trainer(parts, loader, epochs=epochs, folder=Path(folder), precision="fp32")
+        trainer = loops.our_trainer(parts, loader, epochs=epochs, folder=Path(folder), precision="fp32")
         trainer.add_event_handler(Events.EPOCH_COMPLETED, look)
         trainer.run()
     return held

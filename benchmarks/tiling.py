@@ -1,7 +1,7 @@
-"""What does it cost to enlarge an image window by window, beyond the network? In time, and in memory.
+"""Time and memory of upscaling an image window by window, beyond the network.
 
-The network answers at once, with an image made before, so that what is left is the machinery: windows cut out, answers
-put together, and in ours the rounding to 8 bits. Both sides cut windows of 256 pixels that share 32.
+The network returns an image made before, so that what is left is the machinery: windows cut out, outputs stitched, and
+in ours the rounding to 8 bits. Both sides cut windows of 256 pixels that share 32.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Ready(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.answers: dict[tuple[int, ...], Tensor] = {}
+        self.outputs: dict[tuple[int, ...], Tensor] = {}
 
     def forward(self, windows: Tensor) -> Tensor:
         shape = (*windows.shape[:2], *(SCALE * side for side in windows.shape[2:]))
-        if shape not in self.answers:
-            self.answers[shape] = torch.rand(shape, device=windows.device)
-        return self.answers[shape]
+        if shape not in self.outputs:
+            self.outputs[shape] = torch.rand(shape, device=windows.device)
+        return self.outputs[shape]
 
 
 class Held:
@@ -62,7 +62,7 @@ class Held:
 
 
 def variants(device: torch.device, side: int) -> dict[str, Callable[[], object]]:
-    """Name -> enlarge an image of `side` x `side` pixels once."""
+    """Name -> upscale an image of `side` x `side` pixels once."""
     network, raster = Ready().to(device), Held(side)
     image = torch.from_numpy(raster.pixels)[None].float() / 255
 
@@ -89,11 +89,11 @@ def variants(device: torch.device, side: int) -> dict[str, Callable[[], object]]
 def peak_bytes(work: Callable[[], object]) -> float:
     """Memory that this process holds at most while `work` runs, beyond what it held before; NaN where that is hidden.
 
-    Linux tells the highest mark and lets it be set back.
+    Linux reports the highest mark and allows it to be reset.
     """
     gc.collect()
     try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # memory that is free counts for nobody
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # free memory is not counted
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return float("nan")

@@ -1,4 +1,4 @@
-"""What does the bare step cost on batches that lie on the device, by number format and memory layout?"""
+"""Cost of the bare step on batches in device memory, by number format and memory layout."""
 
 from __future__ import annotations
 

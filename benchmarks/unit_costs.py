@@ -1,4 +1,4 @@
-"""What one run, one report and one tile cost: the measured numbers of docs/scaling.md.
+"""Costs of one run, one report and one tile: the measured numbers of docs/scaling.md.
 
 python -m benchmarks.unit_costs
 python -m benchmarks.unit_costs --runs 1000 --tiles 64 --only report,tile
@@ -75,7 +75,7 @@ def report_costs(folder: Path, runs: int) -> dict[str, str]:
 
 
 def tile_costs(folder: Path, tiles: int) -> dict[str, str]:
-    """Tiles of 256 x 256 decoded, held, taken as batches, and enlarged four times by the shipped generator."""
+    """Tiles of 256 x 256 decoded, held, taken as batches, and upscaled four times by the shipped generator."""
     write_aerial_phantoms(folder / "tiles", count=tiles, size=(256, 256))
     items = tile_items(folder / "tiles")
     held: list[DeviceDataset] = []
@@ -88,18 +88,18 @@ def tile_costs(folder: Path, tiles: int) -> dict[str, str]:
     for item in items[few:]:
         Path(item["image"]).unlink()
 
-    def enlarge(output: str) -> None:
+    def upscale(output: str) -> None:
         command(["upscale", str(folder / "tiles"), str(folder / output), "--bundle", str(BUNDLES / "srgan_aerial")])
 
-    enlarge("first")  # imports, and the first allocations
-    again = timed(lambda: enlarge("second"), CPU)
+    upscale("first")  # imports, and the first allocations
+    again = timed(lambda: upscale("second"), CPU)
     on_disk = sum(path.stat().st_size for path in (folder / "tiles").iterdir()) / few
     return {
         "decoding a tile": f"{1000 * decoded.cpu / tiles:.1f} CPU ms",
         "a tile held on the device": f"{held[0].nbytes / tiles / 1000:.0f} kB",
         "a tile picked into a batch": f"{1000 * picked.cpu / tiles / rounds:.3f} CPU ms",
         "enlarging a tile to 1024 x 1024": f"{again.cpu / few:.2f} CPU s",
-        "a drawn tile as PNG": f"{on_disk / 1000:.0f} kB",
+        "a synthetic tile as PNG": f"{on_disk / 1000:.0f} kB",
     }
 
 
@@ -122,7 +122,7 @@ def ray_costs(folder: Path, runs: int = 20) -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="of the report (1000)")
-    parser.add_argument("--tiles", type=int, default=64, help="that are decoded; an eighth is enlarged (64)")
+    parser.add_argument("--tiles", type=int, default=64, help="that are decoded; an eighth is upscaled (64)")
     parser.add_argument("--only", default="run,report,tile", help="of run, report, tile, ray (the first three)")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""What does validation cost over the forward passes, and is it the same Dice?"""
+"""Cost of validation beyond the forward passes, at the same Dice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.report import Result, Table
 from benchmarks.workbench import BATCH_SIZE, Bench, batches_on_device, small_network
 
 BARE = "forward passes alone"
-LEAN = "BatchEvaluator, MeanSegmentationScores (seven scores)"
+OURS = "BatchEvaluator, MeanSegmentationScores (seven scores)"
 USUAL = "SupervisedEvaluator, post-processing, MeanDice"
 
 
@@ -38,23 +38,23 @@ def run(bench: Bench) -> Result:
     for key, size, count in (("", (8, 8), bench.pick(32, 4)), ("_full", (256, 256), bench.pick(4, 1))):
         batches = batches_on_device(bench.device, count, size)
         network = centred(small_network(), batches).to(bench.device, memory_format=torch.channels_last)
-        lean = loops.lean_evaluator(bench.device, batches, network)
+        ours = loops.our_evaluator(bench.device, batches, network)
         usual = loops.usual_evaluator(bench.device, batches, network)
         variants = {
             BARE: partial(timed, partial(loops.bare_validation, batches, network), bench.device),
-            LEAN: partial(timed, lean.run, bench.device),
+            OURS: partial(timed, ours.run, bench.device),
             USUAL: partial(timed, usual.run, bench.device),
         }
         costs = in_turn(variants, rounds=bench.rounds)
         added = {name: 1000 * excess(costs[name], costs[BARE], clock) / count for name in costs}
-        dice = {LEAN: lean.state.metrics["val_mean_dice"], USUAL: usual.state.metrics["val_mean_dice"]}
-        gaps.append(abs(dice[LEAN] - dice[USUAL]))
+        dice = {OURS: ours.state.metrics["val_mean_dice"], USUAL: usual.state.metrics["val_mean_dice"]}
+        gaps.append(abs(dice[OURS] - dice[USUAL]))
         rows = [
             [
                 name,
                 f"{1000 * middle(costs[name], clock) / count:.3f}",
                 f"{added[name]:.3f}",
-                f"{added[name] / added[LEAN]:.1f}",
+                f"{added[name] / added[OURS]:.1f}",
                 f"{dice[name]:.7f}" if name in dice else "",
             ]
             for name in costs
@@ -67,6 +67,6 @@ def run(bench: Bench) -> Result:
                 rows,
             )
         )
-        values[f"validation.ratio{key}"] = added[USUAL] / added[LEAN]
+        values[f"validation.ratio{key}"] = added[USUAL] / added[OURS]
     values["validation.dice_gap"] = max(gaps)
     return Result("Validation overhead", tables, values)

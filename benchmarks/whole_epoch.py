@@ -1,4 +1,4 @@
-"""What does an epoch of training cost from pictures to weights, and how far is it from the bare step?"""
+"""Cost of an epoch of training from pictures to weights, beside the bare step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LIMIT = "batches on the device, bare loop, precision auto"
 
 
 class Epochs:
-    """A pipeline as the loader that MONAI's engines ask for: of known length, iterated once an epoch."""
+    """A pipeline as a loader for MONAI's engines: of known length, iterated once an epoch."""
 
     def __init__(self, epoch: ways.Pipeline, length: int):
         self.epoch, self.length = epoch, length
@@ -55,12 +55,12 @@ def run(bench: Bench) -> Result:
         MONAI: _engine(bench, Epochs(ways.cached(bench, pictures), iterations), loops.usual_trainer, False),
         FAST: _bare(bench, ways.fast_recipe(bench, pictures), MobileNetV2UNet(), dtype=dtype),
         OURS_FLOAT: _engine(bench, ways.ours(bench, pictures), _in_float32, False),
-        OURS: _engine(bench, ways.ours(bench, pictures), loops.lean_trainer, True),
+        OURS: _engine(bench, ways.ours(bench, pictures), loops.our_trainer, True),
         LIMIT: _bare(bench, _resident(bench, pictures, iterations), MobileNetV2UNet(), dtype=dtype, keep=True),
     }
     if bench.device.type == "cuda":
         variants[COMPILED] = _engine(
-            bench, ways.ours(bench, pictures), partial(loops.lean_trainer, compile="reduce-overhead"), True, epochs=2
+            bench, ways.ours(bench, pictures), partial(loops.our_trainer, compile="reduce-overhead"), True, epochs=2
         )
     smp = _smp_network()
     if isinstance(smp, nn.Module):
@@ -131,7 +131,7 @@ def _engine(bench: Bench, loader: Any, build: Callable, channels_last: bool, *, 
 
 
 def _in_float32(*args: Any, **kwargs: Any) -> Any:
-    return loops.lean_trainer(*args, precision="fp32", channels_last=False, **kwargs)
+    return loops.our_trainer(*args, precision="fp32", channels_last=False, **kwargs)
 
 
 def _resident(bench: Bench, pictures: Pictures, iterations: int) -> ways.Pipeline:

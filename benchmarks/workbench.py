@@ -1,4 +1,4 @@
-"""What all questions share: where to measure, how much, and on which pictures and network."""
+"""Shared by all benchmarks: device, repetitions, pictures and network."""
 
 from __future__ import annotations
 

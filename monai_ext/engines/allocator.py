@@ -1,6 +1,6 @@
-"""Memory that one training step frees, kept for the next one.
+"""Keep the memory that a training step on a CPU frees for the next step.
 
-glibc maps a large tensor anew each time and gives it back when it is freed, so that a training on a CPU takes a page
+glibc maps memory for a large tensor anew each time and unmaps it when it is freed, so that a training takes a page
 fault for every 4 KiB of activations and gradients in every step. How much that costs is measured by
 `python -m benchmarks --only step`. CUDA has an allocator that keeps memory; this is the same for the CPU.
 """

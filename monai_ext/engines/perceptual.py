@@ -1,4 +1,4 @@
-"""The networks that images are compared by in training and validation, where their weights are at hand."""
+"""Perceptual losses and scores by those feature networks whose weights are given."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def content_loss(
     """The content loss of the adversarial stage: loss(prediction, target), images (B, C, H, W) in [0, 1].
 
     SRGAN's, on VGG19's relu5_4, if there are weights of VGG19; else the distance of unit-length MobileNetV2 features;
-    without any weights None, with a warning, since features of a random network compare nothing that people see.
+    without any weights None, with a warning, since features of a random network are no perceptual measure.
 
     Args:
         feature_weights: of MobileNetV2, see `MobileNetV2Features`.

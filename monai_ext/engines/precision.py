@@ -1,4 +1,4 @@
-"""Which number format a training step runs in: bfloat16 autocast where the hardware is fast at it, else float32."""
+"""Number format of a training step: bfloat16 autocast where the hardware is fast at it, else float32."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def autocast_dtype(device: torch.device | str, precision: str = "auto") -> torch
         precision: `"auto"` takes bfloat16 on CUDA devices and on CPUs that gain by it: those with AMX, and AMD's with
             avx512_bf16. On an Intel Xeon with avx512_bf16 alone a step takes 1.4 to 1.5 times as long as in float32
             (`python -m benchmarks --only step,adversarial`), and elsewhere bfloat16 is emulated.
-            `"bf16"` and `"fp32"` insist.
+            `"bf16"` and `"fp32"` are taken anywhere.
 
     Raises:
         ValueError: another `precision`.
@@ -58,7 +58,7 @@ def _has(probe: str) -> bool:
 
 @cache
 def cpu_vendor() -> str:
-    """What the processor calls its maker, "GenuineIntel" or "AuthenticAMD"; "" where that is not known."""
+    """Vendor of the processor, "GenuineIntel" or "AuthenticAMD"; "" if unknown."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -70,6 +70,6 @@ def cpu_vendor() -> str:
 def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
     """An autocast context: of `dtype`, or switched off for None. It may be entered again and again, not within itself.
 
-    Making one asks the device what it can do, which takes longer than entering it: keep it for a loop.
+    Making one takes longer than entering it, since the device is queried: keep it for a loop.
     """
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)

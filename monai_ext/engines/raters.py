@@ -59,8 +59,8 @@ class RaterInferer(Inferer):
 
     Returns {"probability": (B, 1, H, W), the predicted share of raters; "samples": (B, n, H, W)} and, of networks with
     a head for each rater, "heads" (B, R, H, W), all float32. The probability is the network's own share map, else the
-    mean of the samples. A probabilistic U-Net draws from its prior: no mask is ever handed on. Samples are drawn case
-    by case, so that they do not depend on the size of the batches.
+    mean of the samples. A probabilistic U-Net draws from its prior: masks are never passed to it. Samples are drawn
+    case by case, so that they do not depend on the size of the batches.
 
     Args:
         samples: number of samples n.

@@ -111,7 +111,7 @@ class BatchAugment:
         """`batch` augmented; the same parameters give equal tensors again.
 
         Raises:
-            ValueError: shapes, channels or count do not fit; the sentence says which.
+            ValueError: shapes, channels or count do not fit.
         """
         image, label = batch[self.image_key], batch.get(self.label_key)
         self._check(image, label, parameters)

@@ -1,6 +1,6 @@
-"""Intensity augmentation of whole batches: colour as one 3x4 matrix a sample, gamma, blur and noise.
+"""Intensity augmentation of whole batches: colour as one 3x4 matrix an image, gamma, blur and noise.
 
-Images are (B, C, H, W) scaled to [0, 1]; n samples are drawn at once.
+Images are (B, C, H, W) scaled to [0, 1]; n images at once.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def blur(images: Tensor, kernels: Tensor) -> Tensor:
 
 
 class NoiseBank:
-    """Standard normal noise read from one stored stretch at an offset drawn for each sample.
+    """Standard normal noise, read for each image from one stored stretch at its offset.
 
     One copy a batch instead of a random number a pixel (10 times cheaper on a CPU), equal on every device, for every
     batch size and at every replay. Two samples share values only at different pixels.

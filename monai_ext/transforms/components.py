@@ -1,4 +1,4 @@
-"""One lesion in one picture: the other components of a probability map pressed below the threshold."""
+"""Keep one connected component of a probability map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a high-resolution image becomes a low-resolution one: one known operator for data, loss, metric and tests.
+"""The degradation of super-resolution, one known operator for data, losses, metrics and tests.
 
 A is blur (if any), then antialiased bicubic reduction, a = -1/2, pixel centres aligned: what Pillow's BICUBIC does,
 borders included, without its rounding and clipping to 8 bits between columns and rows. A is separable and linear, so
@@ -80,15 +80,15 @@ class Degradation:
 
     def adjoint(self, low_res: Tensor) -> Tensor:
         """A^T y, (B, C, s h, s w): the sum over all pixels of A x times y equals that of x times A^T y."""
-        return self._enlarge("adjoint", low_res)
+        return self._upscale("adjoint", low_res)
 
     def pseudo_inverse(self, low_res: Tensor) -> Tensor:
         """A+ y, (B, C, s h, s w): of all images that reduce to y exactly, the one of least sum of squares.
 
         Raises:
-            ValueError: the blur is too wide for A to be inverted; or as the class says.
+            ValueError: the blur is too wide for A to be inverted; or as in the class.
         """
-        return self._enlarge("invert", low_res)
+        return self._upscale("invert", low_res)
 
     def null_space(self, high_res: Tensor) -> Tensor:
         """x - A+ A x: the part of the image that the reduction removes; it reduces to zero."""
@@ -125,7 +125,7 @@ class Degradation:
             image = self.project(image, target).clamp(low, high)
         return image.to(high_res.dtype)
 
-    def _enlarge(self, kind: str, low_res: Tensor) -> Tensor:
+    def _upscale(self, kind: str, low_res: Tensor) -> Tensor:
         image = self._wide(low_res)
         height, width = image.shape[-2:]
         image = apply_to_rows(self._pieces(kind, height, image), image)

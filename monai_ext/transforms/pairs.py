@@ -37,7 +37,7 @@ def take_crops(tiles: Tensor, corner: Tensor, size: int) -> Tensor:
     rows, columns = (top[:, None] + steps)[:, None, :, None], (left[:, None] + steps)[:, None, None, :]
     batch = torch.arange(len(tiles), device=tiles.device)[:, None, None, None]
     channel = torch.arange(tiles.shape[1], device=tiles.device)[None, :, None, None]
-    # indexing does not know uint16 everywhere; its bits may be moved as int16
+    # indexing does not support uint16 everywhere; its bits may be moved as int16
     source = tiles.view(torch.int16) if tiles.dtype == torch.uint16 else tiles
     return source[batch, channel, rows, columns].view(tiles.dtype)
 

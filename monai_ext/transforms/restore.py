@@ -1,4 +1,4 @@
-"""Predictions back at the size of the picture they were made for."""
+"""Resize predictions to the picture as it was read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["RestoreSized"]
 class RestoreSized(MapTransform):
     """Resizes maps (C, h, w) to the (H, W) under `size_key`, bilinear, antialiased where they shrink.
 
-    Maps of a region of interest, where the item has one under `roi_key`, come to their place in zeros.
+    Maps of a region of interest, if the item has one under `roi_key`, are put into their place among zeros.
 
     Args:
         keys: maps to resize: logits or probabilities, floating point.

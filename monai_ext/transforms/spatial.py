@@ -1,4 +1,4 @@
-"""Spatial augmentation of whole batches: every map of a sample is one matrix (or one index), every batch one grid.
+"""Spatial augmentation of whole batches: one matrix (or one index) for each image, one grid for each batch.
 
 Shapes: B batch, C channel, d = 2 or 3 spatial axes, *S the spatial shape. Vectors are ordered (x, y[, z]), x the last
 axis, as `torch.nn.functional.grid_sample` has them. Matrices act on pixels about the centre of the image, so a rotation
@@ -106,7 +106,7 @@ class DihedralIndex:
 
 def take_pixels(images: Tensor, index: Tensor) -> Tensor:
     """Images whose pixels are picked by flat `index` (B, prod S), the same for every channel: (B, C, *S)."""
-    # gather does not know uint16, whose bits it may move as int16
+    # gather does not support uint16, whose bits it may move as int16
     flat = (images.view(torch.int16) if images.dtype == torch.uint16 else images).flatten(2)
     return flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1)).view(images.shape).view(images.dtype)
 

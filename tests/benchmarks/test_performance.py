@@ -131,7 +131,7 @@ def training_operations(iterations: int, folder: Path | None) -> CountOperations
         with CountOperations() as count:
             loops.bare_training(parts, batches)
     else:
-        trainer = loops.lean_trainer(parts, batches, epochs=1, folder=folder, precision="fp32")
+        trainer = loops.our_trainer(parts, batches, epochs=1, folder=folder, precision="fp32")
         with CountOperations() as count:
             trainer.run()
     return count
@@ -153,7 +153,7 @@ def test_tensorboard_waits_for_its_file_once_in_a_while(tmp_path: Path, monkeypa
     monkeypatch.setattr(FileWriter, "flush", lambda writer: waits.append(1) or flush(writer))
     monkeypatch.setattr(tensorboard, "FLUSH_SECONDS", 1000)
     batches = batches_on_device(CPU, 1, (8, 8)) * 20
-    loops.lean_trainer(loops.Parts(small_network(), CPU), batches, epochs=2, folder=tmp_path, precision="fp32").run()
+    loops.our_trainer(loops.Parts(small_network(), CPU), batches, epochs=2, folder=tmp_path, precision="fp32").run()
     assert len(waits) == 2  # of the four times that the loss was logged the first, and the end
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
@@ -162,26 +162,26 @@ def test_tensorboard_waits_for_its_file_once_in_a_while(tmp_path: Path, monkeypa
 
 def test_trainer_with_handlers_costs_a_tenth_of_a_typical_bundle_beyond_the_step() -> None:
     trainers = engine_overhead.trainers(CPU, iterations=20)
-    names = (engine_overhead.BARE, engine_overhead.LEAN_BUNDLE, engine_overhead.USUAL_BUNDLE)
+    names = (engine_overhead.BARE, engine_overhead.OUR_BUNDLE, engine_overhead.USUAL_BUNDLE)
     costs = in_turn({name: trainers[name] for name in names}, rounds=3, warmups=0)
-    bare, lean, usual = (costs[name] for name in names)
-    assert excess(lean, bare, "cpu") < excess(usual, bare, "cpu") / 10
+    bare, ours, usual = (costs[name] for name in names)
+    assert excess(ours, bare, "cpu") < excess(usual, bare, "cpu") / 10
 
 
 def test_validation_costs_a_fifth_of_monais_beyond_the_forward_pass_at_the_same_dice() -> None:
     batches = batches_on_device(CPU, 4, (8, 8))
     network = centred(small_network(), batches).to(memory_format=torch.channels_last)
-    lean, usual = (build(CPU, batches, network) for build in (loops.lean_evaluator, loops.usual_evaluator))
+    ours, usual = (build(CPU, batches, network) for build in (loops.our_evaluator, loops.usual_evaluator))
     costs = in_turn(
         {
             "bare": partial(timed, partial(loops.bare_validation, batches, network), CPU),
-            "lean": partial(timed, lean.run, CPU),
+            "ours": partial(timed, ours.run, CPU),
             "usual": partial(timed, usual.run, CPU),
         },
         rounds=5,
     )
-    assert excess(costs["lean"], costs["bare"], "cpu") < excess(costs["usual"], costs["bare"], "cpu") / 5
-    ours, theirs = (evaluator.state.metrics["val_mean_dice"] for evaluator in (lean, usual))
+    assert excess(costs["ours"], costs["bare"], "cpu") < excess(costs["usual"], costs["bare"], "cpu") / 5
+    ours, theirs = (evaluator.state.metrics["val_mean_dice"] for evaluator in (ours, usual))
     assert 0.1 < theirs < 0.9
     assert ours == pytest.approx(theirs, abs=1e-6)
 
@@ -219,7 +219,7 @@ def test_no_tensor_stays_from_one_epoch_to_the_next(bench: Bench, tmp_path: Path
         alive.append(sum(isinstance(thing, Tensor) for thing in gc.get_objects()))
 
     loader = ways.ours(bench, probes(2 * BATCH_SIZE))
-    trainer = loops.lean_trainer(loops.Parts(small_network(), CPU), loader, epochs=6, folder=tmp_path, precision="fp32")
+    trainer = loops.our_trainer(loops.Parts(small_network(), CPU), loader, epochs=6, folder=tmp_path, precision="fp32")
     trainer.add_event_handler(Events.EPOCH_COMPLETED, look)
     trainer.run()
     assert alive[1] == alive[-1], alive
@@ -319,17 +319,17 @@ def test_tables_are_put_into_their_place_alone(tmp_path: Path) -> None:
         fill(page, "mps", "new")
 
 
-def test_one_question_asked_again_leaves_the_answers_of_the_others(
+def test_one_benchmark_run_again_leaves_the_results_of_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = {"engine.overhead_ms": 0.5, "validation.ratio": 12.0}
+    results_of = {"engine.overhead_ms": 0.5, "validation.ratio": 12.0}
 
-    def question(name: str) -> Result:
-        value = next(key for key in answers if key.startswith(name))
-        return Result(f"About {name}", [], {value: answers[value]})
+    def benchmark(name: str) -> Result:
+        value = next(key for key in results_of if key.startswith(name))
+        return Result(f"About {name}", [], {value: results_of[value]})
 
     monkeypatch.setattr(
-        command, "QUESTIONS", {name: lambda _, n=name: question(n) for name in ("engine", "validation")}
+        command, "BENCHMARKS", {name: lambda _, n=name: benchmark(n) for name in ("engine", "validation")}
     )
     page = tmp_path / "page.md"
     page.write_text("# Title\n<!-- begin cpu -->\nold\n<!-- end cpu -->\nend\n")
@@ -339,7 +339,7 @@ def test_one_question_asked_again_leaves_the_answers_of_the_others(
     assert "### About engine" in first["engine"] and "begun at a load of" in first["engine"]
     assert "0.500 ms | missed" in first["goals"] and "12.0x | met" in first["goals"]
 
-    answers["engine.overhead_ms"] = 0.2
+    results_of["engine.overhead_ms"] = 0.2
     command.main(["--only", "engine", "--fill", str(page)])
     second = sections_of(page, "cpu")
     assert second["validation"] == first["validation"] and second["machine"] == first["machine"]
@@ -361,7 +361,7 @@ def test_sections_are_taken_apart_as_they_were_joined(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--only", "data,speed"], "'speed' is no question: choose of data,host"),
+        (["--only", "data,speed"], "'speed' is no benchmark: choose of data,host"),
         (["--quick", "--fill", "README.md"], "--fill takes numbers that mean something: leave out --quick"),
         (["--images", "20"], "20 photographs do not fill batches: choose a multiple of 16"),
     ],

@@ -25,7 +25,7 @@ def quick() -> Bench:
 
 @pytest.mark.parametrize(
     ("build", "generator", "backward"),
-    [(partial(adversarial_step.lean_trainer, precision="fp32"), 1, 1), (adversarial_step.usual_trainer, 2, 2)],
+    [(partial(adversarial_step.our_trainer, precision="fp32"), 1, 1), (adversarial_step.usual_trainer, 2, 2)],
     ids=["lean", "usual"],
 )
 def test_a_lean_step_has_half_the_passes_of_the_generator_and_of_gradients_of_the_discriminators_weights(
@@ -45,7 +45,7 @@ def test_a_lean_step_has_half_the_passes_of_the_generator_and_of_gradients_of_th
 def test_both_trainers_teach_the_same_losses():
     """The discriminator's first step is the same; the generator's differ in the discriminator that they face."""
     after = []
-    for build in (partial(adversarial_step.lean_trainer, precision="fp32"), adversarial_step.usual_trainer):
+    for build in (partial(adversarial_step.our_trainer, precision="fp32"), adversarial_step.usual_trainer):
         pair = adversarial_step.Pair(CPU, features=4, blocks=1)
         build(pair, DataLoader(adversarial_step.pictures(2, 16), batch_size=2), epochs=1).run()
         after.append([weight.detach().clone() for weight in pair.discriminator.parameters()])
@@ -75,9 +75,9 @@ def test_a_strip_is_made_in_memory_that_files_of_rows_can_take_as_it_is(mode):
         assert grid.strip(row).pixels[0].transpose(0, 1).is_contiguous()  # (rows, C, W)
 
 
-@pytest.mark.parametrize("question", [adversarial_step, tiling])
-def test_the_questions_answer_with_the_values_that_their_goals_ask_for(question, quick):
-    result = question.run(quick)
+@pytest.mark.parametrize("module", [adversarial_step, tiling])
+def test_the_benchmarks_return_the_values_of_their_goals(module, quick):
+    result = module.run(quick)
     known = {goal.value for goal in goals.GOALS}
     assert set(result.values) & known
     assert all(row[1] for row in result.tables[0].rows)
