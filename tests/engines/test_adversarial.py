@@ -116,6 +116,9 @@ def by_hand(generator: nn.Module, discriminator: nn.Module, *, gamma: float, int
 
 def test_stage_two_takes_the_steps_of_plain_pytorch_with_lazy_r1_and_smoothed_labels():
     generator, discriminator = networks()
+    with torch.no_grad():
+        for weight in discriminator.parameters():  # as initialised it hardly depends on the image
+            weight.mul_(4)
     plain = copy.deepcopy(generator), copy.deepcopy(discriminator)
     run = trainer(
         generator,
@@ -135,8 +138,8 @@ def test_stage_two_takes_the_steps_of_plain_pytorch_with_lazy_r1_and_smoothed_la
     run.run()
     by_hand(*plain, gamma=3.0, interval=2, smoothing=0.1)
     assert steps_with_penalty == [True, False, True]
-    assert_equal_weights(generator, plain[0], rtol=1e-5, atol=1e-7)
-    assert_equal_weights(discriminator, plain[1], rtol=1e-5, atol=1e-7)
+    assert_equal_weights(generator, plain[0], rtol=1e-4, atol=1e-5)
+    assert_equal_weights(discriminator, plain[1], rtol=1e-4, atol=1e-5)
 
 
 class Linear(nn.Module):
