@@ -1,4 +1,4 @@
-"""The methods for several annotators by name: which network, which loss, and which data each of them may see.
+"""Methods for several raters by name: network, loss and training cases of each.
 
 All of them are `RaterSampler`s trained on the same batches and scored by the same evaluator, so that a comparison
 differs in the method alone.
@@ -169,8 +169,14 @@ def rater_cases(
     """
     if method not in (*PER_RATER_METHODS, *WITHOUT_RATERS):
         raise ValueError(f"method={method!r} is not known: choose one of {', '.join(RATER_METHODS)}, or prob_unet.")
-    options = {"region": region, "part": part, "task": task, "anonymous": as_bool(anonymous, "anonymous")}
-    items = qubiq_items(dataset_dir, **options, slices=as_bool(slices, "slices"))
+    items = qubiq_items(
+        dataset_dir,
+        region=region,
+        part=part,
+        task=task,
+        anonymous=as_bool(anonymous, "anonymous"),
+        slices=as_bool(slices, "slices"),
+    )
     place = f"{dataset_dir} ({part})"
     columns = items[0]["raters"]
     marking = [number for r, number in enumerate(columns) if any(item["label"][r] is not None for item in items)]
