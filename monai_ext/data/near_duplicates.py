@@ -1,4 +1,4 @@
-"""Near-duplicates among dermoscopic images, and their lesion areas: what folds are formed by.
+"""Groups of near-duplicate dermoscopic images, and lesion areas: the criteria that folds are formed by.
 
 Public sets hold one lesion several times: re-exported, re-coloured or photographed again a moment later. Two thumbnails
 are near-duplicates if their perceptual hashes and, up to a small shift, their fine textures agree.
@@ -183,7 +183,7 @@ def _fingerprint(items: Sequence[Mapping]) -> str:
     digest = hashlib.sha256(f"{METHOD_VERSION}".encode())
     for item in items:
         for path in (item["image"], item.get("label")):
-            if path is not None and os.path.exists(path):  # if not, reading it will say so
+            if path is not None and os.path.exists(path):  # if not, reading it raises the error
                 state = os.stat(path)
                 path = f"{os.path.abspath(path)}|{state.st_size}|{state.st_mtime_ns}"
             digest.update(f"{item['id']}|{path}\n".encode())

@@ -1,4 +1,4 @@
-"""Drawn aerial scenes, for tests and for demos without data: what lies where, and how it looks from near, apart.
+"""Synthetic aerial scenes for tests and demos, as separate layers of low-resolution layout and hidden detail.
 
 The layout (streets, roofs, trees, fields, water, cars, shadows) comes from one seed, the fine texture (furrows, tiles,
 leaves, grain) from another. The texture hides from a reduction by `HIDDEN_SCALE`: scenes that differ in it alone have
@@ -166,10 +166,10 @@ def _texture(scene: Scene, layout: np.ndarray, rng: np.random.Generator) -> np.n
     fine = gaussian_filter(white, 0.7, mode="wrap")
     pattern = rows[numbers] * np.sin(phase) + grain[numbers] * fine / fine.std()
     noise = NOISE * rng.standard_normal(layout.shape, dtype=np.float32)
-    return np.stack([_hidden(band * pattern + other) for band, other in zip(layout, noise, strict=True)])
+    return np.stack([without_low_resolution(band * pattern + other) for band, other in zip(layout, noise, strict=True)])
 
 
-def _hidden(texture: np.ndarray) -> np.ndarray:
+def without_low_resolution(texture: np.ndarray) -> np.ndarray:
     """`texture` (H, W) less what is seen of it after a reduction by `HIDDEN_SCALE`."""
     size = texture.shape[::-1]
     small = tuple(-(-side // HIDDEN_SCALE) for side in size)

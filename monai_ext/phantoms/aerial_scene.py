@@ -1,4 +1,4 @@
-"""What lies where in a drawn aerial scene: streets, houses, halls, fields, water, trees and cars, seen from above.
+"""Layout of a synthetic aerial scene: streets, houses, halls, fields, water, trees and cars, seen from above.
 
 Everything is a polygon in metres, painted from the ground up into a map of object numbers; each object has a colour
 and a surface. What is high throws a shadow on what is lower.

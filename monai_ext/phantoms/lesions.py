@@ -1,4 +1,4 @@
-"""Drawn dermoscopy: lesions on skin with their exact masks, for tests and for a demo that needs no data.
+"""Synthetic dermoscopy: lesions on skin with their exact masks, for tests and demos.
 
 Light is absorbed by pigment and blood (Beer-Lambert: optical densities add), so dark and red structures overlay as they
 do in skin. Hair, ruler, ink, stickers, gel bubbles and the dark corners of the optics are not lesion, and some lesions

@@ -1,4 +1,4 @@
-"""Drawn fields whose furrows run in one of a few directions that the low resolution does not tell: known modes.
+"""Synthetic fields whose furrows run in one of a few directions that low resolution does not show: known modes.
 
 All answers to a low-resolution image are known, so that it can be counted how many of them a network finds. Colours
 differ from field to field and are seen; the direction of the furrows is drawn for each field and hidden.
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from monai_ext.phantoms.aerial import HIDDEN_SCALE, _hidden
+from monai_ext.phantoms.aerial import HIDDEN_SCALE, without_low_resolution
 
 __all__ = ["draw_fields", "field_modes", "pick_modes"]
 
@@ -53,7 +53,7 @@ def field_modes(
     for k in range(modes):
         angle = math.pi * k / modes
         furrows = np.sin(2 * math.pi / PERIOD * (math.cos(angle) * x + math.sin(angle) * y))
-        versions.append(layout + np.stack([_hidden(DEPTH * band * furrows) for band in layout]))
+        versions.append(layout + np.stack([without_low_resolution(DEPTH * band * furrows) for band in layout]))
     return torch.from_numpy(np.stack(versions)).clamp_(0, 1)
 
 

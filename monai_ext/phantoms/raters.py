@@ -1,4 +1,4 @@
-"""Drawn cells with faint outgrowths, outlined by annotators of known styles, for tests and for demos without data.
+"""Synthetic cells with faint outgrowths, outlined by raters of known styles, for tests and demos.
 
 They disagree where the picture is unclear, as people do: at a blurred border the generous and the sparing one part by
 its width, at a sharp one by nothing, and an outgrowth is included by those who trust so weak a contrast.
@@ -64,7 +64,7 @@ def draw_rater_case(
     stay as they are where styles are added at the end. Everybody outlines something, about 5 % to 37 % of a square.
 
     Raises:
-        ValueError: a side of `size` is below 32 pixels, where no style can be told from another, or no style is given.
+        ValueError: a side of `size` is below 32 pixels, where the styles do not differ, or no style is given.
     """
     height, width = (int(side) for side in size)
     if min(height, width) < FEWEST_PIXELS:

@@ -1,1 +1,1 @@
-"""What a process needs to run: errors as one sentence, the log of a run, command-line values, ranks, free memory."""
+"""What a process needs to run: errors as one sentence, logs, command-line values, ranks, free memory."""

@@ -1,4 +1,4 @@
-"""Options of `python -m monai.bundle run` that no config knows: misspelt ones, which MONAI takes without a word."""
+"""Refuse options of `python -m monai.bundle run` that no config has: MONAI accepts misspelt ones silently."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def refuse_unknown_options(arguments: Sequence[str]) -> None:
         texts = [Path(file).read_text(encoding="utf-8") for file in files]
         tops = [name for file, text in zip(files, texts, strict=True) for name in _top(file, text)]
     except (OSError, ValueError, TypeError, SyntaxError, ImportError):
-        return  # MONAI reads them in its own way, and speaks of it
+        return  # MONAI reads them in its own way, and reports the error
     known = {name.partition("::")[0].partition("#")[0] for name in tops}
     known |= OF_MONAI | {name for text in (*texts, *given.values()) for name in REFERENCE.findall(text)}
     for option in given:

@@ -33,9 +33,10 @@ def explain(error: BaseException) -> str | None:
     """The sentence of the error that this package raised on purpose, or None where there is none.
 
     MONAI and Ignite wrap what happens inside a config several times, so the chain of causes is searched for a
-    `ValueError`, `OSError` or `NonFiniteLossError` raised by a line of this package; the innermost one speaks.
-    Where there is none, what the operating system refuses us, and a full disk or a missing right whoever ran into it,
-    is told. Anything else (a `KeyError`, an error from deep inside a library) is a defect whose stack trace is needed.
+    `ValueError`, `OSError` or `NonFiniteLossError` raised by a line of this package; the innermost error is reported.
+    Where there is none, a refusal of the operating system is reported: any that this package met, and a full disk or a
+    missing right wherever it occurred. Anything else (a `KeyError`, an error from deep inside a library) is a defect
+    whose stack trace is needed.
     """
     sentence = refusal = None
     seen: set[int] = set()
@@ -52,7 +53,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of a library says, on one line of at most 200 characters; its type where it says nothing.
+    """The message of an error on one line of at most 200 characters; its type where it has none.
 
     >>> one_line(ValueError("bad\\n  news"))
     'bad news'
@@ -67,7 +68,7 @@ def _raised_here(error: BaseException) -> bool:
 
 
 def report_errors_in_one_sentence(*, log_dir: str | Path | None = None) -> None:
-    """From now on let uncaught errors that `explain` knows end the process with their sentence and exit status 1.
+    """From now on let uncaught errors that `explain` finds a sentence for end the process with it and exit status 1.
 
     What is logged of such an error on the way, as MONAI's handlers do, loses its stack trace too. Set the environment
     variable MONAI_EXT_TRACEBACK=1 to see the whole stack trace as well. In a `monai.bundle run`, an option that its

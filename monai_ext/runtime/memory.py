@@ -1,4 +1,4 @@
-"""How much memory is free, and what to say where it is not enough."""
+"""Free memory of a device, and the error where it is not enough."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class DeviceMemoryError(ValueError):
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be allocated on `device`, None where the system does not tell.
+    """Bytes that can still be allocated on `device`, None where the system does not report it.
 
     CPU: available memory of the machine or of the container (cgroup 1 and 2), whichever is less. CUDA: free memory of
     the device and what PyTorch holds without using it. MPS: recommended limit less what the driver holds.

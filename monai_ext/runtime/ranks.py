@@ -1,4 +1,4 @@
-"""Which of several processes this is; everything works alike without torch.distributed."""
+"""Ranks of distributed processes; every function works without torch.distributed as well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log of a run: what is logged and told, and the error that ended it, in `run.log` in the run's output folder."""
+"""The log of a run, with the error that ended it, in `run.log` in the output folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of NumPy arrays, damaged ones included: an array, or one sentence."""
+"""Read files of NumPy arrays, damaged ones included: an array, or an error of one sentence."""
 
 from __future__ import annotations
 

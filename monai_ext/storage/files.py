@@ -1,4 +1,4 @@
-"""Files that appear under their final name only when they are complete, and files read with errors that name them."""
+"""Write files whole or not at all, remove what killed writers left, and read tables with errors that name the place."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _umask_lock = threading.Lock()
 
 
 class WriteError(OSError):
-    """A file or a folder cannot be written; the sentence says which, why, and the way out."""
+    """A file or a folder cannot be written; the message names it, the reason and the remedy."""
 
 
 @contextmanager
@@ -59,8 +59,8 @@ def atomic_path(path: str | Path, *, previous: str | Path | None = None) -> Iter
         previous: what lay at `path` gets this name, at the moment when the new file is complete.
 
     Raises:
-        WriteError: the folder cannot be made or written to, or there is no room, which many writers tell by an error
-            that does not say so: the disk is asked then.
+        WriteError: the folder cannot be made or written to, or there is no room. Many writers report a full disk by
+            an error of another kind; the disk is probed then.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -79,7 +79,7 @@ def atomic_path(path: str | Path, *, previous: str | Path | None = None) -> Iter
             with suppress(OSError):
                 temporary.unlink()
             if refusal is not None:
-                raise refusal from None  # what the writer said of it would hide it
+                raise refusal from None  # explain() would report the writer's error instead
             raise
         finally:
             os.close(handle)
@@ -234,7 +234,7 @@ def _keep(path: Path, previous: Path) -> None:
 
 
 def _refusal(temporary: Path, error: BaseException) -> OSError | None:
-    """What the disk says where a writer failed without a number of the system: NumPy, Pillow, GDAL and torch do."""
+    """The error of the disk where a writer failed without an errno, as NumPy, Pillow, GDAL and torch do."""
     unclear = isinstance(error, (OSError, RuntimeError, ValueError)) and not isinstance(error, WriteError)
     if not unclear or getattr(error, "errno", None) is not None:
         return None

@@ -1,4 +1,4 @@
-"""What a list of items consists of, as a few numbers and one hash, to recognise a data set wherever it lies."""
+"""Fingerprints of lists of items: a few numbers and one hash, equal wherever the files lie."""
 
 from __future__ import annotations
 

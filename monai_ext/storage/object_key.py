@@ -18,7 +18,7 @@ DEEPEST = 12
 def describe(value: object, *, depth: int = 0) -> str:
     """`value` with everything that it holds, as a text.
 
-    An object may say it itself by a method `cache_key() -> str`; otherwise class and attributes speak for it, and a
+    An object may define a method `cache_key() -> str`; otherwise class and attributes count, and a
     function's name, code, defaults and closure. Random states and loggers are left out.
 
     Raises:
@@ -75,6 +75,6 @@ def _name(value: object) -> str:
 
 def _unknown(value: object) -> str:
     return (
-        f"the settings in {type(value).__name__} cannot be told, so its results cannot be kept in a file: "
+        f"the settings in {type(value).__name__} are unknown, so its results cannot be kept in a file: "
         "give the transform a method cache_key() that returns them as text, or leave cache_dir unset."
     )

@@ -1,4 +1,4 @@
-"""Read files of `torch.save`, damaged and hostile ones included: tensors and plain values, or one sentence."""
+"""Read files of `torch.save`, damaged and hostile ones included: plain values, or an error of one sentence."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def unsafe_globals(file: str | Path | IO[bytes]) -> list[str]:
         file: path, or an open file that can seek.
 
     Raises:
-        ValueError: the file is damaged, or no zip of `torch.save`; says what.
+        ValueError: the file is damaged, or no zip of `torch.save`.
     """
     if isinstance(file, (str, Path)):
         with open(file, "rb") as opened:

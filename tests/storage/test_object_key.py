@@ -19,5 +19,5 @@ def test_settings_are_told_from_values_not_addresses() -> None:
     assert describe(closure(1)) == describe(closure(1)) != describe(closure(2))
     assert describe(functools.partial(int, base=2)) != describe(functools.partial(int, base=3))
     assert describe({"b": 1, "a": torch.ones(2)}) == describe({"a": torch.ones(2), "b": 1})
-    with pytest.raises(ValueError, match=r"object cannot be told.*cache_key\(\)"):
+    with pytest.raises(ValueError, match=r"object are unknown.*cache_key\(\)"):
         describe([object()])

@@ -45,7 +45,7 @@ class DeviceDataset(Dataset):
         on_error: "raise" at an item that cannot be decoded, or "skip" it with a warning.
         shard: under torch.distributed hold every world-size-th item only, starting with the rank; or the pair
             (rank, world size) itself; False holds everything. With on_error="skip" all ranks must build the data set,
-            since they tell each other what is left.
+            since they exchange what is left.
         spill: "host" keeps the tensors in host memory where the device has too little, and copies batch by batch;
             "error" raises.
         memory_fraction: largest part of the free memory to take.

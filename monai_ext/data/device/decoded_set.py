@@ -1,4 +1,4 @@
-"""Decoded items stacked into groups of equal shapes, without ever holding them twice."""
+"""Stack decoded items into groups of equal shapes, without holding them twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 Signature = tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
-GROWTH = 1.25  # a larger estimate asks for a place again only when it grew by this much
+GROWTH = 1.25  # the place is chosen again when the estimate has grown by this much
 
 
 @dataclass
@@ -44,8 +44,8 @@ def collect(
 ) -> DecodedSet:
     """Items of `stream` (position, id, tensors) as a `DecodedSet`.
 
-    The first item tells the size of the set, and all its memory is taken at once. Items of another size are kept aside
-    and stacked at the end; `place` is asked again as they raise the estimate.
+    The first item gives the size of the set, and all its memory is taken at once. Items of another size are kept aside
+    and stacked at the end; `place` is called again as they raise the estimate.
 
     Args:
         stream: see `decode_items`.

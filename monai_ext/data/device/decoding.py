@@ -1,4 +1,4 @@
-"""Items decoded in parallel threads, in order, with errors that name the item."""
+"""Decode items in parallel threads, in order, with errors that name the item."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds a one-LR-many-HR data set from ordinary tiles: shard by shard, the same bytes each time, resumed after a kill.
+"""Build a one-LR-many-HR data set from ordinary tiles: shard by shard, the same bytes each time, resumed after a kill.
 
 A record depends on the tiles, the settings and its number alone: neither the number of threads nor where a run was
 broken off changes a byte (on one machine with one release of PyTorch; elsewhere sums may round differently).

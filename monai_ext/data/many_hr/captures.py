@@ -1,8 +1,8 @@
-"""Which tiles show one place at several dates: told by a table, or by file names that differ in their date alone.
+"""Find tiles of one place at several dates: by a table, or by file names that differ in their date alone.
 
 Numbers of tiles may look like years. So a year alone in a name counts as a date only where no other name has a number
-at that place which is no date (`tile_8` tells that `tile_1998` is a number), and where the pictures of the footprint
-are alike (`without_chance_years`). Full dates, and what a table tells, are believed.
+at that place which is no date (beside `tile_8`, `tile_1998` is a number), and where the pictures of the footprint
+are alike (`without_chance_years`). Full dates, and those of a table, are accepted as they are.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DATE = re.compile(rf"(?<![A-Za-z0-9])({YEAR}(?:{MONTH}{DAY}|-{MONTH}(?:-{DAY})?)
 NUMBER = re.compile(r"(?<![A-Za-z0-9])\d+(?![A-Za-z0-9])")
 ADDRESS = re.compile(r"(\d+[_/])?\d+[_/]\d+(@\dx)?")  # of a map tile: its numbers are no years
 COLUMNS = ("file", "footprint", "date")
-YEAR_ALONE = "year_alone"  # key of items whose date is a year that their name tells
+YEAR_ALONE = "year_alone"  # key of items whose date is a year in their name
 CELLS = 32  # along a side of the reduced pictures that are compared
 AROUND = 5  # cells along a side of the square whose mean is taken for the light
 ALIKE = 0.12  # of 36 real pairs of captures all are above 0.18; of 329,230 pairs of other tiles 99 % below 0.11
@@ -84,7 +84,7 @@ def numbered_places(names: Iterable[str]) -> set[tuple[str, str]]:
 def add_captures(items: Sequence[Mapping], table: str | os.PathLike | None = None) -> list[dict]:
     """Items of `tile_items` with "footprint" and "date", by `footprint_and_date` of their ids or by a table.
 
-    Items whose date is a year told by their name alone have "year_alone" too: see `without_chance_years`.
+    Items whose date is a year in their name have "year_alone" too: see `without_chance_years`.
 
     Args:
         items: with "id" and "image".
@@ -102,13 +102,13 @@ def add_captures(items: Sequence[Mapping], table: str | os.PathLike | None = Non
             for item, (footprint, date) in zip(items, named, strict=True)
         ]
     listed = _read_table(Path(table))
-    told = (
+    named = (
         listed.get(os.path.abspath(item["image"]), listed.get(Path(item["image"]).name, (item["id"], "")))
         for item in items
     )
     return [
         {**item, "footprint": footprint, "date": date}
-        for item, (footprint, date) in zip(items, told, strict=True)
+        for item, (footprint, date) in zip(items, named, strict=True)
     ]  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def without_chance_years(
 ) -> list[dict]:
     """Items of `add_captures`; years in names are no dates where the pictures of their footprint are not alike.
 
-    Tiles `tile_1998` ... `tile_2009` may be years of one place, or numbers. Their pictures tell: reduced to 32 x 32
+    Tiles `tile_1998` ... `tile_2009` may be years of one place, or numbers. Their pictures decide: reduced to 32 x 32
     means, without the mean of 5 x 5 around each, those of one place correlate in spite of season and light, those of
     different places hardly do. Where less than a quarter of the pairs correlate by 0.12 (a clouded date among three
     does no harm), each of these tiles becomes a footprint of its own without date, and a warning names them.
@@ -149,7 +149,7 @@ def without_chance_years(
         some = ", ".join(refused[:NAMED_AT_MOST]) + (" ..." if len(refused) > NAMED_AT_MOST else "")
         logger.warning(
             "years in the names of %d footprint(s) count as numbers, since the pictures do not show one place (they "
-            "correlate by less than %g): %s. If they do, tell it by --dates CSV with file, footprint, date.",
+            "correlate by less than %g): %s. If they do, list them by --dates CSV with file, footprint, date.",
             len(refused), ALIKE, some,
         )  # fmt: skip
     return result
@@ -198,7 +198,7 @@ def _detail(picture: Tensor, cells: int) -> Tensor:
 def _likeness(details: Tensor, years: Tensor) -> float:
     """What a quarter of the pairs correlate by at least; pairs of a year and another picture, none of them flat.
 
-    Infinite where there is no such pair: nothing speaks against the names.
+    Infinite where there is no such pair: nothing contradicts the names.
     """
     counts = details.any(1)
     pairs = counts[:, None] & counts[None] & (years[:, None] | years[None])

@@ -1,4 +1,4 @@
-"""Descriptions that a one-LR-many-HR data set carries: a data card for people, Croissant metadata for machines.
+"""Descriptions of a one-LR-many-HR data set: a data card for people, Croissant metadata for machines.
 
 Croissant: https://docs.mlcommons.org/croissant/docs/croissant-spec.html, version 1.0.
 """
@@ -135,7 +135,7 @@ def data_card(index: Index, records: Sequence[RecordLine], targets: Sequence[Tar
             "",
             "## Limits",
             "",
-            "* Borrowed detail is plausible, not true: targets span what the collection knows, no more, and keep the "
+            "* Borrowed detail is plausible, not true: targets span what the collection shows, no more, and keep the "
             "original where no patch agrees.",
             "* The original was compressed as its tile was; JPEG's traces are part of the detail.",
             "* Captures differ by season, light and what was built: they are no exact targets.",

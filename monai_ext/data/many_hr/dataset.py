@@ -87,7 +87,7 @@ def many_hr_items(
     if not items:
         raise ManyHrError(
             f"no record of {folder} is left with part={part}, kinds={kinds}, targets={targets}, "
-            f"min_lr_psnr={min_lr_psnr}: ask for less."
+            f"min_lr_psnr={min_lr_psnr}: relax these choices."
         )
     return items
 
@@ -126,7 +126,7 @@ class DecodeManyHighResd(Transform):
 class ManyHighResDataset(Dataset):
     """Records of a one-LR-many-HR data set: {"id", "image": (C, h, w), "label": (K, C, H, W)}, uint8.
 
-    K differs between records where captures or a filter make it so; ask for a fixed number by `targets`, or for one
+    K differs between records where captures or a filter make it so; choose a fixed number by `targets`, or for one
     record a batch.
 
     Args:

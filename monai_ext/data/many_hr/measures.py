@@ -29,7 +29,7 @@ LEVELS = 255
 
 
 class Operator(Protocol):
-    """What is asked of a degradation, such as `monai_ext.transforms.degradation.Degradation`: A and its inverse.
+    """Protocol of a degradation, such as `monai_ext.transforms.degradation.Degradation`: A and its inverse.
 
     Images are floats (B, C, H, W) on the [0, 1] scale.
     """
@@ -104,7 +104,7 @@ def low_res_gaps(matrix: Tensor, high_res: Tensor, low_res: Tensor) -> list[LowR
 def fitted_psnr(matrix: Tensor, high_res: Tensor, low_res: Tensor) -> list[float]:
     """PSNR in dB of each of `high_res` (K, C, H, W) to `low_res` (C, h, w) with gain and offset of each band fitted.
 
-    Another date has another light: this tells it from another scene.
+    Another date has another light, which is fitted away here; another scene is not.
     """
     seen = reduced(matrix, high_res).flatten(2)  # (K, C, h w)
     wanted = low_res.double().flatten(1)

@@ -1,4 +1,4 @@
-"""The annotators' masks of one case beside its prediction, read from NIfTI or PNG with errors that name the file."""
+"""Read the masks of all raters and the prediction of one case, from NIfTI or PNG."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from monai_ext.runtime.errors import one_line
 __all__ = ["RaterCase", "read_rater_case"]
 
 RANGE_TOLERANCE = 1e-4  # probabilities stored as scaled integers overstep 1 by their rounding
-FINE_STEP = 0.01  # of stored integers; coarser steps may be those of a vote, such as 1/7, and mean what they say
+FINE_STEP = 0.01  # of stored integers; coarser steps may be those of a vote, such as 1/7, and are exact
 SCALE_TOLERANCE = 2e-7  # of values with a scale factor, which is single precision
 GREY_MODES = ("1", "L", "I;16", "I")  # a PNG of mode I has 16 bits
 

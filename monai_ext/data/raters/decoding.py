@@ -1,4 +1,4 @@
-"""From the files of a case to one image, the masks of all annotators, and who of them is there.
+"""Decode a case: its image, the masks of all raters, and which raters are present.
 
 Rows and columns are the first two axes as stored, see `monai_ext.raster.nifti`.
 """
@@ -60,7 +60,7 @@ class DecodeRaters(Transform):
 
     Gives {"id": str, "image": `dtype` (C, H, W), "label": uint8 (R, H, W) of 0/1, "presence": bool (R,),
     "original_size": int64 (2,) = (H, W) of the file}. Column r belongs to the same annotator in all cases; where that
-    one is missing, presence is False and the mask empty, and where presence is True an empty mask says "nothing here".
+    one is missing, presence is False and the mask empty, and where presence is True an empty mask means "nothing here".
     An item without "label" gives neither label nor presence. Steps, in order, each for every channel of its own:
     non-finite pixels, window, normalisation, region of interest, resizing (bilinear, antialiased; masks become
     foreground where its share is at least half, as in `read_mask`).
@@ -83,7 +83,7 @@ class DecodeRaters(Transform):
         channel_axis: axis of the channels in files of three axes; None: the one that the masks leave over.
         label_spatial_size: "native" or None.
         zoom: keep the region of 1 / zoom of the height and width alone; with zoom=2 and the same spatial_size it is
-            seen twice as large. Whoever looks there says where the object is: a prompt.
+            seen twice as large. Such a window is a prompt: it shows where the object is.
         centre: of the region, row and column of the file; None: the middle of the image.
 
     Raises (when called):

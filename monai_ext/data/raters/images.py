@@ -1,4 +1,4 @@
-"""Pictures to be outlined as annotators would: cases of the QUBIQ layout, NIfTI files, or photographs, in one list."""
+"""Images for rater networks: cases of the QUBIQ layout, NIfTI files or photographs, as one list of items."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from monai_ext.data.isic import IMAGE_SUFFIXES, DatasetLayoutError
 from monai_ext.data.raters.decoding import DecodeRaters
-from monai_ext.data.raters.qubiq import _find_parts, qubiq_items
+from monai_ext.data.raters.qubiq import find_parts, qubiq_items
 from monai_ext.raster.images import ImageFileError, read_image
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.folders import files_in
@@ -24,7 +24,7 @@ LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def is_nifti(path: str | os.PathLike) -> bool:
-    """Whether the name of a file says NIfTI.
+    """Whether a file has the suffix of NIfTI.
 
     >>> is_nifti("case01/image.nii.gz"), is_nifti("image.png")
     (True, False)
@@ -66,7 +66,7 @@ def rater_image_items(
         if pictures:
             return _distinct([_picture_item(file, task) for file in pictures], path)
     if part is None:
-        parts = list(_find_parts(path, region))
+        parts = list(find_parts(path, region))
         if len(parts) > 1:
             raise DatasetLayoutError(f"{path} holds the parts {', '.join(parts)}: choose one by part=.")
         part = parts[0]

@@ -1,4 +1,4 @@
-"""Predictions of any method for cases of several annotators, in the folders and names of the QUBIQ challenge.
+"""Find predictions of any method for cases with several raters, in the folders and names of the QUBIQ challenge.
 
     <case>/task01.nii.gz            probability map: the predicted share of annotators who mark a pixel
     <case>/task01_seg03.nii.gz      mask that annotator 3 would draw
@@ -80,7 +80,7 @@ def rater_truth(
     for task in tasks or sorted(found):
         items = list_items(task=task, require_masks=False)
         if not any(any(item["label"]) for item in items):
-            raise DatasetLayoutError(f"no case of {folder} has a mask of task {task} by the annotators asked for.")
+            raise DatasetLayoutError(f"no case of {folder} has a mask of task {task} by the chosen annotators.")
         truth[task] = items
     return truth
 
@@ -118,7 +118,7 @@ def rater_predictions(
     Raises:
         DatasetLayoutError: no predictions at all, none for any of the cases, a file whose name begins with "task" and
             means nothing, two files for one thing, or slices that the case has not.
-        ValueError: fewer samples than asked for.
+        ValueError: fewer samples than `samples`.
     """
     folder = _find_predictions(Path(predictions_dir), items, region=region, part=part)
     folders = {path.name: path for path in folders_in(folder)}
@@ -222,7 +222,7 @@ def _read_folder(folder: Path, task: int) -> dict[Key, Path]:
     for path in sorted(folder.iterdir()):
         match = PREDICTION_NAME.fullmatch(path.name)
         if match is None and ALMOST_A_NAME.fullmatch(path.name):
-            raise DatasetLayoutError(f"{path} cannot be told to be any prediction by its name: expected is {LAYOUT}.")
+            raise DatasetLayoutError(f"{path} has the name of no prediction: expected is {LAYOUT}.")
         if match is None or int(match[1]) != task:
             continue
         key = (match[2].lower(), int(match[3])) if match[2] else ("probability", 0)

@@ -1,7 +1,7 @@
-"""Lists of cases outlined by several annotators, in the folders of the QUBIQ challenge (2020, 2021).
+"""Lists of cases with several raters, in the folders of the QUBIQ challenge (2020, 2021).
 
-An annotator is known by the number in the name of the file, `task01_seg03.nii.gz`, never by its place in a listing, and
-has the same column in all cases, also in those where the file is missing.
+A rater (annotator) is identified by the number in the name of the file, `task01_seg03.nii.gz`, never by its place in a
+listing, and has the same column in all cases, also in those where the file is missing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from monai_ext.data.isic import DatasetLayoutError, check_name
 from monai_ext.raster.nifti import open_nifti
 from monai_ext.storage.folders import folders_in
 
-__all__ = ["identified_raters", "qubiq_items"]
+__all__ = ["find_parts", "identified_raters", "qubiq_items"]
 
 PARTS = ("training", "validation", "testing")
 IMAGE_NAME = re.compile(r"image\.nii(\.gz)?", re.IGNORECASE)
@@ -70,7 +70,7 @@ def qubiq_items(
     """
     if part.lower() not in PARTS:
         raise ValueError(f"part is {part!r}: choose 'Training', 'Validation' or 'Testing'.")
-    parts = _find_parts(Path(dataset_dir), region)
+    parts = find_parts(Path(dataset_dir), region)
     if part.lower() not in parts:
         raise DatasetLayoutError(f"{dataset_dir} has no {part.lower()} part, only: {', '.join(parts)}.")
     everywhere = {name: _read_cases(folder) for name, folder in parts.items()}
@@ -135,7 +135,7 @@ def identified_raters(items: Iterable[Mapping]) -> list[int]:
     return columns
 
 
-def _find_parts(root: Path, region: str | None) -> dict[str, Path]:
+def find_parts(root: Path, region: str | None) -> dict[str, Path]:
     """Part in small letters -> its folder of cases."""
     folder = root if region is None else root / region
     if not folder.is_dir():

@@ -57,7 +57,7 @@ class RaterWriter:
         """
         numbers = item.get("raters") if raters is None else raters
         if numbers is None:
-            raise ValueError(f"case {item['case']} has no annotators of its own: say whose masks these are by raters=.")
+            raise ValueError(f"case {item['case']} has no annotators of its own: name those of the masks by raters=.")
         return self._write_each(item, masks, [f"seg{number:02d}" for number in numbers])
 
     def write_samples(self, item: Mapping, samples: Tensor) -> list[Path]:

@@ -1,6 +1,6 @@
-"""Tiles of an area from a tile server into a folder `Z/X/Y.jpg`, with the record of where they come from.
+"""Fetch the tiles of an area from a server into a folder `Z/X/Y.jpg`, with a record of their origin.
 
-A run that ends early is continued by the same call: whole tiles in the folder are kept and not asked for again.
+A run that ends early is continued by the same call: whole tiles in the folder are kept and not requested again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class AreaRecord(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         source: template of the addresses, without keys.
         tiles_of_area: how many there are in it.
-        started, finished: times in UTC; finished is None until all tiles were asked for.
+        started, finished: times in UTC; finished is None until all tiles have been requested.
         tiles, missing: how many are there, and how many the server does not have.
     """
 
@@ -79,7 +79,7 @@ class FetchSummary:
         kept: tiles that were there, whole.
         missing: tiles that the server does not have.
         repeated: of the fetched tiles, those of the most frequent content, if there are several: open water, or the
-            picture by which a server says that it has none.
+            picture that a server sends for a tile it does not have.
         nbytes: size of the fetched tiles.
     """
 

@@ -1,4 +1,4 @@
-"""Boxes of longitude and latitude as tiles of the Web Mercator grid, and the addresses at which servers keep them.
+"""Tiles of the Web Mercator grid in a box of longitude and latitude, and their addresses on servers.
 
 Tiles are counted as XYZ: x from 180 degrees west, y from the north, both below 2**zoom.
 """
@@ -108,7 +108,7 @@ class TileSource:
     Args:
         template: http or https address with {z}, {x} and {y}; {-y} instead of {y} where rows are counted from the
             south (TMS); or {q}, the quadkey, instead of all three. {s} is replaced by one of the subdomains.
-        attribution: text that the provider asks for, or says the licence by.
+        attribution: text that the provider asks for, or that names the licence.
         subdomains: one character for each.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Aerial tiles from files to tensors with all their bands, in the 8 or 16 bits of the file."""
+"""Decode aerial tiles with all their bands, in the 8 or 16 bits of the file."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class _Address(NamedTuple):
 
 
 def _address(file: Path) -> _Address | None:
-    """What the name of a tile says of its place in the grid."""
+    """The address in the grid that the name of a tile stands for."""
     for name in (file.stem, "/".join([*file.absolute().parts[-3:-1], file.stem])):
         if match := Z_X_Y.fullmatch(name):
             zoom, x, y = map(int, match.groups())

@@ -505,7 +505,7 @@ def test_irregularities_that_change_no_score_are_told(folders):
         ("task01_seg01.nii.gz", np.array([[0, 1, 2, 2]]), "holds the value 1: a mask"),
         ("task01_sample1.png", np.array([[0, 9, 255, 0]], dtype=np.uint8), "holds the value 9: a mask"),
         ("task01_sample1.nii", np.array([[0, np.nan, 1, 1]]), "holds the value nan: a mask"),
-        ("task_1.nii.gz", np.zeros((1, 4)), "task_1.nii.gz cannot be told to be any prediction by its name"),
+        ("task_1.nii.gz", np.zeros((1, 4)), "task_1.nii.gz has the name of no prediction"),
     ],
 )
 def test_a_file_that_cannot_be_right_is_named(folders, name, values, sentence):

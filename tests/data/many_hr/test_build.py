@@ -267,7 +267,7 @@ def test_items_are_chosen_by_part_kind_number_and_gap(built):
     assert not [item for item in many_hr_items(built, targets=2) if item["kinds"] != ["original", "texture"]]
     closer = many_hr_items(built, min_lr_psnr=65)
     assert closer and not any("original" in item["kinds"] for item in closer)  # it differs by the rounding
-    with pytest.raises(ManyHrError, match="ask for less"):
+    with pytest.raises(ManyHrError, match="relax these choices"):
         many_hr_items(built, targets=9)
     with pytest.raises(ValueError, match="part='train' is unknown: choose from training, validation, test"):
         many_hr_items(built, part="train")
