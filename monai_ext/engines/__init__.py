@@ -1,7 +1,12 @@
 from monai_ext.engines.adversarial import Adversary, PairedAdversarialTrainer
 from monai_ext.engines.averaging import ModelEMA
 from monai_ext.engines.batch_engines import BatchEvaluator, BatchTrainer
-from monai_ext.engines.bayesian import BayesianAdversarialTrainer, PrepareSuperResolution, SampledEvaluator
+from monai_ext.engines.bayesian import (
+    BayesianAdversarialTrainer,
+    PrepareSuperResolution,
+    SampledEvaluator,
+    weight_prior,
+)
 from monai_ext.engines.perceptual import Perception
 from monai_ext.engines.precision import autocast_dtype
 from monai_ext.engines.rater_methods import (
@@ -39,4 +44,5 @@ __all__ = [
     "rater_cases",
     "rater_loss",
     "rater_network",
+    "weight_prior",
 ]

@@ -16,9 +16,9 @@ from monai_ext.engines.adversarial import PairedAdversarialTrainer, WeightedTerm
 from monai_ext.engines.batch_engines import BatchEvaluator
 from monai_ext.losses.super_resolution_elbo import SuperResolutionELBO, values_per_pixel, watched_terms
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution
-from monai_ext.networks.variational import weight_divergence
+from monai_ext.networks.variational import VariationalConv2d, weight_divergence
 
-__all__ = ["SAMPLES", "BayesianAdversarialTrainer", "PrepareSuperResolution", "SampledEvaluator"]
+__all__ = ["SAMPLES", "BayesianAdversarialTrainer", "PrepareSuperResolution", "SampledEvaluator", "weight_prior"]
 
 SAMPLES = "samples"  # key of the evaluator's output
 
@@ -44,6 +44,17 @@ class PrepareSuperResolution(PrepareBatch):
             batchdata[key].to(device=device, non_blocking=non_blocking, **kwargs) for key in (Keys.IMAGE, Keys.LABEL)
         )
         return low_res, high_res, (), {"high_res": high_res, "samples": self.samples}
+
+
+def weight_prior(network: nn.Module, *, elbo_weight: float, values: int) -> float:
+    """The weight that `BayesianAdversarialTrainer` gives the divergence of variational weights; 0 without such.
+
+    Args:
+        elbo_weight: of the bound in the loss.
+        values: number of all values in an epoch's targets.
+    """
+    variational = any(isinstance(module, VariationalConv2d) for module in network.modules())
+    return elbo_weight / values if variational else 0.0
 
 
 class BayesianAdversarialTrainer(PairedAdversarialTrainer):

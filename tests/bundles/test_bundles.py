@@ -13,6 +13,7 @@ import monai.bundle
 import numpy as np
 import pytest
 import torch
+from config_lines import config_lines
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, load_bundle_config, onnx_export, verify_net_in_out
 from monai.data import decollate_batch
 from monai.transforms import Compose
@@ -73,6 +74,23 @@ def test_configs_have_the_keys_that_the_model_zoo_asks_for(bundle, kind):
         handlers = parser["train#handlers"]
         intervals = [h["interval"] for h in handlers if h["_target_"] == "ValidationHandler"]
         assert intervals == ["@val_interval"]
+
+
+@pytest.mark.parametrize("lines", config_lines(), ids=lambda lines: lines.bundle)
+def test_a_training_is_stated_in_few_short_lines_without_code_to_be_read(lines):
+    """A discriminator has a network, losses, schedules and numbers of its own: 40 lines more."""
+    with_rival = "discriminator_def" in read(REPOSITORY / "bundles" / lines.bundle / "configs" / "train.json")
+    assert lines.count <= (125 if with_rival else 90) and lines.longest <= 120
+    assert lines.expressions <= (22 if with_rival else 12)
+
+
+@bundles
+def test_no_config_imports_or_reaches_the_commands_but_for_the_page_of_the_demo(bundle):
+    for path in sorted(bundle.glob("configs/*.json")):
+        config = read(path)
+        assert "imports" not in config, path.name
+        config.pop("page", None)
+        assert "monai_ext.commands" not in json.dumps(config), path.name
 
 
 @bundles
