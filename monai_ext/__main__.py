@@ -8,7 +8,7 @@ import logging
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from monai_ext import __version__
 from monai_ext.runtime.errors import report_errors_in_one_sentence
@@ -154,14 +154,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = next((name for name in COMMANDS if arguments[: len(words := name.split())] == words), None)
     if name is None:
         return _without_command(arguments)
-    from monai_ext.commands.command_line import parse_options
+    from monai_ext.commands.command_line import Parsed, parse_options
 
     report_errors_in_one_sentence()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     command = COMMANDS[name]
     function, kind = command.load()
     passes_on = len(inspect.signature(function).parameters) > 1
-    line = parse_options(
+    line: Parsed[Any] = parse_options(
         kind,
         arguments[len(name.split()) :],
         prog=f"monai_ext {name}",

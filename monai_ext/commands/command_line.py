@@ -16,7 +16,7 @@ from contextlib import redirect_stderr
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 os.environ.setdefault("PYTHON_TYRO_UTF8_BOXES", "False")  # read when tyro is imported: no frames around its texts
 
@@ -71,6 +71,7 @@ def parse_options(
     problem = io.StringIO()
     try:
         with redirect_stderr(problem):
+            found: Any
             found, further = tyro.cli(
                 line,
                 args=list(arguments),

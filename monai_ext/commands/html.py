@@ -9,22 +9,9 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-__all__ = ["Block", "Heading", "Picture", "Table", "Text", "html_page", "markdown_page"]
+from monai_ext.commands.rendering import render
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 72rem; margin: 2rem auto;
-       padding: 0 1rem; }
-h1, h2 { line-height: 1.2; margin-top: 2.2rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
-th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-th[scope=row], th:first-child { text-align: left; font-weight: 500; }
-thead th { border-bottom: 2px solid #555; }
-figure { margin: 1.5rem 0; }
-figure img { max-width: 100%; height: auto; }
-figcaption { color: #444; }
-"""
+__all__ = ["Block", "Heading", "Picture", "Table", "Text", "html_page", "markdown_page"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +48,11 @@ class Picture:
     path: Path
     caption: str
 
+    @property
+    def data_url(self) -> str:
+        """The picture as a data URL."""
+        return f"data:image/png;base64,{base64.b64encode(self.path.read_bytes()).decode()}"
+
 
 Block = Heading | Text | Table | Picture
 
@@ -86,40 +78,11 @@ def _markdown(block: Block) -> str:
         case Picture(path, caption):
             return f"![{_plain(caption)}](<{path.name}>)\n\n{_plain(caption)}"
         case Table(caption, header, rows):
-            lines = [header, [":--", *["--:"] * (len(header) - 1)], *rows]
-            body = [" | ".join(cells if index == 1 else map(_plain, cells)) for index, cells in enumerate(lines)]
-            return f"**{_plain(caption)}**\n\n" + "\n".join(f"| {line} |" for line in body)
+            marks = [":--", *["--:"] * (len(header) - 1)]
+            body = [list(map(_plain, header)), marks, *(list(map(_plain, row)) for row in rows)]
+            return f"**{_plain(caption)}**\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in body)
 
 
 def html_page(blocks: Sequence[Block], *, title: str) -> str:
     """One HTML file that needs no other: pictures as base64, no script, nothing fetched."""
-    body = "\n".join(_html(block) for block in blocks)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
-
-
-def _html(block: Block) -> str:
-    match block:
-        case Heading(text, level):
-            return f"<h{level}>{escape(text)}</h{level}>"
-        case Text(lines):
-            if len(lines) == 1:
-                return f"<p>{escape(lines[0])}</p>"
-            return "<ul>\n" + "\n".join(f"<li>{escape(line)}</li>" for line in lines) + "\n</ul>"
-        case Picture(path, caption):
-            data, text = base64.b64encode(path.read_bytes()).decode(), escape(caption)
-            image = f'<img src="data:image/png;base64,{data}" alt="{text}">'
-            return f"<figure>\n{image}\n<figcaption>{text}</figcaption>\n</figure>"
-        case Table(caption, header, rows):
-            head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
-            cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) for row in rows)
-            body = "\n".join(
-                f'<tr><th scope="row">{escape(row[0])}</th>{line}</tr>' for row, line in zip(rows, cells, strict=True)
-            )
-            return (
-                f'<div class="wide">\n<table>\n<caption>{escape(caption)}</caption>\n'
-                f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
-            )
+    return render("page.html", title=title, blocks=[(type(block).__name__, block) for block in blocks])

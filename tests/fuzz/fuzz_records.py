@@ -150,7 +150,7 @@ def reproduce_targets(folder: Path) -> Iterator[Target]:
     path = written(folder / "run.json", record)
 
     def repeated() -> None:
-        read = reproduce.read_record(folder)
+        read = reproduce.read_run(folder)
         assert all(isinstance(sentence, str) for sentence in reproduce.differences(read))
         try:
             assert reproduce.plan_repetition(read, folder / "again").typed()

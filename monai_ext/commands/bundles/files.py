@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -132,7 +133,7 @@ def _zip(archive: zipfile.ZipFile) -> BundleFiles:
         elif stat.S_ISLNK(info.external_attr >> 16):
             found.problems.append(f"{info.filename} is a link, which is not followed")
         else:
-            found.files.append(BundleFile(name, info.file_size, lambda info=info: archive.open(info)))
+            found.files.append(BundleFile(name, info.file_size, partial(archive.open, info)))
     return found
 
 

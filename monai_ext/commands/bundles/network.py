@@ -12,7 +12,7 @@ from torch import nn
 from monai_ext.handlers import load_checkpoint
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution, WeightEnsemble
 from monai_ext.runtime.errors import one_line
-from monai_ext.storage.files import read_json
+from monai_ext.storage.records import read_record
 
 __all__ = ["load_bundle_network"]
 
@@ -44,19 +44,20 @@ def load_bundle_network(
     networks = [_network(bundle, config, Path(path), digest) for path in weights]
     if len(networks) == 1:
         return networks[0].eval(), digest.hexdigest()
-    if not all(isinstance(network, UncertainSuperResolution) for network in networks):
+    members = [network for network in networks if isinstance(network, UncertainSuperResolution)]
+    if len(members) < len(networks):
         raise ValueError(
             f"{len(networks)} files of weights, but {type(networks[0]).__name__} knows one answer only: an ensemble "
             "needs a network such as that of bundles/bayesian_srgan_aerial; give --weights once."
         )
-    return WeightEnsemble(networks).eval(), digest.hexdigest()
+    return WeightEnsemble(members).eval(), digest.hexdigest()
 
 
 def _network(bundle: Path, config: Path, path: Path, digest: hashlib._Hash) -> nn.Module:
     """The network with the weights in `path`, which `digest` is told of."""
     if not path.is_file():
         raise FileNotFoundError(f"no weights at '{path}': train the bundle first, or name a file with --weights.")
-    read_json(config, expected=dict, way_out="take it from the bundle again")  # MONAI's parser names no file
+    read_record(config, dict, way_out="take it from the bundle again")  # MONAI's parser names no file
     parser = ConfigParser()
     parser.read_config(str(config))
     if parser.get("network_def") is None:

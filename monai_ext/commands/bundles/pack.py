@@ -12,8 +12,9 @@ from monai_ext.commands.bundles.pickled_names import UNREADABLE, foreign_names
 from monai_ext.commands.command_line import Computed, Paths
 from monai_ext.runtime.errors import one_line
 from monai_ext.runtime.run_log import tell
-from monai_ext.storage.files import atomic_path, read_json, write_text
+from monai_ext.storage.files import atomic_path, write_text
 from monai_ext.storage.fingerprint import file_sha256
+from monai_ext.storage.records import read_record
 
 __all__ = ["LARGEST_FILE", "PackError", "PackOptions", "Packed", "pack_bundle", "run"]
 
@@ -107,7 +108,7 @@ def _chosen(bundle: Path) -> Iterator[Path]:
 def _check(files: dict[str, Path]) -> None:
     for name, path in files.items():
         if path.suffix == ".json" and name.startswith("configs/"):
-            read_json(path, error=PackError, way_out="mend it, since every user of the bundle reads it")
+            read_record(path, object, error=PackError, way_out="mend it, since every user of the bundle reads it")
         elif path.suffix == ".pt":
             with path.open("rb") as file:
                 try:
@@ -152,7 +153,7 @@ def _with_large_files(
 
 def _entries(path: Path) -> list[dict[str, str]]:
     way_out = "it needs a list large_files of path, url, hash_val, without which no download is checked"
-    content = _yaml(path) if path.suffix != ".json" else read_json(path, error=PackError, way_out=way_out)
+    content = _yaml(path) if path.suffix != ".json" else read_record(path, object, error=PackError, way_out=way_out)
     entries = content.get("large_files") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
         raise PackError(f"{path} is damaged: {way_out}.")

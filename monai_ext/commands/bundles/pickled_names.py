@@ -7,7 +7,7 @@ import pickletools
 import re
 import zipfile
 import zlib
-from typing import IO
+from typing import IO, Any
 
 __all__ = ["UNREADABLE", "foreign_names", "is_torchscript", "looks_pickled"]
 
@@ -94,6 +94,7 @@ def _names_of_one(stream: io.BytesIO) -> set[str]:
     found: set[str] = set()
     memo: dict[int, str | None] = {}
     recent: list[str | None] = []  # texts pushed one after the other, nothing between them
+    argument: Any
     for opcode, argument, _ in pickletools.genops(stream):
         name = opcode.name
         if name in STRINGS:
@@ -108,8 +109,8 @@ def _names_of_one(stream: io.BytesIO) -> set[str]:
             if name in ("GLOBAL", "INST"):
                 found.add(argument)
             elif name == "STACK_GLOBAL":
-                pair = recent[-2:]
-                found.add(" ".join(pair) if len(pair) == 2 and None not in pair else "a name that cannot be told")
+                pair = [text for text in recent[-2:] if text is not None]
+                found.add(" ".join(pair) if len(pair) == 2 else "a name that cannot be told")
             elif name in ("EXT1", "EXT2", "EXT4"):
                 found.add("a registered extension")
             recent = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -18,9 +17,9 @@ from monai_ext.commands.command_line import Computed, Positional
 from monai_ext.handlers import load_checkpoint
 from monai_ext.handlers.training.provenance import environment, git_revision, merged_config, package_versions
 from monai_ext.runtime.run_log import keep_log, tell
-from monai_ext.storage.files import read_json, write_text
+from monai_ext.storage.records import read_record, write_record
 
-__all__ = ["Repetition", "ReproduceError", "ReproduceOptions", "differences", "plan_repetition", "read_record", "run"]
+__all__ = ["Repetition", "ReproduceError", "ReproduceOptions", "differences", "plan_repetition", "read_run", "run"]
 
 CONFIG = "reproduced.json"
 NUMERIC_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")  # set again as they were
@@ -67,7 +66,7 @@ class Repetition:
         return " ".join([f"cd {shlex.quote(str(self.folder))} &&", *variables, shlex.join(self.command)])
 
 
-def read_record(run: Path) -> dict[str, Any]:
+def read_run(run: Path) -> dict[str, Any]:
     """The content of a run's run.json, which `RunRecord` wrote.
 
     Args:
@@ -80,7 +79,7 @@ def read_record(run: Path) -> dict[str, Any]:
     path = run / "run.json" if run.is_dir() else run
     if not path.is_file():
         raise FileNotFoundError(f"no run.json in '{run}': give the output_dir of a training.")
-    record = read_json(path, expected=dict, error=ReproduceError, way_out=WAY_OUT)
+    record = read_record(path, dict[str, Any], error=ReproduceError, way_out=WAY_OUT)
     origin = record.get("origin")
     if not isinstance(origin, dict) or not isinstance(origin.get("folder"), str):
         raise ReproduceError(
@@ -181,7 +180,11 @@ def plan_repetition(record: Mapping[str, Any], output_dir: Path, *, dataset_dir:
         raise FileNotFoundError(
             f"the data of the run, '{folder / recorded}', are not there: name them by --dataset_dir."
         )
-    chosen = {"config_file": output_dir / CONFIG, **_companions(folder, options), "output_dir": output_dir}
+    chosen: dict[str, object] = {
+        "config_file": output_dir / CONFIG,
+        **_companions(folder, options),
+        "output_dir": output_dir,
+    }
     chosen |= {} if data is None else {"dataset_dir": data}
     chosen |= {key: options[key] for key in ("init_id", "final_id") if key in options}
     if _started_before(output_dir, config):
@@ -215,14 +218,14 @@ def _started_before(output_dir: Path, config: Mapping[str, Any]) -> bool:
     if not output_dir.exists() or not any(output_dir.iterdir()):
         return False
     path = output_dir / CONFIG
-    if not path.is_file() or read_json(path, error=ReproduceError) != config:
+    if not path.is_file() or read_record(path, object, error=ReproduceError) != config:
         raise ReproduceError(f"'{output_dir}' holds something else: choose another --output_dir.")
     return "resume" in config
 
 
 def outcome(run: Path, repeated: Path) -> list[str]:
     """Sentences that compare a run with its repetition: data, seed, best metric, final weights."""
-    then, now = (read_json(folder / "run.json", expected=dict) for folder in (run, repeated))
+    then, now = (read_record(folder / "run.json", dict[str, Any]) for folder in (run, repeated))
     told = []
     for name, key in (("data", "data"), ("seed", "seed")):
         same = "the same" if then.get(key) == now.get(key) else f"{then.get(key)}, now {now.get(key)}"
@@ -252,7 +255,7 @@ def _difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
 
 def run(options: ReproduceOptions) -> int:
     """`python -m monai_ext reproduce`: exit status 0, or that of the repeated training where it failed."""
-    record = read_record(options.run)
+    record = read_run(options.run)
     folder = options.run if options.run.is_dir() else options.run.parent
     output_dir = options.output_dir or folder.absolute().with_name(f"{folder.absolute().name}_again")
     repetition = plan_repetition(record, output_dir, dataset_dir=options.dataset_dir)
@@ -262,7 +265,7 @@ def run(options: ReproduceOptions) -> int:
     tell(repetition.typed())
     if options.dry_run:
         return 0
-    write_text(repetition.output_dir / CONFIG, json.dumps(repetition.config, indent=1) + "\n")
+    write_record(repetition.output_dir / CONFIG, repetition.config)
     variables = {**os.environ, **repetition.variables}
     if status := subprocess.run(repetition.command, cwd=repetition.folder, env=variables, check=False).returncode:
         tell(f"the repeated training failed with exit status {status}: its message stands above.")

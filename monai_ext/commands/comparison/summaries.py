@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from monai_ext.commands.statistics import (
     probability_of_first,
 )
 from monai_ext.storage.files import write_text
+from monai_ext.storage.records import write_record
 
 __all__ = ["LEVEL", "LossSummary", "PairSummary", "is_claimed", "loss_summaries", "pair_summaries", "write_tables"]
 
@@ -170,15 +170,7 @@ def write_tables(
         write_text(output / f"{name}.csv", _csv(rows))
     missing = [{"loss": loss, "fold": fold, "seed": seed} for loss, fold, seed in results.missing]
     content = {"losses": loss_rows, "pairs": pair_rows, "missing": missing, "undefined": results.undefined}
-    write_text(output / "report.json", json.dumps(_nan_as_null(content), indent=1, allow_nan=False))
-
-
-def _nan_as_null(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _nan_as_null(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_nan_as_null(item) for item in value]
-    return None if isinstance(value, float) and np.isnan(value) else value
+    write_record(output / "report.json", content)
 
 
 def _csv(rows: Sequence[Mapping[str, object]]) -> str:

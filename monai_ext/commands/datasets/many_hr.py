@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class BuildOptions:
     """side of the targets, pixels"""
     seed: int = DEFAULTS.seed
     """of all random numbers"""
-    kinds: tuple[Literal["texture", "mined", "sampled", "capture"], ...] = DEFAULTS.kinds
+    kinds: tuple[Literal["texture", "mined", "sampled", "capture"], ...] = ("texture", "mined", "sampled", "capture")
     """provenance classes; sampled only with --bundle"""
     captures: int = DEFAULTS.captures
     """other dates at most"""
@@ -130,7 +130,7 @@ class NetworkSampler:
     def __call__(self, low_res: Tensor, count: int, generator: torch.Generator) -> Tensor:
         with self._lock:
             if self.varied:
-                return self.network.sample(low_res, count, generator=generator)[0]
+                return cast(Any, self.network).sample(low_res, count, generator=generator)[0]
             return self.network(low_res).expand(count, -1, -1, -1)
 
 

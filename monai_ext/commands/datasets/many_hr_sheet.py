@@ -44,7 +44,8 @@ def contact_sheet(folder: str | Path, records: Sequence[str] | int = 6) -> Image
     decode = DecodeManyHighResd()
     rows = []
     for name in records:
-        item, pixels = items[name], decode(items[name])
+        item, decoded = items[name], decode(items[name])
+        pixels = {key: value for key, value in decoded.items() if isinstance(value, Tensor)}
         told = [lines[name, row] for row in item["label_rows"]]
         captions = [f"{line.kind} {line.lr_psnr:.1f} dB" for line in told]
         exact = pixels["label"][: sources[name].targets].float()

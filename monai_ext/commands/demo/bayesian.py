@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 from monai_ext.commands.demo.page import DemoRun, Panel, command_blocks, read_table, read_training, stage_curves
 from monai_ext.commands.html import Block, Heading, Picture, Table, Text
 from monai_ext.commands.plotting import save_figure
+from monai_ext.commands.upscaling.image_options import SampleOptions
 from monai_ext.commands.upscaling.viewer import viewer_scene, write_viewer
 from monai_ext.handlers.training.weights import load_weights
 from monai_ext.metrics.conformal import read_calibration
@@ -61,8 +62,7 @@ def write_demo_viewer(configs: str | Path, output_dir: str | Path) -> Path:
         samples=VIEWED_SAMPLES,
         uncertainty=True,
         bounds=calibration,
-        weight_samples=calibration.weight_samples,
-        latent_samples=calibration.latent_samples,
+        **SampleOptions().arguments(calibration),
     )
     name = read_table(training / "evaluation" / "tiles.csv")[0]["id"]
     with closing(open_raster(output_dir / "phantoms" / "images" / f"{name}.png", bands=None)) as raster:

@@ -171,7 +171,9 @@ def rater_case_scores(
 def _own_heads(case: RaterCase, raters: Sequence[int], heads: Sequence[int]) -> dict[str, Tensor]:
     """Dice and Jaccard of each annotator with the own head, (R,), NaN where either is missing."""
     values = {name: torch.full((len(raters),), torch.nan, dtype=torch.float64) for name in ("dice", "jaccard")}
-    for row, number in enumerate(heads if case.heads is not None else ()):
+    if case.heads is None:
+        return values
+    for row, number in enumerate(heads):
         if number in raters and case.presence[column := raters.index(number)]:
             pair = confusion_counts(case.heads[None, [row]], case.masks[None, [column]])
             for name, scores in values.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from monai_ext.commands.uncertainty.report import (
     SEEN,
     CalibratedRun,
     PlaceEffect,
+    Question,
     Trend,
     draw_trend,
     place_effect,
@@ -39,7 +39,7 @@ from monai_ext.networks.uncertain_sr import UncertainSuperResolution, WeightEnse
 from monai_ext.phantoms.aerial import draw_aerial
 from monai_ext.phantoms.modes import draw_fields
 from monai_ext.runtime.run_log import shows_progress, tell
-from monai_ext.storage.files import write_text
+from monai_ext.storage.records import write_record
 
 __all__ = ["CheckSettings", "UncertaintyChecksOptions", "run", "uncertainty_checks"]
 
@@ -144,10 +144,13 @@ def uncertainty_checks(output: str | Path, settings: CheckSettings | None = None
     modes, modes_picture = lab.ask_modes()
     lab.bar.close()
     questions = {question.kind: question for question in QUESTIONS}
-    falls = {way: trend(runs, questions["epistemic"], group=UNSEEN) for way, runs in amounts.items()}
-    places = {way: [place_effect(runs[0], group) for group in GROUPS if group != SEEN] for way, runs in amounts.items()}
-    ambiguity = trend(scales, questions["ambiguity"], group=UNSEEN)
-    aleatoric = trend(noises, questions["aleatoric"], group=UNSEEN)
+    falls = {way: _answer(runs, questions["epistemic"], group=UNSEEN) for way, runs in amounts.items()}
+    places = {
+        way: [effect for group in GROUPS if (effect := place_effect(runs[0], group)) is not None and group != SEEN]
+        for way, runs in amounts.items()
+    }
+    ambiguity = _answer(scales, questions["ambiguity"], group=UNSEEN)
+    aleatoric = _answer(noises, questions["aleatoric"], group=UNSEEN)
     document = {
         "unit": f"levels of {LEVELS}, root of the mean variance of a scene",
         "settings": asdict(settings),
@@ -171,8 +174,16 @@ def uncertainty_checks(output: str | Path, settings: CheckSettings | None = None
     }
     for name, figure in figures.items():
         save_figure(figure, output / f"{name}.png")
-    write_text(output / "checks.json", json.dumps(document, indent=1) + "\n")
+    write_record(output / "checks.json", document)
     return document
+
+
+def _answer(runs: Sequence[CalibratedRun], question: Question, *, group: str) -> Trend:
+    """`trend` of runs that differ in the setting of the question alone."""
+    found = trend(runs, question, group=group)
+    if found is None:
+        raise ValueError(f"no two networks differ in {question.setting}: give two numbers or more.")
+    return found
 
 
 class _Laboratory:
@@ -226,7 +237,7 @@ class _Laboratory:
             plan.degradation,
             calibration,
             test,
-            family=network.likelihood,
+            family=str(network.likelihood),
             latent_samples=settings.latent_samples,
             seed=settings.seed,
         )

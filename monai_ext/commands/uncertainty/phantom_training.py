@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,7 +21,7 @@ from monai_ext.transforms.pairs import PairedCrops
 
 __all__ = ["WEIGHTS", "PhantomTraining", "scene_deviations", "train_on_scenes"]
 
-WEIGHTS = {
+WEIGHTS: Mapping[str, Callable[..., nn.Module]] = {
     "none": nn.Conv2d,
     "dropout": partial(DropoutConv2d, rate=0.1),
     "variational": VariationalConv2d,

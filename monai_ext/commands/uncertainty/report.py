@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,7 +22,8 @@ from monai_ext.handlers.super_resolution.uncertainty import CALIBRATION_GROUP
 from monai_ext.handlers.super_resolution.uncertainty_figures import KIND_COLOURS
 from monai_ext.runtime.errors import one_line
 from monai_ext.runtime.run_log import tell
-from monai_ext.storage.files import read_json, table_rows, write_text
+from monai_ext.storage.files import table_rows
+from monai_ext.storage.records import read_record, write_record
 
 __all__ = [
     "CalibratedRun",
@@ -77,6 +78,12 @@ QUESTIONS = (
     Question("aleatoric", "noise", 1, "Noise added to the low resolution\n(sd, levels of 255)"),
 )
 SETTINGS = tuple(question.setting for question in QUESTIONS)
+
+
+class CalibrationSummary(msgspec.Struct, frozen=True):
+    """summary.json of a calibration, as far as it is compared."""
+
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -140,8 +147,8 @@ def read_run(folder: str | Path) -> CalibratedRun:
         )
     deviations: dict = {kind: defaultdict(dict) for kind in KIND_COLOURS}
     try:
-        summary = read_json(report / "summary.json", expected=dict)
-        settings = {name: float(value) for name, value in summary["settings"].items() if name in SETTINGS}
+        summary = read_record(report / "summary.json", CalibrationSummary)
+        settings = {name: float(value) for name, value in summary.settings.items() if name in SETTINGS}
         needed = ("group", "id", *(f"{kind}_sd" for kind in deviations))
         for _, row in table_rows(report / "tiles.csv", needed=needed):
             for kind, groups in deviations.items():
@@ -205,7 +212,7 @@ def report(runs: Sequence[CalibratedRun], output: str | Path, *, group: str = "t
     for kind, found in figures.items():
         save_figure(_figure(found, effects if kind == "epistemic" else []), output / f"{kind}.png")
     document = {"runs": {run.name: dict(run.settings) for run in runs}, "group": group, "unit": "levels of 255"}
-    write_text(output / "uncertainty.json", json.dumps(document | {"answers": answers}, indent=1) + "\n")
+    write_record(output / "uncertainty.json", document | {"answers": answers})
     return answers
 
 
@@ -255,7 +262,8 @@ def _figure(found: Trend | None, effects: Sequence[PlaceEffect]) -> Figure:
 
 
 def _draw_places(axis: Axes, effects: Sequence[PlaceEffect]) -> None:
-    boxes, ticks = [], []
+    boxes: list[tuple[int, str, NDArray[np.float64], str]] = []
+    ticks: list[tuple[float, str]] = []
     for name in dict.fromkeys(effect.run for effect in effects):
         own = [effect for effect in effects if effect.run == name]
         start = len(boxes) + len(ticks)  # one place is left free between runs
@@ -270,8 +278,8 @@ def _draw_places(axis: Axes, effects: Sequence[PlaceEffect]) -> None:
             boxprops={"facecolor": colour}, medianprops={"color": "black"},
         )  # fmt: skip
     axis.set_xticks([box[0] for box in boxes], [box[1] for box in boxes], fontsize=7)
-    for place, name in ticks:
-        axis.annotate(name, (place, -0.2), xycoords=("data", "axes fraction"), ha="center", fontsize=8)
+    for middle, name in ticks:
+        axis.annotate(name, (middle, -0.2), xycoords=("data", "axes fraction"), ha="center", fontsize=8)
     axis.set(ylabel="Epistemic sd of a tile (levels of 255)", ylim=(0, None))
     axis.set_title("Tiles learnt from (grey), tiles of other places (green)", fontsize=9)
 

@@ -14,7 +14,7 @@ from bundle_runs import BUNDLES, run_bundle
 from monai.bundle import ConfigWorkflow
 
 from monai_ext.commands.bundles import reproduce
-from monai_ext.commands.bundles.reproduce import ReproduceError, differences, outcome, plan_repetition, read_record
+from monai_ext.commands.bundles.reproduce import ReproduceError, differences, outcome, plan_repetition, read_run
 from monai_ext.data import write_lesion_phantoms
 from monai_ext.handlers.training import provenance
 from monai_ext.storage.fingerprint import END, WHOLE, fingerprint
@@ -136,7 +136,7 @@ def trained(tmp_path_factory) -> Path:
 
 
 def test_a_run_records_all_that_repeats_it(trained):
-    record = read_record(trained / "run")
+    record = read_run(trained / "run")
     assert record["status"] == "finished" and record["seed"] == 0
     assert record["origin"]["folder"] == str(trained) and record["origin"]["options"]["max_epochs"] == 1
     assert record["origin"]["config"]["spatial_size"] == [32, 32]
@@ -150,14 +150,14 @@ def test_a_run_is_repeated_to_the_same_weights(trained, capfd):
     assert reproduce.run(arguments) == 0
     told = capfd.readouterr().err
     assert "final weights: the same in every bit" in told and "data: the same" in told and "seed: the same" in told
-    repeated = read_record(trained / "run_again")
-    assert repeated["best_val_mean_dice"] == read_record(trained / "run")["best_val_mean_dice"]
-    again = plan_repetition(read_record(trained / "run"), trained / "run_again")
+    repeated = read_run(trained / "run_again")
+    assert repeated["best_val_mean_dice"] == read_run(trained / "run")["best_val_mean_dice"]
+    again = plan_repetition(read_run(trained / "run"), trained / "run_again")
     assert again.command[-2:] == ("--resume", "true")  # the same command continues
 
 
 def test_the_plan_names_config_folder_threads_and_launcher(trained, tmp_path):
-    record = read_record(trained / "run" / "run.json")
+    record = read_run(trained / "run" / "run.json")
     plan = plan_repetition(record, tmp_path / "new", dataset_dir=trained / "data")
     words = list(plan.command)
     assert words[1:4] == ["-m", "monai.bundle", "run"] and plan.folder == trained
@@ -174,7 +174,7 @@ def test_the_plan_names_config_folder_threads_and_launcher(trained, tmp_path):
 
 
 def test_what_is_other_now_is_told(trained):
-    record = read_record(trained / "run")
+    record = read_run(trained / "run")
     assert not [sentence for sentence in differences(record) if "version" in sentence or "config" in sentence]
     record["versions"]["torch"] = "1.0"
     record["environment"]["processor"] = "abacus"
@@ -208,13 +208,13 @@ def test_other_weights_and_data_are_told_in_the_outcome(trained, tmp_path):
 def test_records_that_do_not_repeat_a_run_are_refused(content, tmp_path):
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(ReproduceError, match="run.json'? (is damaged|holds no config|was written before)"):
-        read_record(tmp_path)
+        read_run(tmp_path)
 
 
 def test_what_stands_in_the_way_is_told_before_anything_starts(trained, tmp_path):
     with pytest.raises(FileNotFoundError, match="no run.json in"):
-        read_record(tmp_path)
-    record = read_record(trained / "run")
+        read_run(tmp_path)
+    record = read_run(trained / "run")
     with pytest.raises(ReproduceError, match="holds something else: choose another --output_dir"):
         plan_repetition(record, trained / "run")
     record["origin"]["config"]["dataset_dir"] = "moved"
