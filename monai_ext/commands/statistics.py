@@ -165,7 +165,7 @@ def probability_of_first(
     complete = ~np.isnan(rows).any(axis=0)
     if not complete.any():
         return np.full(len(rows), np.nan)
-    kept = None if groups is None else [groups[index] for index in np.flatnonzero(complete)]
+    kept = None if groups is None else [groups[index] for index in np.flatnonzero(complete).tolist()]
     means = resampled_means(rows[:, complete], groups=kept, resamples=resamples, seed=seed).round(DECIMALS)
     first = means == means.max(axis=1, keepdims=True)
     return (first / first.sum(axis=1, keepdims=True)).mean(axis=0)
