@@ -125,7 +125,7 @@ def _signs(maps: Tensor) -> Tensor:
 
 
 def bayesian_convolution(weight_uncertainty: str, *, dropout: float = 0.1) -> Callable[..., nn.Conv2d]:
-    """What to hand to a network as `conv=`, by name.
+    """Kind of convolution for the argument `conv=` of a network, by name.
 
     Args:
         weight_uncertainty: "none", "dropout" or "variational".
@@ -134,7 +134,11 @@ def bayesian_convolution(weight_uncertainty: str, *, dropout: float = 0.1) -> Ca
     Raises:
         ValueError: another name.
     """
-    kinds = {"none": nn.Conv2d, "dropout": partial(DropoutConv2d, rate=dropout), "variational": VariationalConv2d}
+    kinds: dict[str, Callable[..., nn.Conv2d]] = {
+        "none": nn.Conv2d,
+        "dropout": partial(DropoutConv2d, rate=dropout),
+        "variational": VariationalConv2d,
+    }
     return chosen(kinds, weight_uncertainty=weight_uncertainty)
 
 

@@ -35,7 +35,7 @@ def test_unknown_choices_name_the_known_ones():
         check_choice("norm", "layer", ("batch", "group"))
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 4, 5, 1), (1, 1, 4, 1), (2, 4, 1, 1)])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 4, 5, 1), (1, 1, 4, 1), (2, 4, 1, 1), (2, 2, 2, 2)])
 def test_batches_with_channels_before_the_pixels_pass(shape):
     check_spatial("image", torch.zeros(shape))
 
@@ -46,6 +46,7 @@ def test_batches_with_channels_before_the_pixels_pass(shape):
         ((2, 4, 5), r"\(B, C, H, W, D\): batch and channels before the pixels"),
         ((4, 5), "batch and channels"),
         ((2, 1, 3, 4, 5, 6), "batch and channels"),
+        ((2, 2, 2, 1), "has its channel last"),
         ((2, 4, 5, 1), r"has its channel last: .*image.movedim\(-1, 1\)"),
     ],
 )
@@ -96,6 +97,8 @@ def test_off_the_host_labels_are_returned_instead_of_an_error(monkeypatch):
 
     masks = torch.tensor([[[[0, 1, 2]], [[0, 3, 3]]]])
     assert has_labels("masks", masks.as_subclass(Elsewhere)).tolist() == [[True, False]]
+    soft = torch.tensor([[[[0.0, 0.3, 1.0]], [[0.2, 0.3, 0.4]], [[-0.1, 0.0, 1.0]], [[0.0, 0.3, 1.1]]]])
+    assert has_labels("masks", soft.as_subclass(Elsewhere)).tolist() == [[False, False, True, True]]
     images = torch.tensor([[[[0.0, 1.5]]], [[[0.0, 255.0]]], [[[-3.0, 0.0]]]])
     assert checked_range("target", images.as_subclass(Elsewhere)).tolist() == [False, True, True]
 
@@ -104,6 +107,6 @@ def test_images_of_another_range_are_refused():
     assert not checked_range("target", torch.tensor([[-1.0, 2.0], [0.0, 1.0]])).any()
     for beyond in (2.001, -1.001):
         with pytest.raises(ValueError, match=r"target reaches from .* to .*: divide by the range"):
-            checked_range("target", torch.tensor([[0.0, beyond]]))
+            checked_range("target", torch.tensor([[0.0, beyond], [0.0, 1.0]]))
     with pytest.raises(ValueError, match="target is torch.uint8, scores are for images in"):
         checked_range("target", torch.zeros(1, 3, dtype=torch.uint8))

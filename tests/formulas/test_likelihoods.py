@@ -85,3 +85,32 @@ def test_errors_name_what_does_not_fit():
     for samples, target in (((2, 3, 4), (2, 5)), ((2, 3, 4), (3, 4)), ((2, 3), (2, 3))):
         with pytest.raises(ValueError, match=r"must be \(B, n, \.\.\.\)"):
             sample_crps(torch.zeros(samples), torch.zeros(target))
+
+
+def test_interval_scores_of_hand_computed_cases():
+    lower, upper = torch.full((3,), 0.2), torch.full((3,), 0.5)
+    given = interval_score(lower, upper, torch.tensor([0.1, 0.3, 0.9]), alpha=0.5)
+    assert given.tolist() == pytest.approx([0.3 + 4 * 0.1, 0.3, 0.3 + 4 * 0.4])
+
+
+def test_distributions_without_width_score_the_distance_from_their_mean():
+    mean, target = torch.tensor([0.3, 0.3]), torch.tensor([0.5, 0.1])
+    for crps in (gaussian_crps, laplace_crps):
+        assert crps(mean, torch.zeros(2), target).tolist() == pytest.approx([0.2, 0.2])
+
+
+def test_the_crps_of_samples_is_fair_unless_told_otherwise():
+    samples, target = torch.tensor([[0.0, 1.0]]), torch.tensor([0.0])
+    assert sample_crps(samples, target).item() == sample_crps(samples, target, fair=True).item() == 0
+    assert sample_crps(samples, target, fair=False).item() == 0.25
+
+
+@pytest.mark.parametrize(("name", "factor", "half"), [("laplace", 2.0, 1.6282), ("gaussian", 1.0, 1.6449)])
+def test_families_have_their_variance_and_the_intervals_of_90_percent(name, factor, half):
+    family = family_of(name)
+    assert family.variance_factor == factor
+    assert family.half_width(torch.tensor(0.9)).item() == pytest.approx(half, abs=1e-4)
+    z, log_scale = torch.tensor(1.5), torch.tensor(-0.7)
+    variance = factor * (2 * log_scale).exp()
+    expected = family.nll(torch.tensor(0.0), variance, z * log_scale.exp())
+    torch.testing.assert_close(family.standard_nll(z, log_scale), expected)

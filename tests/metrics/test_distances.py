@@ -260,3 +260,16 @@ def test_any_function_of_the_module_becomes_a_metric():
     metric(samples.float(), masks.float())
     assert metric.aggregate().item() == pytest.approx(dice_max(samples, masks, each="sample").mean().item())
     assert str(metric) == "dice_max"
+
+
+def test_labels_are_refused_instead_of_compared_as_foreground():
+    labels = torch.tensor([[[[0, 1, 2, 3]], [[0, 3, 1, 2]]]])
+    with pytest.raises(ValueError, match="masks hold several values besides 0, up to 3"):
+        generalized_energy_distance(labels > 0, labels)
+    with pytest.raises(ValueError, match="samples hold several values besides 0, up to 3"):
+        generalized_energy_distance(labels, labels > 0)
+    assert (
+        generalized_energy_distance(labels == 1, labels == 1).item()
+        == 0
+        < (generalized_energy_distance((labels == 1)[:, :1], (labels == 1)[:, 1:]).item())
+    )

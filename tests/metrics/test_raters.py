@@ -300,3 +300,41 @@ def test_a_float64_that_was_float32_reaches_the_level_it_was_stored_for() -> Non
     for prediction in (exact, exact.float(), exact.float().double()):
         assert dice_at_levels(prediction, masks).unique().tolist() == [1.0]
         assert dice_at_levels(prediction, masks, strict=True).unique().tolist() == [1.0]
+
+
+def test_grey_values_and_labels_are_no_masks():
+    masks = random_masks(2, 3)
+    grey = (random_map(2)[:, None] * 255).to(torch.uint8)
+    with pytest.raises(ValueError, match="prediction hold several values besides 0, up to 25.: .* by 255"):
+        qubiq_score(grey, masks)
+    labels = masks * torch.arange(1, 4, dtype=torch.uint8)[:, None, None]  # one value in each mask: no labels
+    assert torch.equal(qubiq_score(random_map(2), labels), qubiq_score(random_map(2), masks))
+    labels[0, 0, 0, :2] = torch.tensor([2, 3])
+    for score in (qubiq_score, dice_soft):
+        with pytest.raises(ValueError, match="masks hold several values besides 0, up to 3: score each"):
+            score(random_map(2), labels)
+    for metric in (QubiqScore(), DicePerRater()):
+        with pytest.raises(ValueError, match="y hold several values besides 0, up to 3"):
+            metric(random_map(2)[:, None].expand(-1, 3, -1, -1), labels.float())
+
+
+def test_a_missing_raters_labels_do_not_matter_to_the_metric():
+    masks = random_masks(2, 3).float()
+    presence = torch.tensor([[True, True, False]] * 2)
+    masks[:, 2] = torch.arange(30.0).view(5, 6)
+    metric = QubiqScore()
+    metric(random_map(2)[:, None], masks, presence=presence)
+    assert metric.aggregate().item() == pytest.approx(qubiq_score(random_map(2), masks[:, :2].bool()).mean().item())
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 6), (2, 5, 6, 1)])
+def test_masks_without_an_axis_of_raters_or_with_it_last_are_refused(shape):
+    with pytest.raises(ValueError, match="batch and channels before the pixels|channel last"):
+        qubiq_score(random_map(2), torch.zeros(shape, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="batch and channels before the pixels|channel last|must be"):
+        DicePerRater()(torch.zeros(shape), torch.zeros(shape))
+
+
+def test_lists_of_plain_masks_are_refused():
+    with pytest.raises(ValueError, match="batch and channels before the pixels"):
+        DicePerRater()(list(torch.zeros(3, 5, 6)), list(torch.zeros(3, 5, 6)))

@@ -237,3 +237,13 @@ def test_autocast_changes_no_score():
 def test_errors_say_what_is_wrong(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_images_that_are_not_on_the_unit_scale_are_refused():
+    prediction, target = images(2, 3, 32, 32)
+    with pytest.raises(ValueError, match="the target reaches from .* to 2.*: divide by the range of the values"):
+        SuperResolutionScores()(prediction, 255 * target)
+    with pytest.raises(ValueError, match="the target is torch.uint8, scores are for images in"):
+        SuperResolutionScores()(prediction, (255 * target).to(torch.uint8))
+    with pytest.raises(ValueError, match="data_range=1 is not the range of torch.uint8"):
+        structural_similarity(prediction, (255 * target).to(torch.uint8))
