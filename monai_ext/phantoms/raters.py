@@ -23,11 +23,11 @@ __all__ = ["RATER_STYLES", "RaterStyle", "draw_rater_case", "write_rater_phantom
 
 DRAWING_VERSION = 1  # raise it when the same seed draws another case
 FEWEST_PIXELS = 32  # of a side
-HAND = 0.15  # standard deviation, from case to case, of an annotator's margin and trust
+HAND = 0.15  # standard deviation, from case to case, of a rater's margin and trust
 
 
 class RaterStyle(NamedTuple):
-    """How one annotator outlines; lengths are fractions of the shorter side of the picture.
+    """How one rater outlines; lengths are fractions of the shorter side of the picture.
 
     Attributes:
         name: of the style.
@@ -58,7 +58,7 @@ RATER_STYLES = (
 def draw_rater_case(
     size: Sequence[int] = (128, 128), *, seed: int | Sequence[int] = 0, styles: Sequence[RaterStyle] = RATER_STYLES
 ) -> tuple[Tensor, Tensor]:
-    """A picture of one bright cell, uint8 (1, H, W), and its outline by each annotator, uint8 (R, H, W) of 0/1.
+    """A picture of one bright cell, uint8 (1, H, W), and its outline by each rater, uint8 (R, H, W) of 0/1.
 
     The same size, seed (a non-negative integer or several) and styles give the same case; picture and other outlines
     stay as they are where styles are added at the end. Everybody outlines something, about 5 % to 37 % of a square.
@@ -120,7 +120,7 @@ class _Cell:
         centre = np.array([height, width]) / self.side / 2 + rng.uniform(-0.08, 0.08, 2)
         self.radius = rng.uniform(0.17, 0.27)
         self.hand_seed = rng.integers(2**32, size=4).tolist()
-        # Of the border, differing along it; no wider than lets the sparing annotators find a core of the cell.
+        # Of the border, differing along it; no wider than lets the sparing raters find a core of the cell.
         self.blur = np.clip(0.022 * np.exp(0.75 * self.noise(0.35)), 0.006, 0.055)
         self.body = self._lobed(centre)
         self.outgrowths = [self._outgrowth(centre) for _ in range(rng.integers(0, 4))]  # (distance, contrast)
@@ -153,7 +153,7 @@ class _Cell:
         return distance.astype(np.float32), float(self.rng.uniform(0.15, 1.0))
 
     def outline(self, style: RaterStyle) -> np.ndarray:
-        """What an annotator of this style marks, bool (H, W)."""
+        """What a rater of this style marks, bool (H, W)."""
         hand = self._hand(style.name)
         faintest = style.faintest + 0.5 * HAND * hand.standard_normal()
         inside = self.body
@@ -174,7 +174,7 @@ class _Cell:
         return inside > 0
 
     def _hand(self, name: str) -> np.random.Generator:
-        """The chance in one annotator's hand: that of the case, whoever else looks at it."""
+        """The chance in one rater's hand: that of the case, whoever else looks at it."""
         return np.random.default_rng([*self.hand_seed, *name.encode()])
 
     def photograph(self) -> np.ndarray:

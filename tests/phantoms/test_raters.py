@@ -1,4 +1,4 @@
-"""Drawn cases of several annotators: their styles can be measured, and they part where the picture is unclear."""
+"""Drawn cases of several raters: their styles can be measured, and they part where the picture is unclear."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_smoothing_shortens_the_outline_and_raggedness_lengthens_it(cases):
     assert lengths[SMOOTHING] < 0.95 * plain and lengths[RAGGED] > 1.1 * plain
 
 
-def test_every_annotator_is_closest_to_the_own_style_in_another_hand(cases):
+def test_every_rater_is_closest_to_the_own_style_in_another_hand(cases):
     others = [style._replace(name=f"{style.name} of a second person") for style in RATER_STYLES]
     agreement = np.zeros((5, 5))
     for index in range(16):
@@ -111,7 +111,7 @@ def test_any_size_and_aspect_can_be_drawn(size):
     assert image.shape == (1, *size) and masks.shape == (5, *size) and masks.flatten(1).any(1).all()
 
 
-def test_too_small_a_picture_and_no_annotator_are_refused():
+def test_too_small_a_picture_and_no_rater_are_refused():
     with pytest.raises(ValueError, match=r"size is \(16, 64\): draw_rater_case needs at least 32 pixels"):
         draw_rater_case((16, 64))
     with pytest.raises(ValueError, match="styles is empty"):

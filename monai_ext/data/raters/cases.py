@@ -28,16 +28,16 @@ GREY_MODES = ("1", "L", "I;16", "I")  # a PNG of mode I has 16 bits
 class RaterCase(NamedTuple):
     """One case with its prediction; all of one size, (H, W), or (H, W, D) for volumes."""
 
-    masks: Tensor  # (R, *size) uint8 of 0/1, empty where the annotator is missing
+    masks: Tensor  # (R, *size) uint8 of 0/1, empty where the rater is missing
     presence: Tensor  # (R,) bool
     probability: Tensor | None  # (*size) float32, in [0, 1]
-    heads: Tensor | None  # (A, *size) uint8, for the annotators `kinds.raters`
+    heads: Tensor | None  # (A, *size) uint8, for the raters `kinds.raters`
     samples: Tensor | None  # (M, *size) uint8
     elsewhere: Path | None  # a predicted file whose affine is not that of the truth
 
 
 def read_rater_case(item: Mapping, files: Mapping[Key, Sequence[Path]] | None, kinds: PredictionKinds) -> RaterCase:
-    """The annotators' masks of an item of `rater_truth` and its prediction, an entry of `RaterPredictions.files`.
+    """The raters' masks of an item of `rater_truth` and its prediction, an entry of `RaterPredictions.files`.
 
     Masks hold 0 and 1, or 0 and white (255; 65535 in a PNG of 16 bits). Probabilities lie in [0, 1]; in a PNG they are
     grey values, white being 1, and one whose highest value is 1 of 255 is refused, since it may be a mask of 0/1.
@@ -45,14 +45,14 @@ def read_rater_case(item: Mapping, files: Mapping[Key, Sequence[Path]] | None, k
 
     Probabilities become float32. Integers with a scale factor, and grey values, can often not hold 0.1, 0.2 ... 0.9:
     where their steps are at most 0.01, a value within half a step of one of these is taken for it, so that a map of
-    exact shares of annotators reaches the levels of the QUBIQ score that the annotators reach.
+    exact shares of raters reaches the levels of the QUBIQ score that the raters reach.
 
     Args:
-        files: None reads the annotators alone.
+        files: None reads the raters alone.
         kinds: what to read; every one must be in `files`.
 
     Raises:
-        ImageFileError: a file cannot be read, holds other values, or differs in size from the first annotator's mask.
+        ImageFileError: a file cannot be read, holds other values, or differs in size from the first rater's mask.
     """
     paths = [None if path is None else Path(path) for path in item["label"]]
     first = next(path for path in paths if path is not None)
@@ -163,7 +163,7 @@ def _check_size(values: np.ndarray, path: Path, size: tuple[int, ...], truth: Pa
         return
     turned = ", as if the first two axes were swapped" if values.shape == (size[1], size[0], *size[2:]) else ""
     raise ImageFileError(
-        f"{path} has {_by(values.shape)} pixels, but the annotator's mask {truth} has {_by(size)}{turned}: save every "
+        f"{path} has {_by(values.shape)} pixels, but the rater's mask {truth} has {_by(size)}{turned}: save every "
         "mask and prediction at the size of the case."
     )
 

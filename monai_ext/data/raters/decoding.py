@@ -29,7 +29,7 @@ MASK_TOLERANCE = 1e-3  # files with a scale factor hold 0.99999994 for 1
 
 
 def read_rater_mask(path: str | os.PathLike, *, slice_index: int | None = None) -> np.ndarray:
-    """The mask of one annotator, uint8 (H, W) of 0 and 1; an empty one is allowed.
+    """The mask of one rater, uint8 (H, W) of 0 and 1; an empty one is allowed.
 
     Values are 0 and 1, or 0 and 255, within 0.001. Anything else (probabilities, several labels, NaN) is refused,
     since no threshold for it is agreed on.
@@ -59,7 +59,7 @@ class DecodeRaters(Transform):
     """From the paths of an item of `qubiq_items` to its pixels.
 
     Gives {"id": str, "image": `dtype` (C, H, W), "label": uint8 (R, H, W) of 0/1, "presence": bool (R,),
-    "original_size": int64 (2,) = (H, W) of the file}. Column r belongs to the same annotator in all cases; where that
+    "original_size": int64 (2,) = (H, W) of the file}. Column r belongs to the same rater in all cases; where that
     one is missing, presence is False and the mask empty, and where presence is True an empty mask means "nothing here".
     An item without "label" gives neither label nor presence. Steps, in order, each for every channel of its own:
     non-finite pixels, window, normalisation, region of interest, resizing (bilinear, antialiased; masks become
@@ -154,7 +154,7 @@ class DecodeRaters(Transform):
                 if mask is not None and mask.shape != plane.size:
                     raise ImageFileError(
                         f"image {path} has {plane.size[0]} x {plane.size[1]} pixels (rows x columns), but the "
-                        f"annotator's mask {file} has {mask.shape[0]} x {mask.shape[1]}: pair the right files."
+                        f"rater's mask {file} has {mask.shape[0]} x {mask.shape[1]}: pair the right files."
                     )
             empty = np.zeros(plane.size, dtype=np.uint8)
             item["label"] = self._resized_masks(np.stack([empty if mask is None else mask for mask in masks]), path)

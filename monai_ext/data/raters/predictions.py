@@ -1,7 +1,7 @@
 """Find predictions of any method for cases with several raters, in the folders and names of the QUBIQ challenge.
 
-    <case>/task01.nii.gz            probability map: the predicted share of annotators who mark a pixel
-    <case>/task01_seg03.nii.gz      mask that annotator 3 would draw
+    <case>/task01.nii.gz            probability map: the predicted share of raters who mark a pixel
+    <case>/task01_seg03.nii.gz      mask that rater 3 would draw
     <case>/task01_sample12.nii.gz   mask number 12 of a set of samples, in no order
 
 `RaterWriter` writes these. A PNG does as well, its row i and column j being voxel (i, j) of the truth. A volume may lie
@@ -27,13 +27,13 @@ __all__ = ["PredictionKinds", "RaterPredictions", "rater_predictions", "rater_tr
 PREDICTION_NAME = re.compile(r"task(\d+)(?:_(seg|sample)(\d+))?\.(?:nii(?:\.gz)?|png)", re.IGNORECASE)
 ALMOST_A_NAME = re.compile(r"task.*\.(?:nii(?:\.gz)?|png)", re.IGNORECASE)
 SLICE_FOLDER = re.compile(r"(.+)_z(\d+)")
-LAYOUT = "<case>/task01.nii.gz (probability), task01_seg01.nii.gz, ... (annotators) or task01_sample01.nii.gz, ..."
+LAYOUT = "<case>/task01.nii.gz (probability), task01_seg01.nii.gz, ... (raters) or task01_sample01.nii.gz, ..."
 
-Key = tuple[str, int]  # ("probability", 0), ("seg", annotator) or ("sample", number)
+Key = tuple[str, int]  # ("probability", 0), ("seg", rater) or ("sample", number)
 
 
 class PredictionKinds(NamedTuple):
-    """What a method predicted, the same for all cases: a map or not, numbers of annotators, numbers of samples."""
+    """What a method predicted, the same for all cases: a map or not, numbers of raters, numbers of samples."""
 
     probability: bool
     raters: tuple[int, ...]
@@ -80,7 +80,7 @@ def rater_truth(
     for task in tasks or sorted(found):
         items = list_items(task=task, require_masks=False)
         if not any(any(item["label"]) for item in items):
-            raise DatasetLayoutError(f"no case of {folder} has a mask of task {task} by the chosen annotators.")
+            raise DatasetLayoutError(f"no case of {folder} has a mask of task {task} by the chosen raters.")
         truth[task] = items
     return truth
 

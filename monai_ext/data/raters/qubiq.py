@@ -28,7 +28,7 @@ NAMED_AT_MOST = 5
 class _Case(NamedTuple):
     folder: Path
     image: Path | None
-    masks: dict[tuple[int, int], Path]  # (task, annotator) -> file
+    masks: dict[tuple[int, int], Path]  # (task, rater) -> file
 
 
 def qubiq_items(
@@ -45,9 +45,9 @@ def qubiq_items(
     """One item for each case, or for each slice of each case, in natural order of the case names (case2 before case10).
 
     An item is {"id", "case", "image": path, "label": [path or None, ...], "raters": [number, ...], "task", "anonymous"}
-    and, for slices, "slice". Entry r of "label" is the mask of annotator `raters[r]`, None where that one did not mark
+    and, for slices, "slice". Entry r of "label" is the mask of rater `raters[r]`, None where that one did not mark
     the case; "raters" is the same list in all items. The id is the name of the case folder, followed by _task02 where
-    the cases have several tasks and by _z014 for slices. Where no annotator is known, "label" and "raters" are absent.
+    the cases have several tasks and by _z014 for slices. Where no rater is known, "label" and "raters" are absent.
 
     `dataset_dir` holds `<region>/{Training,Validation,Testing}/<case>/`, or these folders from any level on. Case
     folders that lie there directly count as the training part, in a folder that is named after a part as that one. A
@@ -57,14 +57,14 @@ def qubiq_items(
         region: folder of the organ; needed where `dataset_dir` holds regions.
         part: "Training", "Validation" or "Testing", in any case of letters.
         task: number TT.
-        raters: annotators to take, in the order of the columns; None: all who marked this task in any part, ascending.
+        raters: raters to take, in the order of the columns; None: all who marked this task in any part, ascending.
             Give it where training and validation data lie apart: whoever marked nothing here is missing in all cases.
         anonymous: seg01 of one case is not the person of seg01 in another, as in LIDC; see `identified_raters`.
         slices: the files are volumes; list their slices along the third axis.
         require_masks: False lets cases through that nobody has marked.
 
     Raises:
-        DatasetLayoutError: no such folder, part, task or annotator; a case without image, without masks (if required),
+        DatasetLayoutError: no such folder, part, task or rater; a case without image, without masks (if required),
             or with two files for one thing.
         ImageFileError: the header of a volume cannot be read (`slices` alone).
     """
@@ -83,12 +83,12 @@ def qubiq_items(
         if case.image is None:
             raise DatasetLayoutError(
                 f"case {case.folder} has no image: expected image.nii.gz beside "
-                + (f"{len(case.masks)} annotator files." if case.masks else "task01_seg01.nii.gz, ...")
+                + (f"{len(case.masks)} rater files." if case.masks else "task01_seg01.nii.gz, ...")
             )
         masks = [case.masks.get((task, number)) for number in numbers]
         if require_masks and not any(masks):
             raise DatasetLayoutError(
-                f"case {case.folder} has no mask of task {task} by any of the annotators {_some(numbers)}: expected "
+                f"case {case.folder} has no mask of task {task} by any of the raters {_some(numbers)}: expected "
                 f"task{task:02d}_seg{numbers[0]:02d}.nii.gz, ...; set require_masks=False for cases to predict only."
             )
         name = case.folder.name
@@ -105,33 +105,33 @@ def qubiq_items(
 
 
 def identified_raters(items: Iterable[Mapping]) -> list[int]:
-    """Numbers of the annotators, column by column, for whatever trains or scores a single annotator.
+    """Numbers of the raters, column by column, for whatever trains or scores a single rater.
 
     >>> identified_raters([{"case": "case01", "raters": [1, 3]}, {"case": "case02", "raters": [1, 3]}])
     [1, 3]
 
     Raises:
-        ValueError: the annotators are anonymous, unknown, or not the same columns in all items.
+        ValueError: the raters are anonymous, unknown, or not the same columns in all items.
     """
     columns: list[int] | None = None
     for item in items:
         if item.get("anonymous"):
             raise ValueError(
-                f"the annotators of case {item['case']} are anonymous: the first of one case is another person than "
-                "the first of the next, so nothing can be learnt or scored for a single annotator. Use all of them "
+                f"the raters of case {item['case']} are anonymous: the first of one case is another person than "
+                "the first of the next, so nothing can be learnt or scored for a single rater. Use all of them "
                 "alike (majority vote, soft labels, probabilistic U-Net), or set anonymous=False if the numbers in the "
                 "file names do stand for persons."
             )
         if not item.get("raters"):
-            raise ValueError(f"case {item['case']} has no annotators: a part without masks cannot train or score any.")
+            raise ValueError(f"case {item['case']} has no raters: a part without masks cannot train or score any.")
         if columns is not None and list(item["raters"]) != columns:
             raise ValueError(
-                f"case {item['case']} has the annotators {list(item['raters'])}, the cases before {columns}: list all "
+                f"case {item['case']} has the raters {list(item['raters'])}, the cases before {columns}: list all "
                 "parts with the same raters=."
             )
         columns = list(item["raters"])
     if columns is None:
-        raise ValueError("there are no items to take the annotators from.")
+        raise ValueError("there are no items to take the raters from.")
     return columns
 
 
@@ -190,8 +190,7 @@ def _read_case(folder: Path) -> _Case:
             path, key = folder / name, (int(match[1]), int(match[2]))
             if key in masks:
                 raise DatasetLayoutError(
-                    f"case {folder} has two masks of annotator {key[1]} for task {key[0]}: {masks[key].name} and "
-                    f"{name}."
+                    f"case {folder} has two masks of rater {key[1]} for task {key[0]}: {masks[key].name} and {name}."
                 )
             masks[key] = path
         elif IMAGE_NAME.fullmatch(name):
@@ -204,14 +203,14 @@ def _read_case(folder: Path) -> _Case:
 def _columns(
     known: set[tuple[int, int]], task: int, raters: Sequence[int] | None, folder: Path, *, needed: bool
 ) -> list[int]:
-    """The annotators of the columns, checked against those who marked the task anywhere."""
+    """The raters of the columns, checked against those who marked the task anywhere."""
     there = sorted(rater for number, rater in known if number == task)
     if known and not there:
         tasks = sorted({number for number, _ in known})
         raise DatasetLayoutError(f"nobody marked task {task} in {folder}, only {_some(tasks)}: choose task=.")
     if not known and needed:
         raise DatasetLayoutError(
-            f"no annotator file lies in the cases of {folder}; expected is {LAYOUT}, or set require_masks=False for "
+            f"no rater file lies in the cases of {folder}; expected is {LAYOUT}, or set require_masks=False for "
             "cases to predict only."
         )
     if raters is None:
@@ -219,7 +218,7 @@ def _columns(
     if len(set(raters)) != len(raters) or not raters:
         raise ValueError(f"raters is {list(raters)}: give different numbers, at least one.")
     if there and not set(raters) & set(there):
-        raise DatasetLayoutError(f"annotators {_some(raters)} marked nothing in {folder}, only {_some(there)} did.")
+        raise DatasetLayoutError(f"raters {_some(raters)} marked nothing in {folder}, only {_some(there)} did.")
     return list(raters)
 
 

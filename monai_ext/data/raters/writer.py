@@ -48,7 +48,7 @@ class RaterWriter:
         self.channel_axis = channel_axis
 
     def write_masks(self, item: Mapping, masks: Tensor, *, raters: Sequence[int] | None = None) -> list[Path]:
-        """`taskTT_segRR.nii.gz` (uint8, 0/1) for each annotator.
+        """`taskTT_segRR.nii.gz` (uint8, 0/1) for each rater.
 
         Args:
             masks: (R, h, w), bool or integers 0/1, or probabilities in [0, 1], of which those above 0.5 once restored
@@ -57,7 +57,7 @@ class RaterWriter:
         """
         numbers = item.get("raters") if raters is None else raters
         if numbers is None:
-            raise ValueError(f"case {item['case']} has no annotators of its own: name those of the masks by raters=.")
+            raise ValueError(f"case {item['case']} has no raters of its own: name those of the masks by raters=.")
         return self._write_each(item, masks, [f"seg{number:02d}" for number in numbers])
 
     def write_samples(self, item: Mapping, samples: Tensor) -> list[Path]:
@@ -65,7 +65,7 @@ class RaterWriter:
         return self._write_each(item, samples, [f"sample{number + 1:02d}" for number in range(len(samples))])
 
     def write_probability(self, item: Mapping, probability: Tensor) -> Path:
-        """`taskTT.nii.gz` (float32), the file that the challenge scores: the predicted share of annotators.
+        """`taskTT.nii.gz` (float32), the file that the challenge scores: the predicted share of raters.
 
         Args:
             probability: (h, w) or (1, h, w), floating point in [0, 1].

@@ -495,7 +495,7 @@ def test_irregularities_that_change_no_score_are_told(folders):
         (
             "task01.nii.gz",
             np.zeros((2, 4)),
-            "has 2 x 4 pixels, but the annotator's mask .*task01_seg01.nii.gz has 1 x 4",
+            "has 2 x 4 pixels, but the rater's mask .*task01_seg01.nii.gz has 1 x 4",
         ),
         ("task01.nii.gz", np.array([[0, 0, np.nan, 1]]), "holds the value nan: expected probabilities"),
         ("task01.nii.gz", np.array([[0, 0, 3.5, 1]]), "holds the value 3.5: .*apply the sigmoid first"),
@@ -552,7 +552,7 @@ def test_folders_and_options_that_do_not_fit_are_named(folders):
         ScoreOptions(predictions, truth, group="(")
     with pytest.raises(DatasetLayoutError, match="nobody marked task 4"):
         scored(predictions, truth, tasks=(4,))
-    with pytest.raises(DatasetLayoutError, match="annotators 9 marked nothing in .*, only 1, 2 did"):
+    with pytest.raises(DatasetLayoutError, match="raters 9 marked nothing in .*, only 1, 2 did"):
         scored(predictions, truth, raters=(9,))
     write(case / "task1_sample1.png", np.array(A, dtype=np.uint8))
     with pytest.raises(DatasetLayoutError, match="two files for one prediction: task01_sample01.nii.gz and task1_sam"):

@@ -131,7 +131,7 @@ def test_a_mask_of_another_size_is_named_with_both_sizes(tmp_path):
         decode_one(tmp_path)
 
 
-def test_a_single_annotator_is_enough(tmp_path):
+def test_a_single_rater_is_enough(tmp_path):
     write_case(tmp_path / "case01", raters=(6,))
     decoded = decode_one(tmp_path)
     assert decoded["label"].shape == (1, 4, 5) and decoded["presence"].tolist() == [True]

@@ -23,7 +23,7 @@ def test_cases_come_in_natural_order_whatever_their_names(tmp_path):
     assert items == qubiq_items(tmp_path / "kidney") == qubiq_items(tmp_path / "kidney", part="training")
 
 
-def test_the_annotator_is_the_number_in_the_name_and_keeps_the_column_where_others_are_missing(tmp_path):
+def test_the_rater_is_the_number_in_the_name_and_keeps_the_column_where_others_are_missing(tmp_path):
     write_case(tmp_path / "Training" / "case01", raters=(3, 1))
     write_case(tmp_path / "Training" / "case02", raters=(2, 3))
     write_case(tmp_path / "Validation" / "case03", raters=(12, 3))
@@ -41,7 +41,7 @@ def test_the_columns_can_be_given_for_parts_that_lie_apart(tmp_path):
     write_case(tmp_path / "case01", raters=(1, 3))
     (item,) = qubiq_items(tmp_path, raters=[3, 2, 1])
     assert file_names(item["label"]) == ["task01_seg03.nii.gz", None, "task01_seg01.nii.gz"]
-    with pytest.raises(DatasetLayoutError, match=r"annotators 7, 8 marked nothing in .*, only 1, 3 did"):
+    with pytest.raises(DatasetLayoutError, match=r"raters 7, 8 marked nothing in .*, only 1, 3 did"):
         qubiq_items(tmp_path, raters=[7, 8])
     with pytest.raises(ValueError, match="raters is .*: give different numbers"):
         qubiq_items(tmp_path, raters=[1, 1])
@@ -76,9 +76,9 @@ def test_a_part_without_masks_can_be_listed_to_predict(tmp_path):
     (item,) = qubiq_items(tmp_path, part="Testing", require_masks=False)
     assert "label" not in item and "raters" not in item
     assert sorted(DecodeRaters()(item)) == ["id", "image", "original_size"]
-    with pytest.raises(DatasetLayoutError, match="no annotator file lies in the cases of"):
+    with pytest.raises(DatasetLayoutError, match="no rater file lies in the cases of"):
         qubiq_items(tmp_path, part="Testing")
-    with pytest.raises(ValueError, match="case02 has no annotators"):
+    with pytest.raises(ValueError, match="case02 has no raters"):
         identified_raters([item])
 
 
@@ -86,7 +86,7 @@ def test_a_folder_of_cases_counts_as_the_part_that_it_is_named_after(tmp_path):
     write_case(tmp_path / "Training" / "case01", raters=(1, 2, 3))
     write_case(tmp_path / "Validation" / "case02", raters=(1, 2))
     (item,) = qubiq_items(tmp_path / "Validation", part="Validation")
-    assert item["raters"] == [1, 2, 3]  # the annotators of the region, as from its own folder
+    assert item["raters"] == [1, 2, 3]  # the raters of the region, as from its own folder
     assert qubiq_items(tmp_path / "Validation", part="Training")[0]["case"] == "case01"
     write_case(tmp_path / "plain" / "case03")
     with pytest.raises(DatasetLayoutError, match="plain has no validation part, only: training"):
@@ -113,18 +113,14 @@ def test_uncompressed_files_are_accepted(tmp_path):
 def test_a_case_without_image_is_named(tmp_path):
     write_case(tmp_path / "case01")
     write_case(tmp_path / "case02", image=None)
-    with pytest.raises(
-        DatasetLayoutError, match=r"case02 has no image: expected image.nii.gz beside 2 annotator files"
-    ):
+    with pytest.raises(DatasetLayoutError, match=r"case02 has no image: expected image.nii.gz beside 2 rater files"):
         qubiq_items(tmp_path)
 
 
 def test_two_files_for_one_thing_are_named(tmp_path):
     folder = write_case(tmp_path / "case01")
     save_nifti_array(folder / "task1_seg2.nii.gz", square())
-    with pytest.raises(
-        DatasetLayoutError, match=r"two masks of annotator 2 for task 1: task01_seg02.nii.gz and task1_"
-    ):
+    with pytest.raises(DatasetLayoutError, match=r"two masks of rater 2 for task 1: task01_seg02.nii.gz and task1_"):
         qubiq_items(tmp_path)
     (folder / "task1_seg2.nii.gz").unlink()
     save_nifti_array(folder / "image.nii", RAMP)
@@ -152,7 +148,7 @@ def test_other_folders_are_refused_with_the_way_out(tmp_path):
         qubiq_items(tmp_path, region="empty")
 
 
-def test_anonymous_annotators_cannot_be_trained_one_by_one(tmp_path):
+def test_anonymous_raters_cannot_be_trained_one_by_one(tmp_path):
     write_case(tmp_path / "case01")
     items = qubiq_items(tmp_path, anonymous=True)
     assert DecodeRaters()(items[0])["label"].shape == (2, 4, 5)
@@ -166,7 +162,7 @@ def test_items_of_different_columns_are_not_mixed(tmp_path):
     write_case(tmp_path / "a" / "case01", raters=(1, 2))
     write_case(tmp_path / "b" / "case02", raters=(1, 3))
     items = qubiq_items(tmp_path / "a") + qubiq_items(tmp_path / "b")
-    with pytest.raises(ValueError, match=r"case02 has the annotators \[1, 3\], the cases before \[1, 2\]: .* raters="):
+    with pytest.raises(ValueError, match=r"case02 has the raters \[1, 3\], the cases before \[1, 2\]: .* raters="):
         identified_raters(items)
     with pytest.raises(ValueError, match="no items"):
         identified_raters([])

@@ -98,7 +98,7 @@ def test_samples_are_numbered_and_logits_and_labels_refused(tmp_path):
     with pytest.raises(ValueError, match=r"is torch.float32 \(2, 6, 8\): expected floating point \(h, w\)"):
         writer.write_probability(item, torch.zeros(2, 6, 8))
     bare = {key: value for key, value in item.items() if key not in ("label", "raters")}
-    with pytest.raises(ValueError, match="case01 has no annotators of its own: name those of"):
+    with pytest.raises(ValueError, match="case01 has no raters of its own: name those of"):
         writer.write_masks(bare, torch.zeros(2, 6, 8))
     assert writer.write_masks(bare, torch.zeros(1, 6, 8), raters=[9])[0].name == "task02_seg09.nii.gz"
 
