@@ -92,7 +92,7 @@ class LayerNetwork:
         if len(layers.names) < 2:
             raise ValueError("no layer beside the mean: choose samples, bounds or uncertainty.")
         self.network, self.layers = network, layers
-        channels: int = network.latent_channels  # type: ignore[assignment]
+        channels = network.latent_channels
         self.noise = CounterNoise(channels, seed=layers.seed) if channels else None
 
     @torch.no_grad()
