@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from monai_ext.networks.projection import ConsistencyProjection, LinearReduction
 from monai_ext.networks.sampling import check_count, evaluation_mode, normal_noise
-from monai_ext.networks.variance_parts import combine_draws, summarise_latents
+from monai_ext.networks.variance_parts import combine_samples, summarise_latents
 from monai_ext.networks.variational import drawn_weights, has_uncertain_weights
 
 __all__ = ["PointSuperResolution", "UncertainSuperResolution", "WeightEnsemble"]
@@ -128,7 +128,7 @@ class UncertainSuperResolution(nn.Module):
             for i, drawn in enumerate(draws):
                 means, variances = zip(*drawn.moments(low_res, noise[:, i * each : (i + 1) * each]), strict=True)
                 summaries.append(summarise_latents(torch.stack(means), torch.stack(variances)))
-        return combine_draws(summaries, latent_samples=each)
+        return combine_samples(summaries, latent_samples=each)
 
 
 class PointSuperResolution(UncertainSuperResolution):

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["combine_draws", "decompose_variance", "summarise_latents"]
+__all__ = ["combine_samples", "decompose_variance", "summarise_latents"]
 
 
 def decompose_variance(means: Tensor, variances: Tensor) -> dict[str, Tensor]:
@@ -46,7 +46,7 @@ def decompose_variance(means: Tensor, variances: Tensor) -> dict[str, Tensor]:
             "the weights with L samples of the latent each, at least one of both."
         )
     summaries = [summarise_latents(m, v) for m, v in zip(means, variances, strict=True)]
-    return combine_draws(summaries, latent_samples=means.shape[1])
+    return combine_samples(summaries, latent_samples=means.shape[1])
 
 
 def summarise_latents(means: Tensor, variances: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def summarise_latents(means: Tensor, variances: Tensor) -> Tensor:
     return torch.stack([means.mean(0), spread, variances.mean(0)])
 
 
-def combine_draws(summaries: Sequence[Tensor], *, latent_samples: int) -> dict[str, Tensor]:
+def combine_samples(summaries: Sequence[Tensor], *, latent_samples: int) -> dict[str, Tensor]:
     """As `decompose_variance`, from the `summarise_latents` of each sample of the weights, with less memory.
 
     Args:

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 import torch
 from imagenet_weights import saved
+from onnx_export import onnx_output
 from torch import nn
 
 from monai_ext.networks import MobileNetV2UNet
@@ -39,23 +38,8 @@ def test_scripted_and_traced_networks_agree_with_eager_at_another_size():
 
 
 def test_onnx_export_with_dynamic_sizes_agrees_with_eager():
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnx")
-    network = MobileNetV2UNet(width=0.25).eval()
-    buffer = io.BytesIO()
-    axes = {0: "N", 2: "H", 3: "W"}
-    torch.onnx.export(
-        network,
-        (torch.rand(1, 3, 64, 64),),
-        buffer,
-        dynamo=False,
-        input_names=["image"],
-        output_names=["pred"],
-        dynamic_axes={"image": axes, "pred": axes},
-    )
-    session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
-    image = torch.rand(2, 3, 45, 70)
-    given = session.run(None, {"image": image.numpy()})[0]
+    network, image = MobileNetV2UNet(width=0.25).eval(), torch.rand(2, 3, 45, 70)
+    given = onnx_output(network, torch.rand(1, 3, 64, 64), image)
     np.testing.assert_allclose(given, network(image).detach().numpy(), atol=1e-4)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.networks.nets import BasicUNet
+from noisy_network import Noisy
 from torch import Tensor, nn
 
 from monai_ext.networks.multi_rater import (
@@ -28,19 +29,6 @@ class Logits(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return (self.scale * image).expand(-1, self.out_channels, -1, -1)
-
-
-class Noisy(nn.Module):
-    """Dropout and BatchNorm, the layers that know training from evaluation."""
-
-    def __init__(self, p: float = 0.5):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(p), nn.Conv2d(8, 1, 1)
-        )
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.layers(image)
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -1,22 +1,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from noisy_network import Noisy
 
 from monai_ext.networks.sampling import evaluation_mode, normal_noise, pad_to_multiple
-
-
-class Noisy(nn.Module):
-    """Dropout and BatchNorm, the layers that know training from evaluation."""
-
-    def __init__(self, p: float = 0.5):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(p), nn.Conv2d(8, 1, 1)
-        )
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.layers(image)
 
 
 def generator(seed: int = 0) -> torch.Generator:

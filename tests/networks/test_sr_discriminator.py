@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx_export import onnx_output
 from torch import nn
 
 from monai_ext.networks.sr_discriminator import DetailDiscriminator, SRDiscriminator
@@ -137,3 +139,11 @@ def test_crops_too_small_for_instance_norm_are_refused():
     with pytest.raises(ValueError, match="images of 16 x 12 pixels .* crops of at least 17 pixels, or another norm"):
         network(torch.rand(2, 3, 16, 12))
     assert network(torch.rand(2, 3, 17, 12)).shape == (2, 1, 2, 1)
+
+
+def test_onnx_export_with_dynamic_sizes_agrees_with_eager():
+    network, image = SRDiscriminator(features=4, head="patch").eval(), torch.rand(2, 3, 17, 23)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    given = onnx_output(network, torch.rand(1, 3, 32, 32), image)
+    np.testing.assert_allclose(given, network(image).detach().numpy(), atol=1e-4)

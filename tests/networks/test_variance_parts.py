@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_ext.networks.variance_parts import combine_draws, decompose_variance, summarise_latents
+from monai_ext.networks.variance_parts import combine_samples, decompose_variance, summarise_latents
 
 PARTS = ("aleatoric", "ambiguity", "epistemic")
 
@@ -79,7 +79,7 @@ def test_what_one_draw_cannot_tell_is_zero():
 def test_combining_summaries_gives_what_the_stack_gives():
     means, variances = torch.rand(3, 4, 2, 5), torch.rand(3, 4, 2, 5)
     summaries = [summarise_latents(m, v) for m, v in zip(means, variances, strict=True)]
-    expected, found = decompose_variance(means, variances), combine_draws(summaries, latent_samples=4)
+    expected, found = decompose_variance(means, variances), combine_samples(summaries, latent_samples=4)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
