@@ -11,7 +11,6 @@ from ignite.engine import Engine, Events
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from monai_ext.data import DecodeImaged
 from monai_ext.handlers import (
     CaseTable,
     EpochTable,
@@ -23,7 +22,7 @@ from monai_ext.handlers import (
     TrainingProgress,
 )
 from monai_ext.handlers.pictures.drawing import PREDICTION_COLOUR, contour, heat_map, picture_grid
-from monai_ext.transforms import BatchAugment, RestoreSized
+from monai_ext.transforms import BatchAugment
 
 
 def engine(output=None, batch=None, epochs: int = 1, length: int = 2) -> Engine:
@@ -226,21 +225,6 @@ def test_sizes_follow_the_epoch(stages, expected):
 def test_impossible_stages_are_refused(stages, message):
     with pytest.raises(ValueError, match=message):
         ProgressiveSize([], [32, 64], stages)
-
-
-def test_restoring_gives_the_original_size_and_keeps_probabilities_in_range():
-    data = {"pred": torch.rand(1, 8, 8), "original_size": torch.tensor([30, 5])}
-    restored = RestoreSized("pred")(data)["pred"]
-    assert restored.shape == (1, 30, 5) and restored.min() >= 0 and restored.max() <= 1
-
-
-def test_restoring_undoes_the_resize_of_a_smooth_map(tmp_path):
-    ramp = np.tile(np.linspace(0, 255, 64, dtype=np.uint8), (48, 1))
-    Image.fromarray(ramp).convert("RGB").save(tmp_path / "ramp.png")
-    decoded = DecodeImaged([24, 32])({"image": tmp_path / "ramp.png"})
-    data = {"pred": decoded["image"][:1].float(), "original_size": decoded["original_size"]}
-    restored = RestoreSized("pred")(data)["pred"][0].numpy()
-    assert np.abs(restored - ramp)[:, 2:-2].max() < 2
 
 
 def test_writer_of_another_process_makes_no_folder(tmp_path, monkeypatch):
