@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from ignite.engine import Engine, Events
+from ignite.engine import Events
+
+from monai_ext.handlers.engine import Engine
 
 __all__ = ["ItemWriter"]
 

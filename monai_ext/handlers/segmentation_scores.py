@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from monai.handlers import from_engine
 
+from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.multi_metric import MultiMetricHandler
 from monai_ext.metrics import SEGMENTATION_SCORES, SegmentationScores, segmentation_scores
 from monai_ext.metrics.segmentation import thresholded_counts

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from torch.utils.tensorboard import SummaryWriter
 
+from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.pictures.drawing import Picture, picture_grid
 
 __all__ = ["PictureRows"]

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine
 from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.item_writer import ItemWriter
 from monai_ext.handlers.pictures.drawing import PREDICTION_COLOUR, TRUTH_COLOUR, Picture, contour, heat_map
 from monai_ext.handlers.pictures.rows import PictureRows

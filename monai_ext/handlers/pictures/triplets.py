@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ignite.engine import Engine
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.pictures.drawing import Picture
 from monai_ext.handlers.pictures.rows import PictureRows
 from monai_ext.storage.files import atomic_path

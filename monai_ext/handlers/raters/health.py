@@ -7,11 +7,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from monai.utils import evenly_divisible_all_gather
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from monai_ext.handlers.engine import Engine
 from monai_ext.losses import ELBOLoss, samples_alike
 from monai_ext.metrics import HeadHealth, head_warnings
 from monai_ext.runtime.settings import as_bool
@@ -209,7 +210,7 @@ class SamplesAlikeAlarm:
     def _judge(self, engine: Engine) -> None:
         if not self._values:
             return
-        mean = evenly_divisible_all_gather(torch.cat(self._values)).mean().item()
+        mean = evenly_divisible_all_gather(torch.cat(self._values), concat=True).mean().item()
         metrics = engine.state.metrics
         metrics[self.name] = mean
         diversity, raters = (metrics.get(f"val_{kind}_diversity", math.nan) for kind in ("sample", "rater"))

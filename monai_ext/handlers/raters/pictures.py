@@ -9,11 +9,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from ignite.engine import Engine
 from torch import Tensor
 
 from monai_ext.data import RaterWriter, save_nifti
 from monai_ext.data.raters.images import is_nifti, read_grey
+from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.item_writer import ItemWriter
 from monai_ext.handlers.pictures.drawing import Picture, contour, heat_map
 from monai_ext.handlers.pictures.rows import PictureRows

@@ -11,12 +11,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from torch import Tensor
 
+from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.multi_metric import MultiMetricHandler
 from monai_ext.handlers.training.run_settings import RunSettings
 from monai_ext.metrics import (
@@ -108,9 +109,8 @@ class MeanRaterScores(MultiMetricHandler):
     """
 
     def __init__(self, raters: Sequence[int] | None = None, *, key: str = "qubiq_score"):
-        super().__init__(
-            RaterScore(answer_scores), key, output_transform=lambda output: (output["pred"], output["label"])
-        )
+        self.score = RaterScore(answer_scores)
+        super().__init__(self.score, key, output_transform=lambda output: (output["pred"], output["label"]))
         self.raters = None if raters is None else [int(number) for number in raters]
         self.samples: int | None = None
 
@@ -120,12 +120,12 @@ class MeanRaterScores(MultiMetricHandler):
             raise ValueError(f"masks of {label['masks'].shape[1]} annotators, but raters={self.raters}: name each one.")
         self.samples = answers["samples"].shape[1]
         parts = [answers[name] for name in ("probability", "heads", "samples") if name in answers]
-        self.metric_fn.options["heads"] = answers["heads"].shape[1] if "heads" in answers else 0
-        self.metric_fn(torch.cat(parts, dim=1), label)
+        self.score.options["heads"] = answers["heads"].shape[1] if "heads" in answers else 0
+        self.score(torch.cat(parts, dim=1), label)
 
     def per_case(self) -> dict[str, Tensor]:
         """Scores of each case since the start of the validation, (N, ...) on the CPU, `dice` among them."""
-        scores = {name: values.cpu() for name, values in self.metric_fn.per_case().items()}
+        scores = {name: values.cpu() for name, values in cast("dict[str, Tensor]", self.score.per_case()).items()}
         return {"qubiq_score": scores.pop("qubiq_score"), "dice": scores["dice_per_rater"].nanmean(1)} | scores
 
     def means(self) -> dict[str, float]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from torch import Tensor
+
+from monai_ext.handlers.engine import Engine
 
 __all__ = ["AdversarialAlarm", "detail_ratios"]
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from monai.utils import evenly_divisible_all_gather
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from monai_ext.engines.bayesian import SAMPLES
 from monai_ext.formulas.images import PSNR_CEILING, peak_signal_to_noise
+from monai_ext.handlers.engine import Engine
 from monai_ext.losses.energy import patch_distance, patch_energy
 
 __all__ = ["LatentAlarm", "SampleScores"]
@@ -116,7 +118,7 @@ class SampleScores:
     def __init__(
         self,
         *,
-        degradation: object | None = None,
+        degradation: Any = None,
         perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
         levels: int = 255,
         patch: int = 8,
@@ -154,7 +156,7 @@ class SampleScores:
         if not self._rows:
             return
         own = {name: torch.cat([row[name].double() for row in self._rows]) for name in self._rows[0]}
-        columns = {name: evenly_divisible_all_gather(values) for name, values in own.items()}
+        columns = {name: evenly_divisible_all_gather(values, concat=True) for name, values in own.items()}
         means = dict(zip(columns, torch.stack([values.mean() for values in columns.values()]).tolist(), strict=True))
         energy, point, distance, error = (means.pop(name) for name in ("energy", "point", "distance", "error"))
         scores = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from ignite.engine import Engine
 from torch import Tensor
 
 from monai_ext.engines.bayesian import SAMPLES
+from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.pictures.drawing import Picture, heat_map
 from monai_ext.handlers.pictures.triplets import TripletPictures, as_picture, enlarged_pixels
 

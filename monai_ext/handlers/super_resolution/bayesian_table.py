@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from torch import Tensor
 
 from monai_ext.engines.uncertainty import KINDS
 from monai_ext.formulas.images import PSNR_CEILING
+from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.pictures.triplets import TripletRow, as_picture, enlarged_pixels, save_triplets
 from monai_ext.handlers.super_resolution.bayesian_pictures import BRIGHTEST, deviation_map
 from monai_ext.handlers.super_resolution.scores import places_of
@@ -148,11 +149,17 @@ class SampleTable:
         write_text(self.folder / "tiles.csv", self._tiles(columns))
         draws = {name: getattr(engine.inferer, name, None) for name in ("weight_samples", "latent_samples", "samples")}
         places = {self.places.get(name, name) for name in self.ids}
-        document = {"method": self.method, "tiles": len(self.ids), "places": len(places), "draws": draws}
-        document["scores"] = {name: _summary(name, values) for name, values in columns.items()}
+        scores = {name: _summary(name, values) for name, values in columns.items()}
+        document: dict[str, Any] = {
+            "method": self.method,
+            "tiles": len(self.ids),
+            "places": len(places),
+            "draws": draws,
+        }
+        document["scores"] = scores
         write_text(self.folder / "summary.json", json.dumps(document, indent=1) + "\n")
         save_triplets(self.pictures, self.folder / "samples.png")
-        shown = {name: document["scores"][name]["mean"] for name in ("mean_psnr", "sample_psnr", "lr_psnr_worst")}
+        shown = {name: scores[name]["mean"] for name in ("mean_psnr", "sample_psnr", "lr_psnr_worst")}
         _logger.info(
             f"{len(self.ids)} tiles: PSNR {shown['mean_psnr']:.2f} dB of the mean, {shown['sample_psnr']:.2f} dB of a "
             f"sample, LR-PSNR at least {shown['lr_psnr_worst']:.1f} dB in the mean; tables and figure in "

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine
 
+from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.super_resolution.bayesian_table import SampleTable
 from monai_ext.metrics.sample_sets import SampleSetScores, sample_distance
 

@@ -116,9 +116,10 @@ def start_generator(generator: SRResNet, path: str | Path | None) -> None:
     known = 1 + max((int(name.split(".")[1]) for name in state if re.match(r"blocks\.\d+\.", name)), default=-1)
     further = tuple(f"blocks.{index}." for index in range(known, len(generator.blocks)))
     _fill(generator, state, path, optional=further)
-    for block in generator.blocks[known:]:
-        for name in ("weight", "bias"):
-            if (parameter := getattr(block.conv2, name)) is not None:
+    for prefix in further:
+        branch_end = generator.get_submodule(f"{prefix}conv2")
+        for name, parameter in branch_end.named_parameters():
+            if name in ("weight", "bias"):
                 parameter.zero_()
 
 

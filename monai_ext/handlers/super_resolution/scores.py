@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from ignite.metrics.metric import reinit__is_reduced
 from monai.handlers import from_engine
 from torch import Tensor, nn
 
 from monai_ext.engines.precision import autocast
 from monai_ext.formulas.images import PSNR_CEILING
+from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.multi_metric import MultiMetricHandler
 from monai_ext.handlers.pictures.triplets import TripletRow, as_picture, enlarged_pixels, save_triplets
 from monai_ext.metrics.super_resolution import SUPER_RESOLUTION_SCORES, SuperResolutionScores
@@ -129,8 +130,8 @@ class SuperResolutionTable:
         self.ids += names
         for i, name in enumerate(names):
             if name in self._wanted:
-                images = {"bicubic": versions["bicubic"][i], "prediction": prediction[i], "original": label[i]}
-                self._keep(name, low_res[i], images)
+                shown = {"bicubic": versions["bicubic"][i], "prediction": prediction[i], "original": label[i]}
+                self._keep(name, low_res[i], shown)
 
     @staticmethod
     @torch.no_grad()

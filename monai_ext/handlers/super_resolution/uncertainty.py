@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from torch import Tensor
 
 from monai_ext.data import tile_items
 from monai_ext.engines.uncertainty import KINDS
+from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.super_resolution.scores import places_of
 from monai_ext.handlers.super_resolution.uncertainty_figures import reliability_figure, save_png, sparsification_figure
 from monai_ext.handlers.training.run_settings import RunSettings
@@ -145,8 +146,12 @@ class UncertaintyReport:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
     def _reset(self) -> None:
-        self._scores = defaultdict(lambda: UncertaintyScores(family=self.family, alpha=self.rule.alpha))
-        self._sets = defaultdict(lambda: SampleSetScores(degradation=self.degradation))
+        self._scores: defaultdict[tuple[str, str], UncertaintyScores] = defaultdict(
+            lambda: UncertaintyScores(family=self.family, alpha=self.rule.alpha)
+        )
+        self._sets: defaultdict[str, SampleSetScores] = defaultdict(
+            lambda: SampleSetScores(degradation=self.degradation)
+        )
         self._ids: dict[str, list[str]] = defaultdict(list)
         self._shares: dict[str, list[Tensor]] = defaultdict(list)  # of each tile by |e| / s of the total, 10 kB
 
@@ -169,27 +174,28 @@ class UncertaintyReport:
         if CALIBRATION_GROUP not in self._ids:
             raise ValueError("the data set held none of the tiles of the group 'calibration'.")
         draws = {name: getattr(engine.inferer, name, None) for name in ("weight_samples", "latent_samples")}
-        known = {"places": self._place_count(CALIBRATION_GROUP), "weights": self.weights, **draws}
+        known: dict[str, Any] = {"places": self._place_count(CALIBRATION_GROUP), "weights": self.weights, **draws}
         tables = {key: scores.table() for key, scores in self._scores.items()}
         chosen = {kind: self.rule.choose(tables[CALIBRATION_GROUP, kind], kind=kind, **known) for kind in KINDS}
         _warn_of_caution(chosen["total"])
         covered = {group: self._covered(group, chosen["total"]) for group in self._ids}
+        groups = {
+            group: self._summary(group, {kind: tables[group, kind] for kind in KINDS}, chosen, covered[group])
+            for group in self._ids
+        }
         summary = {
             "settings": self.settings.read(),
             "draws": draws | {"samples": getattr(engine.inferer, "samples", None)},
             "rule": vars(self.rule),
             "family": self.family,
-            "groups": {
-                group: self._summary(group, {kind: tables[group, kind] for kind in KINDS}, chosen, covered[group])
-                for group in self._ids
-            },
+            "groups": groups,
             "conventions": CONVENTIONS,
         }
         write_calibration(chosen["total"], self.calibration_path)
         write_text(self.folder / "tiles.csv", self._tiles(covered))
         write_text(self.folder / "summary.json", json.dumps(_plain(summary), indent=1) + "\n")
-        self._draw(summary["groups"])
-        for group, part in summary["groups"].items():
+        self._draw(groups)
+        for group, part in groups.items():
             share = part["kinds"]["total"]["calibrated"]["coverage"]
             _logger.info(
                 f"{group}: {share:.1%} of the values of {part['tiles']} tiles lie in the intervals that promise "

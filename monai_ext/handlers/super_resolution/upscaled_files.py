@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ignite.engine import Engine
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.item_writer import ItemWriter
 from monai_ext.raster.info import RasterInfo
 from monai_ext.raster.opening import check_output, open_raster, write_raster

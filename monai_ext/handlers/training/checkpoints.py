@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from torch import nn
 
+from monai_ext.handlers.engine import Engine
 from monai_ext.runtime.errors import NonFiniteLossError, one_line
 from monai_ext.runtime.ranks import is_main_process
 from monai_ext.runtime.settings import as_bool
@@ -264,12 +265,12 @@ def _save(state: Mapping[str, Any], path: Path, *, previous: Path | None = None)
 
 def _random_state() -> dict[str, Any]:
     """States of all generators as tensors and plain values, so that they can be read with `weights_only=True`."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     version, python_state, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached),
+        "numpy": (name, torch.from_numpy(np.asarray(keys, np.int64)), position, has_gauss, cached),
         "python": (version, torch.tensor(python_state), gauss),  # 625 numbers: one by one they are half of a save
     }
 

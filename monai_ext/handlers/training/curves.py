@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+
+from monai_ext.handlers.engine import Engine
 
 __all__ = ["TrainingCurves"]
 

@@ -6,9 +6,10 @@ import logging
 
 import torch
 import torch.distributed
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from torch import nn
 
+from monai_ext.handlers.engine import Engine
 from monai_ext.networks.backbones import folded_batch_norms, unfold_batch_norm
 from monai_ext.runtime.ranks import is_distributed
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from fire.parser import DefaultParseValue
-from ignite.engine import Engine
 from monai.bundle import ConfigParser
 
 import monai_ext
+from monai_ext.handlers.engine import Engine
 from monai_ext.storage.fingerprint import fingerprint
 
 __all__ = ["bundle_arguments", "command", "data_of", "environment", "git_revision", "merged_config", "package_versions"]

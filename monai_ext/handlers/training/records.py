@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
+from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.training import provenance
 from monai_ext.handlers.training.run_settings import RunSettings
 from monai_ext.runtime.ranks import is_main_process, mean_over_ranks
@@ -199,7 +200,7 @@ class RunRecord:
         self._write({"status": "started", "epoch": engine.state.epoch})
 
     def _completed(self, engine: Engine) -> None:
-        result = {"epoch": engine.state.epoch}
+        result: dict[str, float] = {"epoch": engine.state.epoch}
         if self.evaluator is not None:
             state = self.evaluator.state
             result |= {f"best_{state.key_metric_name}": state.best_metric, "best_epoch": state.best_metric_epoch}
@@ -208,8 +209,9 @@ class RunRecord:
             numbers = {f"result/{name}": value for name, value in result.items() if isinstance(value, (int, float))}
             words = {k: " ".join(map(str, v)) if isinstance(v, (list, tuple)) else v for k, v in self.settings.items()}
             known = {k: v for k, v in words.items() if isinstance(v, (bool, int, float, str))}
+            file: Any = self.summary_writer.file_writer
             for summary in hparams(known, numbers):
-                self.summary_writer.file_writer.add_summary(summary)
+                file.add_summary(summary)
             for name, value in numbers.items():
                 self.summary_writer.add_scalar(name, value, engine.state.epoch)
             self.summary_writer.flush()

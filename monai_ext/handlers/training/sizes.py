@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 
+from monai_ext.handlers.engine import Engine
 from monai_ext.transforms.batch import BatchAugment
 
 __all__ = ["ProgressiveSize"]

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from torch import nn
 
+from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.training.checkpoints import BestCheckpoint
 from monai_ext.runtime.ranks import is_main_process
 from monai_ext.storage.files import read_json, write_text
@@ -137,7 +138,7 @@ class StageCheckpoints:
             self._best = self._before(epoch)
         stage = "pretrained" if epoch <= self.pretrain_epochs else "adversarial"
         score = engine.state.metrics.get(self.scores[stage])
-        if not self._is_best(stage, score):
+        if not _is_best(stage, score, self._best.get(stage, {}).get("value")):
             return
         if stage == "pretrained":
             self.pretrained.save()
@@ -145,14 +146,6 @@ class StageCheckpoints:
         self._best[stage] = {"epoch": epoch, "score": self.scores[stage], "value": score}
         if is_main_process():
             write_text(self.record, json.dumps(self._best, indent=1) + "\n")
-
-    def _is_best(self, stage: str, score: float | None) -> bool:
-        best = self._best.get(stage, {}).get("value")
-        if score is not None and math.isnan(score):
-            return False
-        if score is None or best is None:
-            return stage == "adversarial" or score is not None
-        return score > best if stage == "pretrained" else score < best
 
     def _before(self, epoch: int) -> dict[str, dict[str, Any]]:
         """What earlier epochs of this run recorded: later ones are of a run that was abandoned, or are repeated now."""
@@ -163,6 +156,14 @@ class StageCheckpoints:
         if not all(stage in self.scores and _is_best_of_stage(best) for stage, best in recorded.items()):
             raise ValueError(f"{self.record} is damaged (no epoch and value of the stages): {way_out}.")
         return {stage: best for stage, best in recorded.items() if best["epoch"] < epoch}
+
+
+def _is_best(stage: str, score: float | None, best: float | None) -> bool:
+    if score is not None and math.isnan(score):
+        return False
+    if score is None or best is None:
+        return stage == "adversarial" or score is not None
+    return score > best if stage == "pretrained" else score < best
 
 
 def _is_best_of_stage(best: object) -> bool:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
-from ignite.engine import Engine
 from monai.handlers import LrScheduleHandler, StatsHandler, TensorBoardStatsHandler
 from torch.utils.tensorboard import SummaryWriter
 
+from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.training.checkpoints import BestCheckpoint, FinalCheckpoint, NonFiniteLossGuard, ResumeHandler
 from monai_ext.handlers.training.curves import TrainingCurves
 from monai_ext.handlers.training.records import EpochTable, RunRecord, TrainingProgress

@@ -29,6 +29,7 @@ class MainProcessWriter(SummaryWriter):
     was less than `FLUSH_SECONDS` ago; `close` writes all that is left.
     """
 
+    file_writer: Any
     _flushed = float("-inf")
 
     def flush(self) -> None:
