@@ -150,13 +150,8 @@ class SampleTable:
         draws = {name: getattr(engine.inferer, name, None) for name in ("weight_samples", "latent_samples", "samples")}
         places = {self.places.get(name, name) for name in self.ids}
         scores = {name: _summary(name, values) for name, values in columns.items()}
-        document: dict[str, Any] = {
-            "method": self.method,
-            "tiles": len(self.ids),
-            "places": len(places),
-            "draws": draws,
-        }
-        document["scores"] = scores
+        numbers = {"tiles": len(self.ids), "places": len(places), "draws": draws}
+        document = {"method": self.method, **numbers, "scores": scores}
         write_text(self.folder / "summary.json", json.dumps(document, indent=1) + "\n")
         save_triplets(self.pictures, self.folder / "samples.png")
         shown = {name: scores[name]["mean"] for name in ("mean_psnr", "sample_psnr", "lr_psnr_worst")}

@@ -166,7 +166,9 @@ class UncertaintyReport:
                 self._scores[group, kind](mean, target, variance=answers[kind][rows])
             if "samples" in answers:
                 self._sets[group](answers["samples"][rows], target, low_res=low_res[rows])
-            shares = self._scores[group, "total"].latest.ratios[..., 0]  # (b, C, Q)
+            latest = self._scores[group, "total"].latest
+            assert latest is not None  # it was just updated
+            shares = latest.ratios[..., 0]  # (b, C, Q)
             self._shares[group].append(shares.float().cpu())
             self._ids[group] += [names[i] for i in rows]
 
