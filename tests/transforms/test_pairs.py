@@ -19,6 +19,13 @@ def test_crops_are_windows_of_their_tiles_from_the_first_corner_to_the_last():
     assert torch.equal(last, tiles[1, :, 1:, 3:])
 
 
+def test_every_place_of_a_crop_has_the_same_share_of_the_corners():
+    tiles = torch.arange(2 * 5 * 7, dtype=torch.int32).view(2, 1, 5, 7)  # 2 places of 4 rows, 4 of 4 columns
+    first, second = take_crops(tiles, torch.tensor([[0.49, 0.74], [0.51, 0.76]]), 4)
+    assert torch.equal(first, tiles[0, :, :4, 2:6])
+    assert torch.equal(second, tiles[1, :, 1:, 3:])
+
+
 def test_crops_of_16_bits_are_exact():
     tiles = torch.tensor([0, 1, 40000, 65535], dtype=torch.uint16).view(1, 1, 2, 2)
     assert torch.equal(take_crops(tiles, torch.tensor([[0.0, 0.6]]), 1).view(-1), tiles[0, 0, 0, 1:])
