@@ -109,7 +109,7 @@ def _wrapped(text: str) -> str:
 
 
 def _sentence(message: str) -> str:
-    """What a message of tyro says between its title and the next rule, on one line."""
+    """The text of a message of tyro between its title and the next rule, on one line."""
     _, _, *lines = message.splitlines()
     text = " ".join(" ".join(takewhile(lambda line: not RULE.fullmatch(line), lines)).split())
     return NO_TYPE.sub(r"\1 takes \2, not \3", text)

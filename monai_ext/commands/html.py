@@ -43,7 +43,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG beside the page (Markdown) or inside it (HTML); the caption says what is to be seen."""
+    """A PNG beside the page (Markdown) or inside it (HTML); the caption describes it."""
 
     path: Path
     caption: str

@@ -1,7 +1,7 @@
 """Paired statistics over cases: bootstrap intervals, Wilcoxon signed-rank with Holm, ranking first, fold means.
 
 Everywhere: N cases, NaN = not measured. Rows of one call see the same resampled cases, so that differences stay
-paired. What is resampled is the case (or its cluster), with the trained models held fixed: the intervals speak of
+paired. What is resampled is the case (or its cluster), with the trained models held fixed: the intervals are about
 other images, not of another training.
 """
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 EXACT_UP_TO = 300  # differences, 12 ms; above it the p of the normal approximation is within 0.001 without ties
-DECIMALS = 12  # 0.9 - 0.8 and 0.8 - 0.7 are a tie, whatever their last bits say
+DECIMALS = 12  # 0.9 - 0.8 and 0.8 - 0.7 are a tie, whatever their last bits
 CHUNK = 2**22  # resampled cases drawn at a time: 32 MiB of indices
 
 

@@ -95,7 +95,7 @@ def _strings(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             continue
         if len(waiting) + len(parts) > LIMIT:
             break
-        parts = [(key.replace("::", "#"), part) for key, part in parts]  # MONAI knows both marks
+        parts = [(key.replace("::", "#"), part) for key, part in parts]  # both separate the parts of a name
         waiting += [(f"{where}#{key}" if where else key, part) for key, part in reversed(parts)]
     raise ValueError(f"it holds more than {LIMIT:,} values.")
 

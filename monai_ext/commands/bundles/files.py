@@ -33,7 +33,7 @@ class BundleFile:
         """The content.
 
         Raises:
-            ValueError: there are more than `limit` bytes, whatever the listed size says.
+            ValueError: there are more than `limit` bytes, whatever the listed size is.
             OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError: it cannot be read.
         """
         with self.opened() as file:

@@ -76,8 +76,8 @@ class Inspection:
 
     def warnings(self) -> list[str]:
         """Everything to look at before the bundle is trusted, one sentence each."""
-        told = [f"{name}: {problem}" if name else problem for name, problem in self._findings()]
-        return [*told, *self.problems]
+        findings = [f"{name}: {problem}" if name else problem for name, problem in self._findings()]
+        return [*findings, *self.problems]
 
     def _findings(self) -> Iterator[tuple[str, str]]:
         for name, codes in self.configs.items():

@@ -24,7 +24,7 @@ def load_bundle_network(
 
     Args:
         bundle: the bundle's folder.
-        weights: another file of weights, or several for an ensemble of networks that know several answers.
+        weights: another file of weights, or several for an ensemble of stochastic networks.
 
     Returns:
         The network, and a digest (hexadecimal) of what it is made of.
@@ -32,7 +32,7 @@ def load_bundle_network(
     Raises:
         FileNotFoundError: the config or the weights are missing.
         ValueError: the config has no `network_def`, the weights are damaged or belong to another network, or there are
-            several of a network that knows one answer only.
+            several of a deterministic network.
     """
     bundle = Path(bundle)
     config = bundle / "configs" / "inference.json"
@@ -47,14 +47,14 @@ def load_bundle_network(
     members = [network for network in networks if isinstance(network, UncertainSuperResolution)]
     if len(members) < len(networks):
         raise ValueError(
-            f"{len(networks)} files of weights, but {type(networks[0]).__name__} knows one answer only: an ensemble "
+            f"{len(networks)} files of weights, but {type(networks[0]).__name__} is deterministic: an ensemble "
             "needs a network such as that of bundles/bayesian_srgan_aerial; give --weights once."
         )
     return WeightEnsemble(members).eval(), digest.hexdigest()
 
 
 def _network(bundle: Path, config: Path, path: Path, digest: hashlib._Hash) -> nn.Module:
-    """The network with the weights in `path`, which `digest` is told of."""
+    """The network with the weights in `path`, whose bytes are added to `digest`."""
     if not path.is_file():
         raise FileNotFoundError(f"no weights at '{path}': train the bundle first, or name a file with --weights.")
     read_record(config, dict, way_out="take it from the bundle again")  # MONAI's parser names no file

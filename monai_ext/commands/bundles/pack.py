@@ -23,7 +23,7 @@ NEEDED = ("LICENSE", "docs/README.md", "configs/metadata.json", "configs/train.j
 FOLDERS = ("configs", "docs", "models")
 WEIGHTS = "models/model.pt"
 LARGE_FILES = "large_files.json"
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can tell
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip
 BLOCK = 1 << 20
 
 
@@ -75,12 +75,12 @@ def pack_bundle(
         url: address of a folder; files above 25 MB will be downloaded from `url/NAME/...`.
 
     Raises:
-        FileNotFoundError: the bundle lacks a file that the model zoo asks for; or there is no such `weights`.
+        FileNotFoundError: the bundle lacks a file that the model zoo needs; or there is no such `weights`.
         PackError: a config is no JSON, weights hold more than tensors, or a large file has no address.
     """
     bundle = Path(bundle).resolve()
     if missing := [name for name in NEEDED if not (bundle / name).is_file()]:
-        raise FileNotFoundError(f"no {missing[0]} in the bundle '{bundle}': the model zoo and MONAI ask for it.")
+        raise FileNotFoundError(f"no {missing[0]} in the bundle '{bundle}': the model zoo and MONAI need it.")
     files = {path.relative_to(bundle).as_posix(): path for path in _chosen(bundle)}
     if weights is not None:
         if not Path(weights).is_file():
@@ -127,7 +127,7 @@ def _with_large_files(
 ) -> tuple[dict[str, Path | bytes], list[Path], Set[str]]:
     """The files that go into the zip, large_files.json among them, those that do not, and the names it gives.
 
-    What a bundle of the model zoo says in large_files.yml goes into large_files.json, since MONAI would read both.
+    The content of a large_files.yml goes into large_files.json, since MONAI would read both.
     """
     large = {name: path for name, path in files.items() if path.stat().st_size > LARGEST_FILE}
     lists = [path for name, path in files.items() if name.startswith("large_files.")]

@@ -110,7 +110,7 @@ def _names_of_one(stream: io.BytesIO) -> set[str]:
                 found.add(argument)
             elif name == "STACK_GLOBAL":
                 pair = [text for text in recent[-2:] if text is not None]
-                found.add(" ".join(pair) if len(pair) == 2 else "a name that cannot be told")
+                found.add(" ".join(pair) if len(pair) == 2 else "an unknown name")
             elif name in ("EXT1", "EXT2", "EXT4"):
                 found.add("a registered extension")
             recent = []

@@ -226,17 +226,17 @@ def _started_before(output_dir: Path, config: Mapping[str, Any]) -> bool:
 def outcome(run: Path, repeated: Path) -> list[str]:
     """Sentences that compare a run with its repetition: data, seed, best metric, final weights."""
     then, now = (read_record(folder / "run.json", dict[str, Any]) for folder in (run, repeated))
-    told = []
+    sentences = []
     for name, key in (("data", "data"), ("seed", "seed")):
         same = "the same" if then.get(key) == now.get(key) else f"{then.get(key)}, now {now.get(key)}"
-        told.append(f"{name}: {same}")
+        sentences.append(f"{name}: {same}")
     for key in sorted(key for key in now if key.startswith("best_")):
         same = "the same" if then.get(key) == now[key] else f"was {then.get(key)}"
-        told.append(f"{key.replace('_', ' ')}: {now[key]} ({same})")
+        sentences.append(f"{key.replace('_', ' ')}: {now[key]} ({same})")
     weights = [folder / "final.pt" for folder in (run, repeated)]
     if all(path.is_file() for path in weights):
-        told.append(f"final weights: {_difference(*map(load_checkpoint, weights))}")
-    return told
+        sentences.append(f"final weights: {_difference(*map(load_checkpoint, weights))}")
+    return sentences
 
 
 def _difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
@@ -268,7 +268,7 @@ def run(options: ReproduceOptions) -> int:
     write_record(repetition.output_dir / CONFIG, repetition.config)
     variables = {**os.environ, **repetition.variables}
     if status := subprocess.run(repetition.command, cwd=repetition.folder, env=variables, check=False).returncode:
-        tell(f"the repeated training failed with exit status {status}: its message stands above.")
+        tell(f"the repeated training failed with exit status {status}: see its message above.")
         return status if status > 0 else 1
     for sentence in outcome(folder, repetition.output_dir):
         tell(f"* {sentence}")

@@ -74,7 +74,7 @@ class BackendOptions:
 
 
 def backend_of(options: BackendOptions, *, needed: Sequence[Path]) -> Backend | None:
-    """The backend that the options ask for, None for the local one.
+    """The chosen backend, None for the local one.
 
     Args:
         needed: files and folders that every worker must see.

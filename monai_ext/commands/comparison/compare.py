@@ -52,7 +52,7 @@ OURS = {"config_file", "bundle_root", "dataset_dir", "loss_name", "fold", "folds
 
 
 class ComparisonError(ValueError):
-    """A comparison that cannot be started or continued as asked."""
+    """A comparison that cannot be started or continued with these options."""
 
 
 class ComparisonBusyError(ComparisonError):

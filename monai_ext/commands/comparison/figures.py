@@ -33,7 +33,7 @@ SHOWN_PIXELS = 320  # longer side of a picture in the case figure
 
 @dataclass(frozen=True)
 class CaseRow:
-    """One row of the case figure: files of image and truth, per loss the probability map's file and the Dice."""
+    """One row of the case figure: files of image and target, per loss the probability map's file and the Dice."""
 
     title: str
     image: Path
@@ -64,7 +64,7 @@ def _picture(path: Path, mode: str) -> NDArray[np.uint8]:
 
 
 def case_figure(rows: Sequence[CaseRow], names: Mapping[str, str], colours: Mapping[str, str]) -> Figure:
-    """Image | truth | binary prediction per loss (truth outlined, Dice below) | probability map per loss.
+    """Image | target | binary prediction per loss (target outlined, Dice below) | probability map per loss.
 
     Args:
         names: loss -> label, in the order of the columns.
@@ -80,8 +80,8 @@ def case_figure(rows: Sequence[CaseRow], names: Mapping[str, str], colours: Mapp
     axes = figure.subplots(len(rows), columns, squeeze=False)
     shown = None
     for line, row in zip(axes, rows, strict=True):
-        truth = _picture(row.label, "L")
-        foreground = truth > (FOREGROUND if truth.max() > 1 else 0)
+        target = _picture(row.label, "L")
+        foreground = target > (FOREGROUND if target.max() > 1 else 0)
         line[0].imshow(_picture(row.image, "RGB"))
         line[0].set_ylabel(literal(row.title), fontsize=8, rotation=0, ha="right", va="center")
         line[1].imshow(foreground, cmap="gray", vmin=0, vmax=1)
@@ -98,7 +98,7 @@ def case_figure(rows: Sequence[CaseRow], names: Mapping[str, str], colours: Mapp
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     shown_names = [literal(name) for name in names.values()]
-    titles = ["Image", "Truth", *(f"{name}\nbinary" for name in shown_names)]
+    titles = ["Image", "Target", *(f"{name}\nbinary" for name in shown_names)]
     for axis, title in zip(axes[0], [*titles, *(f"{name}\nprobability" for name in shown_names)], strict=True):
         axis.set_title(title, fontsize=9)
     if shown is not None:
@@ -108,9 +108,9 @@ def case_figure(rows: Sequence[CaseRow], names: Mapping[str, str], colours: Mapp
     return figure
 
 
-def _outline(axis: Axes, truth: NDArray[np.bool_], shape: tuple[int, int]) -> None:
-    if truth.shape == shape and truth.any() and not truth.all():
-        axis.contour(truth, levels=[0.5], colors=["#56B4E9"], linewidths=0.9)
+def _outline(axis: Axes, target: NDArray[np.bool_], shape: tuple[int, int]) -> None:
+    if target.shape == shape and target.any() and not target.all():
+        axis.contour(target, levels=[0.5], colors=["#56B4E9"], linewidths=0.9)
 
 
 def dice_figure(dice: Mapping[str, NDArray], names: Mapping[str, str], colours: Mapping[str, str]) -> Figure:

@@ -1,6 +1,6 @@
 """Runs as tasks of Ray, on one machine or on many, with the folders and files that `LocalBackend` leaves.
 
-Ray is optional and imported only where it is asked for. Output folders, bundle and data must lie on storage that all
+Ray is optional and imported only where it is chosen. Output folders, bundle and data must lie on storage that all
 workers see under the same path; each worker proves it before a run begins.
 """
 
@@ -31,7 +31,7 @@ SHARE = "put --output_dir, bundle and data on storage that all workers mount und
 
 @dataclass(frozen=True)
 class _Task:
-    """What a worker is told: a run, and how to recognise the storage of the process that hands it out."""
+    """A run as sent to a worker, and how to recognise the storage of the process that sends it."""
 
     run: Run
     token: str
@@ -94,7 +94,7 @@ class RayBackend:
                 self.ray.shutdown()
 
     def _connect(self) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics
         try:
             self.ray.init(address=self.address, logging_level="ERROR", log_to_driver=False, include_dashboard=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -163,7 +163,7 @@ class RayBackend:
         return Outcome(run, 0.0, problem, run.folder / "run.log")
 
     def _stop(self, active: Mapping[Any, Run]) -> None:
-        """Interrupt the tasks, which end their runs as on one machine, and kill those that do not hear."""
+        """Interrupt the tasks, which end their runs as on one machine, and kill those that do not react."""
         for reference in active:
             self.ray.cancel(reference)
         deadline, left = time.monotonic() + GRACE_S + WAIT_S, list(active)

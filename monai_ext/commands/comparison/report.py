@@ -138,7 +138,7 @@ def _overview(
         f"{_count(len(results.ids), 'case')}, {hours:.2f} hours of training in all.",
         f"Highest mean Dice over cases: {names[best.loss]}, {_percent(best.case_mean)} % "
         f"(95 % interval {_percent(best.low)} to {_percent(best.high)})"
-        + (f"; it ranks first in {_percent(best.first, 0)} % of bootstrap draws." if len(dice) > 1 else "."),
+        + (f"; it ranks first in {_percent(best.first, 0)} % of bootstrap samples." if len(dice) > 1 else "."),
     ]
     if pairs:
         claims = sum(pair.claimed for pair in pairs)
@@ -204,7 +204,7 @@ def _interval_table(names: Mapping[str, str], losses: Mapping[str, list[LossSumm
                 else [f"{_percent(s.case_mean)} ({_percent(s.low)} to {_percent(s.high)})", _percent(s.first, 0)]
             )
         rows.append([names[loss], *cells, next(str(s.cases) for s in losses["dice"] if s.loss == loss)])
-    return Table("Mean over cases, and share of bootstrap draws in which the loss ranks first, %", header, rows)
+    return Table("Mean over cases, and share of bootstrap samples in which the loss ranks first, %", header, rows)
 
 
 def _pair_blocks(output: Path, results: Results, names: Mapping[str, str], pairs: Sequence[PairSummary]) -> list[Block]:
@@ -287,7 +287,7 @@ def _case_blocks(
     ]
     path = save_figure(case_figure(rows, names, colours), output / "cases.png")
     caption = (
-        "Image, truth, binary prediction (probability above one half; truth outlined) and probability map per loss, "
+        "Image, target, binary prediction (probability above one half; target outlined) and probability map per loss, "
         f"seed {results.seeds[0]}. Best to worst of the {len(kept)} cases whose maps were kept; ranks are among all."
     )
     return [Picture(path, caption)]
@@ -316,7 +316,7 @@ def _method(results: Results) -> list[Block]:
     lines = [
         "A metric is computed per case at the size the bundle evaluates at; a fold's value is the mean over its cases "
         "(then over seeds), the table shows mean and sample standard deviation (n - 1) over folds.",
-        f"Intervals: percentile bootstrap, 10,000 draws of {unit}, the same draws for every loss. They cover the "
+        f"Intervals: percentile bootstrap, 10,000 samples of {unit}, the same for every loss. They cover the "
         "choice of images, not the chance in training: that is the spread between seeds.",
         "Tests: two-sided Wilcoxon signed-rank on paired cases, equal cases dropped, Holm over the pairs of a metric. "
         f"A difference is claimed where p (Holm) < {LEVEL} and the interval of the mean difference excludes zero.",

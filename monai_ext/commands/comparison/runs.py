@@ -161,7 +161,7 @@ def tied_to_this_process() -> tuple[str, ...]:
 
 
 def _completed(progress: Path, count: int) -> int:
-    """Number of commands that a stopped run had completed, 0 where that cannot be told: they can be repeated."""
+    """Number of commands that a stopped run had completed, 0 where that is unknown: they can be repeated."""
     try:
         done = read_record(progress, int)
     except (FileNotFoundError, ValueError):

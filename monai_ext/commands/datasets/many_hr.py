@@ -114,7 +114,7 @@ class NetworkSampler:
 
     Args:
         network: has `sample(low_res, n, generator=...)` -> (B, n, C, H, W), or is called with the low-resolution image
-            and always answers alike; values in [0, 1].
+            and is deterministic; values in [0, 1].
         identity: names its weights.
 
     Attributes:

@@ -26,12 +26,12 @@ def contact_sheet(folder: str | Path, records: Sequence[str] | int = 6) -> Image
         records: names of records, or how many, spread evenly over the data set.
 
     Raises:
-        ValueError: an unknown record, or none is asked for.
+        ValueError: an unknown record, or none at all.
     """
     items = {item["id"]: item for item in many_hr_items(folder, kinds=KINDS)}
     if isinstance(records, int):
         if records < 1:
-            raise ValueError(f"records={records}: ask for at least one.")
+            raise ValueError(f"records={records}: choose at least one.")
         places = np.linspace(0, len(items) - 1, min(records, len(items))).round().astype(int)
         records = [list(items)[place] for place in places]
     unknown = [name for name in records if name not in items]
@@ -46,8 +46,8 @@ def contact_sheet(folder: str | Path, records: Sequence[str] | int = 6) -> Image
     for name in records:
         item, decoded = items[name], decode(items[name])
         pixels = {key: value for key, value in decoded.items() if isinstance(value, Tensor)}
-        told = [lines[name, row] for row in item["label_rows"]]
-        captions = [f"{line.kind} {line.lr_psnr:.1f} dB" for line in told]
+        targets = [lines[name, row] for row in item["label_rows"]]
+        captions = [f"{line.kind} {line.lr_psnr:.1f} dB" for line in targets]
         exact = pixels["label"][: sources[name].targets].float()
         spread = exact.std(0, correction=0).mean(0, keepdim=True) * (255 / SPREAD_LEVELS)
         scale = pixels["label"].shape[-1] // pixels["image"].shape[-1]

@@ -48,7 +48,7 @@ def write_demo_viewer(configs: str | Path, output_dir: str | Path) -> Path:
     """Write `output_dir/viewer.html`, a page of one test scene: its samples, maps of uncertainty and intervals.
 
     Args:
-        configs: folder of the bundle's configs, of which inference.json and demo_inference.json tell the network.
+        configs: folder of the bundle's configs, of which inference.json and demo_inference.json define the network.
         output_dir: holds `training` with weights, calibration and evaluation, and `phantoms`.
     """
     output_dir = Path(output_dir)
@@ -133,6 +133,7 @@ def _calibration_blocks(report: Path) -> list[Block]:
         ),
         Picture(
             report / "sparsification.png",
-            "Error of what is left when the values told to be most uncertain are removed; the oracle knows the errors.",
+            "Error of what is left when the values predicted to be most uncertain are removed; the oracle orders them by "
+            "their error.",
         ),
     ]

@@ -120,7 +120,7 @@ def rater_blocks(run: DemoRun) -> list[Block]:
     if table is not None:
         values = _filled(table)
         blocks += [
-            Heading("Does each head draw like its own annotator?"),
+            Heading("Does each head match its own annotator?"),
             Text(
                 f"{_matches(values)} An annotator whose hand is new in each case (ragged) can be met no better than by "
                 "a smooth outline; so compare heads in one column, where the annotator is the same."

@@ -1,15 +1,15 @@
-"""What the annotators of one case score against each other: the ceiling beside the scores of a method.
+"""The rater ceiling: scores of the annotators of one case against each other, beside those of a method.
 
 Each annotator present is left out in turn and held against the K - 1 others; the mean over annotators:
 
-* scores of a map: the one left out is the prediction (a map of 0 and 1), the others are the truth;
-* Hungarian IoU and best Dice: the others are the set, the one left out is the truth;
+* scores of a map: the one left out is the prediction (a map of 0 and 1), the others are the targets;
+* Hungarian IoU and best Dice: the others are the set, the one left out is the target;
 * energy distance and diversity, which depend on the size of a set by themselves: their expected values for as many
   masks M as the method has, drawn by annotators such as these. With D = E d(Y, Y') over different annotators these are
   D (1/M + 1/K) and D (1 - 1/M) under the V-statistic, 0 and D under U;
 * Dice with an annotator's own head: the mean Dice of the others with this annotator.
 
-It is what one more annotator would score. A map that knows of all annotators may do better where spread is rewarded
+It is what one more annotator would score. A map learnt from all annotators may do better where spread is rewarded
 (QUBIQ score, calibration). A single annotator has no ceiling.
 
 No image is gone through for each annotator anew: all pairs come from one matrix of overlaps, all levels of the vote

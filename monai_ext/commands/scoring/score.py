@@ -47,7 +47,7 @@ PACKAGES = ("monai", "torch", "numpy", "scipy", "nibabel", "pillow")
 
 
 class MissingPredictionError(ValueError):
-    """Cases of the truth have no complete prediction."""
+    """Cases of the data set have no complete prediction."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def score(options: ScoreOptions, *, command: str | None = None) -> Scores:
         options.targets, **choice, tasks=options.tasks, raters=options.raters or None, anonymous=options.anonymous
     )
     tasks = []
-    for items in listed.values():  # all are listed before the first is scored, so that what is missing is told at once
+    for items in listed.values():  # before the first case is scored, so that what is missing is reported at once
         marked = [item for item in items if any(item["label"])]
         found = rater_predictions(options.predictions, marked, **choice, samples=options.samples)
         _refuse_missing(found, marked, options)

@@ -12,7 +12,7 @@ from monai_ext.data.raters.qubiq import NAMED_AT_MOST
 __all__ = ["score_blocks", "text_page"]
 
 LABELS = {name: score.label for name, score in (MAP_SCORES | SET_SCORES | HEAD_SCORES).items()}
-NOT_SHOWN = ("confidence",)  # orders cases; says nothing by its mean
+NOT_SHOWN = ("confidence",)  # orders cases; its mean has no meaning
 NONE = "-"
 FEW_CASES = 20
 HEADER = ("Score", "Better", "Mean", "95 % interval", "Raters", "95 % interval", "Cases")
@@ -119,7 +119,7 @@ def _method(settings: Mapping) -> Text:
         "have none. AURC ranks cases by the soft Dice confidence.",
         "Raters: each annotator left out in turn and held against the others; Hungarian IoU and best Dice take the "
         "others as the set. Energy distance and diversity: what as many masks as the method's, drawn by such "
-        "annotators, have on average. It is what one more annotator scores; a map that knows of all annotators may do "
+        "annotators, have on average. It is what one more annotator scores; a map learnt from all annotators may do "
         "better.",
         f"Intervals: percentile bootstrap of the mean, {settings['resamples']} resamples of {drawn}, seed "
         f"{settings['seed']}.",

@@ -57,18 +57,18 @@ ENOUGH_RECALL, ENOUGH_COVERAGE = 0.8, 0.02  # of modes; of nominal coverage, how
 
 @dataclass(frozen=True)
 class CheckSettings:
-    """What is trained and asked.
+    """What is trained and measured.
 
     Attributes:
         training: of every network.
         members: of the ensemble.
-        scenes: numbers of training scenes, ascending. The first, which leaves most doubt, is that of the question of
-            place, the last that of scale and noise.
+        scenes: numbers of training scenes, ascending. The first, which leaves most uncertainty, is that of the question
+            of place, the last that of scale and noise.
         scales, noises: of the other questions; noise on the [0, 1] scale.
-        asked: scenes of each group that are asked.
+        asked: scenes of each group that are evaluated.
         size: side of a scene in pixels.
         weight_samples: of dropout and variational weights; an ensemble has its members.
-        latent_samples: for each draw of the weights.
+        latent_samples: for each sample of the weights.
         interval_scenes: that intervals are calibrated on, and as many that their coverage is found on.
         mode_fields, mode_steps, mode_samples: fields with known modes to learn from, steps of that training, samples of
             each of as many further fields.
@@ -107,8 +107,8 @@ class CheckSettings:
 class UncertaintyChecksOptions:
     """Check what each kind of uncertainty responds to, with small networks trained on synthetic scenes.
 
-    Epistemic uncertainty should be higher for scenes unlike those learnt from, and fall with more of these: asked of an
-    ensemble, of dropout and of variational weights, side by side. Ambiguity should rise with the scale factor,
+    Epistemic uncertainty should be higher for scenes unlike those learnt from, and fall with more of these: measured
+    for an ensemble, dropout and variational weights, side by side. Ambiguity should rise with the scale factor,
     aleatoric uncertainty follow the noise added to the low resolution. And where the distribution is known: samples
     should find all modes, and calibrated intervals reach their nominal coverage. Needs no data. For trained runs of a
     bundle on photographs: uncertainty_report.
@@ -127,7 +127,7 @@ class UncertaintyChecksOptions:
 
 
 def uncertainty_checks(output: str | Path, settings: CheckSettings | None = None) -> dict[str, Any]:
-    """Train, ask, and write `checks.json` and a figure for each question.
+    """Train, measure, and write `checks.json` and a figure for each question.
 
     The figures are place.png, amount.png, ambiguity.png, aleatoric.png, intervals.png and modes.png.
 
@@ -187,7 +187,7 @@ def _answer(runs: Sequence[CalibratedRun], question: Question, *, group: str) ->
 
 
 class _Laboratory:
-    """Scenes of all groups, and networks trained on the first ones; what is asked for twice is trained once."""
+    """Scenes of all groups, and networks trained on the first ones; what is needed twice is trained once."""
 
     def __init__(self, settings: CheckSettings):
         self.settings = settings
@@ -212,7 +212,7 @@ class _Laboratory:
         )
 
     def ask_way(self, way: str, count: int) -> CalibratedRun:
-        """Everything that networks with `count` training scenes say, their weights uncertain in this way."""
+        """The deviations of networks with `count` training scenes and this kind of uncertain weights."""
         settings = self.settings
         if way == "ensemble":
             plan = replace(settings.training, weights="none")
@@ -222,7 +222,7 @@ class _Laboratory:
         return self._asked(self._network(plan, count, 0), plan, count, settings.weight_samples)
 
     def ask_plain(self, plan: PhantomTraining) -> CalibratedRun:
-        """What one network with all training scenes says."""
+        """The deviations of one network with all training scenes."""
         count = max(self.settings.scenes)
         return self._asked(self._network(plan, count, 0), plan, count, 1)
 
@@ -364,12 +364,12 @@ def run(options: UncertaintyChecksOptions) -> int:
                 f"{GROUPS[found['group']]}: {_verdict(found)}"
             )
     for way in WAYS:
-        print(f"epistemic, {way}, falls with training scenes: {_told(document['epistemic_by_amount'][way])}")
-    print(f"ambiguity rises with scale: {_told(document['ambiguity_by_scale'])}")
-    print(f"aleatoric rises with noise: {_told(document['aleatoric_by_noise'])}")
+        print(f"epistemic, {way}, falls with training scenes: {_means(document['epistemic_by_amount'][way])}")
+    print(f"ambiguity rises with scale: {_means(document['ambiguity_by_scale'])}")
+    print(f"aleatoric rises with noise: {_means(document['aleatoric_by_noise'])}")
     intervals, modes = document["intervals"], document["modes"]
-    told = ", ".join(f"{row['nominal']:.0%}: {row['after']:.1%}" for row in intervals["coverage"])
-    print(f"calibrated intervals cover what they promise: {_verdict(intervals)} ({told})")
+    covered = ", ".join(f"{row['nominal']:.0%}: {row['after']:.1%}" for row in intervals["coverage"])
+    print(f"calibrated intervals reach their nominal coverage: {_verdict(intervals)} ({covered})")
     print(
         f"{modes['samples']} samples find all modes: {_verdict(modes)} (recall {modes['recall']:.2f}; "
         f"{modes['near_a_mode']:.0%} of the samples are near a mode)"
@@ -382,6 +382,6 @@ def _verdict(answer: Mapping[str, Any]) -> str:
     return "yes" if answer["as_expected"] else "NO"
 
 
-def _told(answer: Mapping[str, Any]) -> str:
+def _means(answer: Mapping[str, Any]) -> str:
     means = ", ".join(f"{value}: {mean:.2f}" for value, mean in answer["means"].items())
     return f"{_verdict(answer)} ({means})"

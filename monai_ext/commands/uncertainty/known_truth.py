@@ -1,6 +1,6 @@
-"""Two questions whose true answers are known: do samples find all modes, and do calibrated intervals cover?
+"""Checks against known distributions: do samples find all modes, and do calibrated intervals cover?
 
-Modes: fields whose furrows run in one of four directions that the low resolution does not tell; all four versions of a
+Modes: fields whose furrows run in one of four directions that the low resolution does not show; all four versions of a
 field are known, so that it can be counted which of them samples find. Intervals: scenes drawn without end, so that the
 coverage on scenes that took no part in the calibration is known as exactly as one likes.
 """
@@ -68,7 +68,7 @@ class FoundModes:
         recall: share of the modes that some sample is nearer to than half the distance between modes.
         near: share of the samples that are as near to a mode, and so no mixture of several.
         shares: how often each of the K modes is the nearest one; 1/K each is right.
-        recall_of_one: recall of the single answer at the mean of the prior, of 1/K at most.
+        recall_of_one: recall of the single output at the mean of the prior, of 1/K at most.
         samples: (N, n, 3, s, s).
     """
 
@@ -99,9 +99,9 @@ def train_on_modes(fields: KnownModes, *, steps: int = 250, seed: int = 0) -> Ba
             index, choice = torch.randint(count, (BATCH,)), torch.randint(modes, (BATCH,))
             loss.set_beta(BETA * min(1.0, step / (WARM_UP * steps)))
             shown = fields.versions[index, choice]
-            answer = network(fields.low_res[index], high_res=shown, samples=2)
+            output = network(fields.low_res[index], high_res=shown, samples=2)
             optimizer.zero_grad()
-            loss(answer, shown).backward()
+            loss(output, shown).backward()
             optimizer.step()
             schedule.step()
     return network.eval()
@@ -111,7 +111,7 @@ def train_on_modes(fields: KnownModes, *, steps: int = 250, seed: int = 0) -> Ba
 def find_modes(
     network: UncertainSuperResolution, fields: KnownModes, *, samples: int = 32, seed: int = 0
 ) -> FoundModes:
-    """Ask for `samples` answers to each field and count which of its modes they are."""
+    """Count which modes of each field `samples` samples are near."""
     drawn = network.sample(fields.low_res, samples, generator=torch.Generator().manual_seed(seed))
     radius = fields.apart / 2
     nearest, which = set_distances(drawn, fields.versions).min(2)  # (N, n)
@@ -156,10 +156,10 @@ def interval_coverage(
         parts = []
         for batch in scenes.split(ASKED_AT_ONCE):
             low_res = degradation(batch, generator=generator)
-            told = network.uncertainty(
+            found = network.uncertainty(
                 low_res, weight_samples=weight_samples, latent_samples=latent_samples, generator=generator
             )
-            parts.append(uncertainty_table(told["mean"], told["total"], batch))
+            parts.append(uncertainty_table(found["mean"], found["total"], batch))
         tables.append(UncertaintyTable(*(torch.cat(columns).sum(0) for columns in zip(*parts, strict=True))))
     rows = []
     for alpha in alphas:

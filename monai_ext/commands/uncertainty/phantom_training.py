@@ -1,4 +1,4 @@
-"""Small Bayesian super-resolution networks trained in memory on drawn scenes."""
+"""Small Bayesian super-resolution networks trained in memory on synthetic scenes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def train_on_scenes(scenes: Tensor, plan: PhantomTraining, *, seed: int = 0) -> 
     Args:
         scenes: high resolutions (N, C, H, W), uint8 or floats in [0, 1].
         plan: what is trained.
-        seed: of weights, crops, noise and draws.
+        seed: of weights, crops, noise and samples.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -90,8 +90,8 @@ def train_on_scenes(scenes: Tensor, plan: PhantomTraining, *, seed: int = 0) -> 
             chosen = torch.randint(len(scenes), (plan.batch_size,))
             pair = crops.apply({"image": scenes[chosen]}, crops.draw(plan.batch_size))
             loss.set_beta(min(1.0, step / (WARM_UP * plan.steps)))
-            answer = network(pair["image"], high_res=pair["label"], samples=2)
-            total = loss(answer, pair["label"]) + prior * weight_divergence(network)
+            output = network(pair["image"], high_res=pair["label"], samples=2)
+            total = loss(output, pair["label"]) + prior * weight_divergence(network)
             optimizer.zero_grad()
             total.backward()
             nn.utils.clip_grad_norm_(network.parameters(), MAX_NORM)
@@ -112,7 +112,7 @@ def scene_deviations(
     """Standard deviation by kind, "aleatoric", "ambiguity" and "epistemic", of whole scenes: (B,) each.
 
     The root of the mean variance over a scene, by the estimators of `variance_parts`, but with the epistemic part cut
-    off at 0 after that mean and not in every pixel: cut off pixel by pixel, chance alone makes 4 x 8 draws (weights x
+    off at 0 after that mean and not in every pixel: cut off pixel by pixel, chance alone makes 4 x 8 samples (weights x
     latents) show an epistemic deviation of a fifth of the ambiguity, which hides any smaller one.
 
     Args:

@@ -171,7 +171,7 @@ def place_effect(run: CalibratedRun, unseen: str = "test", *, seen: str = SEEN) 
 
 
 def trend(runs: Sequence[CalibratedRun], question: Question, *, group: str = "test") -> Trend | None:
-    """What the runs answer; None where no two of them differ in the setting of the question alone.
+    """The trend over the runs; None where no two of them differ in the setting of the question alone.
 
     Among families of runs that agree in the other settings, the one with most values is taken; then the first.
     """
@@ -192,7 +192,7 @@ def trend(runs: Sequence[CalibratedRun], question: Question, *, group: str = "te
 
 
 def report(runs: Sequence[CalibratedRun], output: str | Path, *, group: str = "test") -> dict[str, Any]:
-    """Write `uncertainty.json` and epistemic.png, ambiguity.png and aleatoric.png as far as the runs answer.
+    """Write `uncertainty.json` and epistemic.png, ambiguity.png and aleatoric.png as far as the runs allow.
 
     Returns:
         What the JSON holds: question -> whether it was answered, whether as expected, and the numbers.
@@ -285,7 +285,7 @@ def _draw_places(axis: Axes, effects: Sequence[PlaceEffect]) -> None:
 
 
 def draw_trend(axis: Axes, found: Trend, *, of: str = "tiles") -> None:
-    """Mean over the images for each value of the setting, with their quartiles; `of` says what the images are."""
+    """Mean over the images for each value of the setting, with their quartiles; `of`: what the images are."""
     question = found.question
     x = found.values * (LEVELS if question.setting == "noise" else 1)
     low, high = np.quantile(found.tiles, [0.25, 0.75], axis=1)

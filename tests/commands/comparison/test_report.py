@@ -250,7 +250,7 @@ def test_a_pair_in_words(changes, sentence):
 def test_the_report_names_the_winner_and_shows_the_table_of_the_work(reported):
     page = (reported / "report.md").read_text()
     assert "Highest mean Dice over cases: Dice, 83.89 %" in page
-    assert "it ranks first in 100 % of bootstrap draws" in page
+    assert "it ranks first in 100 % of bootstrap samples" in page
     assert "6 of 6 runs finished, 40 cases, 0.30 hours" in page
     assert re.search(r"^\| Dice \| 83\.89 ± 0\.43 \| .* \| 40 \| 2 \| 1 \|$", page, re.MULTILINE)
     assert "* No difference between BCE and Jaccard can be claimed (Holm p = " in page

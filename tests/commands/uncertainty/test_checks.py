@@ -141,7 +141,7 @@ def test_every_question_is_answered_with_numbers_and_a_figure(tmp_path, capsys, 
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 16 and lines[0].startswith("epistemic, ensemble: ")
     assert lines[-3].startswith("aleatoric rises with noise: ") and "0.1: " in lines[-3]
-    assert lines[-2].startswith("calibrated intervals cover what they promise: ") and "90%: " in lines[-2]
+    assert lines[-2].startswith("calibrated intervals reach their nominal coverage: ") and "90%: " in lines[-2]
     assert lines[-1].startswith("3 samples find all modes: NO (recall ")
 
 
