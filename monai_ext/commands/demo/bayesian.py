@@ -133,7 +133,7 @@ def _calibration_blocks(report: Path) -> list[Block]:
         ),
         Picture(
             report / "sparsification.png",
-            "Error of what is left when the values predicted to be most uncertain are removed; the oracle orders them by "
-            "their error.",
+            "Error of what is left when the values predicted to be most uncertain are removed; the oracle orders them "
+            "by their error.",
         ),
     ]

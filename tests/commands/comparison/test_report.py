@@ -355,7 +355,7 @@ def test_the_case_figure_binarises_above_one_half_and_frames_in_the_losses_colou
         6, 8
     )  # image, truth, 3 binary, 3 probability; colour bar last
     titles = [axis.get_title() for axis in axes[0]]
-    assert titles[:3] == ["Image", "Truth", "BCE\nbinary"] and titles[-1] == "Jaccard\nprobability"
+    assert titles[:3] == ["Image", "Target", "BCE\nbinary"] and titles[-1] == "Jaccard\nprobability"
     odd, even = axes[1, 2].images[0].get_array(), axes[0, 2].images[0].get_array()  # case21 (200) and case38 (100)
     assert odd.sum() == 6 * 8 and even.sum() == 0
     frame = axes[0, 3].spines["top"].get_edgecolor()
