@@ -38,7 +38,8 @@ from monai_ext.raster.images import ImageFileError, image_size, read_image, read
 from monai_ext.raster.nifti import open_nifti, read_nifti
 from monai_ext.raster.opening import open_raster
 from monai_ext.runtime.errors import explain
-from monai_ext.storage.files import atomic_path, inside, read_json, table_rows, write_text
+from monai_ext.storage.files import atomic_path, inside, table_rows, write_text
+from monai_ext.storage.records import read_record
 
 ODD_NAMES = (
     "<script>alert(1)<script>", "a b", "Läsion ✓ 皮膚", "..dots..", "$x^{$", "%s%n", "-rf", "a'b\"c", "a\nb", "a|b`c*",
@@ -150,11 +151,11 @@ def test_json_and_tables_that_would_exhaust_the_reader_are_refused(tmp_path, mon
     for content in (b"[" * 100_000, b'{"a": 1' + b"0" * 10_000 + b"}", b"\xed\xa0\x80", b"", b"nul"):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="a.json is damaged"):
-            read_json(path)
-    monkeypatch.setattr("monai_ext.storage.files.LARGEST_JSON", 2**20)
+            read_record(path, object)
+    monkeypatch.setattr("monai_ext.storage.records.LARGEST_FILE", 2**20)
     path.write_text(" " * 2**21)
     with pytest.raises(ValueError, match="larger than 1 MiB"):
-        read_json(path)
+        read_record(path, object)
     (tmp_path / "a.csv").write_text("id,x\n" + "y" * 10**6)
     with pytest.raises(ValueError, match=r"a.csv is damaged .field larger than field limit"):
         list(table_rows(tmp_path / "a.csv"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
+import msgspec
 import torch
 from ignite.engine import Events
 from torch import nn
@@ -15,7 +15,7 @@ from torch import nn
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.training.checkpoints import BestCheckpoint
 from monai_ext.runtime.ranks import is_main_process
-from monai_ext.storage.files import read_json, write_text
+from monai_ext.storage.records import Count, read_record, write_record
 
 __all__ = ["SHAPES", "StageCheckpoints", "StagedLearningRate"]
 
@@ -92,6 +92,14 @@ class StagedLearningRate:
             group["lr"] = rate
 
 
+class BestEpoch(msgspec.Struct, frozen=True):
+    """The best epoch of a stage: its number, the name of its score, and the value."""
+
+    epoch: Count
+    score: str = ""
+    value: float | None = None
+
+
 class StageCheckpoints:
     """The best weights of a generator in each of its two stages; for the evaluator's handlers.
 
@@ -127,7 +135,7 @@ class StageCheckpoints:
         self.pretrained = BestCheckpoint(network, Path(folder) / "pretrained.pt")
         self.pretrain_epochs = pretrain_epochs
         self.scores = {"pretrained": pretrained_score, "adversarial": adversarial_score}
-        self._best: dict[str, dict[str, Any]] | None = None
+        self._best: dict[str, BestEpoch] | None = None
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._judge)
@@ -138,24 +146,22 @@ class StageCheckpoints:
             self._best = self._before(epoch)
         stage = "pretrained" if epoch <= self.pretrain_epochs else "adversarial"
         score = engine.state.metrics.get(self.scores[stage])
-        if not _is_best(stage, score, self._best.get(stage, {}).get("value")):
+        if not _is_best(stage, score, self._best.get(stage, BestEpoch(0)).value):
             return
         if stage == "pretrained":
             self.pretrained.save()
         self.model.save()
-        self._best[stage] = {"epoch": epoch, "score": self.scores[stage], "value": score}
+        self._best[stage] = BestEpoch(epoch, self.scores[stage], score)
         if is_main_process():
-            write_text(self.record, json.dumps(self._best, indent=1) + "\n")
+            write_record(self.record, self._best)
 
-    def _before(self, epoch: int) -> dict[str, dict[str, Any]]:
+    def _before(self, epoch: int) -> dict[str, BestEpoch]:
         """What earlier epochs of this run recorded: later ones are of a run that was abandoned, or are repeated now."""
         if not self.record.is_file():
             return {}
         way_out = "remove it, then the next epoch counts as the best"
-        recorded = read_json(self.record, expected=dict, way_out=way_out)
-        if not all(stage in self.scores and _is_best_of_stage(best) for stage, best in recorded.items()):
-            raise ValueError(f"{self.record} is damaged (no epoch and value of the stages): {way_out}.")
-        return {stage: best for stage, best in recorded.items() if best["epoch"] < epoch}
+        recorded = read_record(self.record, dict[Literal["pretrained", "adversarial"], BestEpoch], way_out=way_out)
+        return {stage: best for stage, best in recorded.items() if best.epoch < epoch}
 
 
 def _is_best(stage: str, score: float | None, best: float | None) -> bool:
@@ -164,9 +170,3 @@ def _is_best(stage: str, score: float | None, best: float | None) -> bool:
     if score is None or best is None:
         return stage == "adversarial" or score is not None
     return score > best if stage == "pretrained" else score < best
-
-
-def _is_best_of_stage(best: object) -> bool:
-    if not isinstance(best, dict) or type(best.get("epoch")) is not int:
-        return False
-    return best.get("value") is None or type(best["value"]) in (int, float)
