@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import errno
 import glob
-import json
 import os
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from filelock import lock_descriptor
 
@@ -23,7 +21,6 @@ __all__ = [
     "atomic_path",
     "inside",
     "make_folder",
-    "read_json",
     "remove_leftovers",
     "table_rows",
     "write_text",
@@ -33,7 +30,6 @@ __all__ = [
 LOCKS = os.name == "posix"  # elsewhere a locked file cannot be renamed, and leftovers of killed processes stay
 MARK = ".part"  # in the names of temporary files
 LONGEST_STEM = 48  # characters of the final name in them, so that they are never too long
-LARGEST_JSON = 2**28  # bytes; ours are far smaller
 PROBE = 2**20  # bytes that are written to find out whether there is room
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 NOT_WRITABLE = frozenset(
@@ -152,31 +148,6 @@ def inside(folder: str | Path, name: str) -> Path:
     return target
 
 
-def read_json(
-    path: str | Path, *, expected: type = object, error: type[ValueError] = ValueError, way_out: str = "remove it"
-) -> Any:
-    """What a JSON file holds.
-
-    Args:
-        expected: type that it must have.
-        error: what is raised where it is damaged; the sentence ends in `way_out`.
-
-    Raises:
-        OSError: it is not there, or cannot be read.
-        ValueError: it is no JSON in UTF-8, holds something else than `expected`, or is larger than 256 MiB.
-    """
-    path = Path(path)
-    try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise ValueError(f"larger than {LARGEST_JSON >> 20} MiB")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, expected):
-            raise ValueError(f"no {expected.__name__} but {type(content).__name__}")
-    except (ValueError, RecursionError) as problem:
-        raise error(f"{path} is damaged ({one_line(problem)}): {way_out}.") from None
-    return content
-
-
 def table_rows(
     path: str | Path,
     *,
@@ -190,7 +161,7 @@ def table_rows(
 
     Args:
         needed: columns that must be there.
-        error: see `read_json`.
+        error: class of the error for a damaged file; its message ends in `way_out`.
 
     Raises:
         OSError: it is not there, or cannot be read.

@@ -22,6 +22,7 @@ import torch
 from fabricated_comparison import write_comparison
 from fuzz_readers import fuzz
 from many_files import EVERY, cases
+from odd_names import ODD_NAMES
 from PIL import Image
 
 from monai_ext.commands.comparison.figures import case_figure
@@ -38,13 +39,9 @@ from monai_ext.raster.images import ImageFileError, image_size, read_image, read
 from monai_ext.raster.nifti import open_nifti, read_nifti
 from monai_ext.raster.opening import open_raster
 from monai_ext.runtime.errors import explain
-from monai_ext.storage.files import atomic_path, inside, table_rows, write_text
+from monai_ext.storage.files import inside, table_rows, write_text
 from monai_ext.storage.records import read_record
 
-ODD_NAMES = (
-    "<script>alert(1)<script>", "a b", "Läsion ✓ 皮膚", "..dots..", "$x^{$", "%s%n", "-rf", "a'b\"c", "a\nb", "a|b`c*",
-    "=1+1", "x" * 180, "\x1b[31m", "a\\b", "~", "null", "*", "[a-z]?",
-)  # fmt: skip
 MANY = 4_000
 
 
@@ -219,15 +216,6 @@ def test_postscript_under_the_name_of_a_photograph_starts_no_interpreter(tmp_pat
             read_image(tmp_path / f"a{suffix}")
 
 
-def test_a_link_at_the_place_of_an_output_is_replaced_and_not_followed(tmp_path):
-    (tmp_path / "elsewhere.txt").write_text("precious")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "a.txt").symlink_to(tmp_path / "elsewhere.txt")
-    write_text(tmp_path / "out" / "a.txt", "new")
-    assert (tmp_path / "elsewhere.txt").read_text() == "precious"
-    assert (tmp_path / "out" / "a.txt").read_text() == "new" and not (tmp_path / "out" / "a.txt").is_symlink()
-
-
 def test_links_in_a_circle_or_to_nothing_end(tmp_path):
     for name in ("images", "masks"):
         (tmp_path / name).mkdir()
@@ -303,14 +291,6 @@ def test_a_damaged_record_of_the_best_weights_is_named_when_a_run_goes_on(tmp_pa
     stages = StageCheckpoints(torch.nn.Linear(1, 1), tmp_path, pretrain_epochs=1)
     with pytest.raises(ValueError, match=r"best.json is damaged .*: remove it, then the next epoch counts as the best"):
         stages._before(5)
-
-
-@pytest.mark.parametrize("name", ODD_NAMES)
-def test_a_name_that_stays_inside_is_taken_as_it_is(tmp_path, name):
-    assert inside(tmp_path, name) == tmp_path / name
-    with atomic_path(tmp_path / f"{name}.txt") as temporary:
-        temporary.write_text("x")
-    assert [path.name for path in tmp_path.iterdir()] == [f"{name}.txt"]
 
 
 # ------------------------------------------------------------------------------------------------------- odd names

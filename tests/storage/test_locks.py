@@ -15,7 +15,6 @@ from killing import forked
 from lesion_runs import train
 from tiny_training import train_tiny
 
-from monai_ext.storage.files import atomic_path, remove_leftovers
 from monai_ext.storage.locks import FolderBusyError, FolderLock, holder_in, try_lock, write_holder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="works with forks of this process")
@@ -136,20 +135,3 @@ def test_a_shared_lock_admits_others_that_share_it_and_no_exclusive_one(tmp_path
         assert try_lock(file)
     with path.open("a+") as file:
         assert try_lock(file)  # closing has released it
-
-
-def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path, scratch):
-    def die() -> None:
-        with atomic_path(tmp_path / "table.csv") as temporary:
-            temporary.write_text("half")
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    assert forked(die, scratch) == -signal.SIGKILL
-    assert len(list(tmp_path.glob(".table-*.part.csv"))) == 1
-    with atomic_path(tmp_path / "table.csv") as temporary:
-        temporary.write_text("new")
-        remove_leftovers(tmp_path, "other")
-        assert len(list(tmp_path.glob(".table-*.part.csv"))) == 2
-        remove_leftovers(tmp_path, "table")
-        assert list(tmp_path.glob(".table-*.part.csv")) == [temporary]
-    assert (tmp_path / "table.csv").read_text() == "new"

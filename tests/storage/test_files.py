@@ -1,0 +1,46 @@
+"""Files are written whole or not at all, under the name that was given, and leftovers go."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from killing import forked
+from odd_names import ODD_NAMES
+
+from monai_ext.storage.files import atomic_path, inside, remove_leftovers, write_text
+
+
+def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path, scratch):
+    def die() -> None:
+        with atomic_path(tmp_path / "table.csv") as temporary:
+            temporary.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert forked(die, scratch) == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".table-*.part.csv"))) == 1
+    with atomic_path(tmp_path / "table.csv") as temporary:
+        temporary.write_text("new")
+        remove_leftovers(tmp_path, "other")
+        assert len(list(tmp_path.glob(".table-*.part.csv"))) == 2
+        remove_leftovers(tmp_path, "table")
+        assert list(tmp_path.glob(".table-*.part.csv")) == [temporary]
+    assert (tmp_path / "table.csv").read_text() == "new"
+
+
+def test_a_link_at_the_place_of_an_output_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "elsewhere.txt").write_text("precious")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.txt").symlink_to(tmp_path / "elsewhere.txt")
+    write_text(tmp_path / "out" / "a.txt", "new")
+    assert (tmp_path / "elsewhere.txt").read_text() == "precious"
+    assert (tmp_path / "out" / "a.txt").read_text() == "new" and not (tmp_path / "out" / "a.txt").is_symlink()
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_name_that_stays_inside_is_taken_as_it_is(tmp_path, name):
+    assert inside(tmp_path, name) == tmp_path / name
+    with atomic_path(tmp_path / f"{name}.txt") as temporary:
+        temporary.write_text("x")
+    assert [path.name for path in tmp_path.iterdir()] == [f"{name}.txt"]
