@@ -1,4 +1,4 @@
-"""Ignite's `Engine` as handlers see it: with what MONAI's engines and this package put into it and into its state."""
+"""Ignite's `Engine` with the attributes that MONAI's engines add, for type checkers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files for every item that an evaluator has done, and one line at the end that says how many and where."""
+"""Base of handlers that write files for every evaluated item, with one line in the log at the end."""
 
 from __future__ import annotations
 

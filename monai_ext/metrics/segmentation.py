@@ -157,7 +157,7 @@ class SegmentationScores(CumulativeIterationMetric):
                 stacklevel=2,
             )
         low, high = (0.0, 0.0) if self._range is None else self._range.tolist()
-        if low < 0 and high <= 1:
+        if low < 0 and 0.5 < high <= 1 and high + low > 0.25:  # untrained logits too lie in (0, 1), in a narrow band
             warnings.warn(
                 f"all predictions lie between {-low:g} and {high:g}, as probabilities do, and the threshold is 0, that "
                 "of logits: use SegmentationScores(threshold=0.5).",

@@ -1,4 +1,4 @@
-"""Low resolution, enlarged, original, side by side: in TensorBoard during training, in a figure afterwards."""
+"""Low resolution, prediction and original side by side: in TensorBoard during training, in a figure afterwards."""
 
 from __future__ import annotations
 

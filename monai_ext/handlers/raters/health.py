@@ -1,4 +1,4 @@
-"""Watchers that speak up: a head that is stuck, a latent that has collapsed, samples that are all alike."""
+"""Warnings for training with several raters: stuck heads, a collapsed latent, samples that are all alike."""
 
 from __future__ import annotations
 

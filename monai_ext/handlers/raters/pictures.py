@@ -1,4 +1,4 @@
-"""Answers for several annotators: as pictures in TensorBoard, as NIfTI files in the naming of the challenge."""
+"""Predictions for several raters as pictures in TensorBoard and as NIfTI files in QUBIQ's naming."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Scores of answers to "what would the annotators draw": curves during training, a table of cases, a summary in JSON.
+"""Scores of predictions for several raters: curves during training, a table of cases, a summary in JSON.
 
-Everything is one function of the answers, `answer_scores`, so that curves and tables never differ in a definition.
-Answers are what `monai_ext.engines.RaterInferer` returns.
+All of them come from one function, `answer_scores`, of what `monai_ext.engines.RaterInferer` returns, so that curves and
+tables never differ in a definition.
 """
 
 from __future__ import annotations

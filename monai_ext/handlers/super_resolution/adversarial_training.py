@@ -1,4 +1,4 @@
-"""What every training against a discriminator has, as one handler: `StandardTraining` in two stages."""
+"""`StandardTraining` for two stages, the second against a discriminator."""
 
 from __future__ import annotations
 

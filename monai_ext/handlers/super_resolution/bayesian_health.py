@@ -1,4 +1,4 @@
-"""Samples scored at every validation, and a watcher that speaks up when a latent has died or samples are all alike."""
+"""Scores of samples at every validation, and warnings of a collapsed latent or of samples that are all alike."""
 
 from __future__ import annotations
 

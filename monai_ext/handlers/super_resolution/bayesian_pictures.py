@@ -1,4 +1,4 @@
-"""Low resolution, mean, samples and original side by side, with what they differ by."""
+"""Low resolution, mean, samples, original and the samples' standard deviation side by side."""
 
 from __future__ import annotations
 

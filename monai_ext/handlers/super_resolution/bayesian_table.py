@@ -1,4 +1,4 @@
-"""A network with several answers scored on test tiles: its mean, its samples, and what it says of its own doubt."""
+"""Scores of a stochastic network on test tiles: of its mean, its samples and its uncertainty."""
 
 from __future__ import annotations
 

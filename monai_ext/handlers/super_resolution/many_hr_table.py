@@ -1,4 +1,4 @@
-"""A network with several answers scored on records of which several true answers are known."""
+"""Scores of a stochastic network on records with several known targets."""
 
 from __future__ import annotations
 

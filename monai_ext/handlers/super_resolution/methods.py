@@ -1,4 +1,4 @@
-"""The methods that a super-resolution with uncertainty is compared with, each asked in the same way."""
+"""Trained networks by method name, with one interface for samples and uncertainty; weights to start a training from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Super-resolution scored during training, and tabulated beside plain interpolation."""
+"""Super-resolution scores during training, and a table of test tiles beside plain interpolation."""
 
 from __future__ import annotations
 

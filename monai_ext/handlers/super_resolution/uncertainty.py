@@ -1,4 +1,4 @@
-"""Uncertainty calibrated on some places and reported on others: a table of tiles, a summary in JSON, two figures."""
+"""Conformal calibration of uncertainty on some places and its report on others: table, summary in JSON, figures."""
 
 from __future__ import annotations
 

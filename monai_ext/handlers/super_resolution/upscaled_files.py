@@ -1,4 +1,4 @@
-"""Enlarged pictures written to files, in the bits of their sources."""
+"""Upscaled images written to files with the bit depth of their sources."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What every training has: checkpoints, records, stages, weights."""
+"""Handlers of every training: checkpoints, records, curves, stages, weights."""

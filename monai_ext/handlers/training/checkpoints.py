@@ -1,4 +1,4 @@
-"""Checkpoints that survive: the best weights of a run, and everything that a run needs to go on where it stopped."""
+"""Checkpoints: the best and final weights of a run, and its whole state for resuming."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making a network with folded BatchNorm trainable before its first step."""
+"""Restore folded BatchNorm statistics before the first step."""
 
 from __future__ import annotations
 

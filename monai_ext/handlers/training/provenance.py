@@ -1,4 +1,4 @@
-"""Where a run comes from: its command, merged config, code revision, packages and machine, as plain JSON values."""
+"""Provenance of a run as plain JSON values: command, merged config, code revision, packages and machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run shows and leaves behind: a progress bar, a table of epochs, its settings, TensorBoard's comparison."""
+"""Progress bar, table of epochs and record of a run (run.json, TensorBoard's HPARAMS page)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small images first: the early epochs of a training run at a fraction of the size, the later ones at full size."""
+"""Progressive resizing: early epochs at a fraction of the image size."""
 
 from __future__ import annotations
 

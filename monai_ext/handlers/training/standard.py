@@ -1,4 +1,4 @@
-"""What every training of a bundle has: guard, schedule, curves, tables, records and checkpoints, as one handler."""
+"""One handler for what all bundles' trainings share: guard, schedule, curves, tables, records and checkpoints."""
 
 from __future__ import annotations
 

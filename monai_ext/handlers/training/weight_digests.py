@@ -1,4 +1,4 @@
-"""What weights are called by what they hold, so that a number found with some is not taken for that of others."""
+"""Content hashes of weights, so that a calibration is only used with the weights it was made for."""
 
 from __future__ import annotations
 

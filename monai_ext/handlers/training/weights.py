@@ -1,4 +1,4 @@
-"""Weights of a finished run put into a network, with a sentence where they belong to another one."""
+"""Load the weights of a finished run; those of another network are refused in one sentence."""
 
 from __future__ import annotations
 
