@@ -1,7 +1,7 @@
 """Scores of predictions for several raters: curves during training, a table of cases, a summary in JSON.
 
-All of them come from one function, `answer_scores`, of what `monai_ext.engines.RaterInferer` returns, so that curves and
-tables never differ in a definition.
+All come from one function, `answer_scores`, of what `monai_ext.engines.RaterInferer` returns, so that curves and tables
+never differ in a definition.
 """
 
 from __future__ import annotations
