@@ -212,6 +212,11 @@ def test_wrong_arguments_are_explained():
         generalized_energy_distance(samples[:, :1], masks, estimator="U")
     with pytest.raises(ValueError, match="U-statistic needs two raters, got 1"):
         generalized_energy_distance(samples, masks[:, :1], estimator="U")
+    for few, enough in ((samples[:, :1], masks), (samples, masks[:, :1])):
+        with pytest.raises(ValueError, match="U-statistic needs two"):
+            set_scores(few, enough, estimator="U")
+    with pytest.raises(ValueError, match="U-statistic needs two masks, got 1"):
+        sample_diversity(masks[:, :1], estimator="U")
     with pytest.raises(ValueError, match="estimator='W' must be 'V'"):
         sample_diversity(masks, estimator="W")
     with pytest.raises(ValueError, match="estimator='W' must be 'V'"):
@@ -242,7 +247,7 @@ def test_metrics_are_means_over_cases_and_tell_the_number_of_samples():
 def test_set_scores_metric_names_every_mean():
     samples, masks = sets(4, 3)
     metric = SetScores(estimator="U")
-    metric(samples, masks)
+    metric(samples.float() * 0.8, masks)  # floating: foreground above one half
     expected = {name: values.mean().item() for name, values in set_scores(samples, masks, estimator="U").items()}
     assert {name: value.item() for name, value in metric.aggregate().items()} == pytest.approx(expected)
 

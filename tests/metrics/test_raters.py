@@ -338,3 +338,19 @@ def test_masks_without_an_axis_of_raters_or_with_it_last_are_refused(shape):
 def test_lists_of_plain_masks_are_refused():
     with pytest.raises(ValueError, match="batch and channels before the pixels"):
         DicePerRater()(list(torch.zeros(3, 5, 6)), list(torch.zeros(3, 5, 6)))
+
+
+def test_a_tie_of_the_others_is_their_majority_unless_strict():
+    masks = torch.tensor([[[[1, 1, 0]], [[1, 0, 0]], [[0, 1, 0]]]])
+    # majorities of the others: 110, 110, 110; strict ones: 000, 010, 100
+    assert leave_one_out_dice(masks)[0].tolist() == pytest.approx([1, 2 / 3, 2 / 3])
+    assert leave_one_out_dice(masks, strict=True)[0].tolist() == [0, 0, 0]
+
+
+def test_floating_masks_are_foreground_above_one_half():
+    metric = DicePerRater()
+    metric(torch.tensor([[[[0.5, 0.6, 0.4]]]]), torch.tensor([[[[0.5, 0.6, 0.4]]]]))
+    assert metric.aggregate().item() == 1
+    metric.reset()
+    metric(torch.tensor([[[[0.5, 0.4]]]]), torch.tensor([[[[0.5, 0.6]]]]))
+    assert metric.aggregate().item() == 0
