@@ -235,3 +235,12 @@ def test_wrong_arguments_are_explained():
         area_under_risk_coverage(torch.ones(2), torch.ones(3))
     with pytest.raises(ValueError, match=r"with N >= 1"):
         area_under_risk_coverage(torch.ones(0), torch.ones(0))
+
+
+def test_fifteen_bins_are_the_default():
+    probability, masks = torch.rand(2, 9, 9, generator=torch.Generator().manual_seed(3)), torch.ones(2, 1, 9, 9).bool()
+    assert calibration_bins(probability, masks).pixels.shape[-1] == 15
+    given, expected = calibration_scores(probability, masks), calibration_scores(probability, masks, bins=15)
+    assert all(torch.equal(values, expected[name]) for name, values in given.items())
+    for error in (expected_calibration_error, average_calibration_error, maximum_calibration_error):
+        assert torch.equal(error(probability, masks), error(probability, masks, bins=15))
