@@ -174,6 +174,7 @@ def test_the_defaults_of_an_adversary_are_those_of_the_papers():
     adversary = Adversary(Linear(), torch.optim.SGD([torch.zeros(1)], 1.0))
     assert (adversary.weight, adversary.penalty, adversary.penalty_interval) == (1e-3, None, 16)
     assert isinstance(adversary.loss, LogisticAdversarialLoss) and adversary.loss.label_smoothing == 0
+    assert Adversary(Linear(), adversary.optimizer, penalty_interval=1).penalty_interval == 1
 
 
 def test_a_step_has_one_generator_pass_three_discriminator_passes_and_no_gradient_in_the_frozen_turn():
@@ -198,6 +199,16 @@ def test_a_step_has_one_generator_pass_three_discriminator_passes_and_no_gradien
 
     run.run()
     assert passes == {"generator": 3, "discriminator": 9}
+
+
+def test_both_networks_train_in_training_mode():
+    pair = networks()
+    modes = []
+    for network in pair:
+        network.eval()
+        network.register_forward_hook(lambda module, *_: modes.append(module.training))
+    trainer(*pair).run()
+    assert len(modes) == 12 and all(modes)
 
 
 def test_every_term_of_stage_two_is_in_the_output_and_the_loss_is_their_weighted_sum():
