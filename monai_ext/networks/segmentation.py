@@ -24,15 +24,12 @@ RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Standardised(nn.Module):
     """`network` on (image - mean) / std, at any size: padded to a multiple of `stride` and cropped back."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, network: nn.Module, mean: float | Sequence[float], std: float | Sequence[float], stride: int):
         super().__init__()
         self.network = network
         self.stride = stride
-        for name, value in (("mean", mean), ("std", std)):
-            self.register_buffer(name, torch.tensor(value, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.mean = nn.Buffer(torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.std = nn.Buffer(torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]

@@ -5,6 +5,7 @@ Rows and columns are the first two axes as stored, see `monai_ext.raster.nifti`.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import warnings
@@ -23,6 +24,8 @@ from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.nifti import plane_of, read_nifti
 
 __all__ = ["DecodeRaters", "read_rater_mask"]
+
+_logger = logging.getLogger(__name__)
 
 MOST_OUTSIDE = 0.2  # of the marked pixels, outside of the region of interest
 MASK_TOLERANCE = 1e-3  # files with a scale factor hold 0.99999994 for 1
@@ -228,10 +231,9 @@ class DecodeRaters(Transform):
         marked = np.count_nonzero(masks)
         outside = 1 - np.count_nonzero(cut) / marked if marked else 0
         if outside > MOST_OUTSIDE:
-            warnings.warn(
+            _logger.warning(
                 f"{outside:.0%} of what is marked in {path} lies outside of the region of interest, and no prediction "
-                f"can reach it: set zoom below {self.zoom:g}, or a centre.",
-                stacklevel=2,
+                f"can reach it: set zoom below {self.zoom:g}, or a centre."
             )
         if self.label_spatial_size is None:
             masks = cut
