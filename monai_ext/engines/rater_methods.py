@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from torch import nn
 
 from monai_ext.data import DatasetLayoutError, fold_items, identified_raters, qubiq_items
 from monai_ext.data.folds import Group
+from monai_ext.data.raters.qubiq import find_parts
 from monai_ext.losses import ConsensusLoss, OrderedLoss, PerRaterLoss, majority_label, soft_label
 from monai_ext.networks import (
     ConsensusNet,
@@ -214,29 +216,34 @@ def known_raters(items: Sequence[Mapping], *, anonymous: bool | str = False) -> 
 
 
 def evaluation_cases(
-    items: Sequence[Mapping],
+    dataset_dir: str | os.PathLike,
     *,
     part: str | None = None,
-    fold: int = 0,
+    fold: int | Literal["all"] = 0,
     folds: int = 5,
     seed: int = 0,
     group: Group = None,
     raters: Sequence[int] | None = None,
+    region: str | None = None,
     anonymous: bool | str = False,
     **kwargs: Any,
 ) -> list[Mapping]:
     """The cases by which a run is scored: those of its validation fold, or of another part of the data set.
 
+    Known raters are those of the training. A data set without a training part, such as a folder of test cases alone,
+    has no validation fold; its raters are those that marked it, unless `raters` says who they were in the training.
+
     Args:
-        items: `rater_cases` of the training.
-        part: of the data set; None: the validation fold of `items`, see `fold_items`.
-        raters, anonymous, kwargs: of the training, as for `rater_cases`; known raters are those of `items`.
+        part: of the data set; None: the validation fold of the training part, see `fold_items`.
+        raters, region, anonymous, kwargs: of the training, as for `rater_cases`.
     """
+    options: dict[str, Any] = {"region": region, "anonymous": anonymous, **kwargs}
     if part is None:
-        return fold_items(items, fold, part="validation", folds=folds, seed=seed, group=group)
-    known = known_raters(items, anonymous=anonymous)
-    wanted = raters if known is None else known
-    return [*rater_cases(raters=wanted, anonymous=anonymous, part=part, evaluation=True, **kwargs)]
+        training = rater_cases(dataset_dir, raters=raters, **options)
+        return fold_items(training, fold, part="validation", folds=folds, seed=seed, group=group)
+    if not raters and "training" in find_parts(Path(dataset_dir), region):
+        raters = known_raters(rater_cases(dataset_dir, **options), anonymous=anonymous)
+    return [*rater_cases(dataset_dir, raters=raters, part=part, evaluation=True, **options)]
 
 
 def _to_learn_from(wanted: Sequence[int], marking: Sequence[int], place: str, *, all_needed: bool) -> list[int]:

@@ -240,6 +240,17 @@ def test_another_part_is_scored_by_the_annotators_of_the_training_whoever_marked
             assert float(line[f"dice_rater{number:02d}"]) == pytest.approx(expected, abs=1e-6), number
 
 
+def test_a_folder_of_test_cases_alone_is_scored(trained, copied, tmp_path):
+    bundle, folder = trained
+    alone = tmp_path / "alone"
+    for name in ("case01", "case02"):
+        shutil.copytree(copied / "Training" / name, alone / "Testing" / name)
+    options = {"ckpt_path": str(folder / "final.pt"), "evaluation_part": "Testing"}
+    run(bundle, ["train.json", "evaluate.json"], alone, tmp_path / "run", **options)
+    summary = json.loads((tmp_path / "run" / "evaluation" / "summary.json").read_text())
+    assert summary["cases"] == 2 and summary["raters"] == [1, 2, 3, 4, 5]
+
+
 def test_bad_data_end_the_run_with_a_sentence_that_names_the_file(copied, tmp_path):
     case = copied / "Training" / "case04"
     good = nib.load(case / "task01_seg02.nii.gz")
