@@ -102,10 +102,10 @@ def add_captures(items: Sequence[Mapping], table: str | os.PathLike | None = Non
             for item, (footprint, date) in zip(items, named, strict=True)
         ]
     listed = _read_table(Path(table))
-    named = (
+    named = [
         listed.get(os.path.abspath(item["image"]), listed.get(Path(item["image"]).name, (item["id"], "")))
         for item in items
-    )
+    ]
     return [
         {**item, "footprint": footprint, "date": date}
         for item, (footprint, date) in zip(items, named, strict=True)
