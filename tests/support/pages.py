@@ -384,7 +384,7 @@ def _in_forks(words: Words, patch) -> None:
         port = free.getsockname()[1]
     count = min(2, int(asked.nproc_per_node))
     command = ["python", "-m", asked.training_script, *asked.training_script_args]
-    command += ["--device", "$torch.device('cpu')", "--backend", "gloo"]
+    command += ["--device", "$torch.device('cpu')"]
     given = (count, port, command, patch)
     torch.multiprocessing.start_processes(_rank, args=given, nprocs=count, start_method="fork")
 
