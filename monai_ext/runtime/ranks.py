@@ -75,18 +75,19 @@ def rank_device() -> torch.device:
     return torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else "cpu")
 
 
-def join_ranks(device: torch.device) -> None:
-    """`join_process_group` by nccl on CUDA devices, by gloo on CPUs; for `initialize` of a config."""
+def join_ranks(device: torch.device | str, *, backend: str | None = None) -> None:
+    """`join_process_group` by `backend`, or by nccl on CUDA devices and gloo on CPUs; for a config's `initialize`."""
+    device = torch.device(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    join_process_group("nccl" if device.type == "cuda" else "gloo")
+    join_process_group(backend or ("nccl" if device.type == "cuda" else "gloo"))
     # Ignite synchronises on its first use, in which all ranks must take part: later rank 0 alone would wait for ever
     ignite.distributed.get_world_size()
 
 
-def data_parallel(network: nn.Module, device: torch.device, *, channels_last: bool = True) -> nn.Module:
+def data_parallel(network: nn.Module, device: torch.device | str, *, channels_last: bool = True) -> nn.Module:
     """`DistributedDataParallel` around a network, which must be in its memory format before that."""
     if channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # absent in its stubs
-    devices = [device] if device.type == "cuda" else None
+    devices = [device] if torch.device(device).type == "cuda" else None
     return nn.parallel.DistributedDataParallel(network, device_ids=devices)
