@@ -166,3 +166,11 @@ def test_likeness_lies_between_zero_and_one_and_does_not_see_the_order_of_draws(
 def test_a_single_draw_cannot_be_alike():
     with pytest.raises(ValueError, match="n >= 2"):
         samples_alike(torch.rand(1, 1, 2, 2))
+
+
+def test_without_divergence_the_default_is_the_reconstruction_alone():
+    output, mask = output_and_target()
+    same = output | {"posterior": output["prior"]}
+    loss = ELBOLoss()
+    torch.testing.assert_close(loss(same, mask), loss.terms(same, mask).reconstruction.mean(), rtol=0, atol=0)
+    assert loss.beta == 1.0

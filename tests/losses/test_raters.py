@@ -115,8 +115,9 @@ def test_arguments_that_do_not_fit_are_refused():
         PerRaterLoss(loss)(logits, {"masks": masks, "presence": torch.ones(2)})
     with pytest.raises(ValueError, match="2 weights for 3 raters"):
         PerRaterLoss(loss, weights=[1, 1])(logits, masks)
-    with pytest.raises(ValueError, match="not all 0"):
-        PerRaterLoss(loss, weights=[0, 0, 0])
+    for weights in ([0, 0, 0], [1, -1, 1], [1, float("inf"), 1]):
+        with pytest.raises(ValueError, match="not all 0"):
+            PerRaterLoss(loss, weights=weights)
     with pytest.raises(ValueError, match=r"masks \(2, 4, 4\) must be"):
         PerRaterLoss(loss)(logits, masks[:, 0])
     with pytest.raises(ValueError, match="no loss given"):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import reference
@@ -135,7 +137,19 @@ def test_probabilities_scored_as_logits_are_reported():
         metric.aggregate()
     right = SegmentationScores(threshold=0.5)
     right(probability, truth)
-    assert right.aggregate()["dice"] == 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert right.aggregate()["dice"] == 1.0
+
+
+@pytest.mark.parametrize(("largest", "warned"), [(1.0, True), (1.5, False)])
+def test_values_up_to_one_are_probabilities(largest, warned):
+    metric = SegmentationScores()
+    metric(torch.tensor([[[[0.2, largest]]]]), torch.ones(1, 1, 1, 2))
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        metric.aggregate()
+    assert bool(given) == warned
 
 
 def test_logits_masks_and_a_single_negative_value_are_no_probabilities():
@@ -144,7 +158,17 @@ def test_logits_masks_and_a_single_negative_value_are_no_probabilities():
         metric = SegmentationScores()
         metric(0.1 + 0.8 * truth.float(), truth)
         metric(prediction, truth)
-        metric.aggregate()  # a warning would be an error
+        with warnings.catch_warnings():
+            if prediction.is_floating_point():
+                warnings.simplefilter("error")
+            metric.aggregate()
+
+
+def test_quotients_of_single_pixels():
+    scores = segmentation_scores(torch.tensor([1, 0, 1, 2]))
+    assert (scores["precision"].item(), scores["sensitivity"].item(), scores["jaccard"].item()) == (1.0, 0.5, 0.5)
+    assert segmentation_scores(torch.tensor([1, 1, 0, 1]))["specificity"].item() == 0.5
+    assert segmentation_scores(torch.tensor([1, 1, 0, 0]))["specificity"].item() == 0.0
 
 
 def test_masks_of_several_labels_are_refused():
@@ -161,3 +185,12 @@ def test_batches_without_channels_or_with_channels_last_are_refused(shape):
 def test_lists_of_plain_images_are_refused():
     with pytest.raises(ValueError, match="batch and channels before the pixels"):
         SegmentationScores()(list(torch.zeros(3, 8, 9)), list(torch.zeros(3, 8, 9)))
+
+
+def test_values_at_the_threshold_are_background():
+    metric = SegmentationScores(threshold=0.5)
+    metric(torch.tensor([[[[0.5, 0.6]]]]), torch.tensor([[[[0.5, 1.0]]]]))
+    assert metric.aggregate()["dice"] == 1.0
+    metric.reset()
+    metric(torch.tensor([[[[0.5, 0.6]]]]), torch.tensor([[[[1.0, 0.5]]]]))
+    assert metric.aggregate()["dice"] == 0.0
