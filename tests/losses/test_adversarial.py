@@ -119,3 +119,7 @@ def test_penalty_is_computed_in_float32_under_autocast():
 def test_bad_adversarial_settings_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_ten_is_the_default_weight_of_the_penalty():
+    assert R1Penalty().gamma == R1Penalty(10.0).gamma == 10

@@ -66,3 +66,11 @@ def test_the_slope_of_the_energy_score_is_finite_for_equal_images():
 def test_mistakes_are_named(action, message):
     with pytest.raises(ValueError, match=message):
         action()
+
+
+def test_patches_of_eight_pixels_are_the_default_and_may_be_single_pixels():
+    samples, target = torch.rand(2, 3, 1, 16, 8), torch.rand(2, 1, 16, 8)
+    torch.testing.assert_close(patch_energy_score(samples, target), patch_energy_score(samples, target, patch=8))
+    torch.testing.assert_close(patch_distance(samples[:, 0], target), patch_distance(samples[:, 0], target, patch=8))
+    single = patch_distance(samples[:, 0], target, patch=1)
+    torch.testing.assert_close(single, (samples[:, 0] - target).abs().flatten(1).mean(1), atol=1e-5, rtol=0)

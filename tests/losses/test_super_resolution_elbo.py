@@ -83,3 +83,13 @@ def test_what_is_watched_are_means_of_channels_distance_and_error():
 def test_mistakes_are_named(action, message):
     with pytest.raises(ValueError, match=message):
         action()
+
+
+def test_the_defaults_are_those_of_the_trained_networks():
+    given, target = output(height=4, width=6), torch.rand(2, 3, 16, 24)
+    given["posterior"] = given["prior"] + 0.01 * given["posterior"]  # some channels below the free nats
+    explicit = SuperResolutionELBO(
+        1.0, free_nats=0.02, likelihood="laplace", elbo_weight=0.05, energy_weight=1.0, patch=8
+    )
+    torch.testing.assert_close(SuperResolutionELBO()(given, target), explicit(given, target), rtol=0, atol=0)
+    assert values_per_pixel(given) == 48

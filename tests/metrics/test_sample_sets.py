@@ -170,3 +170,48 @@ def test_errors_name_what_does_not_fit():
     with pytest.raises(ValueError, match="neighbours=2 must be at least 1, and below the 2 images"):
         set_precision_recall(samples, targets, neighbours=2)
     assert math.isnan(sample_distance(samples * math.nan)[0].item())
+
+
+def test_the_metric_is_the_mean_of_its_formulae_over_targets_and_scores_each_case_by_itself():
+    generator = torch.Generator().manual_seed(0)
+    samples, targets = (torch.rand(2, count, 3, 16, 12, generator=generator) for count in (4, 3))
+    operator = Degradation(4)
+    low_res = operator.reduce(targets[:, 0])
+    together, apart = SampleSetScores(degradation=operator), SampleSetScores(degradation=operator)
+    together(samples, targets, low_res=low_res)
+    for i in range(len(samples)):
+        apart(samples[i : i + 1], targets[i : i + 1], low_res=low_res[i : i + 1])
+    scores = together.per_image()
+    for name, values in apart.per_image().items():
+        torch.testing.assert_close(scores[name], values)
+    wide, each_target = samples.double(), targets.double().unbind(1)
+    expected = torch.stack([ntire_diversity(wide, target) for target in each_target]).mean(0)
+    torch.testing.assert_close(scores["diversity"], expected)
+    expected = torch.stack([sample_crps(wide, target).flatten(1).mean(1) for target in each_target]).mean(0)
+    torch.testing.assert_close(scores["sample_crps"], expected)
+
+
+def test_small_sets_have_neighbours_as_far_as_there_are_any():
+    for count, neighbours in ((2, 1), (3, 2), (5, 3)):
+        samples, targets = sets(count, count)
+        metric = SampleSetScores()
+        metric(samples, targets)
+        quality = set_precision_recall(samples, targets, neighbours=neighbours)
+        torch.testing.assert_close(metric.per_image()["precision"], quality.precision)
+        torch.testing.assert_close(metric.per_image()["recall"], quality.recall)
+    assert sample_distance(samples[:, :2]).tolist() == pytest.approx(
+        set_distances(samples[:, :1], samples[:, 1:2]).flatten().tolist()
+    )
+
+
+def test_images_at_the_radius_are_reached():
+    images = torch.tensor([0.0, 0.5]).view(1, 2, 1, 1, 1)
+    assert share_reached(images, images[:, :1], radius=0.5).item() == 1
+    assert share_reached(images, images[:, :1], radius=0.49).item() == 0.5
+
+
+def test_without_a_low_resolution_consistency_is_left_out():
+    metric = SampleSetScores(degradation=Degradation(4))
+    samples, targets = sets(4, 3)
+    metric(samples, targets)
+    assert "lr_psnr_worst" not in metric.aggregate()
