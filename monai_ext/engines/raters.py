@@ -142,7 +142,7 @@ def _at_size_of_masks(engine: RaterEvaluator) -> None:
     if output[Keys.LABEL] is None:
         return
     size = output[Keys.LABEL]["masks"].shape[-2:]
-    if "roi" in batch:  # masks of whole images; the writer must not bring them back again
+    if "label_is_whole" in batch:  # afterwards nobody may bring them back to the image again
         engine.state.batch = {name: values for name, values in batch.items() if name != "roi"}
         regions = batch["roi"].tolist()
         output[Keys.PRED] = {name: _pasted(maps, regions, size) for name, maps in output[Keys.PRED].items()}

@@ -177,6 +177,11 @@ def test_a_region_of_interest_is_predicted_at_its_place_and_all_cases_can_be_tra
     assert share.shape == (32, 36) and share[8:24, 9:27].max() > 0
     share[8:24, 9:27] = 0
     assert not share.any()
+    options = NARROW["prob_unet"] | {"zoom": 2.0, "spatial_size": [32, 32], "ckpt_path": str(tmp_path / "final.pt")}
+    data = {"dataset_dir": str(copied), "part": "Training", "output_dir": str(tmp_path / "out")}  # with masks
+    workflow("prob_unet", ["inference.json"], **data, **options).run()
+    whole = nib.load(tmp_path / "out" / "case01" / "task01.nii.gz").get_fdata()
+    assert np.allclose(whole, nib.load(tmp_path / "evaluation/predictions/case01/task01.nii.gz").get_fdata(), atol=1e-3)
 
 
 def test_each_head_draws_like_its_own_annotator(tmp_path):

@@ -107,12 +107,18 @@ def test_predictions_for_a_region_are_scored_at_their_place_in_the_whole_image()
     masks = torch.zeros(1, 2, 16, 16)
     masks[:, :, 4:12, 4:12] = 1
     batch = {"image": torch.rand(1, 1, 8, 8), "label": masks, "presence": torch.ones(1, 2)}
-    batch["roi"] = torch.tensor([[4, 4, 8, 8]])
+    batch |= {"roi": torch.tensor([[4, 4, 8, 8]]), "label_is_whole": torch.tensor([True])}
     evaluator = RaterEvaluator("cpu", [batch], Heads([9.0, 9.0]), inferer=RaterInferer(samples=2))
     evaluator.run()
     output = evaluator.state.output["pred"]
     assert all(torch.equal(maps > 0.5, (masks > 0)[:, : maps.shape[1]]) for maps in output.values())
     assert "roi" not in evaluator.state.batch and "roi" in batch
+    cut = {name: value for name, value in batch.items() if name != "label_is_whole"} | {
+        "label": masks[:, :, 4:12, 4:12]
+    }
+    evaluator = RaterEvaluator("cpu", [cut], Heads([9.0, 9.0]), inferer=RaterInferer(samples=2))
+    evaluator.run()
+    assert evaluator.state.output["pred"]["heads"].shape == (1, 2, 8, 8) and "roi" in evaluator.state.batch
 
 
 def test_no_sample_is_refused():

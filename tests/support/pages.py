@@ -129,6 +129,13 @@ def _region(folder: Path) -> None:
     shutil.copytree(folder / "kidney" / "Training", folder / "kidney" / "Validation")
 
 
+def _parts(folder: Path) -> None:
+    """All three parts of a data set."""
+    _raters(folder, 6)
+    for part in ("Validation", "Testing"):
+        shutil.copytree(folder / "Training", folder / part)
+
+
 def _patients(folder: Path) -> None:
     _raters(folder, 3)
     for case in list(folder.glob("*/case*")):
@@ -183,6 +190,7 @@ PHANTOMS: dict[str, Callable[[Path], object]] = {
     "PICTURES": _pictures,
     "QUBIQ": _region,
     "LIDC": _raters,
+    "LIDC-2D": _parts,
     "BU-BIL": _raters,
     "cells": _raters,
     "lidc-nodule": _patients,

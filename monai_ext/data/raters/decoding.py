@@ -68,8 +68,8 @@ class DecodeRaters(Transform):
     non-finite pixels, window, normalisation, region of interest, resizing (bilinear, antialiased; masks become
     foreground where its share is at least half, as in `read_mask`).
 
-    With a region of interest, an item whose masks are not cut to it (without masks, or with native ones) also has
-    "roi": int64 (4,), first row, first column, height and width of it, for `paste_region`.
+    With a region of interest an item also has "roi": int64 (4,), first row, first column, height and width of it, for
+    `paste_region`; and where native masks are not cut to it, "label_is_whole": True.
 
     Args:
         spatial_size: (H, W) for images and masks; None keeps the size of the files, and of the masks alone with
@@ -171,8 +171,10 @@ class DecodeRaters(Transform):
     def _place(self, size: Sequence[int], *, labelled: bool) -> dict[str, Tensor]:
         """What is needed to bring predictions back to an image of this size (H, W)."""
         place = {"original_size": torch.tensor(size)}
-        if self.zoom > 1 and not (labelled and self.label_spatial_size is None):
+        if self.zoom > 1:
             place["roi"] = torch.tensor(region_of_interest(size, self.zoom, self.centre))
+            if labelled and self.label_spatial_size is not None:
+                place["label_is_whole"] = torch.tensor(True)
         return place
 
     def _cut(self, values: np.ndarray) -> np.ndarray:

@@ -251,11 +251,12 @@ def test_a_region_of_interest_is_cut_from_image_and_masks_before_they_are_resize
     mask[6:9, 4:7] = 1
     write_case(tmp_path / "case01", image=image, masks={1: mask}, raters=[1])
     decoded = decode_one(tmp_path, zoom=2.0)
-    assert torch.equal(decoded["image"][0], torch.from_numpy(image)[4:12, 3:9]) and "roi" not in decoded
+    assert torch.equal(decoded["image"][0], torch.from_numpy(image)[4:12, 3:9]) and "label_is_whole" not in decoded
     assert decoded["label"][0].nonzero().min(0).values.tolist() == [2, 1] and decoded["label"].sum() == 9
     assert decode_one(tmp_path, zoom=2.0, spatial_size=(16, 12))["image"].shape == (1, 16, 12)
     clicked = decode_one(tmp_path, zoom=2.0, centre=(7, 5), label_spatial_size="native")
     assert clicked["roi"].tolist() == [3, 2, 8, 6] and clicked["original_size"].tolist() == [16, 12]
+    assert decoded["roi"].tolist() == [4, 3, 8, 6] and clicked["label_is_whole"]
     assert clicked["label"].shape == (1, 16, 12) and clicked["image"].shape == (1, 8, 6)
 
 
