@@ -1,6 +1,7 @@
 from monai_ext.networks.backbones import MobileNetV2Encoder, folded_batch_norms, unfold_batch_norm
 from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
 from monai_ext.networks.features import MobileNetV2Features, VGG19Features
+from monai_ext.networks.gated_sr_net import GatedSRNet
 from monai_ext.networks.holistic_net import HolisticNet
 from monai_ext.networks.mobilenet_unet import MobileNetV2UNet
 from monai_ext.networks.multi_rater import (
@@ -30,6 +31,7 @@ __all__ = [
     "DeepEnsemble",
     "DetailDiscriminator",
     "DropoutConv2d",
+    "GatedSRNet",
     "HeadSampling",
     "HolisticNet",
     "LevelSetNet",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from monai_ext.runtime.settings import as_bool
 
-__all__ = ["ResidualBlock", "SRResNet"]
+__all__ = ["ResidualBlock", "SRResNet", "scale_convolution", "start_without_checkerboard"]
 
 Conv = Callable[..., nn.Module]  # called as nn.Conv2d is: (in, out, kernel, padding=, bias=)
 
@@ -28,7 +28,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = conv(features, features, 3, padding=1, bias=norm is None)
         self.norm2 = _norm(norm, features)
         if norm is None:
-            _scale_weights(self.conv2, 0.1)
+            scale_convolution(self.conv2, 0.1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.norm2(self.conv2(self.act(self.norm1(self.conv1(x)))))
@@ -41,7 +41,7 @@ class _SubPixelStage(nn.Sequential):
         super().__init__(
             conv(features, features * factor**2, 3, padding=1, bias=True), nn.PixelShuffle(factor), nn.PReLU()
         )
-        _spread_alike(self[0], factor)
+        start_without_checkerboard(self[0], factor)
 
 
 class SRResNet(nn.Module):
@@ -113,11 +113,11 @@ class SRResNet(nn.Module):
             self.tail = nn.Sequential(
                 conv(features, out_channels * scale**2, 3, padding=1, bias=True), nn.PixelShuffle(scale)
             )
-            _spread_alike(self.tail[0], scale)
+            start_without_checkerboard(self.tail[0], scale)
         else:
             raise ValueError(f"upsampling={upsampling!r} must be 'stages' or 'direct'.")
         if residual:
-            _scale_weights(self.tail[0], 0.0)
+            scale_convolution(self.tail[0], 0.0)
 
     def forward(self, low_res: Tensor) -> Tensor:
         return self.upscale(self.encode(low_res), low_res)
@@ -157,7 +157,7 @@ def _norm(norm: str | tuple | None, features: int) -> nn.Module:
     return nn.Identity() if norm is None else get_norm_layer(norm, spatial_dims=2, channels=features)
 
 
-def _spread_alike(layer: nn.Module, factor: int) -> None:
+def start_without_checkerboard(layer: nn.Module, factor: int) -> None:
     """Let the convolution begin so that the factor^2 pixels shuffled from one place are equal. Other kinds are kept."""
     if isinstance(layer, nn.Conv2d):
         icnr_init(layer, factor)
@@ -166,6 +166,7 @@ def _spread_alike(layer: nn.Module, factor: int) -> None:
 
 
 @torch.no_grad()
-def _scale_weights(layer: nn.Module, gain: float) -> None:
+def scale_convolution(layer: nn.Module, gain: float) -> None:
+    """Multiply the weight and the bias of a convolution by `gain`. Other kinds are kept."""
     for parameter in layer.parameters() if isinstance(layer, nn.Conv2d) else ():
         parameter.mul_(gain)
