@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from monai_ext.networks.srresnet import scale_convolution, start_without_checkerboard
 from monai_ext.runtime.settings import as_bool
 
-__all__ = ["GatedSRNet"]
+__all__ = ["GatedBlock", "GatedSRNet"]
 
 BRANCH_GAIN = 0.3  # of a branch's last convolution at initialisation, so that a deep stack starts near the identity
 
@@ -29,7 +29,7 @@ class _Gate(nn.Module):
         return first * second
 
 
-class _GatedBlock(nn.Module):
+class GatedBlock(nn.Module):
     """Two residual branches: norm - 1x1 - depthwise 3x3 - gate - 1x1, and norm - 1x1 - gate - 1x1."""
 
     def __init__(self, features: int):
@@ -45,8 +45,12 @@ class _GatedBlock(nn.Module):
         self.mixing = nn.Sequential(
             _ChannelNorm(features), nn.Conv2d(features, wide, 1), _Gate(), nn.Conv2d(features, features, 1)
         )
-        for branch in (self.spatial, self.mixing):
-            scale_convolution(branch[-1], BRANCH_GAIN)
+        for end in self.branch_ends():
+            scale_convolution(end, BRANCH_GAIN)
+
+    def branch_ends(self) -> list[nn.Module]:
+        """The last convolution of each residual branch; with zeros in them the block is the identity."""
+        return [self.spatial[-1], self.mixing[-1]]
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.spatial(x)
@@ -100,7 +104,7 @@ class GatedSRNet(nn.Module):
             )
         self.channels, self.features, self.scale, self.residual = (in_channels, out_channels), features, scale, residual
         self.head = nn.Conv2d(in_channels, features, 3, padding=1)
-        self.blocks = nn.Sequential(*(_GatedBlock(features) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(GatedBlock(features) for _ in range(blocks)))
         self.merge = nn.Conv2d(features, features, 3, padding=1)
         self.tail = nn.Sequential(nn.Conv2d(features, out_channels * scale**2, 3, padding=1), nn.PixelShuffle(scale))
         start_without_checkerboard(self.tail[0], scale)

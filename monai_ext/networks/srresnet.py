@@ -30,6 +30,10 @@ class ResidualBlock(nn.Module):
         if norm is None:
             scale_convolution(self.conv2, 0.1)
 
+    def branch_ends(self) -> list[nn.Module]:
+        """The last convolution of each residual branch; with zeros in them the block is the identity."""
+        return [self.conv2]
+
     def forward(self, x: Tensor) -> Tensor:
         return x + self.norm2(self.conv2(self.act(self.norm1(self.conv1(x)))))
 

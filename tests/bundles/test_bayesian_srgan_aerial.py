@@ -153,11 +153,15 @@ def test_generators_of_srgan_aerial_are_asked_in_the_same_way(phantoms, tmp_path
 
 
 def test_mc_dropout_overlay_gives_the_generator_of_srgan_aerial_dropout(phantoms):
-    srgan = BUNDLES / "srgan_aerial" / "configs" / "train.json"
+    srgan = BUNDLES / "srgan_aerial" / "configs"
     built = ConfigWorkflow(
-        config_file=[str(srgan), str(BUNDLE / "configs" / "mc_dropout.json")],
+        config_file=[
+            str(srgan / "train.json"),
+            str(srgan / "srresnet.json"),
+            str(BUNDLE / "configs" / "mc_dropout.json"),
+        ],
         workflow_type="train",
-        bundle_root=str(srgan.parents[1]),
+        bundle_root=str(srgan.parent),
         dataset_dir=str(phantoms),
         dropout=0.2,
     )
@@ -177,7 +181,7 @@ def test_weights_are_of_the_kind_that_is_asked_for_and_each_kind_trains(kind, la
 
 
 def test_the_shipped_generator_of_srgan_aerial_loads_into_the_default_network(phantoms, tmp_path):
-    weights = BUNDLES / "srgan_aerial" / "models" / "model.pt"
+    weights = BUNDLES / "srgan_aerial" / "models" / "srresnet.pt"
     if not weights.is_file():
         pytest.skip("srgan_aerial ships no weights")
     run = workflow(["inference.json"], dataset_dir=str(phantoms))

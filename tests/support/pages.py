@@ -200,7 +200,7 @@ PHANTOMS: dict[str, Callable[[Path], object]] = {
     "runs/cells": _evaluated,
     "runs/holistic": lambda folder: write_run(folder, "holistic", better=0.0),
     "runs/combined": lambda folder: write_run(folder, "combined", better=0.0),
-    "runs/srgan/final.pt": _copied("bundles/srgan_aerial/models/model.pt"),
+    "runs/srgan/final.pt": _copied("bundles/srgan_aerial/models/srresnet.pt"),
     "runs/bayesian_noisy": _copied("runs/bayesian"),
     "downloaded_bundle.zip": _trained_bundle,
     "mobilenet_v2.pt": lambda path: torch.save(MobileNetV2Encoder().state_dict(), path),

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from monai_ext.handlers.training.checkpoints import load_checkpoint
 from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
+from monai_ext.networks.gated_sr_net import GatedBlock, GatedSRNet
 from monai_ext.networks.projection import LinearReduction
-from monai_ext.networks.srresnet import SRResNet
+from monai_ext.networks.srresnet import ResidualBlock, SRResNet
 from monai_ext.networks.uncertain_sr import PointSuperResolution, UncertainSuperResolution, WeightEnsemble
 from monai_ext.networks.variational import DropoutConv2d, has_uncertain_weights
 from monai_ext.runtime.settings import as_bool
@@ -37,8 +38,8 @@ def uncertain_network(
     """A trained network to ask for samples and uncertainty, in evaluation mode, where `network` is.
 
     * bayesian: `network` with the weights of one run of this kind; of several runs, their ensemble.
-    * srresnet, srgan: its generator alone, with weights of a run of `srgan_aerial` (of stage one, of stage two), and
-      without dropout.
+    * srresnet, srgan: its generator alone, with weights of a run of `srgan_aerial` with the overlay srresnet.json (of
+      stage one, of stage two), and without dropout.
     * mc_dropout: the same with dropout kept on; the generator is built with `DropoutConv2d`.
     * ensemble: generators of several runs.
 
@@ -82,9 +83,9 @@ def uncertain_network(
 def load_generator(network: BayesianSRResNet, path: str | Path | None) -> None:
     """Let `network` begin with the weights that another run left; without a path nothing changes.
 
-    Those of a run of `srgan_aerial` are its generator's, see `start_generator`: all else in `network` stays as it is.
-    Those of a network of its own kind are all of it, such as for a second stage with batches of another size.
-    Variational convolutions take the weights as means of theirs.
+    Those of a run of `srgan_aerial` with the overlay srresnet.json are its generator's, see `start_generator`: all else
+    in `network` stays as it is. Those of a network of its own kind are all of it, such as for a second stage with
+    batches of another size. Variational convolutions take the weights as means of theirs.
 
     Raises:
         FileNotFoundError: no such checkpoint.
@@ -100,11 +101,12 @@ def load_generator(network: BayesianSRResNet, path: str | Path | None) -> None:
 
 
 @torch.no_grad()
-def start_generator(generator: SRResNet, path: str | Path | None) -> None:
+def start_generator(generator: SRResNet | GatedSRNet, path: str | Path | None) -> None:
     """Let `generator` begin with the weights of one that has as many residual blocks, or fewer; see `load_generator`.
 
-    Blocks that the other one does not have begin as the identity: the second convolution of their branch is zero, so
-    that the deeper network first answers as the shallower one did (Net2DeeperNet, Chen et al. 2016, arXiv:1511.05641).
+    Blocks that the other one does not have begin as the identity: the last convolution of each residual branch is zero,
+    so that the deeper network starts with the shallower one's output (Net2DeeperNet, Chen et al. 2016,
+    arXiv:1511.05641).
 
     Raises:
         FileNotFoundError: no such checkpoint.
@@ -116,11 +118,11 @@ def start_generator(generator: SRResNet, path: str | Path | None) -> None:
     known = 1 + max((int(name.split(".")[1]) for name in state if re.match(r"blocks\.\d+\.", name)), default=-1)
     further = tuple(f"blocks.{index}." for index in range(known, len(generator.blocks)))
     _fill(generator, state, path, optional=further)
-    for prefix in further:
-        branch_end = generator.get_submodule(f"{prefix}conv2")
-        for name, parameter in branch_end.named_parameters():
-            if name in ("weight", "bias"):
-                parameter.zero_()
+    for block in list(generator.blocks)[known:]:
+        for end in block.branch_ends() if isinstance(block, (ResidualBlock, GatedBlock)) else ():
+            for name, parameter in end.named_parameters():
+                if name in ("weight", "bias"):
+                    parameter.zero_()
 
 
 def _make_certain(generator: nn.Module, method: str) -> None:
@@ -145,7 +147,7 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, 
         example = (missing + other)[0]
         raise ValueError(
             f"checkpoint '{path}' is of another network ({len(missing)} of its {len(wanted)} tensors are missing and "
-            f"{len(other)} do not fit, such as '{example}'): set bands, generator_features, blocks, norm, residual, "
-            "upsampling, latent_channels and texture_blocks as in its training."
+            f"{len(other)} do not fit, such as '{example}'): set bands, generator_features, blocks, latent_channels "
+            "and the like as in its training; srgan_aerial trains an SRResNet only with the overlay srresnet.json."
         )
     network.load_state_dict(state, strict=False)

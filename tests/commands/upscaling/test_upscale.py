@@ -268,5 +268,5 @@ def test_several_weights_of_a_network_with_one_answer_are_refused(tmp_path):
     weights = [word for _ in range(2) for word in ("--weights", REPOSITORY / "bundles/srgan_aerial/models/model.pt")]
     source = save_picture(tmp_path / "a.png", noise(3, 8, 8))
     words = (source, tmp_path / "b.png", "--bundle", REPOSITORY / "bundles/srgan_aerial", "--device", "cpu", *weights)
-    with pytest.raises(ValueError, match="2 files of weights, but SRResNet is deterministic.*give --weights once"):
+    with pytest.raises(ValueError, match="2 files of weights, but GatedSRNet is deterministic.*give --weights once"):
         command.run(typed(*words))

@@ -10,6 +10,7 @@ from latent_toys import SCALE, Pairs, networks
 
 from monai_ext.handlers.super_resolution.methods import load_generator, start_generator, uncertain_network
 from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
+from monai_ext.networks.gated_sr_net import GatedSRNet
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.networks.uncertain_sr import WeightEnsemble
 from monai_ext.networks.variational import DropoutConv2d, VariationalConv2d
@@ -61,6 +62,18 @@ def test_variational_generators_take_plain_weights_as_means(tmp_path):
     torch.save(plain.generator.state_dict(), tmp_path / "generator.pt")
     load_generator(network, tmp_path / "generator.pt")
     assert torch.equal(network.generator.head[0].weight, plain.generator.head[0].weight)
+
+
+def test_a_deeper_gated_generator_begins_as_the_shallower_one(tmp_path):
+    torch.manual_seed(0)
+    shallow, deep = (GatedSRNet(features=4, blocks=blocks) for blocks in (1, 3))
+    torch.nn.init.normal_(shallow.tail[0].weight)
+    torch.save(shallow.state_dict(), tmp_path / "shallow.pt")
+    start_generator(deep, tmp_path / "shallow.pt")
+    image = torch.rand(1, 3, 5, 6)
+    assert torch.equal(deep(image), shallow(image))
+    deep(image).square().sum().backward()
+    assert all(end.weight.grad.any() for end in deep.blocks[2].branch_ends())
 
 
 @pytest.mark.parametrize("norm", [None, "batch"])
