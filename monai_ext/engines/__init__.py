@@ -7,6 +7,7 @@ from monai_ext.engines.bayesian import (
     SampledEvaluator,
     weight_prior,
 )
+from monai_ext.engines.orthogonal_momentum import OrthogonalMomentum
 from monai_ext.engines.perceptual import Perception
 from monai_ext.engines.precision import autocast_dtype
 from monai_ext.engines.rater_methods import (
@@ -27,6 +28,7 @@ __all__ = [
     "BatchTrainer",
     "BayesianAdversarialTrainer",
     "ModelEMA",
+    "OrthogonalMomentum",
     "PER_RATER_METHODS",
     "PairedAdversarialTrainer",
     "Perception",

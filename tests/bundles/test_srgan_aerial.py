@@ -20,6 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from monai_ext.commands.demo.aerial import aerial_blocks
 from monai_ext.commands.demo.page import DemoRun
 from monai_ext.commands.html import html_page
+from monai_ext.engines import OrthogonalMomentum
 from monai_ext.handlers.super_resolution.scores import SuperResolutionTable
 from monai_ext.metrics.super_resolution import peak_signal_to_noise
 from monai_ext.networks import MobileNetV2Encoder
@@ -255,6 +256,18 @@ def test_shipped_weights_fit_and_upscale_better_than_bicubic(overlays, weights, 
     bicubic = torch.nn.functional.interpolate(low_res, scale_factor=4.0, mode="bicubic").clip(0, 1)
     psnr = [peak_signal_to_noise(image, high_res, data_range=1).mean() for image in (upscaled, bicubic)]
     assert psnr[0] > psnr[1] + 0.2
+
+
+def test_muon_trains_both_stages_at_the_rates_of_their_schedules_and_resumes(phantoms, tmp_path):
+    options = {"optimizer_name": "muon", "generator_features": 16, "val_interval": 5, "adversarial_epochs": 1}
+    run = train(tmp_path / "run", phantoms, **options)
+    optimizer = run.parser.get_parsed_content("optimizer")
+    assert type(optimizer) is OrthogonalMomentum
+    assert len({group["lr"] for group in optimizer.param_groups}) == 1 and len(optimizer.param_groups) == 2
+    train(tmp_path / "run", phantoms, **options | {"adversarial_epochs": 2}, resume="true")
+    table = rows(tmp_path / "run" / "epochs.csv")
+    assert [row["epoch"] for row in table] == ["1", "2", "3", "4"]
+    assert float(table[1]["train_loss"]) < float(table[0]["train_loss"])
 
 
 def test_srresnet_overlay_trains_and_continues_from_the_shipped_weights(phantoms, tmp_path):
