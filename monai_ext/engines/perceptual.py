@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from monai_ext.losses.perceptual import ContentLoss, PerceptualDistance, PerceptualEnergy
+from monai_ext.losses.shifted_crops import ShiftedCrops
 from monai_ext.networks.features import MobileNetV2Features, VGG19Features
 
 __all__ = ["Perception", "content_loss", "perceptual_energy", "perceptual_score"]
@@ -26,6 +27,7 @@ class Perception:
 
     Args:
         feature_weights, vgg19_weights, device, bands: as of `content_loss`.
+        shift: of `content`, see `ShiftedCrops`; 0 compares whole images.
 
     Attributes:
         content: `content_loss`.
@@ -37,13 +39,15 @@ class Perception:
     vgg19_weights: str | Path | None = None
     device: torch.device | str = "cpu"
     bands: Sequence[int] = (0, 1, 2)
+    shift: int = 0
 
     def _options(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "shift"}
 
     @cached_property
     def content(self) -> nn.Module | None:
-        return content_loss(**self._options())
+        loss = content_loss(**self._options())
+        return ShiftedCrops(loss, self.shift) if loss is not None and self.shift else loss
 
     @cached_property
     def energy(self) -> nn.Module | None:

@@ -13,6 +13,7 @@ from monai_ext.losses.perceptual import (
 )
 from monai_ext.losses.psnr import PSNRLoss
 from monai_ext.losses.raters import ConsensusLoss, PerRaterLoss, majority_label, soft_label
+from monai_ext.losses.shifted_crops import ShiftedCrops
 from monai_ext.losses.super_resolution_elbo import SuperResolutionELBO, SuperResolutionTerms
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "PerceptualDistance",
     "PerceptualEnergy",
     "R1Penalty",
+    "ShiftedCrops",
     "SuperResolutionELBO",
     "SuperResolutionTerms",
     "content_distance",

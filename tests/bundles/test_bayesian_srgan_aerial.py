@@ -24,6 +24,8 @@ from monai_ext.commands.demo.page import DemoRun
 from monai_ext.commands.html import html_page
 from monai_ext.metrics.conformal import Calibration, write_calibration
 from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
+from monai_ext.networks.sr_discriminator import SRDiscriminator
+from monai_ext.networks.srresnet import SRResNet
 from monai_ext.networks.variational import DropoutConv2d, VariationalConv2d
 from monai_ext.phantoms.aerial import write_aerial_phantoms
 from monai_ext.transforms.degradation import Degradation
@@ -150,6 +152,25 @@ def test_generators_of_srgan_aerial_are_asked_in_the_same_way(phantoms, tmp_path
     scores = ensemble["scores"]
     assert ensemble["method"] == "ensemble" and scores["epistemic_sd"]["mean"] == scores["total_sd"]["mean"] > 0
     assert scores["lr_psnr_worst"]["lowest"] > 50 > certain["lr_psnr_worst"]["lowest"]
+
+
+def test_comparison_overlay_keeps_the_srgan_that_was_scored(phantoms):
+    srgan = BUNDLES / "srgan_aerial" / "configs"
+    built = ConfigWorkflow(
+        config_file=[
+            str(srgan / "train.json"),
+            str(srgan / "srresnet.json"),
+            str(BUNDLE / "configs" / "comparison.json"),
+        ],
+        workflow_type="train",
+        bundle_root=str(srgan.parent),
+        dataset_dir=str(phantoms),
+    )
+    parsed = built.parser.get_parsed_content
+    assert type(parsed("network_def")) is SRResNet and type(parsed("discriminator_def")) is SRDiscriminator
+    adversary = parsed("adversary")
+    assert adversary.weight == 0.005 and adversary.optimizer.defaults["betas"] == (0.9, 0.99)
+    assert len(parsed("parts")["calibration"]) > 0 and parsed("perception").shift == 0
 
 
 def test_mc_dropout_overlay_gives_the_generator_of_srgan_aerial_dropout(phantoms):

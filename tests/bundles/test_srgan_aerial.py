@@ -22,8 +22,9 @@ from monai_ext.commands.demo.page import DemoRun
 from monai_ext.commands.html import html_page
 from monai_ext.engines import OrthogonalMomentum
 from monai_ext.handlers.super_resolution.scores import SuperResolutionTable
+from monai_ext.losses import ShiftedCrops
 from monai_ext.metrics.super_resolution import peak_signal_to_noise
-from monai_ext.networks import MobileNetV2Encoder
+from monai_ext.networks import DetailDiscriminator, MobileNetV2Encoder, SRDiscriminator
 from monai_ext.phantoms.aerial import draw_aerial, write_aerial_phantoms
 from monai_ext.transforms import Degradation
 
@@ -238,6 +239,23 @@ def test_report_overlay_is_the_papers_networks_and_the_reports_schedule(phantoms
     assert parameters == 1_547_350  # of the paper's generator, see SRResNet
     assert parsed("max_epochs") == 11_000 and parsed("batch_size") == 8 and parsed("crop_size") == 256
     assert isinstance(parsed("loss"), torch.nn.MSELoss)
+    assert type(parsed("discriminator_def")) is SRDiscriminator and parsed("perception").shift == 0
+    assert parsed("adversary").optimizer.defaults["betas"] == (0.9, 0.99)
+
+
+def test_the_discriminator_sees_details_apart_and_the_content_loss_shifted_crops(phantoms, tmp_path):
+    torch.manual_seed(0)
+    torch.save(MobileNetV2Encoder().state_dict(), tmp_path / "features.pt")
+    options = {"dataset_dir": str(phantoms), "feature_weights": str(tmp_path / "features.pt")}
+    parsed = workflow(["train.json"], **(TINY | options)).parser.get_parsed_content
+    discriminator, content = parsed("discriminator_def"), parsed("image_losses")["content"][1]
+    assert type(discriminator) is DetailDiscriminator and discriminator.gain == 10
+    assert discriminator(torch.rand(1, 3, 32, 32)).shape[1] == 1
+    assert type(content) is ShiftedCrops and content.shift == 16
+    images = torch.rand(2, 1, 3, 32, 32)
+    assert len({content(*images).item() for _ in range(8)}) > 1
+    kept = parsed("perception").score  # a score compares whole images
+    assert torch.equal(kept(*images), kept(*images))
 
 
 @pytest.mark.parametrize(
