@@ -1,0 +1,1 @@
+"""`demo`: one page for each bundle."""
