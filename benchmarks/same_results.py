@@ -56,7 +56,7 @@ from torch.nn.functional import interpolate
 from benchmarks.report import Table
 from benchmarks.workbench import KEYS
 from monai_ext.data import DecodeImaged, fold_items, lesion_items
-from monai_ext.handlers import BatchNormUnfolder
+from monai_ext.handlers import BatchNormUnfolder, one_cycle
 from monai_ext.networks import MobileNetV2UNet
 from monai_ext.raster.images import read_mask
 from monai_ext.storage.files import write_text
@@ -158,9 +158,7 @@ def train_plain(options: argparse.Namespace, config: Mapping, items: Sequence[Ma
     given = {key: value for key, value in config["network_def"].items() if key != "_target_"}
     network = MobileNetV2UNet(**(given | {"encoder_weights": options.encoder_weights})).to(options.device)
     optimizer = torch.optim.Adam(network.parameters(), config["learning_rate"], fused=True)
-    given = {key: config["lr_scheduler"][key] for key in ("pct_start", "div_factor", "final_div_factor")}
-    steps = options.epochs * len(loader)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config["learning_rate"], total_steps=steps, **given)
+    schedule = one_cycle(optimizer, epochs=options.epochs, loader=loader)
     SupervisedTrainer(
         options.device,
         options.epochs,

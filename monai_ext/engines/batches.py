@@ -18,6 +18,7 @@ def prepared(engine: Any, batchdata: dict[str, Tensor]) -> tuple[Tensor, Any, tu
 
 
 def laid_out(images: Tensor, memory_format: torch.memory_format | None) -> Tensor:
+    """`images` in `memory_format`, where they are (B, C, H, W) and one is given."""
     if memory_format is None or images.ndim != 4:
         return images
     return images.contiguous(memory_format=memory_format)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from fabricated_comparison import write_comparison
 from killing import SmallDisk, on_small_disk, sentence_or_none
-from many_hr import SETTINGS, build, contents
+from many_hr import SETTINGS, build, contents, write_tiles
 from tiny_training import assert_equal_results, epoch_kept, result, shown, start_with_cache, train_tiny
 from upscaling_toys import Blurring, needs_rasterio, noise, read, save_picture, save_raster, upscaler
 
@@ -165,7 +165,8 @@ def test_a_report_is_completed_later(on_disk, tmp_path, plain_figures):
     on_disk(write, kib=4)
 
 
-def test_a_build_of_many_answers_keeps_its_shards(on_disk, tmp_path, tiles):
+def test_a_build_of_many_targets_keeps_its_shards(on_disk, tmp_path):
+    tiles = write_tiles(tmp_path / "tiles")
     settings = replace(SETTINGS, patches=60, shard_records=1, targets=2)
     make = partial(build, tiles, records=4, settings=settings)
     make(tmp_path / "whole")

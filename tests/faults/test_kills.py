@@ -151,7 +151,7 @@ def test_a_killed_comparison_repeats_nothing_that_was_finished(place, tmp_path, 
         killed_before(number, lambda folder=folder: started(folder), folder / "out", scratch)
         finished = {path.parent.name for path in (folder / "out").glob("*/*/finished.json")}
         for path in (folder / "out").glob("*/*/[a-z]*.json"):
-            assert path.read_text().endswith(("}", "1")), path  # whole
+            assert path.read_text().rstrip().endswith(("}", "1")), path  # whole
         wait_for(lambda folder=folder: not is_busy(folder), seconds=60)  # a run that outlived its comparison
         for stage in ("train", "evaluate"):
             counts = times(folder, stage)
