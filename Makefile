@@ -19,6 +19,7 @@ test: check
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 $(VENV)/.runtime: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -19,9 +19,9 @@ from monai_ext.data import write_lesion_phantoms
 SOURCES = sources()
 # What each test types from beginning to end in one folder, so that commands find what earlier ones left.
 STORIES = {
-    "readme": ["README.md", "compare --help"],
+    "readme": ["README.md", "docs/segmentation.md", "compare --help"],
     "lesions": ["bundles/lesion_unet/docs/README.md", "demo --help", "report --help", "reproduce --help"],
-    "annotators": ["bundles/qubiq_holistic/docs/README.md", "score --help", "rater_table --help"],
+    "annotators": ["bundles/qubiq_holistic/docs/README.md", "docs/raters.md", "score --help", "rater_table --help"],
     "anonymous": ["bundles/prob_unet/docs/README.md"],
     "tiles": ["bundles/srgan_aerial/docs/README.md"],
     "answers": [
@@ -31,15 +31,18 @@ STORIES = {
     "sets": ["fetch_tiles --help", "many_hr build --help", "many_hr check --help", "many_hr show --help",
         "docs/many_hr.md",
     ],
+    "rasters": ["docs/super_resolution.md"],
     "machines": ["docs/scaling.md"],
-    "house": ["CONTRIBUTING.md", "benchmarks/README.md", "pack --help", "inspect --help"],
+    "house": [
+        "CONTRIBUTING.md", "benchmarks/README.md", "docs/bundles.md", "docs/in_your_project.md", "docs/structure.md",
+        "pack --help", "inspect --help",
+    ],
 }  # fmt: skip
 NOT_RUN = {  # how they begin, and why they are not
     "pip ": "installs from a network",
     ". ": "changes the shell that it is typed in",
     "tensorboard ": "serves until it is stopped",
     "OMP_NUM_THREADS=1 python -m pytest ": "these tests are that",
-    "torchrun --standalone --nproc_per_node=4 -m monai.bundle run": "half a command; docs/scaling.md has the whole",
     "python -m benchmarks ": "minutes; tests/benchmarks/test_performance.py runs a quick one",
     "python -m benchmarks.same_results ": "tests/benchmarks/test_same_results.py runs it on phantoms",
 }
@@ -129,14 +132,15 @@ def test_an_unknown_option_is_named(capsys):
 
 
 def test_python_on_pages_is_run(tmp_path, monkeypatch):
-    """The README's here, that of docs/many_hr.md in tests/data/many_hr/test_build.py."""
+    """That of docs/many_hr.md is run in tests/data/many_hr/test_build.py."""
     told = {page: PYTHON.findall(page.read_text(encoding="utf-8")) for page in PAGES}
-    assert {page for page, found in told.items() if found} == {REPOSITORY / "README.md", REPOSITORY / "docs/many_hr.md"}
-    (code,) = told[REPOSITORY / "README.md"]
+    pages = [REPOSITORY / name for name in ("README.md", "docs/in_your_project.md")]
+    assert {page for page, found in told.items() if found} == {*pages, REPOSITORY / "docs/many_hr.md"}
+    code = "\n".join(block for page in pages for block in told[page])
     if not (REPOSITORY / "bundles" / "lesion_unet" / "models" / "model.pt").is_file():
         pytest.skip("the bundle ships no weights")
     write_lesion_phantoms(tmp_path, count=22, size=(48, 64))
     monkeypatch.chdir(REPOSITORY)
     namespace: dict = {}
-    exec(compile(code.replace('"ISIC2017"', repr(str(tmp_path))), "README.md", "exec"), namespace)
+    exec(compile(code.replace('"ISIC2017"', repr(str(tmp_path))), "pages", "exec"), namespace)
     assert namespace["loss"].isfinite() and isinstance(namespace["trained"], namespace["MobileNetV2UNet"])
