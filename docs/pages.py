@@ -68,6 +68,8 @@ def with_site_links(text: str, source: str, pages: Mapping[str, str]) -> str:
         there = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
         if there in pages:
             return f"{mark}[{label}]({posixpath.relpath(pages[there], here or '.')}{hash_sign}{anchor})"
+        if mark and posixpath.dirname(there) == "docs":
+            return f"![{label}]({posixpath.relpath(posixpath.basename(there), here or '.')})"
         bundle = re.fullmatch(r"bundles/([^/]+)/docs/([^/]+)", there)
         if mark and bundle:
             return f"![{label}]({posixpath.relpath(f'bundles/{bundle[1]}/{bundle[2]}', here or '.')})"

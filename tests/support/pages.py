@@ -217,7 +217,7 @@ STANDS_FOR = {
 
 def make_project(folder: Path) -> None:
     """The repository's folders that commands name."""
-    for name in ("examples", "tests"):
+    for name in ("docs", "examples", "tests"):
         (folder / name).symlink_to(REPOSITORY / name)
     shutil.copytree(REPOSITORY / "bundles", folder / "bundles", ignore=shutil.ignore_patterns("runs", "eval"))
 
