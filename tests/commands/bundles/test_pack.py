@@ -132,7 +132,7 @@ def test_zip_and_weights_come_over_http_and_one_other_byte_in_either_is_found(bu
     assert asked == ["/lesion_unet.zip", *["/lesion_unet/models/model.pt"] * 2]
 
     check = "sha256sum --ignore-missing --check SHA256SUMS"
-    assert check in (BUNDLE.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert check in (BUNDLE.parents[1] / "docs" / "bundles.md").read_text(encoding="utf-8")
     if shutil.which("sha256sum"):
         (fetched,) = (tmp_path / "got").glob("*.zip")
         shutil.copy(tmp_path / "dist" / "SHA256SUMS", fetched.parent)
