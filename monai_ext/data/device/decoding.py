@@ -86,7 +86,10 @@ def _in_order(
 
 
 def _decode(transform: Callable[[Mapping], Mapping], item: Mapping, position: int) -> tuple[str, dict[str, Tensor]]:
-    result = transform(item)
+    try:
+        result = transform(item)
+    except SystemError:  # CPython 3.11: literals parsed in several threads, as np.load does (python/cpython#106905)
+        result = transform(item)
     if not isinstance(result, Mapping):
         raise TypeError(f"the transform returned {type(result).__name__}: expected a mapping of tensors")
     tensors = {key: _plain(key, value) for key, value in result.items() if not _is_text(key, value)}
