@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from monai_ext.commands.bundles.pickled_names import UNREADABLE, foreign_names
 from monai_ext.commands.command_line import Computed, Paths
 from monai_ext.runtime.errors import one_line
 from monai_ext.runtime.run_log import tell
@@ -106,15 +105,16 @@ def _chosen(bundle: Path) -> Iterator[Path]:
 
 
 def _check(files: dict[str, Path]) -> None:
+    from monai_ext.storage.tensor_files import unsafe_globals  # here, since it imports torch, which --help can spare
+
     for name, path in files.items():
         if path.suffix == ".json" and name.startswith("configs/"):
             read_record(path, object, error=PackError, way_out="mend it, since every user of the bundle reads it")
         elif path.suffix == ".pt":
-            with path.open("rb") as file:
-                try:
-                    names = foreign_names(file)
-                except UNREADABLE as error:
-                    raise PackError(f"{path} cannot be read as weights: {one_line(error)}.") from None
+            try:
+                names = unsafe_globals(path)
+            except ValueError as error:
+                raise PackError(f"{path} cannot be read as weights: {one_line(error)}.") from None
             if names:
                 raise PackError(
                     f"{path} holds more than tensors ({', '.join(names)}): save the state dict alone, so that it can "

@@ -164,8 +164,11 @@ def test_what_would_not_work_is_refused_in_a_sentence(bundle, tmp_path):
     with pytest.raises(PackError, match=r"extra.json is damaged"):
         pack_bundle(bundle, tmp_path)
     (bundle / "configs" / "extra.json").unlink()
-    (bundle / "models" / "model.pt").write_bytes(pickle.dumps(Path("x")))
-    with pytest.raises(PackError, match=r"more than tensors \(pathlib.*weights_only"):
+    (bundle / "models" / "model.pt").write_bytes(pickle.dumps({"weight": 1.0}))
+    with pytest.raises(PackError, match=r"model.pt cannot be read as weights: .*bare pickle"):
+        pack_bundle(bundle, tmp_path)
+    torch.save(torch.nn.Linear(1, 1), bundle / "models" / "model.pt")
+    with pytest.raises(PackError, match=r"more than tensors \(.*torch.nn.modules.linear.Linear.*weights_only"):
         pack_bundle(bundle, tmp_path)
     (bundle / "models" / "model.pt").unlink()
     (bundle / "LICENSE").unlink()
