@@ -6,9 +6,10 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 from arrays import ReadArrays, dataset
 
-from monai_ext.data.device.decoding import DecodeError
+from monai_ext.data.device.decoding import DecodeError, decode_items
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -48,3 +49,23 @@ def test_nothing_readable_is_an_error(write_items) -> None:
 def test_results_that_are_no_tensors_are_named(result: object, sentence: str) -> None:
     with pytest.raises(DecodeError, match=sentence):
         dataset([{"n": 0}], lambda item: result)
+
+
+def test_a_system_error_of_the_interpreter_is_tried_once_more_and_a_lasting_one_is_reported():
+    """CPython 3.11 raises it at random where several threads parse literals."""
+    tries = []
+
+    def racing(item):
+        tries.append(item["id"])
+        if len(tries) == 1:
+            raise SystemError("AST constructor recursion depth mismatch")
+        return {"image": torch.zeros(1)}
+
+    assert [name for _, name, _ in decode_items([{"id": "a"}], racing, num_workers=0)] == ["a"]
+    assert tries == ["a", "a"]
+
+    def broken(item):
+        raise SystemError("always")
+
+    with pytest.raises(DecodeError, match="SystemError: always"):
+        list(decode_items([{"id": "a"}], broken, num_workers=0))
