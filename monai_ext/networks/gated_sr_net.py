@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_ext.networks.srresnet import scale_convolution, start_without_checkerboard
-from monai_ext.runtime.settings import as_bool
+from monai_ext.networks.srresnet import SubPixelNetwork, scale_convolution, start_without_checkerboard
 
 __all__ = ["GatedBlock", "GatedSRNet"]
 
@@ -57,7 +56,7 @@ class GatedBlock(nn.Module):
         return x + self.mixing(x)
 
 
-class GatedSRNet(nn.Module):
+class GatedSRNet(SubPixelNetwork):
     """Low resolution (B, C, h, w) in [0, 1] -> high resolution (B, C', s h, s w) on the same scale, any h and w >= 1.
 
     It has the head, merge and sub-pixel tail of `SRResNet(norm=None, upsampling="direct")` around gated blocks: most
@@ -90,39 +89,14 @@ class GatedSRNet(nn.Module):
         scale: int = 4,
         residual: bool | str = True,
     ):
-        super().__init__()
-        if min(in_channels, out_channels, features, blocks) < 1 or scale < 2:
-            raise ValueError(
-                f"in_channels={in_channels}, out_channels={out_channels}, features={features}, blocks={blocks}, "
-                f"scale={scale}: all are at least 1, the scale at least 2."
-            )
-        residual = as_bool(residual, "residual")
-        if residual and in_channels != out_channels:
-            raise ValueError(
-                f"residual=True adds the input of {in_channels} channels to an output of {out_channels}: choose as "
-                "many, or residual=False."
-            )
-        self.channels, self.features, self.scale, self.residual = (in_channels, out_channels), features, scale, residual
+        super().__init__(in_channels, out_channels, features=features, blocks=blocks, scale=scale, residual=residual)
+        if scale < 2:
+            raise ValueError(f"scale={scale} must be at least 2.")
         self.head = nn.Conv2d(in_channels, features, 3, padding=1)
         self.blocks = nn.Sequential(*(GatedBlock(features) for _ in range(blocks)))
         self.merge = nn.Conv2d(features, features, 3, padding=1)
+        self.upsampler = nn.Sequential()
         self.tail = nn.Sequential(nn.Conv2d(features, out_channels * scale**2, 3, padding=1), nn.PixelShuffle(scale))
         start_without_checkerboard(self.tail[0], scale)
-        if residual:
-            scale_convolution(self.tail[0], 0.0)
-
-    def forward(self, low_res: Tensor) -> Tensor:
-        return self.upscale(self.encode(low_res), low_res)
-
-    def encode(self, low_res: Tensor) -> Tensor:
-        """Features (B, F, h, w) of the input."""
-        shallow = self.head(low_res)
-        return shallow + self.merge(self.blocks(shallow))
-
-    def upscale(self, deep: Tensor, low_res: Tensor) -> Tensor:
-        """The high resolution from features (B, F, h, w), and from the input where the network is residual."""
-        high_res = self.tail(deep)
         if self.residual:
-            factor = float(self.scale)
-            high_res = high_res + F.interpolate(low_res, scale_factor=factor, mode="bicubic", align_corners=False)
-        return high_res
+            scale_convolution(self.tail[0], 0.0)

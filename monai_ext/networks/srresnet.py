@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from monai_ext.runtime.settings import as_bool
 
-__all__ = ["ResidualBlock", "SRResNet", "scale_convolution", "start_without_checkerboard"]
+__all__ = ["ResidualBlock", "SRResNet", "SubPixelNetwork", "scale_convolution", "start_without_checkerboard"]
 
 Conv = Callable[..., nn.Module]  # called as nn.Conv2d is: (in, out, kernel, padding=, bias=)
 
@@ -48,7 +49,56 @@ class _SubPixelStage(nn.Sequential):
         start_without_checkerboard(self[0], factor)
 
 
-class SRResNet(nn.Module):
+class SubPixelNetwork(nn.Module):
+    """What networks with the parts `head`, `blocks`, `merge`, `upsampler` and `tail` share: checks and `forward`.
+
+    Raises:
+        ValueError: a count below 1, or `residual` with C' other than C.
+    """
+
+    if TYPE_CHECKING:  # TorchScript reads annotations of a class as attributes
+        head: nn.Module
+        blocks: nn.Sequential
+        merge: nn.Module
+        upsampler: nn.Module
+        tail: nn.Sequential
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, features: int, blocks: int, scale: int, residual: bool | str
+    ):
+        super().__init__()
+        if min(in_channels, out_channels, features, blocks) < 1:
+            raise ValueError(
+                f"in_channels={in_channels}, out_channels={out_channels}, features={features}, blocks={blocks}: all "
+                "are at least 1."
+            )
+        residual = as_bool(residual, "residual")
+        if residual and in_channels != out_channels:
+            raise ValueError(
+                f"residual=True adds the input of {in_channels} channels to an output of {out_channels}: choose as "
+                "many, or residual=False."
+            )
+        self.channels, self.features, self.scale, self.residual = (in_channels, out_channels), features, scale, residual
+
+    def forward(self, low_res: Tensor) -> Tensor:
+        return self.upscale(self.encode(low_res), low_res)
+
+    def encode(self, low_res: Tensor) -> Tensor:
+        """What the body makes of the input: features (B, F, h, w)."""
+        shallow = self.head(low_res)
+        return shallow + self.merge(self.blocks(shallow))
+
+    def upscale(self, deep: Tensor, low_res: Tensor) -> Tensor:
+        """The high resolution from features (B, F, h, w), and from the input where the network is residual."""
+        high_res = self.tail(self.upsampler(deep))
+        if self.residual:
+            factor = float(self.scale)
+            upscaled = F.interpolate(low_res, scale_factor=factor, mode="bicubic", align_corners=False)
+            high_res = high_res + upscaled
+        return high_res
+
+
+class SRResNet(SubPixelNetwork):
     """Low resolution (B, C, h, w) in [0, 1] -> high resolution (B, C', s h, s w) on the same scale, any h and w >= 1.
 
     The output is linear and not clipped: clip it to [0, 1] when it is stored or scored, never in a loss. The defaults
@@ -92,20 +142,8 @@ class SRResNet(nn.Module):
         upsampling: str = "stages",
         conv: Conv = nn.Conv2d,
     ):
-        super().__init__()
-        if min(in_channels, out_channels, features, blocks) < 1:
-            raise ValueError(
-                f"in_channels={in_channels}, out_channels={out_channels}, features={features}, blocks={blocks}: all "
-                "are at least 1."
-            )
-        residual = as_bool(residual, "residual")
-        if residual and in_channels != out_channels:
-            raise ValueError(
-                f"residual=True adds the input of {in_channels} channels to an output of {out_channels}: choose as "
-                "many, or residual=False."
-            )
+        super().__init__(in_channels, out_channels, features=features, blocks=blocks, scale=scale, residual=residual)
         factors = _stage_factors(scale)
-        self.channels, self.features, self.scale, self.residual = (in_channels, out_channels), features, scale, residual
         self.head = nn.Sequential(conv(in_channels, features, 9, padding=4, bias=True), nn.PReLU())
         self.blocks = nn.Sequential(*(ResidualBlock(features, norm=norm, conv=conv) for _ in range(blocks)))
         self.merge = nn.Sequential(conv(features, features, 3, padding=1, bias=norm is None), _norm(norm, features))
@@ -120,25 +158,8 @@ class SRResNet(nn.Module):
             start_without_checkerboard(self.tail[0], scale)
         else:
             raise ValueError(f"upsampling={upsampling!r} must be 'stages' or 'direct'.")
-        if residual:
-            scale_convolution(self.tail[0], 0.0)
-
-    def forward(self, low_res: Tensor) -> Tensor:
-        return self.upscale(self.encode(low_res), low_res)
-
-    def encode(self, low_res: Tensor) -> Tensor:
-        """What the body makes of the input: features (B, F, h, w)."""
-        shallow = self.head(low_res)
-        return shallow + self.merge(self.blocks(shallow))
-
-    def upscale(self, deep: Tensor, low_res: Tensor) -> Tensor:
-        """The high resolution from features (B, F, h, w), and from the input where the network is residual."""
-        high_res = self.tail(self.upsampler(deep))
         if self.residual:
-            factor = float(self.scale)
-            upscaled = F.interpolate(low_res, scale_factor=factor, mode="bicubic", align_corners=False)
-            high_res = high_res + upscaled
-        return high_res
+            scale_convolution(self.tail[0], 0.0)
 
 
 def _stage_factors(scale: int) -> list[int]:

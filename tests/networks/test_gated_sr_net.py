@@ -91,7 +91,7 @@ def test_both_halves_make_the_whole():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scale": 1}, "the scale at least 2"),
+        ({"scale": 1}, "scale=1 must be at least 2"),
         ({"blocks": 0}, "blocks=0"),
         ({"in_channels": 4}, "residual=True adds the input of 4 channels to an output of 3"),
     ],
