@@ -119,7 +119,7 @@ class SampledEvaluator(BatchEvaluator):
     The prediction is the network's output at the mean of its prior. Every run draws the same samples.
 
     Args:
-        args, kwargs: as for `BatchEvaluator`; the network is an `UncertainSuperResolution`.
+        device, val_data_loader, network, kwargs: as for `BatchEvaluator`; the network is an `UncertainSuperResolution`.
         samples: n.
         seed: of the samples.
     """

@@ -17,6 +17,7 @@ from torch import nn
 from monai_ext.data import DatasetLayoutError, fold_items, identified_raters, qubiq_items
 from monai_ext.data.folds import Group
 from monai_ext.data.raters.qubiq import find_parts
+from monai_ext.formulas.checks import check_choice
 from monai_ext.losses import ConsensusLoss, OrderedLoss, PerRaterLoss, majority_label, soft_label
 from monai_ext.networks import (
     ConsensusNet,
@@ -87,8 +88,7 @@ def rater_network(
     Raises:
         ValueError: no such method, or counts that a network refuses.
     """
-    if method not in RATER_METHODS:
-        raise ValueError(f"method={method!r} is not known: choose one of {', '.join(RATER_METHODS)}.")
+    check_choice("method", method, RATER_METHODS)
     if method in ("holistic", "holistic_shared", "holistic_faithful"):
         return HolisticNet(
             raters,
@@ -131,8 +131,7 @@ def rater_loss(method: str, losses: Callable | Sequence[Callable]) -> nn.Module:
     Raises:
         ValueError: no such method, or no loss.
     """
-    if method not in RATER_METHODS:
-        raise ValueError(f"method={method!r} is not known: choose one of {', '.join(RATER_METHODS)}.")
+    check_choice("method", method, RATER_METHODS)
     if method in PER_RATER_METHODS:
         return PerRaterLoss(losses)
     if method == "ordered":

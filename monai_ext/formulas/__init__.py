@@ -1,5 +1,5 @@
 """Formulas that losses, metrics and networks share: pure functions of tensors, without state.
 
 `checks` of arguments · `overlaps` of masks · `votes` of raters · `energy` scores of sample sets · `likelihoods` of
-predicted distributions · `gaussians` of a latent · `images` and their error in decibels
+predicted distributions · `gaussians` of a latent · `images` and their error in decibels · `regions` of interest
 """

@@ -14,9 +14,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-__all__ = ["ESTIMATORS", "error_and_spread", "mean_within"]
-
-ESTIMATORS = ("V", "U")
+__all__ = ["error_and_spread", "mean_within"]
 
 
 def mean_within(distances: Tensor, *, estimator: str = "V", weight: Tensor | None = None) -> Tensor:

@@ -8,11 +8,11 @@ low-resolution y are those of the form A+ y + (x - A+ A x).
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from monai_ext.formulas.checks import check_not_negative
+from monai_ext.formulas.images import as_wide
 from monai_ext.transforms.resampling import apply_to_columns, apply_to_rows, axis_pieces
 
 __all__ = ["Degradation"]
@@ -51,12 +51,10 @@ class Degradation:
     def __init__(self, scale: int = 4, *, blur: float = 0.0, noise: float = 0.0, levels: int | None = None):
         if scale != int(scale) or scale < 2:
             raise ValueError(f"scale={scale} must be a whole number of at least 2.")
-        for name, value in (("blur", blur), ("noise", noise)):
-            if not math.isfinite(value) or value < 0:
-                raise ValueError(f"{name}={value} must be finite and at least 0.")
         if levels is not None and levels < 1:
             raise ValueError(f"levels={levels} must be at least 1 (255 for 8 bits), or None.")
-        self.scale, self.blur, self.noise, self.levels = int(scale), float(blur), float(noise), levels
+        self.scale, self.levels = int(scale), levels
+        self.blur, self.noise = check_not_negative("blur", blur), check_not_negative("noise", noise)
 
     def __repr__(self) -> str:
         return f"Degradation(scale={self.scale}, blur={self.blur}, noise={self.noise}, levels={self.levels})"
@@ -152,4 +150,4 @@ class Degradation:
                 f"image {tuple(image.shape)} of {image.dtype} must be floating (B, C, H, W): divide an 8-bit image by "
                 "255 first."
             )
-        return image.as_subclass(Tensor).to(torch.float32 if image.device.type == "mps" else torch.float64)
+        return as_wide(image)

@@ -93,7 +93,7 @@ class PairedCrops(BatchAugment):
         result = super().apply({**batch, self.image_key: tiles}, parameters)
         high_res = result.pop(self.image_key)
         generator = torch.Generator().manual_seed(int(parameters.values["low_res_seed"][0]))  # on the host
-        return result | {"image": self.degradation(high_res, generator=generator), "label": high_res}
+        return result | {self.image_key: self.degradation(high_res, generator=generator), "label": high_res}
 
 
 class ToUnitRanged(MapTransform):

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from monai.utils.type_conversion import dtype_numpy_to_torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -19,16 +20,6 @@ __all__ = ["BandNetwork", "PixelCoding", "value_range"]
 
 MIDDLE = 0.5  # the network's input where a whole strip is missing
 SCANNED_ROWS = 512
-TORCH_TYPES = {
-    "uint8": torch.uint8,
-    "int8": torch.int8,
-    "uint16": torch.uint16,
-    "int16": torch.int16,
-    "uint32": torch.uint32,
-    "int32": torch.int32,
-    "float32": torch.float32,
-    "float64": torch.float64,
-}
 
 
 @dataclass(frozen=True)
@@ -149,7 +140,7 @@ class PixelCoding:
             values = torch.cat([values, covered], dim=1)
         if values.device.type == "cpu":  # NumPy's cut to 8 bits takes a third of the time of PyTorch's
             return torch.from_numpy(values.numpy().astype(self.dtype, copy=False))
-        return values.to(TORCH_TYPES[self.dtype.name])
+        return values.to(dtype_numpy_to_torch(self.dtype))
 
     def _mark_missing(self, values: Tensor, known: Tensor, nodata: float | None) -> None:
         """In place: `nodata` (NaN for None) in all pixels that are not `known`, and in no other."""

@@ -30,7 +30,7 @@ class Upscaler:
             layers an `UncertainSuperResolution`, which no other upscaler may use at the same time.
         layers: what is predicted beside the mean; None: the network's output alone.
         tile, overlap, mode, batch_size: see `TiledInferer`. Without an overlap, the context that the network needs is
-            measured, see `needed_context`: 32 pixels or more, as far as the tile has room for them.
+            measured, see `needed_context`: 16 pixels or more on each side, as far as the tile has room for them.
         precision: "fp32", "bf16", or "auto": bfloat16 where the hardware is fast at it and the pixels have 8 bits
             (bfloat16 steps by 1/256 just below 1, too coarse for more). Layers are computed in float32: steps of
             bfloat16 would count as uncertainty.

@@ -1,4 +1,4 @@
-"""Batch augmentation against slow per-item references, its distributions, its replay and its cost in operations."""
+"""Whole batches: registration of image and label, replay, types, and the cost in operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""None"""
+"""The degradation against Pillow and slow references: reduction, adjoint, pseudo-inverse, projections."""
 
 from __future__ import annotations
 

@@ -19,8 +19,6 @@ from monai_ext.transforms import (
 )
 from monai_ext.transforms.spatial import spline_weights
 
-MOVES = [RandomFlip(), RandomAffine(rotate=180, scale=(0.8, 1.25), shear=10, translate=0.1)]
-
 
 def forward_matrix(values: dict[str, torch.Tensor], i: int) -> np.ndarray:
     """What happens to the content of sample i in (x, y), y down, written out from the docstring's order."""

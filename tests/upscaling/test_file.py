@@ -187,7 +187,6 @@ def test_16_bit_colour_pngs_keep_16_bits(tmp_path):
 
 
 @needs_rasterio
-@needs_rasterio
 def test_a_world_file_is_told_where_it_is_lost_and_asks_for_new_work_where_it_came_later(tmp_path, caplog):
     source = save_picture(tmp_path / "a.png", noise(3, 8, 8))
     choices = Choices(resume=True)
@@ -199,6 +198,7 @@ def test_a_world_file_is_told_where_it_is_lost_and_asks_for_new_work_where_it_ca
     assert f"the georeference of {source} is lost, only .tif keeps it" in caplog.text
 
 
+@needs_rasterio
 def test_a_georeference_that_the_format_cannot_keep_is_told(tmp_path, caplog):
     source = save_raster(tmp_path / "a.tif", noise(3, 9, 11))
     upscale_file(source, tmp_path / "b.png", upscaler=upscaler())

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import mercantile
 
-__all__ = ["NATIONAL_MAP", "TileArea", "TileSource", "without_secrets"]
+__all__ = ["DEEPEST_ZOOM", "NATIONAL_MAP", "TileArea", "TileSource", "without_secrets"]
 
 DEEPEST_ZOOM = 30
 NORTHERN_END = 85.051129  # degrees; Web Mercator is a square
-EQUATOR_M = 2 * math.pi * 6378137.0
 TILE_PIXELS = 256
 FIELDS = frozenset({"z", "x", "y", "-y", "q", "s"})
 SECRET = re.compile(
@@ -73,7 +72,7 @@ class TileArea:
     def pixel_size_m(self) -> float:
         """Ground size of a pixel of 256 x 256 tiles in the middle of the box, in metres."""
         latitude = (max(self.south, -NORTHERN_END) + min(self.north, NORTHERN_END)) / 2
-        return EQUATOR_M * math.cos(math.radians(latitude)) / TILE_PIXELS / 2**self.zoom
+        return mercantile.CE * math.cos(math.radians(latitude)) / TILE_PIXELS / 2**self.zoom
 
     def __len__(self) -> int:
         return sum(map(len, self._columns())) * len(self._rows())

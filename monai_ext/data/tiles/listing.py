@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from monai_ext.data.isic import DatasetLayoutError, check_name
+from monai_ext.data.tiles.grid import DEEPEST_ZOOM
 from monai_ext.runtime.errors import one_line
 from monai_ext.storage.folders import files_below
 
 __all__ = ["tile_items"]
 
 TILE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
-DEEPEST_ZOOM = 30
 Z_X_Y = re.compile(r"(\d+)[_/](\d+)[_/](\d+)(?:@\dx)?")
 X_Y = re.compile(r"(\d+)_(\d+)")
 FILE_COLUMNS = ("file", "image", "path", "filename", "file_name")
