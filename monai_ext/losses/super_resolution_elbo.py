@@ -47,7 +47,7 @@ class SuperResolutionELBO(nn.Module):
         likelihood: "laplace" or "gaussian".
         elbo_weight: the likelihood's slopes are those of an absolute error divided by the predicted scale: about this
             weight makes them comparable to an L1 loss.
-        energy_weight: of `energy_score`; 0 leaves it out.
+        energy_weight: of `patch_energy_score`; 0 leaves it out.
         patch: its patches, pixels of the high resolution.
 
     Raises:

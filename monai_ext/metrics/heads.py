@@ -73,7 +73,7 @@ def head_health(probability: Tensor, masks: Tensor, *, presence: Tensor | None =
     * soft_dice: 2 sum(p y) / (sum p + sum y); hard_dice: the same with p > 0.5; 1 where both are empty.
     * dice_gap: soft - hard, near 0 or a little below for a healthy head, far below for a stuck background.
 
-    All are NaN for an rater who is missing from every case; what depends on p is NaN where p is NaN or outside
+    All are NaN for a rater who is missing from every case; what depends on p is NaN where p is NaN or outside
     [0, 1] anywhere.
     """
     return _health(head_sums(probability, masks, presence=presence).sum(0))

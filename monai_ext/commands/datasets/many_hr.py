@@ -22,6 +22,7 @@ from monai_ext.data.many_hr.plan import ManyHrSettings
 from monai_ext.data.tiles.listing import tile_items
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import atomic_path
+from monai_ext.storage.pictures import save_picture
 from monai_ext.transforms.degradation import Degradation
 
 __all__ = ["BuildOptions", "CheckOptions", "NetworkSampler", "ShowOptions", "build", "check", "show"]
@@ -196,6 +197,6 @@ def show(options: ShowOptions) -> int:
     path = options.output or options.folder / "contact_sheet.png"
     sheet = contact_sheet(options.folder, records)
     with atomic_path(path) as temporary:
-        sheet.save(temporary)
+        save_picture(sheet, temporary)
     tell(f"{path}: {sheet.width} x {sheet.height} pixels")
     return 0

@@ -21,6 +21,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from monai_ext.formulas.overlaps import dice_of_counts, iou_of_counts, pair_totals
 from monai_ext.metrics import DICE_SOFT_TENTHS, QUBIQ_TENTHS, overlap_counts, votes_reach
 
 __all__ = ["rater_ceiling", "others_with_each"]
@@ -74,10 +75,8 @@ def others_with_each(masks: Tensor, presence: Tensor) -> dict[str, Tensor]:
 
 def _similarities(counts: Tensor) -> tuple[Tensor, Tensor]:
     """Dice and IoU of all pairs, from their overlaps (K, K); 1 where both are empty."""
-    sizes = counts.diagonal()
-    total = sizes[:, None] + sizes
-    dice = torch.where(total > 0, 2 * counts / total, 1.0)
-    return dice, torch.where(total > 0, counts / (total - counts), 1.0)
+    total = pair_totals(counts[None])[0]
+    return dice_of_counts(counts, total), iou_of_counts(counts, total)
 
 
 def _diagonal(matrix: Tensor) -> Tensor:
@@ -105,14 +104,14 @@ def _levels(present: Tensor, sizes: Tensor, strict: bool) -> dict[str, Tensor]:
 
     def dice(tenths: int, strict: bool) -> Tensor:
         both, total = overlap(tenths, strict)
-        return torch.where(total > 0, 2 * both / total, 1.0).mean()
+        return dice_of_counts(both, total).mean()
 
     both, total = overlap(5, strict)
     return {
         "qubiq_score": torch.stack([dice(i, strict) for i in QUBIQ_TENTHS]).mean(),
         "dice_soft": torch.stack([dice(i, True) for i in DICE_SOFT_TENTHS]).mean(),
-        "dice_consensus": torch.where(total > 0, 2 * both / total, 1.0).mean(),
-        "jaccard_consensus": torch.where(total > 0, both / (total - both), 1.0).mean(),
+        "dice_consensus": dice_of_counts(both, total).mean(),
+        "jaccard_consensus": iou_of_counts(both, total).mean(),
     }
 
 

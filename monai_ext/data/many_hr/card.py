@@ -30,6 +30,8 @@ RECORD_FIELDS = {
     "operator": ("sc:Text", "what reduces its targets; operator.npy holds it as a matrix"),
     "part": ("sc:Text", "train, validation or test: whole places; nothing is borrowed across parts"),
     "place": ("sc:Text", "place that the tile shows"),
+    "tile": ("sc:Integer", "number in index.json of the tile that the original was cut from"),
+    "date": ("sc:Text", "date of that tile, empty where none is known"),
     "tile_id": ("sc:Text", "tile that the original was cut from"),
     "top": ("sc:Integer", "upper row of the window in the tile"),
     "left": ("sc:Integer", "left column of the window in the tile"),
@@ -49,8 +51,15 @@ TARGET_FIELDS = {
     "seed": ("sc:Integer", "of its random numbers"),
     "lr_max": ("sc:Float", "largest low-resolution difference in levels, before rounding"),
     "lr_psnr": ("sc:Float", "PSNR of that difference in dB, at most 100"),
+    "lr_psnr_before": ("sc:Float", "LR-PSNR in dB before the image was brought onto the input"),
+    "lr_psnr_fitted": ("sc:Float", "of captures: LR-PSNR in dB with gain and offset of each band fitted"),
     "lr_differing": ("sc:Integer", "low-resolution pixels that differ after rounding to 8 bits"),
     "borrowed": ("sc:Float", "share of the image that is borrowed"),
+    "agreement": (
+        "sc:Float",
+        "root mean square difference in levels between borrowed patches and image, at low resolution",
+    ),
+    "tiles": ("sc:Integer", "numbers of the tiles borrowed from, or of the capture's own"),
 }
 SNIPPET = """import json
 import numpy as np
@@ -211,7 +220,7 @@ def _record_set(name: str, file: str, fields: Mapping[str, tuple[str, str]]) -> 
                 "name": column,
                 "description": description,
                 "dataType": kind,
-                **({"repeated": True} if column == "distance_rms" else {}),
+                **({"repeated": True} if column in ("distance_rms", "tiles") else {}),
                 "source": {"fileObject": {"@id": file}, "extract": {"column": column}},
             }
             for column, (kind, description) in fields.items()

@@ -14,7 +14,6 @@ Equal inputs give equal bytes: no file holds a time or the name of a computer. T
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 from torch import Tensor
 
 from monai_ext.storage.files import atomic_path, inside, write_text
+from monai_ext.storage.fingerprint import file_sha256
 from monai_ext.storage.records import Count, json_text, read_json_lines, read_record, write_record
 
 __all__ = [
@@ -56,7 +56,6 @@ FORMAT: Literal["many-hr 1"] = "many-hr 1"
 KINDS = ("original", "texture", "mined", "sampled", "capture")
 INDEX_FILE, RECORD_FILE, TARGET_FILE, OPERATOR_FILE = "index.json", "records.jsonl", "answers.jsonl", "operator.npy"
 SHARD_FOLDER = "shards"
-BLOCK = 1 << 20
 WAY_OUT = "build the data set again, whole shards are kept"
 
 
@@ -216,11 +215,7 @@ def read_shard(folder: Path, number: int, *, fingerprint: str) -> Shard | None:
 
 def file_entry(path: Path) -> FileEntry:
     """Size and digest of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(BLOCK), b""):
-            digest.update(block)
-    return FileEntry(path.stat().st_size, digest.hexdigest())
+    return FileEntry(path.stat().st_size, file_sha256(path))
 
 
 def write_tables(folder: Path, records: Iterable[RecordLine], targets: Iterable[TargetLine]) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +23,7 @@ from monai_ext.data.tiles.images import read_tile
 from monai_ext.data.tiles.split import take_places
 from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.opening import open_raster
+from monai_ext.storage.fingerprint import file_sha256
 
 __all__ = ["ManyHrPlan", "ManyHrSettings", "PARTS", "RecordPlan", "Window", "turned"]
 
@@ -165,7 +165,7 @@ class ManyHrPlan:
             {
                 **{key: str(item[key]) for key in ("id", "place", "footprint", "date")},
                 "part": part,
-                "sha256": hashlib.sha256(Path(item["image"]).read_bytes()).hexdigest(),
+                "sha256": file_sha256(item["image"]),
             }
             for item, part in zip(items, parts, strict=True)
         ]

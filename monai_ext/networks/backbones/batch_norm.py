@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from monai_ext.networks.sampling import evaluation_mode
+
 __all__ = ["folded_batch_norms", "unfold_batch_norm"]
 
 
@@ -54,16 +56,13 @@ def unfold_batch_norm(module: nn.Module, images: Tensor) -> int:
         dims = [0, *range(2, x.ndim)]
         moments[layer] = (x.mean(dims), x.var(dims))
 
-    modes = {child: child.training for child in module.modules()}
     hooks = [layer.register_forward_pre_hook(record) for layer in layers]
     try:
-        module.eval()
-        module(images)
+        with evaluation_mode(module):
+            module(images)
     finally:
         for hook in hooks:
             hook.remove()
-        for child, training in modes.items():
-            child.training = training
 
     for layer, (mean, variance) in moments.items():
         gain, shift, running_mean, running_var = _tensors(layer)

@@ -251,6 +251,9 @@ def test_croissant_names_every_array_with_its_checksum_and_columns_that_exist(bu
         name = path.relative_to(built).as_posix()
         assert objects[name]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     for record_set in described["recordSet"]:
+        (table,) = {field["source"]["fileObject"]["@id"] for field in record_set["field"]}
+        columns = {field["source"]["extract"]["column"] for field in record_set["field"]}
+        assert columns == set().union(*read_lines(built / table)), table
         for field in record_set["field"]:
             line = read_lines(built / field["source"]["fileObject"]["@id"])[0]
             assert field["source"]["fileObject"]["@id"] in objects and field["source"]["extract"]["column"] in line
