@@ -33,9 +33,10 @@ $(VENV)/.test: $(VENV)/.runtime
 bench: $(VENV)/.runtime
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) --output benchmarks/results.json --fill benchmarks/README.md
 
-# Every bundle as a zip with card, licence and weights: dist/NAME.zip, dist/SHA256SUMS.
+# Every bundle as a zip with card, licence and weights: dist/NAME.zip, dist/NAME-huggingface.zip, dist/SHA256SUMS.
 bundles: $(VENV)/.runtime
 	$(BIN)/python -m monai_ext pack $(wildcard bundles/*) --output_dir dist
+	$(BIN)/python -m monai_ext pack $(wildcard bundles/*) --output_dir dist --hugging_face
 
 # The pages of README, cards and docstrings: site/index.html.
 docs: $(VENV)/.docs

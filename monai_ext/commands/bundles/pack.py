@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from monai_ext.commands.bundles.hugging_face import repository_files
 from monai_ext.commands.command_line import Computed, Paths
 from monai_ext.runtime.errors import one_line
 from monai_ext.runtime.run_log import tell
@@ -42,6 +43,9 @@ class PackOptions:
     """weights of one bundle, such as a run's final.pt (models/model.pt of each)"""
     url: Computed[str | None] = None
     """address of the folder that files above 25 MB will be downloaded from"""
+    hugging_face: bool = False
+    """pack NAME-huggingface.zip: a Hugging Face repository, whose README.md is the card with its metadata header, and
+    which has the weights as safetensors beside each .pt"""
 
     def __post_init__(self) -> None:
         if self.weights is not None and len(self.bundles) > 1:
@@ -63,7 +67,12 @@ class Packed:
 
 
 def pack_bundle(
-    bundle: str | Path, output_dir: str | Path, *, weights: str | Path | None = None, url: str | None = None
+    bundle: str | Path,
+    output_dir: str | Path,
+    *,
+    weights: str | Path | None = None,
+    url: str | None = None,
+    hugging_face: bool = False,
 ) -> Packed:
     """Pack the folder `bundle` into `output_dir/NAME.zip`, all files under NAME/, stored without compression.
 
@@ -72,6 +81,7 @@ def pack_bundle(
     Args:
         weights: a file to take as models/model.pt, such as the final.pt of a run.
         url: address of a folder; files above 25 MB will be downloaded from `url/NAME/...`.
+        hugging_face: pack `NAME-huggingface.zip`, with the `repository_files` as well.
 
     Raises:
         FileNotFoundError: the bundle lacks a file that the model zoo needs; or there is no such `weights`.
@@ -87,7 +97,9 @@ def pack_bundle(
         files[WEIGHTS] = Path(weights)
     _check(files)
     content, large, elsewhere = _with_large_files(bundle, files, url)
-    path = Path(output_dir) / f"{bundle.name}.zip"
+    if hugging_face:
+        content |= repository_files(bundle.name, files)
+    path = Path(output_dir) / f"{bundle.name}{'-huggingface' * hugging_face}.zip"
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(content):
             _store(archive, f"{bundle.name}/{name}", content[name])
@@ -193,7 +205,10 @@ def _store(archive: zipfile.ZipFile, name: str, source: Path | bytes) -> None:
 def run(options: PackOptions) -> int:
     """`python -m monai_ext pack`."""
     folder = options.output_dir
-    packed = [pack_bundle(bundle, folder, weights=options.weights, url=options.url) for bundle in options.bundles]
+    packed = [
+        pack_bundle(bundle, folder, weights=options.weights, url=options.url, hugging_face=options.hugging_face)
+        for bundle in options.bundles
+    ]
     for each in packed:
         without = "" if each.has_weights else ", without weights: monai.bundle.load needs them, see --weights"
         tell(f"{each.path}: {each.path.stat().st_size:,} bytes{without}")
