@@ -214,6 +214,21 @@ def test_inference_keeps_names_and_enlarges_pictures_of_any_size_four_times(trai
     assert np.asarray(Image.open(tmp_path / "out" / "colour.png")).dtype == np.uint8
 
 
+def test_realism_leads_from_the_weights_of_stage_one_to_those_of_stage_two(trained, phantoms, tmp_path):
+    images = {}
+    for realism in (0.0, 0.5, 1.0):
+        options = {"realism": realism, "adversarial_weights": str(trained / "model.pt")}
+        run = workflow(["inference.json"], dataset_dir=str(phantoms), output_dir=str(tmp_path / str(realism)),
+            ckpt_path=str(trained / "pretrained.pt"), **SMALL, **options)  # fmt: skip
+        run.parser.get_parsed_content("run#1")
+        images[realism] = run.parser.get_parsed_content("network").state_dict()["head.weight"].clone()
+    first, second = (
+        torch.load(trained / name, weights_only=True)["head.weight"] for name in ("pretrained.pt", "model.pt")
+    )
+    assert torch.equal(images[0.0], first) and torch.equal(images[1.0], second)
+    assert torch.allclose(images[0.5], (first + second) / 2) and not torch.equal(first, second)
+
+
 def test_inference_keeps_16_bits(trained, tmp_path):
     folder = tmp_path / "tiles"
     folder.mkdir()

@@ -9,7 +9,7 @@ from pathlib import Path
 from monai.bundle import ConfigParser
 from torch import nn
 
-from monai_ext.handlers import load_checkpoint
+from monai_ext.handlers import interpolated_weights
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution, WeightEnsemble
 from monai_ext.runtime.errors import one_line
 from monai_ext.storage.records import read_record
@@ -18,13 +18,19 @@ __all__ = ["load_bundle_network"]
 
 
 def load_bundle_network(
-    bundle: str | Path, weights: str | Path | Sequence[str | Path] | None = None
+    bundle: str | Path,
+    weights: str | Path | Sequence[str | Path] | None = None,
+    *,
+    realism: float = 0.0,
+    adversarial_weights: str | Path | None = None,
 ) -> tuple[nn.Module, str]:
     """`network_def` of configs/inference.json with the weights of models/model.pt, on the CPU in eval mode.
 
     Args:
         bundle: the bundle's folder.
         weights: another file of weights, or several for an ensemble of stochastic networks.
+        realism: share of the weights of the adversarial stage, see `interpolated_weights`.
+        adversarial_weights: their file; None: models/adversarial.pt.
 
     Returns:
         The network, and a digest (hexadecimal) of what it is made of.
@@ -41,7 +47,8 @@ def load_bundle_network(
     if not config.is_file():
         raise FileNotFoundError(f"no configs/inference.json in the bundle '{bundle}': give --bundle a bundle's folder.")
     digest = hashlib.sha256(config.read_bytes())
-    networks = [_network(bundle, config, Path(path), digest) for path in weights]
+    adversarial = Path(adversarial_weights or bundle / "models" / "adversarial.pt")
+    networks = [_network(bundle, config, Path(path), adversarial, realism, digest) for path in weights]
     if len(networks) == 1:
         return networks[0].eval(), digest.hexdigest()
     members = [network for network in networks if isinstance(network, UncertainSuperResolution)]
@@ -53,10 +60,14 @@ def load_bundle_network(
     return WeightEnsemble(members).eval(), digest.hexdigest()
 
 
-def _network(bundle: Path, config: Path, path: Path, digest: hashlib._Hash) -> nn.Module:
-    """The network with the weights in `path`, whose bytes are added to `digest`."""
+def _network(
+    bundle: Path, config: Path, path: Path, adversarial: Path, realism: float, digest: hashlib._Hash
+) -> nn.Module:
+    """The network with the weights in `path`, moved towards `adversarial`; what is read is added to `digest`."""
     if not path.is_file():
         raise FileNotFoundError(f"no weights at '{path}': train the bundle first, or name a file with --weights.")
+    if realism and not adversarial.is_file():
+        raise FileNotFoundError(f"no weights of an adversarial stage at '{adversarial}': leave --realism out.")
     read_record(config, dict, way_out="take it from the bundle again")  # MONAI's parser names no file
     parser = ConfigParser()
     parser.read_config(str(config))
@@ -64,14 +75,16 @@ def _network(bundle: Path, config: Path, path: Path, digest: hashlib._Hash) -> n
         raise ValueError(f"'{config}' has no network_def: it is not a config of a network.")
     parser["bundle_root"] = str(bundle)
     network = parser.get_parsed_content("network_def")
-    state = load_checkpoint(path)
+    state = interpolated_weights(path, adversarial, realism)
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
             f"the weights '{path}' do not fit the network_def of '{config}': {one_line(error)}."
         ) from error
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
+    digest.update(f"{realism}".encode() if realism else b"")
+    for read in [path, adversarial] if realism else [path]:
+        with read.open("rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
     return network

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
@@ -58,6 +58,10 @@ class UpscaleOptions:
     weights: Weights = ()
     """weights to use (models/model.pt of the bundle); given several times, of a stochastic network: an ensemble, by
     whose disagreement the epistemic uncertainty is measured"""
+    realism: float = 0.0
+    """share of the weights trained against a discriminator: 0 for the lowest error, up to 1 for the most texture"""
+    adversarial_weights: Computed[Path | None] = None
+    """weights that --realism leads to (models/adversarial.pt of the bundle)"""
     scale: Computed[int | None] = None
     """refuse to work unless the network upscales so many times"""
     tile: int = 256
@@ -168,7 +172,7 @@ def run(options: UpscaleOptions) -> int:
     *inputs, output = options.paths
     pairs = plan_outputs(inputs, output)
     places = devices(options.device)
-    network, identity = load_bundle_network(options.bundle, options.weights or None)
+    network, identity = _network(options)
     upscalers = _upscalers(network, places, options)
     scale = upscalers[0].scale
     if options.scale not in (None, scale):
@@ -186,6 +190,12 @@ def run(options: UpscaleOptions) -> int:
     there = f", {skipped} were there already" if skipped else ""
     tell(f"{len(written)} of {len(pairs)} images upscaled {scale} times{there}: {output}")
     return 0
+
+
+def _network(options: UpscaleOptions) -> tuple[nn.Module, str]:
+    """The network, and a digest of its weights."""
+    blend: dict[str, Any] = {"realism": options.realism, "adversarial_weights": options.adversarial_weights}
+    return load_bundle_network(options.bundle, options.weights or None, **blend)
 
 
 def _check_folders(pairs: Sequence[tuple[Path, Path]]) -> None:
@@ -216,7 +226,7 @@ def _upscalers(network: nn.Module, places: Sequence[torch.device], options: Upsc
     batch_size = options.batch_size or (4 if layers is None else 1)
     overlap, made = options.overlap, []
     for number, place in enumerate(places):
-        own = network if number == 0 else load_bundle_network(options.bundle, options.weights or None)[0]
+        own = network if number == 0 else _network(options)[0]
         # Samples of the weights need a copy for each thread.
         for each in [own] if layers is None else [own, *(copy.deepcopy(own) for _ in range(options.jobs - 1))]:
             upscaler = Upscaler(

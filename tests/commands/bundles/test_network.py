@@ -33,3 +33,18 @@ def test_bundles_that_are_not_complete_are_told(tmp_path, bundle):
     with pytest.raises(ValueError, match="the weights .*five.pt' do not fit the network_def"):
         load_bundle_network(bundle, tmp_path / "five.pt")
     assert load_bundle_network(bundle)[1] != load_bundle_network(bundle, bundle / "models" / "model.pt")[0]
+
+
+def test_weights_of_the_adversarial_stage_are_mixed_in_by_their_share(tmp_path, bundle):
+    plain, digest = load_bundle_network(bundle)
+    with pytest.raises(FileNotFoundError, match="no weights of an adversarial stage at .*adversarial.pt"):
+        load_bundle_network(bundle, realism=0.5)
+    other = {name: 3 * value for name, value in plain.state_dict().items()}
+    torch.save(other, bundle / "models" / "adversarial.pt")
+    torch.save(other, tmp_path / "own.pt")
+    assert load_bundle_network(bundle)[1] == digest
+    mixed, other_digest = load_bundle_network(bundle, realism=0.5)
+    assert torch.equal(mixed[0].weight, 2 * plain[0].weight)
+    assert len({digest, other_digest, load_bundle_network(bundle, realism=0.6)[1]}) == 3
+    named = load_bundle_network(bundle, realism=1.0, adversarial_weights=tmp_path / "own.pt")[0]
+    assert torch.equal(named[0].weight, other["0.weight"])

@@ -270,3 +270,14 @@ def test_several_weights_of_a_network_with_one_answer_are_refused(tmp_path):
     words = (source, tmp_path / "b.png", "--bundle", REPOSITORY / "bundles/srgan_aerial", "--device", "cpu", *weights)
     with pytest.raises(ValueError, match="2 files of weights, but GatedSRNet is deterministic.*give --weights once"):
         command.run(typed(*words))
+
+
+def test_realism_mixes_the_weights_of_the_adversarial_stage_into_the_image(tmp_path, bundle):
+    save_picture(tmp_path / "a.png", noise(3, 8, 8) // 2)
+    state = {name: 2 * value for name, value in repeating().state_dict().items()}
+    torch.save(state, bundle / "models" / "adversarial.pt")
+    for realism in ("0", "0.5"):
+        words = (tmp_path / "a.png", tmp_path / f"{realism}.png", "--bundle", bundle, "--realism", realism)
+        command.run(typed(*words))
+    plain, mixed = (read(tmp_path / f"{realism}.png").astype(float) for realism in ("0", "0.5"))
+    assert np.abs(mixed - 1.5 * plain).max() <= 1 and plain.max() > 100

@@ -1,0 +1,43 @@
+"""Weights between two checkpoints."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from monai_ext.handlers.training.weights import interpolated_weights, load_weights
+
+
+@pytest.fixture
+def files(tmp_path):
+    torch.save({"w": torch.tensor([1.0, -2.0]).half(), "n": torch.tensor(3)}, tmp_path / "first.pt")
+    torch.save({"w": torch.tensor([3.0, 2.0]).half(), "n": torch.tensor(5)}, tmp_path / "second.pt")
+    return tmp_path / "first.pt", tmp_path / "second.pt"
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0, [1, -2]), (0.25, [1.5, -1]), (1, [3, 2])])
+def test_floating_values_are_interpolated_and_counters_kept(files, share, expected):
+    state = interpolated_weights(*files, share)
+    assert state["w"].tolist() == expected and state["n"] == 3
+
+
+def test_a_share_of_0_needs_no_second_file_and_others_are_refused(files, tmp_path):
+    assert interpolated_weights(files[0], tmp_path / "none.pt", 0)["w"].dtype == torch.float16
+    with pytest.raises(FileNotFoundError, match=r"none\.pt"):
+        interpolated_weights(files[0], tmp_path / "none.pt", 0.5)
+    with pytest.raises(ValueError, match="realism=1.5: choose a share from 0"):
+        interpolated_weights(*files, 1.5)
+    torch.save({"w": torch.ones(3), "n": torch.tensor(5)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="hold different networks"):
+        interpolated_weights(files[0], tmp_path / "other.pt", 0.5)
+
+
+def test_a_network_gets_the_weights_between(tmp_path):
+    networks = [nn.Linear(2, 1) for _ in range(3)]
+    for name, network in zip("ab", networks, strict=False):
+        torch.save(network.state_dict(), tmp_path / f"{name}.pt")
+    load_weights(networks[2], tmp_path / "a.pt", towards=tmp_path / "b.pt", realism=0.5)
+    assert torch.allclose(networks[2].weight, (networks[0].weight + networks[1].weight) / 2)
+    load_weights(networks[2], tmp_path / "b.pt")
+    assert torch.equal(networks[2].weight, networks[1].weight)
