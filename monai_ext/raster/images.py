@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -51,6 +52,8 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+BLOCK = 2**20  # bytes
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # tag of a TIFF, and its value for negatives
 SIXTEEN_TO_EIGHT = 257  # 65535 / 255
 FOREGROUND_ABOVE = 128  # the ISIC challenge's rule, on the scale 0 ... 255
@@ -109,7 +112,7 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     Raises:
         ImageFileError: the header cannot be read.
     """
-    with reading(path) as picture:
+    with reading(path, header_only=True) as picture:
         return _upright_size(picture, orientation_of(picture))
 
 
@@ -130,15 +133,23 @@ def checked_size(spatial_size: Sequence[int] | None, *, draft: bool = False) -> 
 
 
 @contextmanager
-def reading(path: str | os.PathLike) -> Iterator[Image.Image]:
-    """The picture in a file, open; whatever goes wrong with it inside the block becomes an `ImageFileError`."""
+def reading(path: str | os.PathLike, *, header_only: bool = False) -> Iterator[Image.Image]:
+    """The picture in a file, open; whatever goes wrong with it inside the block becomes an `ImageFileError`.
+
+    The checksums of a PNG are checked first, unless its header alone is to be read: Pillow leaves out those of the
+    pixels. The other formats have none, but for compressed TIFFs, whose decoders check them.
+    """
     try:
         # An open file, not its name: from a name Pillow 13 maps uncompressed TIFFs into memory and mixes up the pixels
         # of those that are to be turned.
-        with open(path, "rb") as file, Image.open(file, formats=FORMATS) as picture:
-            if min(picture.size) < 1:
-                raise ImageFileError(f"image {path} has no pixels: its size is {picture.size}.")
-            yield picture
+        with open(path, "rb") as file:
+            if not header_only:
+                _check_png(file, path)
+                file.seek(0)
+            with Image.open(file, formats=FORMATS) as picture:
+                if min(picture.size) < 1:
+                    raise ImageFileError(f"image {path} has no pixels: its size is {picture.size}.")
+                yield picture
     except ImageFileError:
         raise
     except FileNotFoundError as error:
@@ -149,6 +160,27 @@ def reading(path: str | os.PathLike) -> Iterator[Image.Image]:
         raise ImageFileError(f"cannot read image {path}: {reason}.") from error
     except DECODING_ERRORS as error:
         raise ImageFileError(f"cannot read image {path}: {one_line(error)}.") from error
+
+
+def _check_png(file: BinaryIO, path: str | os.PathLike) -> None:
+    """Check the sums of all chunks of a PNG; a file of another format passes. The file is read from its beginning.
+
+    Raises:
+        ImageFileError: a sum is wrong, or a chunk is cut short.
+    """
+    file.seek(0)
+    if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
+        return
+    kind = b""
+    while kind != b"IEND" and (head := file.read(8)):
+        kind, left = head[4:], int.from_bytes(head[:4], "big")
+        checksum = zlib.crc32(kind)
+        while left and (block := file.read(min(left, BLOCK))):
+            checksum, left = zlib.crc32(block, checksum), left - len(block)
+        if left or len(stored := file.read(4)) < 4:
+            raise ImageFileError(f"cannot read image {path}: it is cut short.")
+        if int.from_bytes(stored, "big") != checksum:
+            raise ImageFileError(f"cannot read image {path}: it is damaged, a checksum in it is wrong.")
 
 
 def orientation_of(picture: Image.Image) -> int:

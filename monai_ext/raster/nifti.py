@@ -1,6 +1,7 @@
 """Reading and writing of NIfTI files, with errors that name the file.
 
-Axes are used as stored, without reorientation: index (i, j) of a file is (row, column) of the tensors.
+Axes are used as stored, without reorientation: index (i, j) of a file is (row, column) of the tensors. Compressed files
+are unpacked to their end once in every state of the file, because the checksum stands there.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import gzip
 import math
 import os
 import struct
+import time
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -42,7 +44,14 @@ READING_ERRORS = (
 )  # fmt: skip
 DEFLATED_AT_MOST = 1032  # times: no deflated file unpacks to more
 READ_UNCHECKED = 2**28  # bytes of voxels that are read without a look at the free memory
+KEPT_AT_MOST = 2**28  # bytes of a compressed file that are kept from the check of its sum for the reading
+BLOCK = 2**20  # bytes
+MOST_REMEMBERED = 100_000  # files
+YOUNG = 2 * 10**9  # nanoseconds: a file written so shortly ago may be written again with the same time
 SAME_PLACE = 1e-3  # affines whose entries differ by less are one geometry (header fields are single precision)
+
+
+_sound: dict[tuple[str, int, int], None] = {}  # path, size and time of compressed files whose sum was right
 
 
 class Plane(NamedTuple):
@@ -53,7 +62,7 @@ class Plane(NamedTuple):
 
 
 def open_nifti(path: str | os.PathLike) -> nib.Nifti1Image:
-    """The image in a file, its header read, its voxels not yet.
+    """The image in a file, its header read, its voxels not yet; of a compressed file the checksum is right.
 
     Raises:
         ImageFileError: it is missing, damaged or no NIfTI, or promises more voxels than it can hold.
@@ -73,7 +82,44 @@ def open_nifti(path: str | os.PathLike) -> nib.Nifti1Image:
             f"cannot read {path} as NIfTI: its header promises {in_words(promised)} of voxels, and the file has "
             f"{in_words(size)}."
         )
-    return stored
+    return _checked(stored, path, promised) if os.fspath(path).lower().endswith(".gz") else stored
+
+
+def _checked(stored: nib.Nifti1Image, path: str | os.PathLike, promised: int) -> nib.Nifti1Image:
+    """The image of a compressed file, once its checksum is right; in memory where it was unpacked for that just now."""
+    try:
+        status = os.stat(path)
+        state = (os.path.abspath(path), status.st_size, status.st_mtime_ns)
+        if state in _sound:
+            return stored
+        content = _unpacked(path, int(stored.dataobj.offset) + promised + BLOCK)
+        image = stored if content is None else type(stored).from_bytes(content)
+    except ImageFileError:
+        raise
+    except READING_ERRORS as error:
+        raise ImageFileError(f"cannot read {path} as NIfTI: {one_line(error)}.") from error
+    if time.time_ns() - status.st_mtime_ns > YOUNG:
+        if len(_sound) >= MOST_REMEMBERED:
+            _sound.clear()
+        _sound[state] = None
+    return image
+
+
+def _unpacked(path: str | os.PathLike, most: int) -> bytes | None:
+    """All bytes of a gzip file, read to the checksum at its end; None if they are too many to be kept.
+
+    Raises:
+        ImageFileError: they are more than `most`.
+    """
+    content, count = bytearray(), 0
+    with gzip.open(path) as file:
+        while block := file.read(BLOCK):
+            count += len(block)
+            if count > most:
+                raise ImageFileError(f"cannot read {path} as NIfTI: it unpacks to more than its header promises.")
+            if count <= KEPT_AT_MOST:
+                content += block
+    return bytes(content) if count <= KEPT_AT_MOST else None
 
 
 def read_nifti(path: str | os.PathLike, *, slice_index: int | None = None) -> np.ndarray:

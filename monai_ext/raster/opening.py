@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from monai_ext.raster import gdal, gdal_write, pillow
-from monai_ext.raster.images import ImageFileError
+from monai_ext.raster.images import ImageFileError, reading
 from monai_ext.raster.info import Raster, RasterInfo
 
 __all__ = [
@@ -53,7 +53,11 @@ def open_raster(path: str | os.PathLike, *, bands: Sequence[int] | None = None) 
     path = Path(path)
     if not path.is_file():
         raise ImageFileError(f"image file {path} does not exist.")
-    needs_gdal = path.suffix.lower() in GDAL_SUFFIXES or pillow.is_deep_png(path)
+    needs_gdal = path.suffix.lower() in GDAL_SUFFIXES
+    if pillow.is_deep_png(path):
+        needs_gdal = True
+        with reading(path):  # checks the sums, as GDAL does not
+            pass
     if needs_gdal and (gdal.available() or not pillow.is_plain_tiff(path)):
         return gdal.GdalRaster(path, bands=bands)
     picture = pillow.PillowRaster(path, bands=bands)

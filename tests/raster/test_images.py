@@ -11,6 +11,7 @@ import torch
 from pictures import ORIENTATION_TAG, photograph, saved
 from PIL import Image
 
+from monai_ext.data.tiles.images import read_tile
 from monai_ext.raster.images import ImageFileError, image_size, read_image, read_mask
 
 PIXELS = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 14  # (H=2, W=3, C)
@@ -340,3 +341,32 @@ def test_masks_are_resized_as_torch_does_with_antialiasing(tmp_path):
     share = torch.nn.functional.interpolate(source, (23, 41), mode="bilinear", antialias=True)[0]
     clear = (share - 0.5).abs() > 0.01  # Pillow rounds to 8 bits
     assert torch.equal(mask[clear], (share > 0.5).byte()[clear])
+
+
+# --- checksums -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "I;16"])
+@pytest.mark.parametrize("read", [read_image, read_mask, read_tile])
+def test_every_flipped_bit_of_a_png_is_found(tmp_path, mode, read):
+    mask = np.zeros((24, 32), np.uint8)
+    mask[5:15, 8:20] = 255
+    picture = Image.fromarray(mask.astype(np.uint16) * 257 if mode == "I;16" else mask)
+    whole = saved(tmp_path / "a.png", picture if mode == "I;16" else picture.convert(mode)).read_bytes()
+    read(tmp_path / "a.png")
+    for position in range(8, len(whole), 9):
+        content = bytearray(whole)
+        content[position] ^= 1 << position % 8
+        (tmp_path / "b.png").write_bytes(content)
+        with pytest.raises(ImageFileError, match="cannot read image .*b.png"):
+            read(tmp_path / "b.png")
+
+
+def test_a_flipped_bit_of_a_deep_png_is_found_before_another_library_reads_it(tmp_path):
+    path = png_16bit(tmp_path / "a.png", np.full((6, 6, 3), 40_000, np.uint16), 2)
+    read_tile(path)
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ImageFileError, match=r"a.png: it is damaged, a checksum in it is wrong"):
+        read_tile(path)

@@ -8,14 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from monai_ext.data.raters.decoding import MASK_TOLERANCE
 from monai_ext.data.raters.predictions import Key, PredictionKinds
-from monai_ext.raster.images import DECODING_ERRORS, FORMATS, ImageFileError
+from monai_ext.raster.images import ImageFileError, reading
 from monai_ext.raster.nifti import SAME_PLACE, open_nifti, read_nifti
-from monai_ext.runtime.errors import one_line
 
 __all__ = ["RaterCase", "read_rater_case"]
 
@@ -95,13 +93,8 @@ def _stored(path: Path) -> np.ndarray:
 
 def _read_png(path: Path) -> np.ndarray:
     """Grey values: bool, uint8 or uint16 (H, W)."""
-    try:
-        with path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
-            mode, values = picture.mode, np.asarray(picture)
-    except FileNotFoundError as error:
-        raise ImageFileError(f"image file {path} does not exist.") from error
-    except DECODING_ERRORS as error:
-        raise ImageFileError(f"cannot read {path} as PNG: {one_line(error)}.") from error
+    with reading(path) as picture:
+        mode, values = picture.mode, np.asarray(picture)
     if mode not in GREY_MODES:
         raise ImageFileError(f"{path} has the colour mode {mode}: save one grey channel of 8 or 16 bits.")
     return values.astype(np.uint16) if mode.startswith("I") else values
