@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from monai_ext.runtime.errors import some_of
 from monai_ext.storage.folders import files_in, folders_in
 
 __all__ = ["DatasetLayoutError", "image_items", "lesion_items", "warn_if_overlapping"]
@@ -32,7 +33,6 @@ LAYOUTS = (
     "(Validation and Test parts likewise), or images/ with masks/ (masks named as the image, "
     "or ending in _segmentation or _mask)"
 )
-NAMED_AT_MOST = 5
 
 Part = Literal["training", "validation", "test"]
 
@@ -84,12 +84,12 @@ def lesion_items(
     if require_masks and (lonely := sorted(images.keys() - masks.keys())):
         raise DatasetLayoutError(
             f"{len(lonely)} of the {len(images)} images in {folders.images} have no mask in {folders.masks}: "
-            f"{_some(lonely)}."
+            f"{some_of(lonely)}."
         )
     if lonely := sorted(masks.keys() - images.keys()):
         raise DatasetLayoutError(
             f"{len(lonely)} of the {len(masks)} masks in {folders.masks} have no image in {folders.images}: "
-            f"{_some(lonely)}."
+            f"{some_of(lonely)}."
         )
     return [
         {"id": name, "image": str(path)} | ({"label": str(masks[name])} if name in masks else {})
@@ -138,7 +138,7 @@ def warn_if_overlapping(train_items: Iterable[Mapping], test_items: Iterable[Map
     if shared:
         warnings.warn(
             f"{len(shared)} test images are also in the training list, so the score on them is too good: "
-            f"{_some(shared)}. Editions of ISIC overlap: take training and test part from one edition.",
+            f"{some_of(shared)}. Editions of ISIC overlap: take training and test part from one edition.",
             stacklevel=2,
         )
     return shared
@@ -159,7 +159,7 @@ def _find_folders(root: Path, part: Part, edition: int | None) -> _Folders:
     found = {year: pair for (year, name), pair in official.items() if name == part and edition in (None, year)}
     if len(found) > 1:
         raise DatasetLayoutError(
-            f"{root} holds the {part} part of ISIC {_some(sorted(map(str, found)))}, which share images: "
+            f"{root} holds the {part} part of ISIC {some_of(sorted(map(str, found)))}, which share images: "
             "choose one by edition=."
         )
     if not found:
@@ -198,8 +198,3 @@ def _by_id(folder: Path, *, masks: bool) -> dict[str, Path]:
             raise DatasetLayoutError(f"two {kind} in {folder} have the id {name}: {files[name].name} and {path.name}.")
         files[name] = path
     return files
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - NAMED_AT_MOST
-    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")

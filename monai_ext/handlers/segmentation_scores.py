@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ignite.engine import Events
 from monai.handlers import from_engine
 
 from monai_ext.handlers.engine import Engine
+from monai_ext.handlers.epochs import EpochHandler
 from monai_ext.handlers.multi_metric import MultiMetricHandler
 from monai_ext.metrics import SEGMENTATION_SCORES, SegmentationScores, segmentation_scores
 from monai_ext.metrics.segmentation import thresholded_counts
-from monai_ext.storage.files import atomic_path
+from monai_ext.runtime.errors import some_of
+from monai_ext.storage.files import write_table
 
 __all__ = ["CaseTable", "MeanSegmentationScores"]
-
-NAMED_AT_MOST = 5
 
 _logger = logging.getLogger(__name__)
 
@@ -46,7 +44,7 @@ class MeanSegmentationScores(MultiMetricHandler):
         super().__init__(SegmentationScores(threshold), key, output_transform=transform)
 
 
-class CaseTable:
+class CaseTable(EpochHandler):
     """Writes one row of scores per image to a CSV file when the engine's epoch ends, at once or not at all.
 
     For evaluators that decollate: each item's prediction must have its label's size, so that scores refer to the
@@ -69,18 +67,13 @@ class CaseTable:
         groups: Mapping[str, str] | None = None,
         threshold: float = 0.5,
     ):
-        self.path = Path(path)
-        self.columns = tuple(columns)
-        self.groups = groups
-        self.threshold = threshold
+        self.path, self.columns, self.groups, self.threshold = Path(path), tuple(columns), groups, threshold
         self.rows: list[dict[str, Any]] = []
 
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda: self.rows.clear())
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+    def reset(self, engine: Engine) -> None:
+        self.rows.clear()
 
-    def _collect(self, engine: Engine) -> None:
+    def collect(self, engine: Engine) -> None:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             prediction, label = output["pred"][None], output["label"][None]
             counts = thresholded_counts(prediction, label.to(prediction.device), threshold=self.threshold)
@@ -90,18 +83,11 @@ class CaseTable:
                 row["group"] = self.groups[row[self.columns[0]]]
             self.rows.append(row | {name: value.mean().item() for name, value in scores.items()})
 
-    def _write(self, engine: Engine) -> None:
+    def finish(self, engine: Engine) -> None:
         broken = [str(row[self.columns[0]]) for row in self.rows if math.isnan(row["dice"])]
         if broken:
-            named = ", ".join(broken[:NAMED_AT_MOST]) + (", ..." if len(broken) > NAMED_AT_MOST else "")
-            _logger.warning(f"the prediction holds NaN for {len(broken)} of {len(self.rows)} cases: {named}; no scores")
-        with atomic_path(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            grouped = [] if self.groups is None else ["group"]
-            writer = csv.DictWriter(file, [*self.columns, *grouped, *SEGMENTATION_SCORES])
-            writer.writeheader()
-            writer.writerows(_rounded(row) for row in sorted(self.rows, key=lambda row: str(row[self.columns[0]])))
-
-
-def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
-    texts = {name: "" if math.isnan(v) else f"{v:.6f}" for name, v in row.items() if isinstance(v, float)}
-    return {**row, **texts}
+            of_all = f"{len(broken)} of {len(self.rows)} cases"
+            _logger.warning(f"the prediction holds NaN for {of_all}: {some_of(broken)}; no scores")
+        grouped = [] if self.groups is None else ["group"]
+        rows = sorted(self.rows, key=lambda row: str(row[self.columns[0]]))
+        write_table(self.path, rows, [*self.columns, *grouped, *SEGMENTATION_SCORES], digits=".6f")

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,7 +15,14 @@ from typing import Any
 from monai_ext.runtime.bundle_options import refuse_unknown_options
 from monai_ext.runtime.run_log import keep_log, note
 
-__all__ = ["NonFiniteLossError", "TRACEBACK_VARIABLE", "explain", "one_line", "report_errors_in_one_sentence"]
+__all__ = [
+    "NonFiniteLossError",
+    "TRACEBACK_VARIABLE",
+    "explain",
+    "one_line",
+    "report_errors_in_one_sentence",
+    "some_of",
+]
 
 TRACEBACK_VARIABLE = "MONAI_EXT_TRACEBACK"
 LONGEST_REASON = 200  # characters of a library's message inside a sentence of ours
@@ -60,6 +68,16 @@ def one_line(error: BaseException) -> str:
     """
     text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 3]}..."
+
+
+def some_of(names: Sequence[object], *, most: int = 5, separator: str = ", ") -> str:
+    """The first of many names, and how many more there are.
+
+    >>> some_of(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    more = len(names) - most
+    return separator.join(map(str, names[:most])) + (f" and {more} more" if more > 0 else "")
 
 
 def _raised_here(error: BaseException) -> bool:

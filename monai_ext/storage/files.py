@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import errno
 import glob
+import math
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import lock_descriptor
 
@@ -23,6 +25,7 @@ __all__ = [
     "make_folder",
     "remove_leftovers",
     "table_rows",
+    "write_table",
     "write_text",
     "writing",
 ]
@@ -106,6 +109,23 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_table(
+    path: str | Path, rows: Iterable[Mapping[str, Any]], columns: Iterable[str] | None = None, *, digits: str = ""
+) -> None:
+    """Write rows by column to a CSV file at once or not at all; NaN and what a row lacks are empty.
+
+    Args:
+        columns: None: those of all rows, in the order in which they first appear.
+        digits: format of floating numbers, such as ".6f".
+    """
+    rows = [{name: _cell(value, digits) for name, value in row.items()} for row in rows]
+    names = columns or (name for row in rows for name in row)
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(names)), restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def make_folder(path: str | Path) -> Path:
     """`path`, which is a folder from now on.
 
@@ -177,6 +197,12 @@ def table_rows(
                 yield reader.line_num, row
     except (csv.Error, UnicodeDecodeError) as problem:
         raise error(f"{path} is damaged ({one_line(problem)}): {way_out}.") from None
+
+
+def _cell(value: Any, digits: str) -> Any:
+    if not isinstance(value, float):
+        return value
+    return "" if math.isnan(value) else format(value, digits) if digits else value
 
 
 def _temporary(path: Path) -> tuple[int, Path]:

@@ -9,7 +9,7 @@ import pytest
 from killing import forked
 from odd_names import ODD_NAMES
 
-from monai_ext.storage.files import atomic_path, inside, remove_leftovers, write_text
+from monai_ext.storage.files import atomic_path, inside, remove_leftovers, write_table, write_text
 
 
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path, scratch):
@@ -44,3 +44,11 @@ def test_a_name_that_stays_inside_is_taken_as_it_is(tmp_path, name):
     with atomic_path(tmp_path / f"{name}.txt") as temporary:
         temporary.write_text("x")
     assert [path.name for path in tmp_path.iterdir()] == [f"{name}.txt"]
+
+
+def test_a_table_has_the_columns_of_all_rows_and_leaves_unknown_cells_empty(tmp_path):
+    rows = [{"id": "a,b", "dice": 0.5}, {"id": "c", "dice": float("nan"), "cases": 3}]
+    write_table(tmp_path / "t.csv", rows, digits=".3f")
+    assert (tmp_path / "t.csv").read_text() == 'id,dice,cases\n"a,b",0.500,\nc,,3\n'
+    write_table(tmp_path / "t.csv", [], ["id", "dice"])
+    assert (tmp_path / "t.csv").read_text() == "id,dice\n"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from monai_ext.commands.statistics import (
     pairwise_differences,
     probability_of_first,
 )
-from monai_ext.storage.files import write_text
+from monai_ext.storage.files import write_table
 from monai_ext.storage.records import write_record
 
 __all__ = ["LEVEL", "LossSummary", "PairSummary", "is_claimed", "loss_summaries", "pair_summaries", "write_tables"]
@@ -167,15 +165,7 @@ def write_tables(
         if (loss, int(results.fold_of[s, i]), seed) in results.folders
     ]
     for name, rows in (("losses", loss_rows), ("pairs", pair_rows), ("cases", case_rows)):
-        write_text(output / f"{name}.csv", _csv(rows))
+        write_table(output / f"{name}.csv", rows)
     missing = [{"loss": loss, "fold": fold, "seed": seed} for loss, fold, seed in results.missing]
     content = {"losses": loss_rows, "pairs": pair_rows, "missing": missing, "undefined": results.undefined}
     write_record(output / "report.json", content)
-
-
-def _csv(rows: Sequence[Mapping[str, object]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: "" if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()} for row in rows)
-    return text.getvalue()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import platform
 import re
@@ -34,9 +32,9 @@ from monai_ext.commands.scoring.summaries import (
 from monai_ext.commands.scoring.tables import score_blocks, text_page
 from monai_ext.data.raters.cases import read_rater_case
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions, rater_predictions, rater_truth
-from monai_ext.data.raters.qubiq import NAMED_AT_MOST
+from monai_ext.runtime.errors import some_of
 from monai_ext.runtime.run_log import shows_progress, tell
-from monai_ext.storage.files import write_text
+from monai_ext.storage.files import write_table, write_text
 from monai_ext.storage.records import read_record, write_record
 
 __all__ = ["MissingPredictionError", "ScoreOptions", "run", "score"]
@@ -164,7 +162,7 @@ def score(options: ScoreOptions, *, command: str | None = None) -> Scores:
         tasks=summaries,
         all_tasks=summary_over_tasks(cases, bootstrap=bootstrap) if len(summaries) > 1 else None,
     )
-    write_text(options.folder / "cases.csv", _csv([case.row for case in cases]))
+    write_table(options.folder / "cases.csv", [case.row for case in cases])
     write_record(options.folder / "scores.json", content)
     content = read_record(options.folder / "scores.json", Scores)  # NaN is None from here on
     write_text(options.folder / "scores.md", markdown_page(score_blocks(content)))
@@ -175,10 +173,9 @@ def _refuse_missing(found: RaterPredictions, items: Sequence[Mapping], options: 
     if options.missing != "error" or not found.missing:
         return
     reasons = list(found.missing.values())
-    more = len(reasons) - NAMED_AT_MOST
     raise MissingPredictionError(
         f"{len(reasons)} of {len(items)} cases have no complete prediction of task {items[0]['task']}: "
-        f"{'; '.join(reasons[:NAMED_AT_MOST])}{f'; and {more} more' if more > 0 else ''}. Complete them, or choose "
+        f"{some_of(reasons, separator='; ')}. Complete them, or choose "
         "missing zero (they get the worst scores) or skip (they are left out)."
     )
 
@@ -238,15 +235,6 @@ def _worst(name: str, item: Mapping, kinds: PredictionKinds) -> float:
     if name in SCORES:
         return SCORES[name].worst
     return 0.0 if int(name.rpartition("_rater")[2]) in marked else math.nan
-
-
-def _csv(rows: Sequence[Mapping]) -> str:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows)
-    return text.getvalue()
 
 
 def run(options: ScoreOptions) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from monai_ext.commands.html import Block, Heading, Table, Text
 from monai_ext.commands.scoring.case_scores import HEAD_SCORES, MAP_SCORES, SET_SCORES
 from monai_ext.commands.scoring.records import Scores, Statistic, Summary, TaskScores
-from monai_ext.data.raters.qubiq import NAMED_AT_MOST
+from monai_ext.runtime.errors import some_of
 
 __all__ = ["score_blocks", "text_page"]
 
@@ -61,7 +61,7 @@ def _facts(task: TaskScores, settings: Mapping) -> list[str]:
         ("Of another affine than the target, compared voxel by voxel all the same", task.other_affine),
     ):
         if names:
-            lines.append(f"{what} ({len(names)}): {_some(names)}.")
+            lines.append(f"{what} ({len(names)}): {some_of(names)}.")
     if task.annotators_without_head:
         lines.append(f"No mask is predicted for annotators {', '.join(map(str, task.annotators_without_head))}.")
     if task.heads_without_annotator:
@@ -134,11 +134,6 @@ def _mean(values: Statistic | None) -> tuple[str, str]:
 
 def _number(value: float | None) -> str:
     return NONE if value is None else f"{round(value, 4) + 0.0:.4f}"  # never -0.0000
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - NAMED_AT_MOST
-    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def text_page(blocks: Sequence[Block]) -> str:

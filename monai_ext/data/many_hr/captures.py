@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from monai_ext.data.isic import DatasetLayoutError
+from monai_ext.runtime.errors import some_of
 from monai_ext.storage.files import table_rows
 
 __all__ = ["add_captures", "capture_groups", "footprint_and_date", "numbered_places", "without_chance_years"]
@@ -33,7 +34,6 @@ CELLS = 32  # along a side of the reduced pictures that are compared
 AROUND = 5  # cells along a side of the square whose mean is taken for the light
 ALIKE = 0.12  # of 36 real pairs of captures all are above 0.18; of 329,230 pairs of other tiles 99 % below 0.11
 FLAT = 1e-6  # levels; rounding of means is far below
-NAMED_AT_MOST = 3
 
 logger = logging.getLogger(__name__)
 
@@ -146,11 +146,10 @@ def without_chance_years(
             for position in years:
                 result[position] |= {"footprint": items[position]["id"], "date": ""}
     if refused:
-        some = ", ".join(refused[:NAMED_AT_MOST]) + (" ..." if len(refused) > NAMED_AT_MOST else "")
         logger.warning(
             "years in the names of %d footprint(s) count as numbers, since the pictures do not show one place (they "
             "correlate by less than %g): %s. If they do, list them by --dates CSV with file, footprint, date.",
-            len(refused), ALIKE, some,
+            len(refused), ALIKE, some_of(refused, most=3),
         )  # fmt: skip
     return result
 

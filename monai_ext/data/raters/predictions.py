@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from monai_ext.data.isic import DatasetLayoutError
-from monai_ext.data.raters.qubiq import MASK_NAME, NAMED_AT_MOST, PARTS, qubiq_items
+from monai_ext.data.raters.qubiq import MASK_NAME, PARTS, qubiq_items
 from monai_ext.raster.nifti import open_nifti
+from monai_ext.runtime.errors import some_of
 from monai_ext.storage.folders import folders_in
 
 __all__ = ["PredictionKinds", "RaterPredictions", "rater_predictions", "rater_truth"]
@@ -140,8 +141,8 @@ def rater_predictions(
     others = [name for name in folders if not _belongs(name, *known)]
     unknown = tuple(name for name in others if _holds_predictions(folders[name], task))
     if not complete:
-        reasons = "; ".join(missing[item["id"]] for item in items[:NAMED_AT_MOST])
-        instead = f", which has predictions for {_some(unknown)} instead" if unknown else ""
+        reasons = some_of([missing[item["id"]] for item in items], separator="; ")
+        instead = f", which has predictions for {some_of(unknown)} instead" if unknown else ""
         raise DatasetLayoutError(
             f"none of the {len(items)} cases has a complete prediction of task {task} in {folder}{instead}: {reasons}."
         )
@@ -261,8 +262,3 @@ def _lacking(
         place = f"slice {paths.index(None)} of {item['id']}" if stacked else str(folder / str(item["case"]))
         return f"{place} has no {name}.nii.gz, which other predictions have"
     return None
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - NAMED_AT_MOST
-    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from monai_ext.data.isic import DatasetLayoutError, check_name
 from monai_ext.raster.nifti import open_nifti
+from monai_ext.runtime.errors import some_of
 from monai_ext.storage.folders import folders_in
 
 __all__ = ["find_parts", "identified_raters", "qubiq_items"]
@@ -22,7 +23,6 @@ PARTS = ("training", "validation", "testing")
 IMAGE_NAME = re.compile(r"image\.nii(\.gz)?", re.IGNORECASE)
 MASK_NAME = re.compile(r"task(\d+)_seg(\d+)\.nii(?:\.gz)?", re.IGNORECASE)
 LAYOUT = "<region>/Training/case01/image.nii.gz with task01_seg01.nii.gz, task01_seg02.nii.gz, ..."
-NAMED_AT_MOST = 5
 
 
 class _Case(NamedTuple):
@@ -88,7 +88,7 @@ def qubiq_items(
         masks = [case.masks.get((task, number)) for number in numbers]
         if require_masks and not any(masks):
             raise DatasetLayoutError(
-                f"case {case.folder} has no mask of task {task} by any of the raters {_some(numbers)}: expected "
+                f"case {case.folder} has no mask of task {task} by any of the raters {some_of(numbers)}: expected "
                 f"task{task:02d}_seg{numbers[0]:02d}.nii.gz, ...; set require_masks=False for cases to predict only."
             )
         name = case.folder.name
@@ -141,7 +141,8 @@ def find_parts(root: Path, region: str | None) -> dict[str, Path]:
     if not folder.is_dir():
         if not root.is_dir():
             raise DatasetLayoutError(f"dataset_dir={str(root)!r} is not a folder.")
-        raise DatasetLayoutError(f"{root} has no region {region!r}, only {_some([f.name for f in _subfolders(root)])}.")
+        there = some_of([f.name for f in _subfolders(root)])
+        raise DatasetLayoutError(f"{root} has no region {region!r}, only {there}.")
     if folder.name.lower() in PARTS and _holds_cases(folder):
         own = folder.name.lower()
         beside = _parts_in(folder.parent)
@@ -152,7 +153,7 @@ def find_parts(root: Path, region: str | None) -> dict[str, Path]:
         return {"training": folder}
     regions = [child.name for child in _subfolders(folder) if _parts_in(child) or _holds_cases(child)]
     if regions:
-        raise DatasetLayoutError(f"{folder} holds the regions {_some(regions)}: choose one by region=.")
+        raise DatasetLayoutError(f"{folder} holds the regions {some_of(regions)}: choose one by region=.")
     raise DatasetLayoutError(f"no cases in {folder}; expected is {LAYOUT}.")
 
 
@@ -207,7 +208,7 @@ def _columns(
     there = sorted(rater for number, rater in known if number == task)
     if known and not there:
         tasks = sorted({number for number, _ in known})
-        raise DatasetLayoutError(f"nobody marked task {task} in {folder}, only {_some(tasks)}: choose task=.")
+        raise DatasetLayoutError(f"nobody marked task {task} in {folder}, only {some_of(tasks)}: choose task=.")
     if not known and needed:
         raise DatasetLayoutError(
             f"no rater file lies in the cases of {folder}; expected is {LAYOUT}, or set require_masks=False for "
@@ -218,7 +219,7 @@ def _columns(
     if len(set(raters)) != len(raters) or not raters:
         raise ValueError(f"raters is {list(raters)}: give different numbers, at least one.")
     if there and not set(raters) & set(there):
-        raise DatasetLayoutError(f"raters {_some(raters)} marked nothing in {folder}, only {_some(there)} did.")
+        raise DatasetLayoutError(f"raters {some_of(raters)} marked nothing in {folder}, only {some_of(there)} did.")
     return list(raters)
 
 
@@ -227,8 +228,3 @@ def _slice_items(item: Mapping) -> list[dict]:
     depth = shape[2] if len(shape) > 2 else 1
     digits = max(3, len(str(depth - 1)))
     return [{**item, "id": f"{item['id']}_z{index:0{digits}d}", "slice": index} for index in range(depth)]
-
-
-def _some(names: Sequence) -> str:
-    more = len(names) - NAMED_AT_MOST
-    return ", ".join(map(str, names[:NAMED_AT_MOST])) + (f" and {more} more" if more > 0 else "")

@@ -8,14 +8,28 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import find_boundaries
+from torch import Tensor
 
-__all__ = ["PREDICTION_COLOUR", "TRUTH_COLOUR", "contour", "heat_map", "picture_grid"]
+__all__ = ["PREDICTION_COLOUR", "TRUTH_COLOUR", "as_picture", "contour", "heat_map", "picture_grid", "upscaled_pixels"]
 
 # Okabe-Ito: told apart with every kind of colour vision, and seen on skin as well as on grey.
 TRUTH_COLOUR = (0, 158, 115)
 PREDICTION_COLOUR = (230, 159, 0)
 
 Picture = NDArray[np.uint8]
+
+
+def as_picture(image: Tensor, bands: Sequence[int] = (0, 1, 2)) -> Picture:
+    """(C, H, W) in [0, 1] -> uint8 (H, W, 3); the channels `bands` are red, green and blue, fewer than three grey."""
+    image = image[list(bands)] if len(image) > max(bands) else image[:1]
+    pixels = (image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def upscaled_pixels(picture: Picture, height: int) -> Picture:
+    """`picture` with every pixel repeated so that it is `height` high, for showing a low resolution as it is."""
+    factor = height // picture.shape[0]
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def contour(picture: Picture, mask: NDArray[np.bool_], colour: Sequence[int]) -> Picture:

@@ -14,11 +14,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.item_writer import ItemWriter
-from monai_ext.handlers.pictures.drawing import PREDICTION_COLOUR, TRUTH_COLOUR, Picture, contour, heat_map
+from monai_ext.handlers.pictures.drawing import PREDICTION_COLOUR, TRUTH_COLOUR, Picture, as_picture, contour, heat_map
 from monai_ext.handlers.pictures.rows import PictureRows
 from monai_ext.raster.images import read_image
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.files import atomic_path, inside
+from monai_ext.storage.pictures import save_picture
 
 __all__ = ["PredictionWriter", "SegmentationPictures"]
 
@@ -54,7 +55,7 @@ class SegmentationPictures(PictureRows):
             self.add(self._row(image.float().cpu(), label.cpu(), logits.cpu()))
 
     def _row(self, image: Tensor, label: Tensor, logits: Tensor) -> list[Picture]:
-        shown = _picture((image * self.std + self.mean).clamp(0, 1) * 255)
+        shown = as_picture(image * self.std + self.mean)
         truth, probability = label[0].numpy() > 0.5, torch.sigmoid(logits[0]).numpy()
         with_truth = contour(shown, truth, TRUTH_COLOUR)
         with_both = contour(with_truth, probability > 0.5, PREDICTION_COLOUR)
@@ -106,15 +107,9 @@ class PredictionWriter(ItemWriter):
             if self.probabilities:
                 self._save("probabilities", item["id"], np.round(probability * 255).astype(np.uint8))
             if self.overlays:
-                picture = _picture(read_image(item["image_path"]))
+                picture = as_picture(read_image(item["image_path"]) / 255)
                 self._save("overlays", item["id"], contour(picture, mask, PREDICTION_COLOUR))
 
     def _save(self, kind: str, name: str, pixels: np.ndarray) -> None:
         with atomic_path(inside(self.folder / kind, f"{name}.png")) as temporary:
-            Image.fromarray(pixels).save(temporary)
-
-
-def _picture(image: Tensor) -> Picture:
-    """(C, H, W) in 0..255 -> uint8 (H, W, 3); one channel becomes grey."""
-    pixels = image.round().byte().permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+            save_picture(Image.fromarray(pixels), temporary)

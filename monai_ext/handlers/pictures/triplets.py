@@ -7,30 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from monai_ext.handlers.engine import Engine
-from monai_ext.handlers.pictures.drawing import Picture
+from monai_ext.handlers.pictures.drawing import Picture, as_picture, upscaled_pixels
 from monai_ext.handlers.pictures.rows import PictureRows
 from monai_ext.storage.files import atomic_path
 
-__all__ = ["TripletPictures", "TripletRow", "as_picture", "enlarged_pixels", "save_triplets", "triplet_figure"]
-
-
-def as_picture(image: Tensor, bands: Sequence[int] = (0, 1, 2)) -> Picture:
-    """(C, H, W) in [0, 1] -> uint8 (H, W, 3); the channels `bands` are red, green and blue, fewer than three grey."""
-    image = image[list(bands)] if len(image) > max(bands) else image[:1]
-    pixels = (image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
-
-
-def enlarged_pixels(picture: Picture, height: int) -> Picture:
-    """`picture` with every pixel repeated so that it is `height` high, for showing a low resolution as it is."""
-    factor = height // picture.shape[0]
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+__all__ = ["TripletPictures", "TripletRow", "save_triplets"]
 
 
 class TripletPictures(PictureRows):
@@ -54,7 +39,7 @@ class TripletPictures(PictureRows):
         images = (engine.state.output[key][:wanted] for key in ("image", "pred", "label"))
         for triplet in zip(*images, strict=True):
             low, *rest = (as_picture(image, self.bands) for image in triplet)
-            self.add([enlarged_pixels(low, len(rest[0])), *rest])
+            self.add([upscaled_pixels(low, len(rest[0])), *rest])
 
 
 @dataclass(frozen=True)
@@ -66,8 +51,8 @@ class TripletRow:
     captions: Mapping[str, str]
 
 
-def triplet_figure(rows: Sequence[TripletRow], *, inches: float = 2.4) -> Figure:
-    """A grid of tiles (rows) and versions of them (columns), captions beneath; no interpolation.
+def save_triplets(rows: Sequence[TripletRow], path: str | Path) -> None:
+    """Save a grid of tiles (rows) and versions of them (columns), captions beneath, without interpolation, as PNG.
 
     Raises:
         ValueError: no row.
@@ -75,22 +60,15 @@ def triplet_figure(rows: Sequence[TripletRow], *, inches: float = 2.4) -> Figure
     if not rows:
         raise ValueError("no tile to show: give at least one row.")
     columns = list(rows[0].pictures)
-    figure = Figure(figsize=(inches * len(columns), (inches + 0.3) * len(rows)), layout="constrained", dpi=160)
+    figure = Figure(figsize=(2.4 * len(columns), 2.7 * len(rows)), layout="constrained", dpi=160)
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
     for row, line in zip(rows, axes, strict=True):
         for name, axis in zip(columns, line, strict=True):
             axis.imshow(row.pictures[name], interpolation="nearest")
-            axis.set_xticks([])
-            axis.set_yticks([])
+            axis.set(xticks=[], yticks=[])
             axis.set_xlabel(row.captions.get(name, ""), fontsize=8)
             if row is rows[0]:
                 axis.set_title(name, fontsize=10)
         line[0].set_ylabel(row.title, fontsize=7)
-    return figure
-
-
-def save_triplets(rows: Sequence[TripletRow], path: str | Path) -> Path:
-    """`triplet_figure` as a PNG file, written at once or not at all."""
     with atomic_path(path) as temporary:
-        triplet_figure(rows).savefig(temporary)
-    return Path(path)
+        figure.savefig(temporary)

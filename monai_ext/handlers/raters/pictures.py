@@ -15,7 +15,7 @@ from monai_ext.data import RaterWriter, save_nifti
 from monai_ext.data.raters.images import is_nifti, read_grey
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.item_writer import ItemWriter
-from monai_ext.handlers.pictures.drawing import Picture, contour, heat_map
+from monai_ext.handlers.pictures.drawing import Picture, as_picture, contour, heat_map
 from monai_ext.handlers.pictures.rows import PictureRows
 from monai_ext.metrics import rater_variance
 from monai_ext.runtime.settings import as_bool
@@ -51,7 +51,7 @@ class RaterPictures(PictureRows):
 
 
 def _row(image: Tensor, drawn: Tensor, probability: Tensor, masks: Tensor, presence: Tensor) -> list[Picture]:
-    shown = _picture(image)
+    shown = _picture(image if len(image) == 3 else image[:1])
     present = presence != 0
     disagreement = rater_variance((masks > 0.5)[None], presence=present[None])[0].nan_to_num()
     uncertainty = probability * (1 - probability)
@@ -65,10 +65,8 @@ def _row(image: Tensor, drawn: Tensor, probability: Tensor, masks: Tensor, prese
 
 def _picture(image: Tensor) -> Picture:
     """(C, H, W) -> uint8 (H, W, 3), stretched to its own range."""
-    image = image if len(image) == 3 else image[:1]
     low, high = image.aminmax()
-    pixels = ((image - low) / (high - low).clamp(min=1e-6) * 255).round().byte().permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+    return as_picture((image - low) / (high - low).clamp(min=1e-6))
 
 
 def _outlined(picture: Picture, masks: Tensor, places: Sequence[int]) -> Picture:

@@ -6,8 +6,6 @@ never differ in a definition.
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +30,8 @@ from monai_ext.metrics import (
     set_scores,
     uncertainty_ncc,
 )
-from monai_ext.storage.files import atomic_path, write_text
+from monai_ext.storage.files import write_table
+from monai_ext.storage.records import write_record
 
 __all__ = ["MeanRaterScores", "RaterReport", "answer_scores", "rater_column"]
 
@@ -167,13 +166,14 @@ class RaterReport:
 
     def _write(self, engine: Engine) -> None:
         scores = self.scores.per_case()
-        table = scores.pop("heads_by_raters", None)
+        table = scores.pop("heads_by_raters").nanmean(0).tolist() if "heads_by_raters" in scores else None
         per_rater = scores.pop("dice_per_rater")
         columns = {name: values.tolist() for name, values in scores.items()}
         if self.scores.raters is not None:
             for number, values in zip(self.scores.raters, per_rater.unbind(1), strict=True):
                 columns[rater_column(number)] = values.tolist()
-        self._write_cases(columns)
+        rows = [dict(zip(["id", *columns], row, strict=True)) for row in zip(self.ids, *columns.values(), strict=True)]
+        write_table(self.folder / "cases.csv", sorted(rows, key=lambda row: row["id"]), digits=".6f")
         summary = {
             "settings": self.settings.read(),
             "cases": len(self.ids),
@@ -182,22 +182,10 @@ class RaterReport:
             "parameters": sum(p.numel() for p in engine.network.parameters()),
             "scores": {name: _spread(values) for name, values in columns.items()},
             "rater_ceiling": {name: _spread(columns[name]) for name in ("rater_agreement", "leave_one_out_dice")},
-            "heads_by_raters": None
-            if table is None
-            else [[_known(v) for v in row] for row in table.nanmean(0).tolist()],
+            "heads_by_raters": table and [[_known(v) for v in row] for row in table],
             "conventions": CONVENTIONS,
         }
-        write_text(self.folder / "summary.json", json.dumps(summary, indent=1, default=str) + "\n")
-
-    def _write_cases(self, columns: Mapping[str, list[float]]) -> None:
-        rows = sorted(zip(self.ids, *columns.values(), strict=True))
-        with (
-            atomic_path(self.folder / "cases.csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow(["id", *columns])
-            writer.writerows([name, *("" if math.isnan(v) else f"{v:.6f}" for v in row)] for name, *row in rows)
+        write_record(self.folder / "summary.json", summary)
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | int | None]:

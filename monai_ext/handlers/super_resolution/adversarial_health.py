@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
-from ignite.engine import Events
 from torch import Tensor
 
 from monai_ext.handlers.engine import Engine
+from monai_ext.handlers.epochs import Alarm
 
 __all__ = ["AdversarialAlarm", "detail_ratios"]
-
-_logger = logging.getLogger(__name__)
 
 
 def detail_ratios(prediction: Tensor, target: Tensor) -> Tensor:
@@ -33,80 +29,60 @@ def detail_ratios(prediction: Tensor, target: Tensor) -> Tensor:
     return (variances[0] / variances[1].clamp(min=1e-12)).sqrt()
 
 
-class AdversarialAlarm:
+class AdversarialAlarm(Alarm):
     """Warns when the discriminator is saturated or blind, or the generator blank or constant; for the trainer.
 
     Saturated: its mean probability "real" of real images exceeds that of fakes by more than `gap`, so that little can
     be learned from it. Blind: it exceeds it by less than `chance`, as before the discriminator has learned anything (or
     where nothing is left to tell apart). Blank: the generator's images have less than `detail` of the contrast of the
-    real ones.
-    Constant: they differ from each other less than that. Each must hold in `patience` epochs in a row before it is
-    reported, and is reported again after as many.
+    real ones. Constant: they differ from each other less than that.
 
     Args:
         gap: in (0, 1]; with label smoothing a perfect discriminator reaches only 1 minus that.
         detail: see `detail_ratios`.
         chance: in [0, 1).
-        patience: epochs.
-        interval: iterations between two measurements; they are read once an epoch.
+        patience, interval: see `Alarm`.
     """
 
     def __init__(
-        self,
-        *,
-        gap: float = 0.97,
-        detail: float = 0.1,
-        chance: float = 0.01,
-        patience: int = 3,
-        interval: int = 10,
+        self, *, gap: float = 0.97, detail: float = 0.1, chance: float = 0.01, patience: int = 3, interval: int = 10
     ):
-        if not 0 < gap <= 1 or not 0 <= detail < 1 or not 0 <= chance < 1 or patience < 1 or interval < 1:
+        super().__init__(patience=patience, interval=interval)
+        if not 0 < gap <= 1 or not 0 <= detail < 1 or not 0 <= chance < 1:
             raise ValueError(
-                f"gap={gap}, detail={detail}, chance={chance}, patience={patience}, interval={interval}: gap must be "
-                "in (0, 1], detail and chance in [0, 1), the others at least 1."
+                f"gap={gap}, detail={detail}, chance={chance}: gap must be in (0, 1], detail and chance in [0, 1)."
             )
-        self.gap, self.detail, self.chance, self.patience, self.interval = gap, detail, chance, patience, interval
-        self._rows: list[Tensor] = []
-        self._lasting = dict.fromkeys(("saturated", "blind", "blank", "constant"), 0)
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda: self._rows.clear())
-        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self._collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._judge)
+        self.gap, self.detail, self.chance = gap, detail, chance
 
     @torch.no_grad()
-    def _collect(self, engine: Engine) -> None:
+    def collect(self, engine: Engine) -> None:
         output = engine.state.output
         ratios = detail_ratios(output["pred"], output["label"])
         terms = [output["terms"].get(name, torch.zeros_like(ratios[0])) for name in ("real_score", "fake_score")]
-        self._rows.append(torch.cat([ratios, torch.stack(terms).to(ratios)]))
+        self.rows.append(torch.cat([ratios, torch.stack(terms).to(ratios)]))
 
-    def _judge(self, engine: Engine) -> None:
-        if not self._rows:  # an epoch shorter than the interval
-            self._collect(engine)
+    def judge(self, engine: Engine) -> dict[str, str | None]:
         playing = "real_score" in engine.state.output["terms"]
-        contrast, variety, real, fake = torch.stack(self._rows).mean(0).tolist()
-        found = {
-            "saturated": real - fake > self.gap,
-            "blind": playing and real - fake < self.chance,
-            "blank": contrast < self.detail,
-            "constant": variety < self.detail,
+        contrast, variety, real, fake = torch.stack(self.rows).mean(0).tolist()
+        slower = "lower --adversarial_learning_rate or --adversarial_weight, or lengthen --pretrain_epochs"
+        saturated = (
+            f"the discriminator is saturated, its mean probability 'real' is {real:.3f} for real images and "
+            f"{fake:.3f} for fakes, and the generator learns little from it: lower --discriminator_learning_rate, or "
+            "set --label_smoothing 0.1 or --r1_gamma 1"
+        )
+        blind = (
+            f"the discriminator does not tell real images from fakes, its mean probability 'real' is {real:.3f} and "
+            f"{fake:.3f}, and the generator learns nothing from it: give it more steps by a smaller --batch_size, "
+            "raise --discriminator_learning_rate, or lower --adversarial_weight"
+        )
+        blank = f"the generator's images are blank, with {contrast:.1%} of the contrast of real ones: {slower}"
+        constant = (
+            f"the generator gives nearly the same image for every input, with {variety:.1%} of the variety of real "
+            f"ones: {slower}"
+        )
+        return {
+            "saturated": saturated if real - fake > self.gap else None,
+            "blind": blind if playing and real - fake < self.chance else None,
+            "blank": blank if contrast < self.detail else None,
+            "constant": constant if variety < self.detail else None,
         }
-        sentences = {
-            "saturated": f"the discriminator is saturated, its mean probability 'real' is {real:.3f} for real images "
-            f"and {fake:.3f} for fakes, and the generator learns little from it: lower --discriminator_learning_rate, "
-            "or set --label_smoothing 0.1 or --r1_gamma 1",
-            "blind": f"the discriminator does not tell real images from fakes, its mean probability 'real' is "
-            f"{real:.3f} and {fake:.3f}, and the generator learns nothing from it: give it more steps by a smaller "
-            "--batch_size, raise --discriminator_learning_rate, or lower --adversarial_weight",
-            "blank": f"the generator's images are blank, with {contrast:.1%} of the contrast of real ones: lower "
-            "--adversarial_learning_rate or --adversarial_weight, or lengthen --pretrain_epochs",
-            "constant": f"the generator gives nearly the same image for every input, with {variety:.1%} of the variety "
-            "of real ones: lower --adversarial_learning_rate or --adversarial_weight, or lengthen --pretrain_epochs",
-        }
-        for name, holds in found.items():
-            self._lasting[name] = self._lasting[name] + 1 if holds else 0
-            if self._lasting[name] and self._lasting[name] % self.patience == 0:
-                _logger.warning(
-                    f"after epoch {engine.state.epoch}, for {self._lasting[name]} epochs in a row: {sentences[name]}."
-                )

@@ -8,18 +8,18 @@ from torch import Tensor
 
 from monai_ext.engines.bayesian import SAMPLES
 from monai_ext.handlers.engine import Engine
-from monai_ext.handlers.pictures.drawing import Picture, heat_map
-from monai_ext.handlers.pictures.triplets import TripletPictures, as_picture, enlarged_pixels
+from monai_ext.handlers.pictures.drawing import Picture, as_picture, heat_map, upscaled_pixels
+from monai_ext.handlers.pictures.triplets import TripletPictures
 
 __all__ = ["SamplePictures", "deviation_map"]
 
 BRIGHTEST = 0.1  # standard deviation on the [0, 1] scale that is shown in the brightest colour
 
 
-def deviation_map(deviation: Tensor, *, brightest: float = BRIGHTEST) -> Picture:
+def deviation_map(deviation: Tensor) -> Picture:
     """Standard deviations (C, H, W) on the [0, 1] scale, root mean square over channels, as colours: (H, W, 3)."""
     values = deviation.detach().float().square().mean(0).sqrt().cpu().numpy()
-    return heat_map(np.minimum(values / brightest, 1))
+    return heat_map(np.minimum(values / BRIGHTEST, 1))
 
 
 class SamplePictures(TripletPictures):
@@ -38,5 +38,5 @@ class SamplePictures(TripletPictures):
             first, second = output[SAMPLES][i, 0], output[SAMPLES][i, -1]
             images = (output["pred"][i], first, second, output["label"][i])
             pictures = [as_picture(image, self.bands) for image in images]
-            low = enlarged_pixels(as_picture(output["image"][i], self.bands), len(pictures[0]))
+            low = upscaled_pixels(as_picture(output["image"][i], self.bands), len(pictures[0]))
             self.add([low, *pictures[:3], deviation_map((first - second) / 2), pictures[3]])

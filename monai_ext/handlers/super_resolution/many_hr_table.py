@@ -33,14 +33,14 @@ class ManyHighResTable(SampleTable):
         super().__init__(*args, **kwargs)
         self.known = SampleSetScores(levels=self.levels)
 
-    def _reset(self, engine: Engine) -> None:
-        super()._reset(engine)
+    def reset(self, engine: Engine) -> None:
+        super().reset(engine)
         self.known.reset()
         self._distances: list[torch.Tensor] = []
 
     @torch.no_grad()
-    def _collect(self, engine: Engine) -> None:
-        super()._collect(engine)
+    def collect(self, engine: Engine) -> None:
+        super().collect(engine)
         answers = engine.state.batch["targets"].to(engine.state.output["label"].device)
         self.known(engine.state.output["pred"]["samples"], answers)
         self._distances.append(torch.cat([sample_distance(record) for record in answers.split(1)]))

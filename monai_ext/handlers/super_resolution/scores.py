@@ -1,9 +1,7 @@
-"""Super-resolution scores during training, and a table of test tiles beside plain interpolation."""
+"""Super-resolution scores during training, and tables of test tiles: plain interpolation beside the network."""
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Events
 from ignite.metrics.metric import reinit__is_reduced
 from monai.handlers import from_engine
 from torch import Tensor, nn
@@ -20,16 +17,19 @@ from torch import Tensor, nn
 from monai_ext.engines.precision import autocast
 from monai_ext.formulas.images import PSNR_CEILING
 from monai_ext.handlers.engine import Engine
+from monai_ext.handlers.epochs import EpochHandler
 from monai_ext.handlers.multi_metric import MultiMetricHandler
-from monai_ext.handlers.pictures.triplets import TripletRow, as_picture, enlarged_pixels, save_triplets
+from monai_ext.handlers.pictures.drawing import Picture, as_picture, upscaled_pixels
+from monai_ext.handlers.pictures.triplets import TripletRow, save_triplets
 from monai_ext.metrics.super_resolution import SUPER_RESOLUTION_SCORES, SuperResolutionScores
-from monai_ext.storage.files import atomic_path, write_text
+from monai_ext.storage.files import write_table
+from monai_ext.storage.records import write_record
 from monai_ext.transforms.interpolation import INTERPOLATIONS, interpolate
 
-__all__ = ["MeanSuperResolutionScores", "SuperResolutionTable", "places_of"]
+__all__ = ["MeanSuperResolutionScores", "SuperResolutionTable", "TileTable", "places_of"]
 
 LOW_IS_GOOD = ("perceptual",)
-Values = Mapping[str, Mapping[str, np.ndarray]]  # method -> score -> (N,)
+Columns = Mapping[str, np.ndarray]  # score -> (N,)
 
 _logger = logging.getLogger(__name__)
 
@@ -59,7 +59,77 @@ class MeanSuperResolutionScores(MultiMetricHandler):
         self.metric_fn(prediction, label, low_res=low_res)
 
 
-class SuperResolutionTable:
+class TileTable(EpochHandler):
+    """Base of tables of test tiles; one process. A subclass calls `collect_tiles` and `write`.
+
+    Args:
+        folder: where to write.
+        items: tiles with their id and place; None: every tile is a place of its own.
+        shown: number of tiles in the figure, at equal steps through the data set.
+        bands: channels shown as red, green and blue.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, items: Iterable[Mapping[str, Any]] | None, shown: int, bands: Sequence[int]
+    ):
+        self.folder, self.places, self.shown, self.bands = Path(folder), places_of(items), shown, tuple(bands)
+        self.ids: list[str] = []
+        self.rows: list[TripletRow] = []
+
+    def reset(self, engine: Engine) -> None:
+        self.ids, self.rows = [], []
+        every = engine.data_loader.dataset.ids
+        places = np.linspace(0, len(every) - 1, min(self.shown, len(every))).round().astype(int)
+        self._wanted = {every[place] for place in places}
+
+    def collect_tiles(self, engine: Engine, images: Mapping[str, Tensor], maps: Mapping[str, Tensor] | None = None):
+        """Keep the batch's ids and, of the tiles to be shown, low resolution | images | maps | original.
+
+        Args:
+            images: title -> (B, C, H, W).
+            maps: title -> (B, C, H, W), see `map_picture`.
+        """
+        names, low_res, label = engine.state.batch["id"], engine.state.output["image"], engine.state.output["label"]
+        self.ids += names
+        for i in (i for i, name in enumerate(names) if name in self._wanted):
+            original = as_picture(label[i], self.bands)
+            pictures = {"low resolution": upscaled_pixels(as_picture(low_res[i], self.bands), len(original))}
+            pictures |= {title: as_picture(values[i], self.bands) for title, values in images.items()}
+            pictures |= {title: self.map_picture(values[i]) for title, values in (maps or {}).items()}
+            self.rows.append(TripletRow(names[i], {**pictures, "original": original}, {}))
+
+    def map_picture(self, values: Tensor) -> Picture:
+        """A map (C, H, W) as colours."""
+        raise NotImplementedError
+
+    def write(self, methods: Mapping[str, Columns], document: Mapping[str, Any], *, digits: str) -> None:
+        """`tiles.csv`, with a row of `methods` for each tile and method, and `summary.json`."""
+        rows = []
+        for i in sorted(range(len(self.ids)), key=lambda i: self.ids[i]):
+            name = self.ids[i]
+            for method, part in methods.items():
+                row = {"id": name, "place": self.places.get(name, name), "method": method}
+                rows.append(row | {key: float(values[i]) for key, values in part.items()})
+        write_table(self.folder / "tiles.csv", rows, digits=digits)
+        places = {self.places.get(name, name) for name in self.ids}
+        write_record(self.folder / "summary.json", {"tiles": len(self.ids), "places": len(places), **document})
+
+    @staticmethod
+    def statistics(columns: Columns) -> dict[str, dict[str, float]]:
+        """Mean, median, standard deviation and extremes by score; a PSNR counts as at most 100 dB, as in the metric."""
+        found = {}
+        for name, values in _capped(columns).items():
+            found[name] = {
+                "mean": float(values.mean()),
+                "median": float(np.median(values)),
+                "sd": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+                "lowest": float(values.min()),
+                "highest": float(values.max()),
+            }
+        return found
+
+
+class SuperResolutionTable(TileTable):
     """The network beside nearest, bicubic and Lanczos interpolation on the same tiles; for an evaluator, one process.
 
     Further networks, such as the same one after another stage of its training, have rows of their own: `others`.
@@ -72,11 +142,8 @@ class SuperResolutionTable:
     * `triplets.png`: some tiles as low resolution | bicubic | prediction | original.
 
     Args:
-        folder: where to write.
+        folder, items, shown, bands: see `TileTable`.
         scores: of `SuperResolutionScores`: its keyword arguments.
-        items: tiles with their id and place; None: every tile is a place of its own.
-        shown: number of tiles in the figure, at equal steps through the data set.
-        bands: channels shown as red, green and blue.
         name: of the network's rows.
         others: name -> further network on the evaluator's device, scored beside it through the same inferer.
 
@@ -95,43 +162,27 @@ class SuperResolutionTable:
         name: str = "network",
         others: Mapping[str, nn.Module] | None = None,
     ):
-        self.folder = Path(folder)
-        self.places, self.shown, self.bands, self.name = places_of(items), shown, tuple(bands), name
-        self.others = others or {}
+        super().__init__(folder, items=items, shown=shown, bands=bands)
+        self.name, self.others = name, others or {}
         methods = (*INTERPOLATIONS, *self.others, name)
         if len(set(methods)) < len(methods):
             raise ValueError(f"methods {', '.join(methods)}: each needs a name of its own.")
         self.metrics = {method: SuperResolutionScores(**scores) for method in methods}
         self.scale = self.metrics[name].scale
-        self.ids: list[str] = []
-        self.rows: list[TripletRow] = []
 
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
-
-    def _reset(self, engine: Engine) -> None:
-        self.ids, self.rows = [], []
+    def reset(self, engine: Engine) -> None:
+        super().reset(engine)
         for metric in self.metrics.values():
             metric.reset()
-        every = engine.data_loader.dataset.ids
-        places = np.linspace(0, len(every) - 1, min(self.shown, len(every))).round().astype(int)
-        self._wanted = {every[place] for place in places}
 
-    def _collect(self, engine: Engine) -> None:
+    def collect(self, engine: Engine) -> None:
         low_res, label, prediction = (engine.state.output[key] for key in ("image", "label", "pred"))
         versions = {method: interpolate(low_res, self.scale, method=method) for method in INTERPOLATIONS}
         versions |= {name: self._predict(engine, network, low_res) for name, network in self.others.items()}
         versions[self.name] = prediction
         for method, images in versions.items():
             self.metrics[method](images, label, low_res=low_res)
-        names = engine.state.batch["id"]
-        self.ids += names
-        for i, name in enumerate(names):
-            if name in self._wanted:
-                shown = {"bicubic": versions["bicubic"][i], "prediction": prediction[i], "original": label[i]}
-                self._keep(name, low_res[i], shown)
+        self.collect_tiles(engine, {"bicubic": versions["bicubic"], "prediction": prediction})
 
     @staticmethod
     @torch.no_grad()
@@ -139,34 +190,17 @@ class SuperResolutionTable:
         with autocast(low_res.device, getattr(engine, "dtype", None)):
             return engine.inferer(low_res, network).float()
 
-    def _keep(self, name: str, low_res: Tensor, images: Mapping[str, Tensor]) -> None:
-        pictures = {title: as_picture(image, self.bands) for title, image in images.items()}
-        low = enlarged_pixels(as_picture(low_res, self.bands), len(pictures["original"]))
-        self.rows.append(TripletRow(name, {"low resolution": low, **pictures}, {}))
-
-    def _write(self, engine: Engine) -> None:
+    def finish(self, engine: Engine) -> None:
         scores = {method: metric.per_image() for method, metric in self.metrics.items()}
         values = {method: {key: v.cpu().numpy() for key, v in part.items()} for method, part in scores.items()}
-        self._write_tiles(values)
-        write_text(self.folder / "summary.json", json.dumps(self._summary(values), indent=1) + "\n")
+        document = {method: self.statistics(part) for method, part in values.items()}
+        gains = self._gains(values)
+        self.write(values, {"scores": document, "gain_over_bicubic": gains}, digits=".6f")
         save_triplets([self._captioned(row, values) for row in self.rows], self.folder / "triplets.png")
         gain = np.mean(values[self.name]["psnr"] - values["bicubic"]["psnr"])
         _logger.info(f"{len(self.ids)} tiles: {gain:+.2f} dB PSNR over bicubic; tables and figure in '{self.folder}'")
 
-    def _write_tiles(self, values: Values) -> None:
-        columns = list(values[self.name])
-        with (
-            atomic_path(self.folder / "tiles.csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow(["id", "place", "method", *columns])
-            for i in sorted(range(len(self.ids)), key=lambda i: self.ids[i]):
-                for method, part in values.items():
-                    numbers = (f"{part[key][i]:.6f}" for key in columns)
-                    writer.writerow([self.ids[i], self.places.get(self.ids[i], self.ids[i]), method, *numbers])
-
-    def _captioned(self, row: TripletRow, values: Values) -> TripletRow:
+    def _captioned(self, row: TripletRow, values: Mapping[str, Columns]) -> TripletRow:
         i = self.ids.index(row.title)
         captions = {
             title: f"{values[method]['psnr'][i]:.2f} dB, SSIM {values[method]['ssim'][i]:.3f}"
@@ -174,23 +208,13 @@ class SuperResolutionTable:
         }
         return replace(row, captions=captions)
 
-    def _summary(self, values: Values) -> dict[str, Any]:
-        # a PSNR counts as at most 100 dB, as in the metric: one tile without error would make means infinite
-        capped = {
-            method: {key: v.clip(max=PSNR_CEILING) if "psnr" in key else v for key, v in part.items()}
-            for method, part in values.items()
-        }
-        gains = {}
-        for key, own in capped[self.name].items():
-            difference = own - capped["bicubic"][key]
+    def _gains(self, values: Mapping[str, Columns]) -> dict[str, dict[str, float]]:
+        bicubic, gains = _capped(values["bicubic"]), {}
+        for key, own in _capped(values[self.name]).items():
+            difference = own - bicubic[key]
             better = difference < 0 if key in LOW_IS_GOOD else difference > 0
             gains[key] = {"mean": float(difference.mean()), "better": float(better.mean())}
-        return {
-            "tiles": len(self.ids),
-            "places": len({self.places.get(name, name) for name in self.ids}),
-            "scores": {method: {key: _statistics(v) for key, v in part.items()} for method, part in capped.items()},
-            "gain_over_bicubic": gains,
-        }
+        return gains
 
 
 def places_of(items: Iterable[Mapping[str, Any]] | None) -> dict[str, str]:
@@ -198,6 +222,6 @@ def places_of(items: Iterable[Mapping[str, Any]] | None) -> dict[str, str]:
     return {item["id"]: item["place"] for item in items or () if item.get("place")}
 
 
-def _statistics(values: np.ndarray) -> dict[str, float]:
-    spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    return {"mean": float(values.mean()), "median": float(np.median(values)), "sd": spread}
+def _capped(columns: Columns) -> dict[str, np.ndarray]:
+    # one tile without error would make means infinite
+    return {name: values.clip(max=PSNR_CEILING) if "psnr" in name else values for name, values in columns.items()}

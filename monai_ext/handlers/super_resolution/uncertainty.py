@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Events
 from torch import Tensor
 
 from monai_ext.data import tile_items
 from monai_ext.engines.uncertainty import KINDS
 from monai_ext.handlers.engine import Engine
+from monai_ext.handlers.epochs import EpochHandler
 from monai_ext.handlers.super_resolution.scores import places_of
 from monai_ext.handlers.super_resolution.uncertainty_figures import reliability_figure, save_png, sparsification_figure
 from monai_ext.handlers.training.run_settings import RunSettings
@@ -34,7 +30,8 @@ from monai_ext.metrics.uncertainty_tables import (
     reliability_curve,
     sparsification_curves,
 )
-from monai_ext.storage.files import write_text
+from monai_ext.storage.files import write_table
+from monai_ext.storage.records import write_record
 
 __all__ = ["CALIBRATION_GROUP", "UncertaintyReport", "foreign_tiles", "group_tiles"]
 
@@ -87,7 +84,7 @@ def foreign_tiles(folder: str | Path | None, *, block: int = 8) -> list[dict[str
     return [item | {"id": f"foreign {item['id']}", "place": f"foreign {item['place']}"} for item in items]
 
 
-class UncertaintyReport:
+class UncertaintyReport(EpochHandler):
     """Chooses conformal intervals on one group of tiles and scores every kind of uncertainty on each group.
 
     For an evaluator in one process that returns what `UncertaintyInferer` does. When the epoch ends, each file at once
@@ -138,14 +135,8 @@ class UncertaintyReport:
         beside = Path(checkpoints[0]).parent if checkpoints else self.folder
         self.calibration_path = Path(calibration_path or beside / "calibration.json")
         self.family, self.degradation, self.weights = family, degradation, weight_digests(checkpoints)
-        self._reset()
 
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
-
-    def _reset(self) -> None:
+    def reset(self, engine: Engine) -> None:
         self._scores: defaultdict[tuple[str, str], UncertaintyScores] = defaultdict(
             lambda: UncertaintyScores(family=self.family, alpha=self.rule.alpha)
         )
@@ -155,7 +146,7 @@ class UncertaintyReport:
         self._ids: dict[str, list[str]] = defaultdict(list)
         self._shares: dict[str, list[Tensor]] = defaultdict(list)  # of each tile by |e| / s of the total, 10 kB
 
-    def _collect(self, engine: Engine) -> None:
+    def collect(self, engine: Engine) -> None:
         low_res, label, answers = (engine.state.output[key] for key in ("image", "label", "pred"))
         names = engine.state.batch["id"]
         members = [self.groups[name] for name in names]
@@ -172,7 +163,7 @@ class UncertaintyReport:
             self._shares[group].append(shares.float().cpu())
             self._ids[group] += [names[i] for i in rows]
 
-    def _write(self, engine: Engine) -> None:
+    def finish(self, engine: Engine) -> None:
         if CALIBRATION_GROUP not in self._ids:
             raise ValueError("the data set held none of the tiles of the group 'calibration'.")
         draws = {name: getattr(engine.inferer, name, None) for name in ("weight_samples", "latent_samples")}
@@ -194,8 +185,8 @@ class UncertaintyReport:
             "conventions": CONVENTIONS,
         }
         write_calibration(chosen["total"], self.calibration_path)
-        write_text(self.folder / "tiles.csv", self._tiles(covered))
-        write_text(self.folder / "summary.json", json.dumps(_plain(summary), indent=1) + "\n")
+        write_table(self.folder / "tiles.csv", self._tiles(covered), digits=".6g")
+        write_record(self.folder / "summary.json", _rounded(summary))
         self._draw(groups)
         for group, part in groups.items():
             share = part["kinds"]["total"]["calibrated"]["coverage"]
@@ -242,7 +233,7 @@ class UncertaintyReport:
             "samples": self._sets[group].aggregate() if group in self._sets else None,
         }
 
-    def _tiles(self, covered: Mapping[str, list[float]]) -> str:
+    def _tiles(self, covered: Mapping[str, list[float]]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         for group, names in self._ids.items():
             total = self._scores[group, "total"].per_image()
@@ -254,13 +245,9 @@ class UncertaintyReport:
                 columns |= self._sets[group].per_image()
             values = {name: column.tolist() for name, column in columns.items()}
             for i, name in enumerate(names):
-                numbers = {key: f"{column[i]:.6g}" for key, column in values.items()}
-                rows.append({"id": name, "place": self.places.get(name, name), "group": group} | numbers)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: (row["group"], row["id"])))
-        return text.getvalue()
+                place = {"id": name, "place": self.places.get(name, name), "group": group}
+                rows.append(place | {key: column[i] for key, column in values.items()})
+        return sorted(rows, key=lambda row: (row["group"], row["id"]))
 
     def _draw(self, groups: Mapping[str, Mapping]) -> None:
         titles = {group: f"{group}: {part['tiles']} tiles, {part['places']} places" for group, part in groups.items()}
@@ -286,12 +273,10 @@ def _warn_of_caution(calibration: Calibration) -> None:
         )
 
 
-def _plain(value: Any) -> Any:
-    """For JSON, which has no NaN and no tuples; six digits."""
+def _rounded(value: Any) -> Any:
+    """Six digits of every number in a document."""
     if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
+        return {key: _rounded(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value
+        return [_rounded(part) for part in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -41,7 +41,7 @@ class UpscaledWriter(ItemWriter):
     """
 
     def __init__(self, folder: str | Path, *, bands: Sequence[int] | None = None):
-        super().__init__(folder, what="{} enlarged pictures")
+        super().__init__(folder, what="{} upscaled pictures")
         self.bands = bands
 
     def write(self, engine: Engine) -> None:

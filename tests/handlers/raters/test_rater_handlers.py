@@ -195,8 +195,8 @@ def test_a_head_that_stays_stuck_is_reported_once_it_has_been_for_three_validati
         made.validate(), made.validate()
         assert not caplog.records
         made.validate()
-    assert "the head of annotator 9 has mean probability 0.50 on background" in caplog.text
-    assert "annotator 4" not in caplog.text and "3 validations in a row" in caplog.text
+    assert "the head of rater 9 has mean probability 0.50 on background" in caplog.text
+    assert "rater 4" not in caplog.text and "3 epochs in a row" in caplog.text
     assert made.state.metrics["val_head09_background_probability"] == pytest.approx(0.5)
     assert made.state.metrics["val_head04_foreground_ratio"] == 1.0
     # soft Dice 2 * 8 / (8 + 4 + 8) = 0.8, hard Dice 1
@@ -275,7 +275,10 @@ def test_the_parts_of_the_bound_are_curves_and_a_collapse_is_reported(caplog):
         trainer = engine([elbo_output(0.1)], epochs=2)
         CollapseAlarm(ELBOLoss(), patience=2).attach(trainer)
         trainer.validate()
-    assert "below 0.1 nats for 2 epochs (0.0050 now)" in caplog.text and "lower beta" in caplog.text
+    assert (
+        "for 2 epochs in a row: the divergence of posterior and prior is 0.0050 nats, below 0.1" in caplog.text
+        and "lower beta" in caplog.text
+    )
 
 
 def test_samples_all_alike_are_reported_and_different_ones_are_not(caplog):
