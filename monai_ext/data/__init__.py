@@ -21,7 +21,9 @@ from monai_ext.data.tiles.fetch import FetchSummary, fetch_tiles
 from monai_ext.data.tiles.grid import NATIONAL_MAP, TileArea, TileSource
 from monai_ext.data.tiles.images import DecodeTiled, read_tile
 from monai_ext.data.tiles.listing import tile_items
+from monai_ext.data.tiles.pixel_scale import PixelScale, find_scale, scale_levels
 from monai_ext.data.tiles.split import split_by_place
+from monai_ext.data.tiles.survey import TileSurvey, survey_tiles, usable_tiles
 from monai_ext.phantoms.aerial import aerial_layers, draw_aerial, write_aerial_phantoms
 from monai_ext.phantoms.lesions import draw_lesion, write_lesion_phantoms
 from monai_ext.phantoms.modes import draw_fields, field_modes
@@ -51,6 +53,7 @@ __all__ = [
     "ManyHrSettings",
     "NATIONAL_MAP",
     "TileClient",
+    "PixelScale",
     "PredictionKinds",
     "RATER_STYLES",
     "RasterInfo",
@@ -63,6 +66,7 @@ __all__ = [
     "TileMissingError",
     "TileRefusedError",
     "TileSource",
+    "TileSurvey",
     "add_captures",
     "aerial_layers",
     "assign_folds",
@@ -75,6 +79,7 @@ __all__ = [
     "duplicate_groups",
     "fetch_tiles",
     "field_modes",
+    "find_scale",
     "fold_items",
     "identified_raters",
     "image_items",
@@ -95,8 +100,11 @@ __all__ = [
     "read_rater_mask",
     "read_tile",
     "save_nifti",
+    "scale_levels",
     "split_by_place",
+    "survey_tiles",
     "tile_items",
+    "usable_tiles",
     "warn_if_overlapping",
     "write_aerial_phantoms",
     "write_lesion_phantoms",

@@ -124,13 +124,17 @@ class GdalRaster:
     Where rows of the upright image are columns of the file, each window reads these columns of all its rows: of a file
     without tiles that is larger than GDAL's cache, all strips are decoded anew.
 
+    Args:
+        bands, alpha: see `open_raster`.
+
     An .aux.xml beside it that makes it unreadable is ignored, with a warning.
 
     Raises:
         ImageFileError: it cannot be opened, its bands have different or complex types, or it has no such band.
     """
 
-    def __init__(self, path: Path, *, bands: Sequence[int] | None = None):
+    def __init__(self, path: Path, *, bands: Sequence[int] | None = None, alpha: bool = True):
+        self._alpha = alpha
         self._beside = path.with_name(f"{path.name}.aux.xml").is_file()
         try:
             self._start(path, bands)
@@ -158,7 +162,8 @@ class GdalRaster:
         dtype = np.dtype(types[0])
         self._palette = _palette(dataset)
         names = [colour.name for colour in dataset.colorinterp] if self._palette is None else list(self._palette.names)
-        alpha = names.index("alpha") if "alpha" in names else None
+        usual = self._alpha or self._palette is not None
+        alpha = names.index("alpha") if usual and "alpha" in names else None
         own = [place for place in range(len(names)) if place != alpha]
         numbers = range(1, len(own) + 1) if bands is None else bands
         self._planes = [own[place] for place in chosen_planes(path, numbers, len(own), alpha=None)]
@@ -176,9 +181,22 @@ class GdalRaster:
             kind = "hard"
             self._planes.append(alpha)
         geo = _geo_tags(dataset, self._planes, palette=self._palette, in_file_order=bands is None)
+        if not usual:
+            geo = replace(geo, bands=tuple(_without_alpha(band) for band in geo.bands))
+        if self._palette is not None:
+            dtype = self._palette.table.dtype
         self._turn = Turn.of(tiff_orientation(path) if dataset.driver == "GTiff" and not geo.placed else 1)
         size = self._turn.size(dataset.height, dataset.width)
-        self.info = RasterInfo(path=path, size=size, bands=count, dtype=dtype, nodata=nodata, alpha=kind, geo=geo)
+        self.info = RasterInfo(
+            path=path,
+            size=size,
+            bands=count,
+            dtype=dtype,
+            nodata=nodata,
+            alpha=kind,
+            geo=geo,
+            bits=_bits(dataset) if self._palette is None and dtype.kind == "u" and dtype.itemsize > 1 else None,
+        )
 
     def rows(self, top: int, bottom: int) -> np.ndarray:
         with gdal(self.info.path, "read", beside=self._beside) as rasterio:
@@ -243,8 +261,12 @@ def _warn_of_damage(path: Path, error: ImageFileError) -> None:
     _logger.warning(f"{path}: files beside it are ignored: {error}")
 
 
+def _without_alpha(band: BandTags) -> BandTags:
+    return replace(band, colour="undefined") if band.colour == "alpha" else band
+
+
 class _Palette(NamedTuple):
-    """Colours by index: (256, n) uint8, and the names of the n columns."""
+    """Colours by index: (256 or 65536, n) uint8, and the names of the n columns."""
 
     table: np.ndarray
     names: tuple[str, ...]
@@ -255,15 +277,15 @@ def _palette(dataset: Any) -> _Palette | None:
 
     GDAL makes palettes of grey as well: of one bit, and where 0 is white. Those stay one band.
     """
-    if dataset.count != 1 or dataset.dtypes[0] != "uint8" or dataset.colorinterp[0].name != "palette":
+    if dataset.count != 1 or dataset.colorinterp[0].name != "palette" or dataset.dtypes[0] not in ("uint8", "uint16"):
         return None
     bits, negative = _bits(dataset), _is_negative(dataset)
     if negative and bits is None:
         return None
-    table = np.zeros((256, 4), np.uint8)
+    table = np.zeros((np.iinfo(dataset.dtypes[0]).max + 1, 4), np.uint8)
     for index, colour in dataset.colormap(1).items():
         table[index] = colour
-    if dataset.nodatavals[0] is not None and 0 <= dataset.nodatavals[0] < 256:
+    if dataset.nodatavals[0] is not None and 0 <= dataset.nodatavals[0] < len(table):
         table[int(dataset.nodatavals[0]), 3] = 0  # missing stays missing: a colour cannot mark it any more
     used = list(dataset.colormap(1))
     transparent = bool((table[used, 3] < 255).any())

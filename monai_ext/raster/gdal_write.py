@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
@@ -29,6 +31,7 @@ def write(path: Path, rows: Path, info: RasterInfo, *, scale: int, fingerprint: 
     """
     virtual = rows.with_name(rows.name + ".vrt")
     geo = info.geo or picture_tags(info)
+    geo = replace(geo, tags={domain: FINER.get(domain, _as_it_is)(tags, scale) for domain, tags in geo.tags.items()})
     options = {"COMPRESS": "DEFLATE", "BIGTIFF": "IF_SAFER", "NUM_THREADS": "ALL_CPUS"}
     if path.suffix.lower() == ".png":
         driver, options = "PNG", {}
@@ -83,7 +86,7 @@ def _virtual_raster(rows: str, info: RasterInfo, geo: GeoTags, *, scale: int, fi
             position = {"Pixel": column * scale, "Line": row * scale, "X": x, "Y": y, "Z": z}
             _add(points, "GCP", Id=str(number), **{key: repr(float(value)) for key, value in position.items()})
     for domain, tags in (geo.tags | {"": geo.tags.get("", {}) | {FINGERPRINT: fingerprint}}).items():
-        _add_metadata(root, _finer_rpc(tags, scale) if domain == "RPC" else tags, domain)
+        _add_metadata(root, tags, domain)
     for number, band in enumerate(geo.bands, 1):
         element = _raw_band(root, rows, info, band.plane, width, band=str(number))
         if band.description:
@@ -128,6 +131,17 @@ def _add_metadata(parent: ElementTree.Element, tags: dict[str, str], domain: str
             _add(metadata, "MDI", text, key=key)
 
 
+def _finer_geolocation(tags: dict[str, str], scale: int) -> dict[str, str]:
+    """Arrays of coordinates whose first value is at pixel OFFSET, the next one STEP pixels on, from pixel corners."""
+    finer = dict(tags)
+    shift = 0.5 if tags.get("GEOREFERENCING_CONVENTION") == "PIXEL_CENTER" else 0.0
+    with suppress(ValueError):
+        for axis in ("PIXEL", "LINE"):
+            finer[f"{axis}_STEP"] = repr(float(tags.get(f"{axis}_STEP", 1)) * scale)
+            finer[f"{axis}_OFFSET"] = repr((float(tags.get(f"{axis}_OFFSET", 0)) + shift) * scale - shift)
+    return finer
+
+
 def _finer_rpc(tags: dict[str, str], scale: int) -> dict[str, str]:
     """Rational polynomial coefficients count pixels from the centre of the first one."""
     finer = dict(tags)
@@ -136,3 +150,10 @@ def _finer_rpc(tags: dict[str, str], scale: int) -> dict[str, str]:
             finer[f"{axis}_OFF"] = repr((float(tags[f"{axis}_OFF"]) + 0.5) * scale - 0.5)
             finer[f"{axis}_SCALE"] = repr(float(tags[f"{axis}_SCALE"]) * scale)
     return finer
+
+
+def _as_it_is(tags: dict[str, str], scale: int) -> dict[str, str]:
+    return tags
+
+
+FINER = {"RPC": _finer_rpc, "GEOLOCATION": _finer_geolocation}  # domains that count pixels

@@ -68,6 +68,7 @@ class RasterInfo:
             raster's alpha band), "mask" (a raster's mask, 0 or 255, in int8 0 or 127, kept as a mask), or None.
         geo: see `GeoTags`; None for pictures, unless a file beside them places them on the ground.
         picture: what Pillow writes beside the pixels: icc_profile, exif, dpi.
+        bits: that whole numbers use, where these are fewer than those of the type and a tag has their number.
     """
 
     path: Path
@@ -78,6 +79,7 @@ class RasterInfo:
     alpha: Literal["soft", "hard", "mask"] | None = None
     geo: GeoTags | None = None
     picture: dict[str, Any] = field(default_factory=dict)
+    bits: int | None = None
 
     @property
     def planes(self) -> int:

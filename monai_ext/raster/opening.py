@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ __all__ = [
     "has_georeference",
     "open_raster",
     "output_suffix",
+    "stored_type",
     "write_raster",
     "written_by",
 ]
@@ -32,7 +35,9 @@ PILLOW_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 OUTPUT_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 
 
-def open_raster(path: str | os.PathLike, *, bands: Sequence[int] | None = None) -> Raster:
+def open_raster(
+    path: str | os.PathLike, *, bands: Sequence[int] | None = None, nodata: float | None = None, alpha: bool = True
+) -> Raster:
     """The image in a file, ready to be read by rows.
 
     Pictures and TIFFs are turned upright (EXIF), but not TIFFs with a georeference, which counts the pixels as they are
@@ -45,6 +50,8 @@ def open_raster(path: str | os.PathLike, *, bands: Sequence[int] | None = None) 
 
     Args:
         bands: numbers of the bands to read, from 1; None: all.
+        nodata: value that marks missing pixels, whatever the file declares; None: what it declares.
+        alpha: False: a band of a TIFF that is tagged as alpha is a band like the others, such as near infrared.
 
     Raises:
         ImageFileError: the file is missing, damaged or of a kind that cannot be read, or has no such band; or rasterio
@@ -58,12 +65,31 @@ def open_raster(path: str | os.PathLike, *, bands: Sequence[int] | None = None) 
         needs_gdal = True
         with reading(path):  # checks the sums, as GDAL does not
             pass
+    raster: Raster
     if needs_gdal and (gdal.available() or not pillow.is_plain_tiff(path)):
-        return gdal.GdalRaster(path, bands=bands)
-    picture = pillow.PillowRaster(path, bands=bands)
-    if gdal.available() and pillow.sidecars(path):
-        picture.info = gdal.with_sidecars(picture.info, bands=bands, orientation=picture.orientation)
-    return picture
+        raster = gdal.GdalRaster(path, bands=bands, alpha=alpha)
+    else:
+        raster = picture = pillow.PillowRaster(path, bands=bands)
+        if gdal.available() and pillow.sidecars(path):
+            picture.info = gdal.with_sidecars(picture.info, bands=bands, orientation=picture.orientation)
+    if nodata is not None:
+        raster.info = replace(raster.info, nodata=(float(nodata),) * raster.info.bands)
+    return raster
+
+
+def stored_type(path: str | os.PathLike) -> np.dtype:
+    """The type of the pixels in a file, as `open_raster` gives them; pictures are not decoded.
+
+    Raises:
+        ImageFileError: as `open_raster`.
+    """
+    path = Path(path)
+    if path.suffix.lower() in (".jpg", ".jpeg", ".webp", ".bmp") or (
+        path.suffix.lower() == ".png" and path.is_file() and not pillow.is_16_bit_png(path)
+    ):
+        return np.dtype(np.uint8)
+    with closing(open_raster(path)) as raster:
+        return raster.info.dtype
 
 
 def has_georeference(info: RasterInfo) -> bool:

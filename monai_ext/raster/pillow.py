@@ -23,6 +23,7 @@ __all__ = [
     "chosen_planes",
     "fingerprint_of",
     "georeference_beside",
+    "is_16_bit_png",
     "is_deep_png",
     "is_plain_tiff",
     "sidecars",
@@ -136,9 +137,18 @@ def _kept_beside_the_pixels(picture: Image.Image) -> dict[str, Any]:
 
 def is_deep_png(path: Path) -> bool:
     """Whether the file is a PNG of 16 bits with more than one channel, which Pillow would cut to 8."""
+    return is_16_bit_png(path) and _png_header(path)[25] in (2, 4, 6)
+
+
+def is_16_bit_png(path: Path) -> bool:
+    """Whether the file is a PNG of 16 bits."""
+    header = _png_header(path)
+    return header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 26 and header[24] == 16
+
+
+def _png_header(path: Path) -> bytes:
     with path.open("rb") as file:
-        header = file.read(26)
-    return header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 26 and header[24] == 16 and header[25] in (2, 4, 6)
+        return file.read(26)
 
 
 def is_plain_tiff(path: Path) -> bool:

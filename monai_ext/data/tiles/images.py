@@ -1,28 +1,79 @@
-"""Decode aerial tiles with all their bands, in the 8 or 16 bits of the file."""
+"""Decode aerial tiles with all their bands: in the 8 or 16 bits of the file, or by one range for a whole set."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from monai.transforms import Transform
 from torch import Tensor
 
+from monai_ext.data.tiles.collars import collar
+from monai_ext.data.tiles.pixel_scale import PixelScale
 from monai_ext.raster.images import ImageFileError
+from monai_ext.raster.info import RasterInfo
 from monai_ext.raster.missing_pixels import nearest_known
 from monai_ext.raster.opening import open_raster
+from monai_ext.raster.value_range import known_values
 from monai_ext.runtime.memory import in_words
 
-__all__ = ["DecodeTiled", "read_tile"]
+__all__ = ["DecodeTiled", "TilePixels", "read_tile", "tile_pixels"]
 
 LARGEST = 2**30  # bytes of a tile in memory; larger images are for `monai_ext upscale`, which reads them by rows
 
 
-def read_tile(path: str | os.PathLike, *, bands: Sequence[int] | None = None, fill_missing: bool = False) -> Tensor:
+class TilePixels(NamedTuple):
+    """A tile as its file has it.
+
+    Attributes:
+        values: (C, H, W), in the type of the file, missing ones filled with the nearest known value of their band.
+        known: (H, W), bool: where all bands show ground.
+    """
+
+    values: np.ndarray
+    known: np.ndarray
+
+
+def tile_pixels(
+    path: str | os.PathLike,
+    *,
+    bands: Sequence[int] | None = None,
+    scale: PixelScale | None = None,
+    collars: bool = True,
+) -> TilePixels:
+    """The bands of a tile and which of its pixels show ground.
+
+    Missing are values that the file or `scale` calls nodata, NaN and infinities, what lies under an alpha or mask of 0,
+    and an undeclared collar of black or white, see `collar`.
+
+    Args:
+        bands: see `read_tile`.
+        scale: of the set.
+        collars: look for undeclared ones.
+
+    Raises:
+        ImageFileError: as `read_tile`.
+    """
+    planes, info = _planes(path, scale)
+    values, known = (_chosen(each, path, info, bands) for each in (planes[: info.bands], known_values(planes, info)))
+    if collars:
+        known = known & ~collar(values, lossy=Path(path).suffix.lower() in (".jpg", ".jpeg", ".webp"))
+    return TilePixels(nearest_known(values, known, fallback=0), np.logical_and.reduce(known))
+
+
+def read_tile(
+    path: str | os.PathLike,
+    *,
+    bands: Sequence[int] | None = None,
+    fill_missing: bool = False,
+    scale: PixelScale | None = None,
+) -> Tensor:
     """The bands of a tile, uint8 or uint16 (C, H, W) as in the file; a grey picture has one band.
 
     Read by `open_raster`: TIFFs go through rasterio where it is installed. Palettes become colours. An alpha band, or a
@@ -32,13 +83,29 @@ def read_tile(path: str | os.PathLike, *, bands: Sequence[int] | None = None, fi
     Args:
         bands: which to return, counted from 1 as GDAL does, in this order; None: all. A grey picture stands for every
             band asked for, since tile servers send grey JPEGs among coloured ones.
-        fill_missing: nodata becomes the nearest known value of its band, for networks, which would take it for colour.
+        fill_missing: nodata, and what alpha hides, become the nearest known value of their band, for networks, which
+            would take them for colour.
+        scale: of the set, see `PixelScale.coded`: tiles of any real type.
 
     Raises:
-        ImageFileError: the file cannot be read, lacks a band, holds other than 8- or 16-bit integers, takes more than a
-            GiB, or needs rasterio, which is not installed.
+        ImageFileError: the file cannot be read, lacks a band, holds other than 8- or 16-bit integers without a `scale`,
+            is of another type than that of the `scale`, takes more than a GiB, or needs rasterio, which is not
+            installed.
     """
-    with closing(open_raster(path)) as raster:
+    if fill_missing:
+        values = tile_pixels(path, bands=bands, scale=scale, collars=False).values
+    else:
+        planes, info = _planes(path, scale)
+        values = planes[: info.bands]
+        if info.alpha is not None:
+            opaque = 255 if info.alpha == "mask" else np.iinfo(info.dtype).max if info.dtype.kind in "iu" else 1.0
+            values = (values * (planes[-1] / opaque) + 0.5 * (info.dtype.kind in "iu")).astype(planes.dtype)
+        values = _chosen(values, path, info, bands)
+    return torch.from_numpy(_coded(values, path, scale))
+
+
+def _planes(path: str | os.PathLike, scale: PixelScale | None) -> tuple[np.ndarray, RasterInfo]:
+    with closing(open_raster(path, alpha=scale is None or not scale.no_alpha)) as raster:
         info = raster.info
         nbytes = info.planes * info.size[0] * info.size[1] * info.dtype.itemsize
         if nbytes > LARGEST:
@@ -46,24 +113,35 @@ def read_tile(path: str | os.PathLike, *, bands: Sequence[int] | None = None, fi
                 f"tile {path} takes {in_words(nbytes)} of memory: cut it, {in_words(LARGEST)} at most."
             )
         planes = np.asarray(raster.rows(0, info.size[0]))
-    if planes.dtype == np.int16 and planes.min() >= 0:
-        planes = planes.astype(np.uint16)
-    if planes.dtype not in (np.uint8, np.uint16):
+    if scale is not None and scale.nodata is not None:
+        info = replace(info, nodata=(scale.nodata,) * info.bands)
+    return planes, info
+
+
+def _chosen(values: np.ndarray, path: str | os.PathLike, info: RasterInfo, bands: Sequence[int] | None) -> np.ndarray:
+    if bands is None:
+        return values
+    if max(bands) > info.bands > 1:
+        raise ImageFileError(f"tile {path} has {info.bands} bands: band {max(bands)} is asked for.")
+    return values[[0 if info.bands == 1 else band - 1 for band in bands]]
+
+
+def _coded(values: np.ndarray, path: str | os.PathLike, scale: PixelScale | None) -> np.ndarray:
+    """uint8 or uint16, contiguous, writable."""
+    if scale is not None:
+        if values.dtype != scale.dtype:
+            raise ImageFileError(
+                f"tile {path} holds {values.dtype} values, and the set's range of {scale.low:g} to {scale.high:g} is "
+                f"one of {scale.dtype}: keep tiles of one type together."
+            )
+        return scale.coded(values)
+    if values.dtype == np.int16 and values.min() >= 0:
+        values = values.astype(np.uint16)
+    if values.dtype not in (np.uint8, np.uint16):
         raise ImageFileError(
-            f"tile {path} holds {planes.dtype} values: save it as unsigned 8- or 16-bit integers of a known range."
+            f"tile {path} holds {values.dtype} values: save it as unsigned 8- or 16-bit integers of a known range."
         )
-    pixels = planes[: info.bands]
-    if info.alpha is not None:
-        opaque = 255 if info.alpha == "mask" else np.iinfo(info.dtype).max
-        pixels = (pixels * (planes[-1] / opaque) + 0.5).astype(planes.dtype)
-    if fill_missing and any(value is not None for value in info.nodata):
-        markers = np.array([np.nan if value is None else value for value in info.nodata])
-        pixels = nearest_known(pixels, pixels != markers[:, None, None])
-    if bands is not None:
-        if max(bands) > info.bands > 1:
-            raise ImageFileError(f"tile {path} has {info.bands} bands: band {max(bands)} is asked for.")
-        pixels = pixels[[0 if info.bands == 1 else band - 1 for band in bands]]
-    return torch.from_numpy(np.array(pixels, order="C"))
+    return np.array(values, order="C")
 
 
 class DecodeTiled(Transform):
@@ -78,6 +156,9 @@ class DecodeTiled(Transform):
             scale of super-resolution.
         keep_paths: also return the file's path as "image_path".
         fill_missing: see `read_tile`.
+        scale: see `read_tile`.
+        known: also return "known", (1, H, W) of bool: which pixels show ground, see `tile_pixels`; all others are
+            filled, undeclared collars too.
 
     Raises (when called):
         ImageFileError: as `read_tile`, or the tile is smaller than `multiple`.
@@ -90,6 +171,8 @@ class DecodeTiled(Transform):
         multiple: int = 1,
         keep_paths: bool = False,
         fill_missing: bool = False,
+        scale: PixelScale | None = None,
+        known: bool = False,
     ):
         if bands is not None and (not bands or not all(isinstance(band, int) and band >= 1 for band in bands)):
             raise ValueError(f"bands is {bands!r}: give whole numbers counted from 1, such as [1, 2, 3].")
@@ -98,11 +181,16 @@ class DecodeTiled(Transform):
         self.bands = None if bands is None else tuple(bands)
         self.multiple = multiple
         self.keep_paths = keep_paths
-        self.fill_missing = fill_missing
+        self.fill_missing, self.scale, self.known = fill_missing, scale, known
 
     def __call__(self, data: Mapping) -> dict[str, str | Tensor]:
-        path = data["image"]
-        pixels = read_tile(path, bands=self.bands, fill_missing=self.fill_missing)
+        path, maps = data["image"], {}
+        if self.known:
+            values, known = tile_pixels(path, bands=self.bands, scale=self.scale)
+            pixels = torch.from_numpy(_coded(values, path, self.scale))
+            maps["known"] = torch.from_numpy(known)[None]
+        else:
+            pixels = read_tile(path, bands=self.bands, fill_missing=self.fill_missing, scale=self.scale)
         height, width = (side // self.multiple * self.multiple for side in pixels.shape[1:])
         if not height or not width:
             raise ImageFileError(
@@ -112,10 +200,13 @@ class DecodeTiled(Transform):
             "id": str(data.get("id", Path(path).stem)),
             "image": pixels[:, :height, :width].contiguous(),
         }
+        item |= {key: each[:, :height, :width].contiguous() for key, each in maps.items()}
         return item | ({"image_path": str(path)} if self.keep_paths else {})
 
     def __repr__(self) -> str:
         filled = ", fill_missing=True" if self.fill_missing else ""
+        filled += ", known=True" if self.known else ""
+        filled += f", scale={self.scale}" if self.scale is not None else ""
         return (
             f"{type(self).__name__}(bands={self.bands}, multiple={self.multiple}, keep_paths={self.keep_paths}{filled})"
         )
