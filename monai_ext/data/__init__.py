@@ -22,6 +22,7 @@ from monai_ext.data.tiles.grid import NATIONAL_MAP, TileArea, TileSource
 from monai_ext.data.tiles.images import DecodeTiled, read_tile
 from monai_ext.data.tiles.listing import tile_items
 from monai_ext.data.tiles.pixel_scale import PixelScale, find_scale, scale_levels
+from monai_ext.data.tiles.sampling import tile_weights
 from monai_ext.data.tiles.split import split_by_place
 from monai_ext.data.tiles.survey import TileSurvey, survey_tiles, usable_tiles
 from monai_ext.phantoms.aerial import aerial_layers, draw_aerial, write_aerial_phantoms
@@ -104,6 +105,7 @@ __all__ = [
     "split_by_place",
     "survey_tiles",
     "tile_items",
+    "tile_weights",
     "usable_tiles",
     "warn_if_overlapping",
     "write_aerial_phantoms",

@@ -21,20 +21,27 @@ TILE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
 Z_X_Y = re.compile(r"(\d+)[_/](\d+)[_/](\d+)(?:@\dx)?")
 X_Y = re.compile(r"(\d+)_(\d+)")
 FILE_COLUMNS = ("file", "image", "path", "filename", "file_name")
+PARTS = ("training", "validation", "test")
 NAMED_AT_MOST = 3
 
 logger = logging.getLogger(__name__)
 
 
 def tile_items(
-    folder: str | os.PathLike, *, block: int = 8, manifest: str | os.PathLike | None = "auto"
+    folder: str | os.PathLike,
+    *,
+    block: int = 8,
+    manifest: str | os.PathLike | None = "auto",
+    place_pattern: str | None = None,
 ) -> list[dict[str, str]]:
     """Items {"id", "image": path, "place"} of all tiles in `folder` and the folders below it, sorted by id.
 
     Places come from the first of these that there is:
 
+    * `place_pattern`, if it is given;
     * a manifest, a csv file with the columns "place" and "file" (or image, path, filename, file_name; relative to the
-      csv or to `folder`), which must name every tile;
+      csv or to `folder`), which must name every tile. Its columns "kind" (such as town or forest, for `tile_weights`)
+      and "part" (training, validation or test, for `split_by_place`), where there are any, join the items;
     * names that are addresses: `Z/X/Y.jpg`, `Z_X_Y.jpg` or, without a zoom, `X_Y.jpg` as jimutmap writes them. The
       place is the block of `block` x `block` neighbouring tiles at the coarsest zoom of the folder; tiles of finer
       zooms belong to the block that they lie in, and tiles of several dates to the same one;
@@ -47,11 +54,14 @@ def tile_items(
         block: tiles along a side of a place, at least 1.
         manifest: the csv file; "auto" takes `folder`/manifest.csv, `folder`/NAME_manifest.csv or NAME_manifest.csv
             beside the folder, where NAME is the folder's name; None uses none.
+        place_pattern: a regular expression found in each path below `folder`, such as `"town/a_1.png"`, whose groups
+            `(?P<place>...)` and, if it has one, `(?P<kind>...)` are what they match: `"(?P<place>[^/]+)/"` takes the
+            folder, `"(?P<place>[^/]+)_[0-9]+"` what stands before a number.
 
     Raises:
-        DatasetLayoutError: no such folder, no tiles, two of them with one id, or a manifest that lacks a column, a
-            place or a tile.
-        ValueError: `block` is below 1.
+        DatasetLayoutError: no such folder, no tiles, two of them with one id, a manifest that lacks a column, a place
+            or a tile or has another part, or a path in which the pattern is not found.
+        ValueError: `block` is below 1, or the pattern is no regular expression with a group "place".
     """
     if block < 1:
         raise ValueError(f"block is {block}: a place has at least 1 x 1 tile.")
@@ -63,14 +73,19 @@ def tile_items(
     if not files:
         raise DatasetLayoutError(f"no tile lies in {root}: known are {' '.join(sorted(TILE_SUFFIXES))}.")
     listing = _find_manifest(root) if manifest == "auto" else manifest
-    places = _block_places(files, block) if listing is None else _manifest_places(files, root, Path(listing))
+    if place_pattern is not None:
+        notes = _matched_notes(files, root, place_pattern)
+    elif listing is not None:
+        notes = _manifest_notes(files, root, Path(listing))
+    else:
+        notes = [{"place": place} for place in _block_places(files, block)]
     items: dict[str, dict[str, str]] = {}
-    for file, place in zip(files, places, strict=True):
+    for file, note in zip(files, notes, strict=True):
         check_name(file)
         name = file.relative_to(root).with_suffix("").as_posix().replace("/", "_")
         if name in items:
             raise DatasetLayoutError(f"two tiles have the id {name}: {items[name]['image']} and {file}.")
-        items[name] = {"id": name, "image": str(file), "place": place or name}
+        items[name] = {"id": name, "image": str(file)} | note | {"place": note["place"] or name}
     return [items[name] for name in sorted(items)]
 
 
@@ -112,8 +127,25 @@ def _find_manifest(root: Path) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
-def _manifest_rows(manifest: Path) -> list[tuple[str, str]]:
-    """(file, place) of each line."""
+def _matched_notes(files: Sequence[Path], root: Path, place_pattern: str) -> list[dict[str, str]]:
+    try:
+        pattern = re.compile(place_pattern)
+    except re.error as error:
+        raise ValueError(f"place_pattern={place_pattern!r} is no regular expression: {error}.") from error
+    if "place" not in pattern.groupindex:
+        raise ValueError(f"place_pattern={place_pattern!r} has no group (?P<place>...).")
+    notes = []
+    for file in files:
+        path = file.relative_to(root).as_posix()
+        match = pattern.search(path)
+        if match is None or not match["place"]:
+            raise DatasetLayoutError(f"place_pattern={place_pattern!r} finds no place in {path!r}: widen the pattern.")
+        notes.append({key: value for key, value in match.groupdict().items() if value and key in ("place", "kind")})
+    return notes
+
+
+def _manifest_rows(manifest: Path) -> list[tuple[str, dict[str, str]]]:
+    """The file of each line and what is noted of it: its place, and its kind and part where there are such columns."""
     try:
         with manifest.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -125,23 +157,32 @@ def _manifest_rows(manifest: Path) -> list[tuple[str, str]]:
                     f"the manifest {manifest} has the columns {there}: it needs 'place' and 'file' (or "
                     f"{', '.join(FILE_COLUMNS[1:])}); manifest=None does without it."
                 )
-            return [(row[file_column] or "", (row[columns["place"]] or "").strip()) for row in reader]
+            noted = {key: columns[key] for key in ("place", "kind", "part") if key in columns}
+            return [
+                (row[file_column] or "", {key: (row[name] or "").strip() for key, name in noted.items()})
+                for row in reader
+            ]
     except (csv.Error, UnicodeDecodeError) as error:
         raise DatasetLayoutError(
             f"the manifest {manifest} is no CSV in UTF-8 ({one_line(error)}); manifest=None does without it."
         ) from error
 
 
-def _manifest_places(files: Sequence[Path], root: Path, manifest: Path) -> list[str]:
+def _manifest_notes(files: Sequence[Path], root: Path, manifest: Path) -> list[dict[str, str]]:
     if not manifest.is_file():
         raise DatasetLayoutError(f"the manifest {manifest} of {root} does not exist.")
     rows = _manifest_rows(manifest)
     listed = {}
-    for name, place in rows:
-        if not place:
+    for name, note in rows:
+        if not note["place"]:
             raise DatasetLayoutError(f"the manifest {manifest} gives no place for {name!r}.")
+        if (note.get("part") or PARTS[0]) not in PARTS:
+            raise DatasetLayoutError(
+                f"the manifest {manifest} puts {name!r} into the part {note['part']!r}: choose {', '.join(PARTS)}, or "
+                "give the column 'part' another name."
+            )
         for base in (manifest.parent, root):
-            listed[os.path.abspath(base / name)] = place
+            listed[os.path.abspath(base / name)] = note
     unlisted = [file for file in files if os.path.abspath(file) not in listed]
     if unlisted:
         some = ", ".join(str(file.relative_to(root)) for file in unlisted[:NAMED_AT_MOST])

@@ -25,16 +25,27 @@ def split_by_place(
     test_fraction: float = 0.2,
     validation_fraction: float = 0.0,
     calibration_fraction: float = 0.0,
+    test_places: Sequence[str] = (),
+    validation_places: Sequence[str] = (),
+    watched: int = 0,
     seed: int = 0,
 ) -> dict[str, list[Mapping]]:
     """The parts "training", "validation", "calibration" and "test" of the items, each in their order.
 
     No place is in two of them. Test places are taken first, validation places from the rest, and calibration places
-    from what is left then, see `take_places`; a fraction is one of the tiles left. Items that have a "part" of their
-    own stay in it, but for the calibration part, which is taken from their training part.
+    from what is left then, see `take_places`; a fraction is one of the tiles left, and 0 leaves the part empty. Items
+    that have a "part" of their own stay in it, but for the calibration part, which is taken from their training part.
+
+    Args:
+        test_places, validation_places: the places of these parts by name, instead of their fraction and the items' own
+            parts.
+        watched: where no tile is for validation, so many training tiles, spread over all, are the validation part as
+            well, with a warning: for a run on everything.
+        seed: of the fractions.
 
     Raises:
-        ValueError: a fraction is not between 0 and 1, an item has no place, or there are fewer places than parts.
+        ValueError: a fraction is not between 0 and 1, an item has no place, there are fewer places than parts, or no
+            tile is of a place that is named, or none is left to train on.
 
     >>> items = [{"id": i, "place": "ab"[i > 3]} for i in range(5)]
     >>> [item["id"] for item in split_by_place(items)["test"]]
@@ -42,17 +53,37 @@ def split_by_place(
     """
     parts: dict[str, list[Mapping]] = {}
     left = list(items)
-    for part, fraction in (
-        ("test", test_fraction), ("validation", validation_fraction), ("calibration", calibration_fraction)
-    ):  # fmt: skip
-        if part != "calibration" and any("part" in item for item in items):
+    for part, fraction, named in (
+        ("test", test_fraction, test_places),
+        ("validation", validation_fraction, validation_places),
+        ("calibration", calibration_fraction, ()),
+    ):
+        if named:
+            left, parts[part] = _named_places(left, named, part=part)
+        elif part != "calibration" and any("part" in item for item in items):
             parts[part] = [item for item in left if item["part"] == part]
             left = [item for item in left if item["part"] != part]
         elif fraction:
             left, parts[part] = take_places(left, fraction, seed=seed, part=part)
         else:
             parts[part] = []
+    if watched and not parts["validation"]:
+        logger.warning("no tile is for validation: scores are of %d tiles that are trained on", min(watched, len(left)))
+        parts["validation"] = left[:: max(1, len(left) // watched)][:watched]
     return {"training": left, **parts}
+
+
+def _named_places(items: Sequence[Mapping], named: Sequence[str], *, part: str) -> tuple[list[Mapping], list[Mapping]]:
+    """The items that are left, and those of the places `named`."""
+    names = [named] if isinstance(named, str) else list(named)
+    places = {item.get("place") for item in items}
+    if missing := [name for name in names if name not in places]:
+        known = ", ".join(sorted(str(place) for place in places)[:20])
+        raise ValueError(f"no tile is left of {missing[0]!r}, a place for the {part} part: there are {known}.")
+    left = [item for item in items if item.get("place") not in names]
+    if not left:
+        raise ValueError(f"all tiles are of the places of the {part} part, and none is left to train on.")
+    return left, [item for item in items if item.get("place") in names]
 
 
 def take_places(

@@ -20,6 +20,7 @@ from monai_ext.data.device import dataset as resident
 from monai_ext.data.device.decoding import DecodeError
 from monai_ext.runtime.memory import DeviceMemoryError
 from monai_ext.transforms import BatchAugment, RandomAffine, RandomColour, RandomFlip, RandomNoise
+from monai_ext.transforms.parameters import AugmentParameters
 
 
 def epoch_ids(loader: DeviceLoader) -> list[list[str]]:
@@ -253,3 +254,55 @@ def test_wrong_loaders_are_named(write_items) -> None:
     ragged = dataset(write_items(8, [(6, 8), (6, 8), (4, 4), (4, 4)]), shard=(0, 2))
     with pytest.raises(ValueError, match="ranks cannot share items of different sizes: set spatial_size"):
         DeviceLoader(ragged, 2)
+
+
+class FirstPixels:
+    """Crops of 2 x 2 pixels from the corner, plus a number that is drawn for each item."""
+
+    def draw(self, count, generator):
+        return AugmentParameters(count, {}, {"number": torch.rand(count, generator=generator)})
+
+    def apply(self, batch, parameters):
+        crops = {key: batch[key][..., :2, :2] for key in ("image", "label")}
+        return batch | crops | {"number": parameters.tensors["number"]}
+
+
+def test_items_of_different_sizes_share_batches_where_crops_make_them_equal(write_items) -> None:
+    data = dataset(write_items(10, sizes=[(6, 8), (4, 4)]))
+    loader = DeviceLoader(data, 4, shuffle=True, drop_last=True, mixed_sizes=True, transform=FirstPixels())
+    apart = DeviceLoader(data, 4, shuffle=True, drop_last=True)
+    assert len(loader) == 2 and len(apart) == 2
+    first, second = loader
+    assert any(len({int(name[4:]) % 2 for name in batch["id"]}) == 2 for batch in (first, second))
+    for batch in (first, second):
+        assert batch["image"].shape == (4, 3, 2, 2) and len(set(batch["number"].tolist())) == 4
+        assert [f"case{number}" for number in batch["image"][:, 0, 0, 0].tolist()] == batch["id"]
+        assert [f"case{number}" for number in batch["index"].tolist()] == batch["id"]
+    assert len({*first["id"], *second["id"]}) == 8
+    with pytest.raises(ValueError, match=r"(image|label) has the sizes \(., 4, 4\), \(., 6, 8\) in one batch"):
+        list(DeviceLoader(data, 10, mixed_sizes=True))
+
+
+def test_weights_decide_how_often_an_item_is_drawn(write_items) -> None:
+    data = dataset(write_items(4))
+    loader = DeviceLoader(data, 2, shuffle=True, weights=[0, 1, 3, 0], seed=1)
+    epochs = [sum(epoch_ids(loader), []) for _ in range(200)]
+    names = sum(epochs, [])
+    assert len(names) == 800 and set(names) == {"case1", "case2"} and len(set(map(tuple, epochs))) > 10
+    assert names.count("case2") / 800 == pytest.approx(0.75, abs=0.05)
+    loader.set_epoch(7)
+    assert sum(epoch_ids(loader), []) == epochs[7]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"weights": [1, 1]}, r"weights of shape \(2,\) are not for 3 items"),
+        ({"weights": [1, -1, 1]}, "not negative"),
+        ({"weights": [0, 0, 0]}, "not all 0"),
+        ({"weights": [1, 1, 1], "shuffle": False}, "need shuffle=True"),
+    ],
+)
+def test_weights_that_cannot_be_drawn_by_are_refused(write_items, options, sentence) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        DeviceLoader(dataset(write_items(3)), 2, **{"shuffle": True} | options)

@@ -9,6 +9,7 @@ from tile_files import places_of, tile
 
 from monai_ext.data.isic import DatasetLayoutError
 from monai_ext.data.tiles.listing import tile_items
+from monai_ext.data.tiles.split import split_by_place
 
 
 def test_jimutmap_names_form_blocks_of_neighbours(tmp_path):
@@ -114,3 +115,31 @@ def test_folders_without_clear_tiles_are_refused(tmp_path):
         tile_items(tmp_path, block=0)
     with pytest.raises(DatasetLayoutError, match="manifest .*m.csv of .* does not exist"):
         tile_items(tmp_path, manifest=tmp_path / "m.csv")
+
+
+def test_a_manifest_may_give_kinds_and_parts(tmp_path):
+    for name in "ab":
+        tile(tmp_path / f"{name}.jpg")
+    (tmp_path / "manifest.csv").write_text("file,place,kind,part\na.jpg,here,town,test\nb.jpg,there,,\n")
+    a, b = tile_items(tmp_path)
+    assert (a["place"], a["kind"], a["part"]) == ("here", "town", "test") and (b["kind"], b["part"]) == ("", "")
+    assert [[item["id"] for item in part] for part in split_by_place([a, b]).values()] == [["b"], ["a"], [], []]
+    (tmp_path / "manifest.csv").write_text("file,place,part\na.jpg,here,5\nb.jpg,there,\n")
+    with pytest.raises(DatasetLayoutError, match="puts 'a.jpg' into the part '5': choose training, validation, test"):
+        tile_items(tmp_path)
+
+
+def test_a_pattern_takes_places_from_folders_or_names_and_kinds_as_well(tmp_path):
+    for name in ("nairobi/a_1.jpg", "nairobi/b_2.jpg", "bern/a_1.jpg"):
+        tile(tmp_path / name)
+    assert places_of(tmp_path, place_pattern="(?P<place>[^/]+)/") == {
+        "nairobi_a_1": "nairobi", "nairobi_b_2": "nairobi", "bern_a_1": "bern",
+    }  # fmt: skip
+    assert set(places_of(tmp_path, place_pattern=r"(?P<place>[a-z])_\d").values()) == {"a", "b"}
+    items = tile_items(tmp_path, place_pattern="(?P<kind>[^/]+)/(?P<place>.)")
+    assert [(item["place"], item["kind"]) for item in items] == [("a", "bern"), ("a", "nairobi"), ("b", "nairobi")]
+    with pytest.raises(DatasetLayoutError, match="finds no place in 'bern/a_1.jpg': widen the pattern"):
+        tile_items(tmp_path, place_pattern="nairobi/(?P<place>.)")
+    for pattern, sentence in (("(", "is no regular expression"), ("a", r"has no group \(\?P<place>")):
+        with pytest.raises(ValueError, match=sentence):
+            tile_items(tmp_path, place_pattern=pattern)

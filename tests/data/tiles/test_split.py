@@ -98,3 +98,27 @@ def test_real_tiles_split_into_whole_places(real_data):
     test = split_by_place(items)["test"]
     assert len({item["place"] for item in items}) == 7
     assert 0.1 < len(test) / len(items) < 0.3
+
+
+def test_parts_may_be_places_by_name_and_the_rest_is_for_training():
+    items = [{"id": str(i), "place": "abcd"[i % 4], "part": "validation"} for i in range(12)]
+    parts = split_by_place(items, test_places=["b", "d"], validation_places="a")
+    assert {part: {item["place"] for item in members} for part, members in parts.items()} == {
+        "training": {"c"}, "validation": {"a"}, "test": {"b", "d"}, "calibration": set(),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="no tile is left of 'x', a place for the test part: there are a, b, c, d"):
+        split_by_place(items, test_places=["a", "x"])
+    with pytest.raises(ValueError, match="no tile is left of 'a', a place for the validation part"):
+        split_by_place(items, test_places=["a"], validation_places=["a"])
+    with pytest.raises(ValueError, match="none is left to train on"):
+        split_by_place(items, test_places=["a", "b", "c", "d"])
+
+
+def test_a_run_on_everything_watches_some_training_tiles(caplog):
+    items = [{"id": str(i), "place": str(i // 10)} for i in range(100)]
+    parts = split_by_place(items, test_fraction=0, validation_fraction=0, watched=8)
+    assert len(parts["training"]) == 100 and len(parts["validation"]) == 8
+    assert len({item["place"] for item in parts["validation"]}) == 8
+    assert "scores are of 8 tiles that are trained on" in caplog.text
+    held = split_by_place(items, test_fraction=0, validation_fraction=0.1, watched=8)
+    assert len(held["validation"]) == 10 and len(held["training"]) == 90
