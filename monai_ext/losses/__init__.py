@@ -1,6 +1,7 @@
 """Losses over logits and images."""
 
 from monai_ext.losses.adversarial import *
+from monai_ext.losses.changing import *
 from monai_ext.losses.consistency import *
 from monai_ext.losses.elbo import *
 from monai_ext.losses.energy import *

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,19 +19,29 @@ from monai_ext.storage.records import Count, read_record, write_record
 
 __all__ = ["SHAPES", "StageCheckpoints", "StagedLearningRate"]
 
-WARM_UP, LOWEST = 0.1, 0.01  # share of a stage; share of its learning rate
+LOWEST = 0.01  # share of a stage's learning rate
+FALL = 0.4  # share of a stage in which "plateau" falls
 
 
-def _one_cycle(share: float) -> float:
-    if share < WARM_UP:
-        return LOWEST + (1 - LOWEST) * share / WARM_UP
-    return LOWEST + (1 - LOWEST) * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
+def _one_cycle(share: float, warm_up: float) -> float:
+    if share < warm_up:
+        return _risen(share, warm_up)
+    return LOWEST + (1 - LOWEST) * (1 + math.cos(math.pi * (share - warm_up) / (1 - warm_up))) / 2
 
 
-SHAPES = {
-    "one_cycle": _one_cycle,  # up in a tenth of the stage, down along half a cosine (Smith & Topin 2019)
-    "constant": lambda share: 1.0,
-    "drop": lambda share: 1.0 if share < 0.5 else 0.1,  # Ledig et al. 2017: ten times lower in the second half
+def _plateau(share: float, warm_up: float) -> float:
+    return min(_risen(share, warm_up) if share < warm_up else 1.0, LOWEST + (1 - LOWEST) * (1 - share) / FALL)
+
+
+def _risen(share: float, warm_up: float) -> float:
+    return LOWEST + (1 - LOWEST) * share / warm_up
+
+
+SHAPES: dict[str, Callable[[float, float], float]] = {
+    "one_cycle": _one_cycle,  # up in the warm-up, down along half a cosine (Smith & Topin 2019)
+    "plateau": _plateau,  # up in the warm-up, down in the last two fifths
+    "constant": lambda share, warm_up: 1.0,
+    "drop": lambda share, warm_up: 1.0 if share < 0.5 else 0.1,  # Ledig et al. 2017: ten times lower in the second half
 }
 
 
@@ -51,14 +61,18 @@ class StagedLearningRate:
 
     Args:
         optimizer: all its parameter groups get the same rate.
-        stages: (epochs, learning rate, shape) of each, with a shape of `SHAPES`: "one_cycle", "constant" or "drop".
+        stages: (epochs, learning rate, shape) of each, with a shape of `SHAPES`: "one_cycle", "plateau", "constant" or
+            "drop".
+        warm_up: share of each stage in which the first two shapes rise from a hundredth of the rate.
 
     Raises:
-        ValueError: no stage, negative numbers, or another shape.
+        ValueError: no stage, negative numbers, another shape, or a warm-up of a whole stage or more.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, stages: Sequence[Sequence]):
-        self.optimizer = optimizer
+    def __init__(self, optimizer: torch.optim.Optimizer, stages: Sequence[Sequence], *, warm_up: float = 0.1):
+        if not 0 <= warm_up < 1:
+            raise ValueError(f"warm_up={warm_up} is a share of a stage: choose 0 or more, below 1.")
+        self.optimizer, self.warm_up = optimizer, warm_up
         self.stages = [Stage(*stage) for stage in stages]
         for stage in self.stages:
             if stage.epochs < 0 or stage.learning_rate < 0 or stage.shape not in SHAPES:
@@ -81,9 +95,9 @@ class StagedLearningRate:
         stages = [stage for stage in self.stages if stage.epochs]
         for stage in stages:
             if epochs < stage.epochs:
-                return stage.learning_rate * SHAPES[stage.shape](epochs / stage.epochs)
+                return stage.learning_rate * SHAPES[stage.shape](epochs / stage.epochs, self.warm_up)
             epochs -= stage.epochs
-        return stages[-1].learning_rate * SHAPES[stages[-1].shape](1.0)
+        return stages[-1].learning_rate * SHAPES[stages[-1].shape](1.0, self.warm_up)
 
     def _set(self, engine: Engine) -> None:
         done = engine.state.iteration - 1  # Ignite counts the iteration that begins

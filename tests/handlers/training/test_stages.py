@@ -33,10 +33,21 @@ def test_one_cycle_rises_for_a_tenth_and_falls_to_a_hundredth():
     assert [plan.rate(epoch) for epoch in (0, 0.5, 1, 5.5, 10)] == pytest.approx([0.02, 1.01, 2.0, 1.01, 0.02])
 
 
+def test_a_plateau_rises_in_its_warm_up_and_falls_in_the_last_two_fifths():
+    plan = StagedLearningRate(torch.optim.SGD([torch.zeros(1)], 1.0), [(100, 2.0, "plateau")], warm_up=0.05)
+    assert [plan.rate(e) for e in (0, 2.5, 5, 60, 80, 100)] == pytest.approx([0.02, 1.01, 2, 2, 1.01, 0.02])
+    short = StagedLearningRate(torch.optim.SGD([torch.zeros(1)], 1.0), [(100, 2.0, "one_cycle")], warm_up=0.03)
+    assert short.rate(3) == 2 and short.rate(1.5) == pytest.approx(1.01)
+    bare = StagedLearningRate(torch.optim.SGD([torch.zeros(1)], 1.0), [(100, 2.0, "one_cycle")], warm_up=0)
+    assert bare.rate(0) == 2
+    with pytest.raises(ValueError, match="warm_up=1 is a share"):
+        StagedLearningRate(torch.optim.SGD([torch.zeros(1)], 1.0), [(1, 2.0, "drop")], warm_up=1)
+
+
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        ([(1, 0.1, "cosine")], "one of one_cycle, constant, drop"),
+        ([(1, 0.1, "cosine")], "one of one_cycle, plateau, constant, drop"),
         ([(-1, 0.1, "drop")], "not negative"),
         ([(0, 0.1, "drop")], "have no epoch"),
     ],
