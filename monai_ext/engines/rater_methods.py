@@ -46,6 +46,7 @@ RATER_METHODS = (*PER_RATER_METHODS, "majority", "soft_label", "ordered", "deep_
 WITHOUT_RATERS = (*RATER_METHODS[len(PER_RATER_METHODS) :], "prob_unet")  # these learn from all annotators alike
 
 ORDERED_HEADS = 4
+UNIT_DROPOUT = 0.1  # after each convolution of mc_dropout
 
 _logger = logging.getLogger(__name__)
 
@@ -58,7 +59,6 @@ def rater_network(
     features: int = 16,
     dropout: float = 0.5,
     members: int = 5,
-    unit_dropout: float = 0.1,
     backbone: str = "basic_unet",
     encoder_weights: str | os.PathLike | None = None,
     spread: float = 1.0,
@@ -81,7 +81,6 @@ def rater_network(
         features: width F of the first stage.
         dropout: of the holistic networks, see `HolisticNet`.
         members: of the deep ensemble.
-        unit_dropout: after each convolution of mc_dropout.
         backbone, encoder_weights: see `segmentation_backbone`.
         spread: of the level sets of soft_label and ordered, see `level_sets`.
 
@@ -114,7 +113,7 @@ def rater_network(
     if method == "deep_ensemble":
         return DeepEnsemble([unet() for _ in range(members)])
     if method == "mc_dropout":
-        return MonteCarloDropout(unet(dropout=unit_dropout))
+        return MonteCarloDropout(unet(dropout=UNIT_DROPOUT))
     if method == "ordered":
         return OrderedHeads(unet(ORDERED_HEADS), spread=spread)
     return ConsensusNet(unet()) if method == "majority" else LevelSetNet(unet(), spread=spread)

@@ -1,4 +1,4 @@
-"""Energy distance and energy score (Szekely & Rizzo 2013; Gneiting & Raftery 2007, eq. 21) from distances d.
+"""Energy distance and energy score (Szekely & Rizzo 2013; Gneiting & Raftery 2007, eq. 22) from distances d.
 
     energy distance squared  2 E d(x, y) - E d(x, x') - E d(y, y')
     energy score             E d(x, y) - E d(x, x') / 2

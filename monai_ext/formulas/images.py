@@ -1,17 +1,52 @@
-"""Mean squared error of images, and in decibels."""
+"""Mean squared error of images, in decibels too, and what is asked of a reduction of images."""
 
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from monai_ext.formulas.checks import check_same_shape
 
-__all__ = ["PSNR_CEILING", "as_wide", "check_image_pair", "decibels", "mean_squared_error", "peak_signal_to_noise"]
+__all__ = [
+    "LinearReduction",
+    "PSNR_CEILING",
+    "as_wide",
+    "check_image_pair",
+    "decibels",
+    "mean_squared_error",
+    "peak_signal_to_noise",
+]
 
 PSNR_CEILING = 100.0  # dB, in means: one tile without error would make them infinite
+
+
+class LinearReduction(Protocol):
+    """How a high resolution x (B, C, s h, s w) becomes a low one y, linearly: `monai_ext.transforms.Degradation`."""
+
+    scale: int
+
+    def reduce(self, high_res: Tensor) -> Tensor:
+        """A x."""
+        ...
+
+    def pseudo_inverse(self, low_res: Tensor) -> Tensor:
+        """A+ y."""
+        ...
+
+    def null_space(self, high_res: Tensor) -> Tensor:
+        """x - A+ A x."""
+        ...
+
+    def project(self, high_res: Tensor, low_res: Tensor) -> Tensor:
+        """x + A+ (y - A x)."""
+        ...
+
+    def project_within(self, high_res: Tensor, low_res: Tensor, *, low: float, high: float, iterations: int) -> Tensor:
+        """The same and clipping, alternating."""
+        ...
 
 
 def as_wide(image: Tensor) -> Tensor:

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from torch import Tensor, nn
 
 from monai_ext.formulas.checks import check_same_shape
+from monai_ext.formulas.images import LinearReduction
 
 __all__ = ["ConsistencyLoss"]
-
-
-class Reducer(Protocol):
-    """The linear part of a degradation, such as `monai_ext.transforms.Degradation`."""
-
-    def reduce(self, high_res: Tensor) -> Tensor: ...
 
 
 class ConsistencyLoss(nn.Module):
@@ -31,7 +24,7 @@ class ConsistencyLoss(nn.Module):
         ValueError: images of different shapes.
     """
 
-    def __init__(self, degradation: Reducer):
+    def __init__(self, degradation: LinearReduction):
         super().__init__()
         self.degradation = degradation
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from monai_ext.formulas.energy import error_and_spread
 
-__all__ = ["patch_distance", "patch_energy", "patch_energy_score"]
+__all__ = ["patch_distance", "patch_energy"]
 
 TINY = 1e-12  # under the square root, where its slope would be infinite
 
@@ -36,12 +36,12 @@ def patch_distance(first: Tensor, second: Tensor, *, patch: int = 8) -> Tensor:
     return (cells + TINY).sqrt().flatten(1).mean(1)
 
 
-def patch_energy_score(samples: Tensor, target: Tensor, *, patch: int = 8) -> Tensor:
-    """E d(sample, target) - E d(sample, sample') / 2 of each case, (B,), float32, over pairs of different samples.
+def patch_energy(samples: Tensor, target: Tensor, *, patch: int = 8) -> tuple[Tensor, Tensor]:
+    """Mean distance of the samples to the target, and between different samples, (B,) each, float32.
 
-    With d = `patch_distance` it is smallest, in the mean over targets, for samples of the targets' own distribution,
-    patch by patch (Gneiting and Raftery 2007, eq. 21): samples that are all alike score as badly as samples far off.
-    Unbiased for any number of samples from two on.
+    With d = `patch_distance`, the energy score error - distance / 2 is smallest, in the mean over targets, for samples
+    of the targets' own distribution, patch by patch (Gneiting and Raftery 2007, eq. 22): samples that are all alike
+    score as badly as samples far off. Unbiased for any number of samples from two on.
 
     Args:
         samples: (B, n, C, H, W), n >= 2.
@@ -50,12 +50,6 @@ def patch_energy_score(samples: Tensor, target: Tensor, *, patch: int = 8) -> Te
     Raises:
         ValueError: fewer than two samples, or as `patch_distance`.
     """
-    error, distance = patch_energy(samples, target, patch=patch)
-    return error - distance / 2
-
-
-def patch_energy(samples: Tensor, target: Tensor, *, patch: int = 8) -> tuple[Tensor, Tensor]:
-    """Both parts of `patch_energy_score`: mean distance to the target, and mean distance between samples, (B,) each."""
     if samples.ndim != 5 or samples.shape[1] < 2:
         raise ValueError(f"samples {tuple(samples.shape)} must be (B, n, C, H, W) with n >= 2.")
     return error_and_spread(samples.unbind(1), target, partial(patch_distance, patch=patch))

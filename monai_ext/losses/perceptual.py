@@ -139,7 +139,7 @@ class PerceptualEnergy(nn.Module):
 
     d is the distance of feature vectors scaled to length one, not squared, mean over places, then over layers. Place by
     place the score is smallest, in the mean over targets, for samples whose features are distributed as those of the
-    targets (Gneiting and Raftery 2007, eq. 21): blurred samples, whose features are those of no target, score worse,
+    targets (Gneiting and Raftery 2007, eq. 22): blurred samples, whose features are those of no target, score worse,
     and so do samples that are all alike. `PerceptualDistance` to the target is smallest for one compromise instead.
 
     Called as loss(samples, target) with (B, n, C, H, W), n >= 2, and (B, C, H, W), as `features` takes them.

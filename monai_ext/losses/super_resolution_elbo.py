@@ -12,13 +12,40 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from monai_ext.formulas.checks import check_not_negative
+from monai_ext.formulas.checks import check_not_negative, check_same_shape
 from monai_ext.formulas.likelihoods import family_of
 from monai_ext.losses.elbo import latent_kl
 from monai_ext.losses.energy import patch_energy
-from monai_ext.losses.heteroscedastic import negative_log_likelihood
 
-__all__ = ["SuperResolutionELBO", "SuperResolutionTerms", "values_per_pixel", "watched_terms"]
+__all__ = [
+    "SuperResolutionELBO",
+    "SuperResolutionTerms",
+    "negative_log_likelihood",
+    "values_per_pixel",
+    "watched_terms",
+]
+
+
+def negative_log_likelihood(mean: Tensor, log_scale: Tensor, target: Tensor, *, likelihood: str = "laplace") -> Tensor:
+    """Mean over the values of each image of -log p(target | mean, scale), (B,), float32, in nats (Kendall, Gal 2017).
+
+    Laplace: |x - m| / b + log(2 b), variance 2 b^2. Gaussian: ((x - m) / s)^2 / 2 + log(s) + log(2 pi) / 2.
+
+    >>> zero = torch.zeros(1, 1, 1, 1)
+    >>> round(negative_log_likelihood(zero, zero, zero + 3).item(), 4)  # 3 + log 2
+    3.6931
+
+    Args:
+        mean, log_scale, target: (B, C, H, W), floating.
+
+    Raises:
+        ValueError: shapes differ, or another likelihood.
+    """
+    check_same_shape(mean=mean, log_scale=log_scale, target=target)
+    family = family_of(likelihood, argument="likelihood")
+    log_scale = log_scale.float()
+    error = (target.float() - mean.float()) * (-log_scale).exp()
+    return family.standard_nll(error, log_scale).flatten(1).mean(1)
 
 
 class SuperResolutionTerms(NamedTuple):
@@ -47,7 +74,7 @@ class SuperResolutionELBO(nn.Module):
         likelihood: "laplace" or "gaussian".
         elbo_weight: the likelihood's slopes are those of an absolute error divided by the predicted scale: about this
             weight makes them comparable to an L1 loss.
-        energy_weight: of `patch_energy_score`; 0 leaves it out.
+        energy_weight: of the energy score, see `patch_energy`; 0 leaves it out.
         patch: its patches, pixels of the high resolution.
 
     Raises:

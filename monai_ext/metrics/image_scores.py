@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from monai.metrics import CumulativeIterationMetric
@@ -12,13 +12,7 @@ from torch import Tensor
 from monai_ext.formulas.checks import checked_range
 from monai_ext.formulas.images import as_wide
 
-__all__ = ["ImageScores", "Reduction"]
-
-
-class Reduction(Protocol):
-    """What the scores need of a degradation, for instance of `monai_ext.transforms.Degradation`."""
-
-    def reduce(self, high_res: Tensor) -> Tensor: ...
+__all__ = ["ImageScores"]
 
 
 class ImageScores(CumulativeIterationMetric):

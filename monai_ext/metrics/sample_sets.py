@@ -7,16 +7,15 @@ computed in float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from monai_ext.formulas.energy import mean_within
-from monai_ext.formulas.images import PSNR_CEILING, as_wide, decibels, peak_signal_to_noise
+from monai_ext.formulas.images import PSNR_CEILING, LinearReduction, as_wide, decibels, peak_signal_to_noise
 from monai_ext.formulas.likelihoods import sample_crps
-from monai_ext.metrics.image_scores import ImageScores, Reduction
+from monai_ext.metrics.image_scores import ImageScores
 
 __all__ = [
     "SampleSetScores",
@@ -29,7 +28,6 @@ __all__ = [
     "sample_energy_distance",
     "set_distances",
     "set_precision_recall",
-    "share_reached",
 ]
 
 NEIGHBOURS = 3  # of the balls in precision and recall, as in the paper
@@ -88,9 +86,7 @@ def sample_energy_distance(samples: Tensor, targets: Tensor) -> Tensor:
     return (2 * set_distances(samples, targets).mean((1, 2)) - sum(within)).clamp(min=0)
 
 
-def ntire_diversity(
-    samples: Tensor, target: Tensor, *, distance_map: Callable[[Tensor, Tensor], Tensor] | None = None
-) -> Tensor:
+def ntire_diversity(samples: Tensor, target: Tensor) -> Tensor:
     """100 (global best - local best) / global best, (B,), in [0, 100] (Lugmayr et al. 2021, NTIRE challenge).
 
     Global best: distance to the target of the best sample. Local best: that of the image put together from the best
@@ -101,10 +97,10 @@ def ntire_diversity(
     >>> ntire_diversity(samples, torch.ones(1, 1, 1, 2)).item()
     100.0
 
+    The distance is the squared difference, mean over bands, where the challenge takes LPIPS.
+
     Args:
         target: (B, C, H, W).
-        distance_map: function of images and targets (B n, C, H, W) -> (B n, h, w), at least 0, such as LPIPS with
-            `spatial=True`, which the challenge takes; None: squared difference, mean over bands.
 
     Raises:
         ValueError: shapes do not fit.
@@ -114,24 +110,9 @@ def ntire_diversity(
             f"samples {tuple(samples.shape)} of target {tuple(target.shape)}: they must be (B, n, C, H, W) and "
             "(B, C, H, W)."
         )
-    batch, count = samples.shape[:2]
-    repeated = target[:, None].expand_as(samples).flatten(0, 1)
-    images = samples.flatten(0, 1)
-    if distance_map is None:
-        maps = (as_wide(images) - as_wide(repeated)).square().mean(1)
-    else:
-        maps = as_wide(distance_map(images, repeated))
-    maps = maps.reshape(batch, count, -1)
+    maps = (as_wide(samples) - as_wide(target)[:, None]).square().mean(2).flatten(2)
     global_best, local_best = maps.mean(2).amin(1), maps.amin(1).mean(1)
     return torch.where(global_best == 0, 0.0, 100 * (global_best - local_best) / global_best)
-
-
-def share_reached(images: Tensor, others: Tensor, *, radius: float) -> Tensor:
-    """Share of `images` (B, n, C, H, W) that have one of `others` (B, K, C, H, W) within `radius`, (B,).
-
-    share_reached(samples, targets) is the precision of the set, share_reached(targets, samples) its recall.
-    """
-    return (set_distances(images, others).amin(2) <= radius).double().mean(1)
 
 
 def mode_recall(samples: Tensor, targets: Tensor, *, radius: float | None = None) -> Tensor:
@@ -203,7 +184,7 @@ class SampleSetScores(ImageScores):
             bits holds them; None takes them as they are.
     """
 
-    def __init__(self, *, degradation: Reduction | None = None, levels: int | None = 255):
+    def __init__(self, *, degradation: LinearReduction | None = None, levels: int | None = 255):
         super().__init__()
         self.degradation, self.levels = degradation, levels
 
@@ -238,7 +219,7 @@ class SampleSetScores(ImageScores):
                 scores["precision"], scores["recall"] = quality
         return scores
 
-    def _worst_low_res(self, degradation: Reduction, samples: Tensor, low_res: Tensor) -> Tensor:
+    def _worst_low_res(self, degradation: LinearReduction, samples: Tensor, low_res: Tensor) -> Tensor:
         images = samples.flatten(0, 1)
         if self.levels is not None:
             images = (images.clamp(0, 1) * self.levels).round() / self.levels

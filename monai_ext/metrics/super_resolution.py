@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from monai_ext.formulas.images import PSNR_CEILING, as_wide, check_image_pair, peak_signal_to_noise
-from monai_ext.metrics.image_scores import ImageScores, Reduction
+from monai_ext.formulas.images import PSNR_CEILING, LinearReduction, as_wide, check_image_pair, peak_signal_to_noise
+from monai_ext.metrics.image_scores import ImageScores
 
 __all__ = [
     "SUPER_RESOLUTION_SCORES",
@@ -152,7 +152,7 @@ class SuperResolutionScores(ImageScores):
         self,
         scale: int = 4,
         *,
-        degradation: Reduction | None = None,
+        degradation: LinearReduction | None = None,
         perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
         levels: int | None = 255,
     ):

@@ -17,14 +17,12 @@ from torch import Tensor
 
 from monai_ext.formulas.images import as_wide
 from monai_ext.formulas.likelihoods import family_of
-from monai_ext.metrics.calibration import risk_coverage_curve
 
 __all__ = [
     "LEVELS",
     "ROUNDING_SD",
     "Sparsification",
     "UncertaintyTable",
-    "area_under_sparsification_error",
     "binned_sparsification_error",
     "covered_share",
     "expected_normalized_calibration_error",
@@ -171,27 +169,6 @@ def binned_sparsification_error(table: UncertaintyTable, *, steps: int = 100) ->
     """AUSE: mean over removed shares of the gap between `sparsification_curves`, from 0 (perfect order): (...)."""
     curves = sparsification_curves(table, steps=steps)
     return (curves.by_uncertainty - curves.oracle).mean(-1)
-
-
-def area_under_sparsification_error(uncertainty: Tensor, error: Tensor) -> Tensor:
-    """AUSE of N values, exactly, a scalar: the mean over k of the gap in RMSE of the k surest, relative to all.
-
-    Ties of uncertainty are taken in the mean of their squared errors, see `risk_coverage_curve`.
-
-    Args:
-        uncertainty: (N,) of any scale.
-        error: (N,), signed or not.
-
-    >>> error = torch.tensor([1.0, 0.0])  # the surest is the wrong one: ((1 - 0) + 0) / 2, relative to sqrt(1 / 2)
-    >>> round(area_under_sparsification_error(torch.tensor([1.0, 2.0]), error).item(), 4)
-    0.7071
-
-    Raises:
-        ValueError: the arguments are not two rows of one length.
-    """
-    risk = error.double().square()
-    by_uncertainty, oracle = (risk_coverage_curve(-order, risk).sqrt() for order in (uncertainty, risk))
-    return torch.where(by_uncertainty[-1] == 0, 0.0, ((by_uncertainty - oracle) / by_uncertainty[-1]).mean())
 
 
 def covered_share(shares: Tensor, multiplier: float | Sequence[float]) -> Tensor:

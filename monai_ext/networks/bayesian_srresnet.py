@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Independent
 
+from monai_ext.formulas.images import LinearReduction
 from monai_ext.formulas.likelihoods import family_of
 from monai_ext.networks.latent import as_distribution, as_gaussian, bounded_gaussian, latent_at
-from monai_ext.networks.projection import ConsistencyProjection, LinearReduction
+from monai_ext.networks.projection import ConsistencyProjection
 from monai_ext.networks.srresnet import ResidualBlock, SRResNet
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution
 

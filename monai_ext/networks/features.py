@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from monai_ext.networks.backbones.mobilenet_v2 import MobileNetV2Encoder
-from monai_ext.networks.backbones.weights import IMAGENET_URL, read_weights
+from monai_ext.networks.backbones.weights import IMAGENET_MEAN, IMAGENET_STD, IMAGENET_URL, read_weights
 
 __all__ = ["MobileNetV2Features", "VGG19Features"]
 
 VGG19_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 # Simonyan & Zisserman 2015, configuration E: maps and number of convolutions of each stage; a max-pool ends it.
 VGG19_STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class _FrozenFeatures(nn.Module):

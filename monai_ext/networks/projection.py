@@ -8,37 +8,16 @@ are separable, move by `scale` pixels, and are cut off and normalised at the bor
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ConsistencyProjection", "LinearReduction"]
+from monai_ext.formulas.images import LinearReduction
+
+__all__ = ["ConsistencyProjection"]
 
 PROBE = 33  # low-resolution pixels of the line on which the kernel is read off
 DIGITS = 30  # nats to which the inverse is iterated: 1e-13
-
-
-class LinearReduction(Protocol):
-    """How a high resolution (B, C, s h, s w) becomes a low one, linearly: `monai_ext.transforms.Degradation`."""
-
-    scale: int
-
-    def reduce(self, high_res: Tensor) -> Tensor:
-        """A x."""
-        ...
-
-    def null_space(self, high_res: Tensor) -> Tensor:
-        """x - A+ A x."""
-        ...
-
-    def project(self, high_res: Tensor, low_res: Tensor) -> Tensor:
-        """x + A+ (y - A x)."""
-        ...
-
-    def project_within(self, high_res: Tensor, low_res: Tensor, *, low: float, high: float, iterations: int) -> Tensor:
-        """The same and clipping, alternating."""
-        ...
 
 
 class ConsistencyProjection(nn.Module):

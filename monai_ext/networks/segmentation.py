@@ -9,6 +9,7 @@ import torch
 from monai.networks.nets import BasicUNet, DynUNet, FlexibleUNet
 from torch import Tensor, nn
 
+from monai_ext.networks.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from monai_ext.networks.mobilenet_unet import MobileNetV2UNet
 from monai_ext.networks.sampling import pad_to_multiple
 
@@ -18,7 +19,6 @@ BACKBONES = ("basic_unet", "dynunet", "mobilenet_v2", "efficientnet_b0")
 DECODER = (128, 64, 32, 16, 16)  # widths of the decoders on ImageNet encoders, from 1/16 to full resolution
 FOREGROUND_LOGIT = -3.0  # where training begins: most pixels are background
 GREY_MEAN, GREY_STD = 0.449, 0.226  # of ImageNet, means over the three channels
-RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Standardised(nn.Module):
@@ -85,7 +85,7 @@ def segmentation_backbone(
             res_block=True,
         )
         return Standardised(network, 0.5, 0.25, stride=16)
-    mean, std = (RGB_MEAN, RGB_STD) if in_channels == 3 else (GREY_MEAN, GREY_STD)
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if in_channels == 3 else (GREY_MEAN, GREY_STD)
     return Standardised(_on_imagenet_encoder(name, in_channels, out_channels, dropout, encoder_weights), mean, std, 32)
 
 

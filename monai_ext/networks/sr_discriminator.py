@@ -9,7 +9,7 @@ from monai.networks.layers.utils import get_norm_layer
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
-from monai_ext.networks.projection import LinearReduction
+from monai_ext.formulas.images import LinearReduction
 from monai_ext.runtime.settings import as_bool
 
 __all__ = ["DetailDiscriminator", "SRDiscriminator"]

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from monai_ext.networks.projection import ConsistencyProjection, LinearReduction
+from monai_ext.formulas.images import LinearReduction
+from monai_ext.networks.projection import ConsistencyProjection
 from monai_ext.networks.sampling import check_count, evaluation_mode, normal_noise
 from monai_ext.networks.variance_parts import combine_samples, summarise_latents
 from monai_ext.networks.variational import drawn_weights, has_uncertain_weights

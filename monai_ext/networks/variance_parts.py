@@ -17,36 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["combine_samples", "decompose_variance", "summarise_latents"]
-
-
-def decompose_variance(means: Tensor, variances: Tensor) -> dict[str, Tensor]:
-    """Mean and variance of T x L samples, and the three parts of the variance, each shaped (...) like a single output.
-
-    Unbiased but for one case: where samples of the weights differ less than the latent alone explains, the epistemic
-    part would be negative. It is 0 there, and the ambiguity becomes the sample variance of all T L means together, the
-    restricted maximum likelihood estimate for that case. The parts always add up to the total.
-
-    What cannot be told apart from so few samples counts as zero: the ambiguity for L = 1, the epistemic part for T = 1.
-
-    >>> means = torch.tensor([[1.0, 3.0], [5.0, 7.0]])  # two samples of the weights, two of the latent
-    >>> parts = decompose_variance(means, torch.full((2, 2), 0.5))
-    >>> [parts[name].item() for name in ("mean", "aleatoric", "ambiguity", "epistemic", "total")]
-    [4.0, 0.5, 2.0, 7.0, 9.5]
-
-    Args:
-        means, variances: (T, L, ...), floating; variances at least 0.
-
-    Raises:
-        ValueError: shapes differ, or there is no sample.
-    """
-    if means.shape != variances.shape or means.ndim < 2 or 0 in means.shape[:2]:
-        raise ValueError(
-            f"means {tuple(means.shape)} and variances {tuple(variances.shape)} must both be (T, L, ...), T samples of "
-            "the weights with L samples of the latent each, at least one of both."
-        )
-    summaries = [summarise_latents(m, v) for m, v in zip(means, variances, strict=True)]
-    return combine_samples(summaries, latent_samples=means.shape[1])
+__all__ = ["combine_samples", "summarise_latents"]
 
 
 def summarise_latents(means: Tensor, variances: Tensor) -> Tensor:
@@ -60,10 +31,22 @@ def summarise_latents(means: Tensor, variances: Tensor) -> Tensor:
 
 
 def combine_samples(summaries: Sequence[Tensor], *, latent_samples: int) -> dict[str, Tensor]:
-    """As `decompose_variance`, from the `summarise_latents` of each sample of the weights, with less memory.
+    """Mean and variance of T x L samples, and the three parts of the variance, each shaped (...) like a single output.
+
+    Unbiased but for one case: where samples of the weights differ less than the latent alone explains, the epistemic
+    part would be negative. It is 0 there, and the ambiguity becomes the sample variance of all T L means together, the
+    restricted maximum likelihood estimate for that case. The parts always add up to the total.
+
+    What cannot be told apart from so few samples counts as zero: the ambiguity for L = 1, the epistemic part for T = 1.
+
+    >>> noise = torch.tensor([0.5, 0.5])  # of two samples of the latent, for two of the weights
+    >>> summaries = [summarise_latents(torch.tensor(means), noise) for means in ([1.0, 3.0], [5.0, 7.0])]
+    >>> parts = combine_samples(summaries, latent_samples=2)
+    >>> [parts[name].item() for name in ("mean", "aleatoric", "ambiguity", "epistemic", "total")]
+    [4.0, 0.5, 2.0, 7.0, 9.5]
 
     Args:
-        summaries: T of them.
+        summaries: T of them, of `summarise_latents`.
         latent_samples: L, of which each was made.
     """
     means, spreads, noises = torch.stack(list(summaries), dim=1)

@@ -51,7 +51,7 @@ class BatchAugment:
         padding_mode: "reflection", "border" or "zeros", beyond the border of image and label.
         channels_last: return the image in `torch.channels_last` memory order.
         spatial_dims: 2 or 3; blur and colour are for 2.
-        image_key, label_key: where they are in the mapping; a missing label is left out.
+        label_key: where the label is in the mapping; a missing one is left out.
 
     Raises:
         ValueError: a part given twice, or settings out of range or not for so many axes.
@@ -68,7 +68,6 @@ class BatchAugment:
         padding_mode: str = "reflection",
         channels_last: bool = False,
         spatial_dims: int = 2,
-        image_key: str = "image",
         label_key: str | None = "label",
     ) -> None:
         if spatial_dims not in (2, 3):
@@ -86,13 +85,13 @@ class BatchAugment:
             self.memory_format = torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
         else:
             self.memory_format = torch.contiguous_format
-        self.image_key, self.label_key = image_key, label_key
+        self.label_key = label_key
         self._noise_bank = colour.NoiseBank()
         self._constants: dict[tuple, Any] = {}
 
     def __call__(self, batch: Mapping, generator: torch.Generator | None = None) -> dict:
         """`batch` augmented with parameters drawn from `generator` (of the CPU; None: torch's own)."""
-        return self.apply(batch, self.draw(len(batch[self.image_key]), generator))
+        return self.apply(batch, self.draw(len(batch["image"]), generator))
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> AugmentParameters:
         """Parameters of `count` images, an epoch of them at once if you like."""
@@ -113,7 +112,7 @@ class BatchAugment:
         Raises:
             ValueError: shapes, channels or count do not fit.
         """
-        image, label = batch[self.image_key], batch.get(self.label_key)
+        image, label = batch["image"], batch.get(self.label_key)
         self._check(image, label, parameters)
         image = image.as_subclass(torch.Tensor)
         label = None if label is None else label.as_subclass(torch.Tensor)
@@ -125,20 +124,20 @@ class BatchAugment:
             # What follows works in place, and must not reach the caller's tensor.
             pixels = self._recolour(moved.to(torch.float32, copy=moved is image), image.dtype, tensors)
         result = dict(batch)
-        result[self.image_key] = pixels.to(torch.float32, memory_format=self.memory_format)
+        result["image"] = pixels.to(torch.float32, memory_format=self.memory_format)
         if label is not None:
             result[self.label_key] = label.to(torch.float32)
         return result
 
     def _check(self, image: Tensor, label: Tensor | None, parameters: AugmentParameters) -> None:
-        for name, tensor in ((self.image_key, image), (self.label_key, label)):
+        for name, tensor in (("image", image), (self.label_key, label)):
             if tensor is not None and (tensor.ndim != self.spatial_dims + 2 or len(tensor) != len(parameters)):
                 axes = "(B, C, H, W)" if self.spatial_dims == 2 else "(B, C, D, H, W)"
                 raise ValueError(
                     f"{name} has shape {tuple(tensor.shape)}: expected {axes}, B={len(parameters)} as drawn."
                 )
         if "linear" in parameters.tensors and image.shape[1] != 3:
-            raise ValueError(f"{self.image_key} has {image.shape[1]} channels: RandomColour needs 3, RandomGamma any.")
+            raise ValueError(f"image has {image.shape[1]} channels: RandomColour needs 3, RandomGamma any.")
 
     def _move(
         self, image: Tensor, label: Tensor | None, tensors: Mapping[str, Tensor], *, turned: bool

@@ -46,9 +46,8 @@ class KeepCentralComponentd(MapTransform):
         threshold: float = 0.5,
         centre_sigma: float | None = 0.2,
         enabled: bool | str = True,
-        allow_missing_keys: bool = False,
     ):
-        super().__init__(keys, allow_missing_keys)
+        super().__init__(keys)
         if not 0 < threshold < 1:
             raise ValueError(f"threshold={threshold} must lie between 0 and 1.")
         if centre_sigma is not None and not centre_sigma > 0:

@@ -60,8 +60,8 @@ class ManyHighResCrops(PairedCrops):
         if self.crop_size is None:
             low, high = self._intensities(targets.dtype)
             unit = (targets.to(torch.float32) - low) * (1.0 / (high - low))  # as the label is scaled, to the bit
-            return super().apply({**rest, self.image_key: targets[:, 0]}, parameters) | {"targets": unit}
+            return super().apply({**rest, "image": targets[:, 0]}, parameters) | {"targets": unit}
         count = targets.shape[1]
         chosen = (parameters.tensors["target"].to(targets.device) * count).long().clamp(max=count - 1)
         record = torch.arange(len(targets), device=targets.device)
-        return super().apply({**rest, self.image_key: targets[record, chosen]}, parameters)
+        return super().apply({**rest, "image": targets[record, chosen]}, parameters)

@@ -85,15 +85,15 @@ class PairedCrops(BatchAugment):
 
     @torch.no_grad()
     def apply(self, batch: Mapping, parameters: AugmentParameters) -> dict:
-        tiles = batch[self.image_key].as_subclass(Tensor)
+        tiles = batch["image"].as_subclass(Tensor)
         if self.crop_size is not None:
             if len(parameters) != len(tiles):
                 raise ValueError(f"{len(tiles)} tiles, but parameters of {len(parameters)} were drawn.")
             tiles = take_crops(tiles, parameters.tensors["corner"].to(tiles.device), self.crop_size)
-        result = super().apply({**batch, self.image_key: tiles}, parameters)
-        high_res = result.pop(self.image_key)
+        result = super().apply({**batch, "image": tiles}, parameters)
+        high_res = result.pop("image")
         generator = torch.Generator().manual_seed(int(parameters.values["low_res_seed"][0]))  # on the host
-        return result | {self.image_key: self.degradation(high_res, generator=generator), "label": high_res}
+        return result | {"image": self.degradation(high_res, generator=generator), "label": high_res}
 
 
 class ToUnitRanged(MapTransform):

@@ -4,11 +4,15 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Laplace, Normal, kl_divergence
 
-from monai_ext.losses.energy import patch_energy, patch_energy_score
-from monai_ext.losses.heteroscedastic import negative_log_likelihood
-from monai_ext.losses.super_resolution_elbo import SuperResolutionELBO, values_per_pixel, watched_terms
+from monai_ext.losses.energy import patch_energy
+from monai_ext.losses.super_resolution_elbo import (
+    SuperResolutionELBO,
+    negative_log_likelihood,
+    values_per_pixel,
+    watched_terms,
+)
 
 
 def output(batch: int = 2, latent: int = 3, height: int = 2, width: int = 3, scale: int = 4) -> dict[str, torch.Tensor]:
@@ -31,7 +35,8 @@ def test_loss_is_the_weighted_sum_of_its_parts_in_nats_for_each_value():
     expected_kl = kl_divergence(*pair)  # (B, Z, h, w)
     torch.testing.assert_close(terms.kl, expected_kl.mean((2, 3)))
     nll = negative_log_likelihood(given["mean"], given["log_scale"], target)
-    energy = patch_energy_score(given["samples"], target, patch=4)
+    error, distance = patch_energy(given["samples"], target, patch=4)
+    energy = error - distance / 2
     values = 3 * 8 * 12
     bound = nll + 0.7 * expected_kl.flatten(1).sum(1) / values
     torch.testing.assert_close(loss(given, target), (0.2 * bound + 3.0 * energy).mean())
@@ -93,3 +98,17 @@ def test_the_defaults_are_those_of_the_trained_networks():
     )
     torch.testing.assert_close(SuperResolutionELBO()(given, target), explicit(given, target), rtol=0, atol=0)
     assert values_per_pixel(given) == 48
+
+
+@pytest.mark.parametrize(("name", "family"), [("laplace", Laplace), ("gaussian", Normal)])
+def test_likelihood_is_that_of_torch_distributions(name, family):
+    mean, log_scale, target = torch.randn(3, 2, 3, 4, 5).unbind(0)
+    expected = -family(mean, log_scale.exp()).log_prob(target).flatten(1).mean(1)
+    torch.testing.assert_close(negative_log_likelihood(mean, log_scale, target, likelihood=name), expected)
+
+
+def test_mistakes_of_a_likelihood_are_named():
+    with pytest.raises(ValueError, match="mean .*, log_scale .* and target .* differ in shape"):
+        negative_log_likelihood(*torch.zeros(2, 1, 1, 2, 2), torch.zeros(1, 1, 2, 3))
+    with pytest.raises(ValueError, match="likelihood='t' must be one of laplace"):
+        negative_log_likelihood(*torch.zeros(3, 1, 1, 2, 2), likelihood="t")

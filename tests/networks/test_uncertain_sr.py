@@ -7,7 +7,7 @@ import torch
 from bayesian_networks import LATENT, OPERATOR, PARTS, SCALE, low_resolution, lr_psnr, network, point
 
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution, WeightEnsemble
-from monai_ext.networks.variance_parts import decompose_variance
+from monai_ext.networks.variance_parts import combine_samples, summarise_latents
 from monai_ext.networks.variational import DropoutConv2d, VariationalConv2d
 
 
@@ -87,7 +87,7 @@ def test_uncertainty_is_the_decomposition_of_its_own_draws():
                 means.append(drawn(low, noise[:, t, latent]))
                 variances.append((2 * drawn.decode(low, z)[1]).exp())
     stacks = (torch.stack(values).unflatten(0, (3, 4)) for values in (means, variances))
-    expected = decompose_variance(*stacks)
+    expected = combine_samples(list(map(summarise_latents, *stacks)), latent_samples=4)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, msg=name)
     assert found["epistemic"].mean() > 0 and found["ambiguity"].mean() > 0

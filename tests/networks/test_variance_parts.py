@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from monai_ext.networks.variance_parts import combine_samples, decompose_variance, summarise_latents
+from monai_ext.networks.variance_parts import combine_samples, summarise_latents
 
 PARTS = ("aleatoric", "ambiguity", "epistemic")
+
+
+def decomposed(means: torch.Tensor, variances: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The parts of a whole stack, (T, L, ...)."""
+    summaries = [summarise_latents(m, v) for m, v in zip(means, variances, strict=True)]
+    return combine_samples(summaries, latent_samples=means.shape[1])
 
 
 def reference(means: np.ndarray, variances: np.ndarray) -> dict[str, float]:
@@ -31,7 +37,7 @@ def test_parts_are_those_of_the_analysis_of_variance_pixel_by_pixel(spread):
     rng = np.random.default_rng(3)
     means = rng.normal(size=(4, 3, 5)) + spread * rng.normal(size=(4, 1, 5))
     variances = rng.uniform(0.1, 1, size=(4, 3, 5))
-    parts = decompose_variance(torch.from_numpy(means), torch.from_numpy(variances))
+    parts = decomposed(torch.from_numpy(means), torch.from_numpy(variances))
     for pixel in range(5):
         for name, value in reference(means[..., pixel], variances[..., pixel]).items():
             assert parts[name][pixel].item() == pytest.approx(value, abs=1e-12), (name, pixel)
@@ -40,7 +46,7 @@ def test_parts_are_those_of_the_analysis_of_variance_pixel_by_pixel(spread):
 def test_parts_add_up_to_the_total_and_are_never_negative_also_where_the_epistemic_part_is_clipped():
     torch.manual_seed(0)
     means = torch.randn(5, 4, 1000)  # no difference between weights: clipped in about half of the places
-    parts = decompose_variance(means, torch.rand(5, 4, 1000))
+    parts = decomposed(means, torch.rand(5, 4, 1000))
     clipped = parts["epistemic"] == 0
     assert 0.3 < clipped.float().mean() < 0.9
     torch.testing.assert_close(sum(parts[name] for name in PARTS), parts["total"], rtol=0, atol=0)
@@ -53,7 +59,7 @@ def test_estimates_are_unbiased_where_the_plain_variance_between_weights_is_not(
     torch.manual_seed(1)
     places, weights, latents = 20_000, 6, 3
     means = 2.0 * torch.randn(weights, 1, places) + 1.5 * torch.randn(weights, latents, places)
-    parts = decompose_variance(means, torch.full_like(means, 0.25))
+    parts = decomposed(means, torch.full_like(means, 0.25))
     found = {name: parts[name].mean().item() for name in PARTS}
     assert found["aleatoric"] == pytest.approx(0.25)
     assert found["ambiguity"] == pytest.approx(1.5**2, rel=0.02)
@@ -64,26 +70,13 @@ def test_estimates_are_unbiased_where_the_plain_variance_between_weights_is_not(
 
 def test_what_one_draw_cannot_tell_is_zero():
     means, variances = torch.rand(1, 1, 3), torch.rand(1, 1, 3)
-    parts = decompose_variance(means, variances)
+    parts = decomposed(means, variances)
     assert (
         torch.equal(parts["total"], variances[0, 0]) and not parts["ambiguity"].any() and not parts["epistemic"].any()
     )
     means = torch.rand(4, 1, 3)
-    parts = decompose_variance(means, torch.zeros(4, 1, 3))
+    parts = decomposed(means, torch.zeros(4, 1, 3))
     torch.testing.assert_close(parts["total"], means[:, 0].var(0))
     assert torch.equal(parts["total"], parts["epistemic"])
     means = torch.rand(1, 4, 3)
-    torch.testing.assert_close(decompose_variance(means, torch.zeros(1, 4, 3))["ambiguity"], means[0].var(0))
-
-
-def test_combining_summaries_gives_what_the_stack_gives():
-    means, variances = torch.rand(3, 4, 2, 5), torch.rand(3, 4, 2, 5)
-    summaries = [summarise_latents(m, v) for m, v in zip(means, variances, strict=True)]
-    expected, found = decompose_variance(means, variances), combine_samples(summaries, latent_samples=4)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
-
-
-@pytest.mark.parametrize(("means", "variances"), [((2, 3, 4), (2, 3, 5)), ((3,), (3,)), ((2, 0, 4), (2, 0, 4))])
-def test_other_shapes_are_refused(means, variances):
-    with pytest.raises(ValueError, match=r"must both be \(T, L, ...\)"):
-        decompose_variance(torch.zeros(means), torch.zeros(variances))
+    torch.testing.assert_close(decomposed(means, torch.zeros(1, 4, 3))["ambiguity"], means[0].var(0))

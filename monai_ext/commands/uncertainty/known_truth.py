@@ -45,6 +45,7 @@ BATCH = 16
 BETA = 12.0  # furrows have no noise, so that the bound itself would pay for any detail of the original
 WARM_UP = 0.25
 ASKED_AT_ONCE = 16
+ALPHAS = (0.5, 0.3, 0.2, 0.1, 0.05)  # shares of values that an interval may miss
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,6 @@ def interval_coverage(
     test: Tensor,
     *,
     family: str,
-    alphas: Sequence[float] = (0.5, 0.3, 0.2, 0.1, 0.05),
-    weight_samples: int = 1,
     latent_samples: int = 32,
     seed: int = 0,
 ) -> list[dict[str, float]]:
@@ -145,7 +144,7 @@ def interval_coverage(
     Args:
         calibration, test: scenes (N, C, H, W) in [0, 1] that the network was not trained on.
         family: of the predicted distribution: what the network was trained for, see `family_of`.
-        weight_samples, latent_samples: of the predicted variance.
+        latent_samples: of the predicted variance.
 
     Returns:
         For each alpha "nominal", "before", "after" and "multiplier" of the standard deviation.
@@ -156,13 +155,11 @@ def interval_coverage(
         parts = []
         for batch in scenes.split(ASKED_AT_ONCE):
             low_res = degradation(batch, generator=generator)
-            found = network.uncertainty(
-                low_res, weight_samples=weight_samples, latent_samples=latent_samples, generator=generator
-            )
+            found = network.uncertainty(low_res, weight_samples=1, latent_samples=latent_samples, generator=generator)
             parts.append(uncertainty_table(found["mean"], found["total"], batch))
         tables.append(UncertaintyTable(*(torch.cat(columns).sum(0) for columns in zip(*parts, strict=True))))
     rows = []
-    for alpha in alphas:
+    for alpha in ALPHAS:
         factor = ConformalRule(alpha=alpha).choose(tables[0]).multiplier[0]
         usual = family_of(family).half_width(torch.tensor(1 - alpha, dtype=torch.float64)).item()
         before, after = (covered_share(tables[1].ratios[..., 0], m).mean().item() for m in (usual, factor))

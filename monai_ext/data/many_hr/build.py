@@ -37,10 +37,11 @@ from monai_ext.data.many_hr.format import (
     write_shard,
     write_tables,
 )
-from monai_ext.data.many_hr.measures import Operator, fitted_psnr, low_res_gaps, observed, operator_matrix, pairwise_rms
+from monai_ext.data.many_hr.measures import fitted_psnr, low_res_gaps, observed, operator_matrix, pairwise_rms
 from monai_ext.data.many_hr.plan import PARTS, ManyHrPlan, ManyHrSettings
 from monai_ext.data.many_hr.search import PatchLibrary
 from monai_ext.data.many_hr.targets import Provenance, Sampler, TargetMaker, derived_seed, kinds_of_targets
+from monai_ext.formulas.images import LinearReduction
 from monai_ext.runtime.run_log import shows_progress
 from monai_ext.storage.files import atomic_path, write_text
 
@@ -55,7 +56,7 @@ def build_many_hr(
     items: Sequence[Mapping],
     output_dir: str | os.PathLike,
     *,
-    degradation: Operator,
+    degradation: LinearReduction,
     records: int = 1000,
     settings: ManyHrSettings | None = None,
     sampler: Sampler | None = None,
@@ -126,7 +127,7 @@ class _Record(NamedTuple):
 class _Build:
     """The parts that all records share; libraries are made for the parts of the data set that need them."""
 
-    def __init__(self, plan: ManyHrPlan, degradation: Operator, sampler: Sampler | None):
+    def __init__(self, plan: ManyHrPlan, degradation: LinearReduction, sampler: Sampler | None):
         settings = plan.settings
         self.plan, self.degradation, self.sampler = plan, degradation, sampler
         self.matrix = operator_matrix(degradation, settings.size)

@@ -7,16 +7,15 @@ can repeat every measurement without this package.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from monai_ext.formulas.images import PSNR_CEILING
+from monai_ext.formulas.images import PSNR_CEILING, LinearReduction
 
 __all__ = [
     "LowResGap",
-    "Operator",
     "fitted_psnr",
     "low_res_gaps",
     "observed",
@@ -26,21 +25,6 @@ __all__ = [
 ]
 
 LEVELS = 255
-
-
-class Operator(Protocol):
-    """Protocol of a degradation, such as `monai_ext.transforms.degradation.Degradation`: A and its inverse.
-
-    Images are floats (B, C, H, W) on the [0, 1] scale.
-    """
-
-    scale: int
-
-    def reduce(self, high_res: Tensor) -> Tensor: ...
-
-    def pseudo_inverse(self, low_res: Tensor) -> Tensor: ...
-
-    def null_space(self, high_res: Tensor) -> Tensor: ...
 
 
 class LowResGap(NamedTuple):
@@ -57,7 +41,7 @@ class LowResGap(NamedTuple):
     differing: int
 
 
-def operator_matrix(degradation: Operator, size: int) -> Tensor:
+def operator_matrix(degradation: LinearReduction, size: int) -> Tensor:
     """M, (size / s, size), float64: the reduction of one axis of `size` high-resolution pixels.
 
     Raises:

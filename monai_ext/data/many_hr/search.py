@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_ext.data.many_hr.measures import LEVELS, Operator, observed
+from monai_ext.data.many_hr.measures import LEVELS, observed
+from monai_ext.formulas.images import LinearReduction
 
 __all__ = ["Donors", "Matches", "PatchLibrary"]
 
@@ -89,7 +90,7 @@ class PatchLibrary:
         groups: Sequence[int],
         places: Sequence[int],
         *,
-        degradation: Operator,
+        degradation: LinearReduction,
         matrix: Tensor,
         patch: int,
         patches: int,
@@ -270,7 +271,7 @@ def _compared(patches: Tensor) -> Tensor:
     return values.flatten(1) / values.shape[1:].numel() ** 0.5
 
 
-def _hidden(windows: Tensor, degradation: Operator) -> Tensor:
+def _hidden(windows: Tensor, degradation: LinearReduction) -> Tensor:
     """The null-space part of the windows in levels, int8."""
     hidden = degradation.null_space(windows.float() / LEVELS) * LEVELS
     return hidden.round().clamp(-DETAIL_LIMIT, DETAIL_LIMIT).to(torch.int8)

@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_ext.data.many_hr.measures import LEVELS, Operator, low_res_gaps
+from monai_ext.data.many_hr.measures import LEVELS, low_res_gaps
 from monai_ext.data.many_hr.search import BORDER, Donors, Matches, PatchLibrary
+from monai_ext.formulas.images import LinearReduction
 
 __all__ = ["Provenance", "Sampler", "TargetMaker", "derived_seed", "kinds_of_targets", "settle"]
 
@@ -122,7 +123,7 @@ class TargetMaker:
         self,
         library: PatchLibrary,
         *,
-        degradation: Operator,
+        degradation: LinearReduction,
         matrix: Tensor,
         agreement: float,
         sampler: Sampler | None = None,
@@ -219,7 +220,7 @@ class TargetMaker:
         return sample[0].float()
 
 
-def settle(images: Tensor, target: Tensor, *, degradation: Operator) -> Tensor:
+def settle(images: Tensor, target: Tensor, *, degradation: LinearReduction) -> Tensor:
     """The images nearest to `images` (K, C, H, W) that reduce to `target` (1, C, h, w) within [0, 1], as uint8.
 
     Minimises |x - image|^2 by ascent on the dual, x = clip(image + A+ m), with Nesterov's momentum (Beck and Teboulle

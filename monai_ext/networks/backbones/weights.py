@@ -11,10 +11,11 @@ from monai_ext.runtime.errors import one_line
 from monai_ext.storage.fingerprint import file_sha256
 from monai_ext.storage.tensor_files import DAMAGES, read_tensors
 
-__all__ = ["IMAGENET_URL", "read_weights"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "IMAGENET_URL", "read_weights"]
 
 # torchvision's IMAGENET1K_V1; the digits before ".pth" begin the file's SHA-256 and are checked after the download.
 IMAGENET_URL = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green and blue in [0, 1]
 
 
 def read_weights(source: str | Path) -> dict[str, Tensor]:

@@ -88,10 +88,9 @@ def test_intervals_that_are_twice_too_wide_are_made_to_cover_what_they_promise()
     network, reduced = Toy(0.5, 0.0), lambda scenes, generator: scenes[..., ::2, ::2]
     generator = torch.Generator().manual_seed(0)
     calibration, test = (0.5 + 0.1 * torch.randn(50, 1, 32, 32, generator=generator) for _ in range(2))
-    rows = interval_coverage(
-        network, reduced, calibration, test, family="gaussian", alphas=(0.5, 0.1), latent_samples=2
-    )
-    assert [row["nominal"] for row in rows] == [0.5, 0.9]
+    rows = interval_coverage(network, reduced, calibration, test, family="gaussian", latent_samples=2)
+    assert [row["nominal"] for row in rows] == [0.5, 0.7, 0.8, 0.9, 0.95]
+    rows = [rows[0], rows[3]]
     assert [row["before"] for row in rows] == pytest.approx([0.8226, 0.9990], abs=0.005)  # erf(2 z / sqrt(2))
     # conformal risk control asks for (n r + 1) / (n + 1) <= alpha
     assert [row["after"] for row in rows] == pytest.approx(
@@ -106,8 +105,8 @@ def test_coverage_before_calibration_is_that_of_the_predicted_family():
     scale = torch.tensor(0.2 / 2**0.5)
     torch.manual_seed(0)
     calibration, test = (0.5 + torch.distributions.Laplace(0.0, scale).sample((50, 1, 32, 32)) for _ in range(2))
-    rows = interval_coverage(network, reduced, calibration, test, family="laplace", alphas=(0.5, 0.1), latent_samples=2)
-    assert [row["before"] for row in rows] == pytest.approx([0.5, 0.9], abs=0.01)
+    rows = interval_coverage(network, reduced, calibration, test, family="laplace", latent_samples=2)
+    assert [row["before"] for row in rows] == pytest.approx([0.5, 0.7, 0.8, 0.9, 0.95], abs=0.01)
 
 
 def test_every_question_is_answered_with_numbers_and_a_figure(tmp_path, capsys, monkeypatch):

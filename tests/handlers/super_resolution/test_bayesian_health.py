@@ -13,7 +13,7 @@ from latent_toys import SCALE, Pairs, networks
 
 from monai_ext.engines.bayesian import SampledEvaluator
 from monai_ext.handlers.super_resolution.bayesian_health import LatentAlarm, SampleScores
-from monai_ext.losses.energy import patch_energy_score
+from monai_ext.losses.energy import patch_energy
 from monai_ext.transforms.degradation import Degradation
 
 
@@ -62,9 +62,10 @@ def test_validation_scores_its_samples_and_draws_the_same_ones_in_every_run():
     assert evaluator.state.metrics == first
     samples, labels, predictions = (torch.cat([o[key] for o in outputs[:2]]) for key in ("samples", "label", "pred"))
     assert samples.shape == (4, 3, 3, 16, 16)
-    energy = patch_energy_score(samples, labels).mean().item()
+    error, distance = patch_energy(samples, labels)
+    energy = (error - distance / 2).mean().item()
     assert first["val_energy_db"] == pytest.approx(-20 * np.log10(energy), abs=1e-3)
-    point = patch_energy_score(torch.stack([predictions] * 2, 1), labels).mean().item()  # a set of equal answers
+    point = patch_energy(torch.stack([predictions] * 2, 1), labels)[0].mean().item()  # a set of equal answers
     assert first["val_energy_gain_db"] == pytest.approx(20 * np.log10(point / energy), abs=1e-2)
     assert first["val_sample_perceptual"] == pytest.approx((samples[:, 0] - labels).abs().mean().item(), abs=1e-5)
     assert first["val_sample_lr_psnr"] > 40 and 0 < first["val_sample_share"] < 1.5
