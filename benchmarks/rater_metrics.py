@@ -20,7 +20,7 @@ NETWORKS = {
     "probabilistic U-Net, as in prob_unet": partial(ProbabilisticUNet, 1, features=(32, 64, 128, 192, 192)),
     "holistic network, as in qubiq_holistic": partial(HolisticNet, RATERS, features=16),
 }
-GED = f"energy distance of {SAMPLES} samples and {RATERS} annotators"
+GED = f"energy distance of {SAMPLES} samples and {RATERS} raters"
 ALL_OF_SETS = "all scores of sets together"
 QUBIQ = "QUBIQ score"
 
@@ -64,7 +64,7 @@ def run(bench: Bench) -> Result:
     large = bench.pick((8, 496), (1, 64))
     held, given = _peak_growth(*large)
     memory = Table(
-        f"{large[0]} cases of {large[1]} x {large[1]}, {SAMPLES} samples and {RATERS} annotators: growth of the peak "
+        f"{large[0]} cases of {large[1]} x {large[1]}, {SAMPLES} samples and {RATERS} raters: growth of the peak "
         "memory of a fresh process on the CPU while all scores of sets and the QUBIQ score are computed.",
         ["", "MiB"],
         [["masks handed in (bool)", f"{given:.1f}"], ["growth of the peak beyond them", f"{held:.1f}"]],
@@ -74,7 +74,7 @@ def run(bench: Bench) -> Result:
         "raters.peak_mib": held,
         "raters.masks_mib": given,
     }
-    return Result("Measures for several annotators", [table, memory], values)
+    return Result("Measures for several raters", [table, memory], values)
 
 
 @torch.no_grad()

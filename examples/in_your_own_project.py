@@ -67,7 +67,7 @@ def train_a_network_on_a_device_data_set(dataset_dir: Path, *, device: str, epoc
     return network, metric.aggregate().item()
 
 
-def score_sets_of_masks_against_several_annotators(dataset_dir: Path, *, draws: int = 8) -> float:
+def score_sets_of_masks_against_several_raters(dataset_dir: Path, *, draws: int = 8) -> float:
     """The generalised energy distance as any other MONAI metric, here of an untrained probabilistic U-Net."""
     network = ProbabilisticUNet(in_channels=1, features=[8, 8, 8, 8, 8])
     decode, metric = DecodeRaters(normalise="minmax"), GeneralizedEnergyDistance()
@@ -96,13 +96,13 @@ def main(arguments: list[str] | None = None) -> dict[str, object]:
     args = parser.parse_args(arguments)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with tempfile.TemporaryDirectory() as temporary:
-        lesions, annotators = args.dataset_dir or Path(temporary, "lesions"), Path(temporary, "annotators")
+        lesions, raters = args.dataset_dir or Path(temporary, "lesions"), Path(temporary, "raters")
         if args.dataset_dir is None:
             write_lesion_phantoms(lesions, count=40, size=SIZE)
-        write_rater_phantoms(annotators, count=4, size=[64, 64])
+        write_rater_phantoms(raters, count=4, size=[64, 64])
         _, dice = train_a_network_on_a_device_data_set(lesions, device=device, epochs=args.epochs)
         print(f"validation Dice after {args.epochs} epochs: {dice:.3f}")
-        distance = score_sets_of_masks_against_several_annotators(annotators)
+        distance = score_sets_of_masks_against_several_raters(raters)
         print(f"squared energy distance of an untrained network, 8 draws: {distance:.3f}")
         picture = Path(lesion_items(lesions)[0]["image"])
         mask = apply_a_trained_bundle(args.bundle_dir, picture, device=device)

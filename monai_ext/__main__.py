@@ -96,7 +96,7 @@ COMMANDS = {
     ),
     "score": Command(
         "scoring.score:run",
-        "score predictions against several annotators, with the agreement of the annotators beside them",
+        "score predictions against several raters, with the agreement of the raters beside them",
         (
             "score --predictions predicted --targets QUBIQ --region kidney --part Validation",
             "score --predictions predicted --targets cells --samples 16 --missing zero --output_dir scores",
@@ -105,7 +105,7 @@ COMMANDS = {
     ),
     "rater_table": Command(
         "scoring.rater_table:run",
-        "one table of methods for several annotators, from the evaluations of their runs",
+        "one table of methods for several raters, from the evaluations of their runs",
         (
             "rater_table runs/cells --output_dir runs/cells/table",
             "rater_table runs/holistic runs/combined --rater_scores scores/scores.json --output_dir table",

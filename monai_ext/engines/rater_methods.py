@@ -43,7 +43,7 @@ __all__ = [
 
 PER_RATER_METHODS = ("holistic", "holistic_shared", "holistic_faithful", "combined")
 RATER_METHODS = (*PER_RATER_METHODS, "majority", "soft_label", "ordered", "deep_ensemble", "mc_dropout")
-WITHOUT_RATERS = (*RATER_METHODS[len(PER_RATER_METHODS) :], "prob_unet")  # these learn from all annotators alike
+WITHOUT_RATERS = (*RATER_METHODS[len(PER_RATER_METHODS) :], "prob_unet")  # these learn from all raters alike
 
 ORDERED_HEADS = 4
 UNIT_DROPOUT = 0.1  # after each convolution of mc_dropout
@@ -67,17 +67,17 @@ def rater_network(
 
     * holistic: `HolisticNet`; holistic_shared: with one encoder and one decoder for all heads; holistic_faithful: as
       published.
-    * combined: one U-Net for each annotator ("U-Net combined").
+    * combined: one U-Net for each rater ("U-Net combined").
     * majority, soft_label: one U-Net; the samples of the second are the level sets of its map.
     * ordered: one U-Net with `ORDERED_HEADS` heads for the masks of a case in order of size, see `OrderedHeads`.
     * deep_ensemble: `members` U-Nets; mc_dropout: a U-Net whose dropout stays on. Both learn the soft label, which is
-      what members trained on annotators drawn at random learn on average.
+      what members trained on raters drawn at random learn on average.
 
     The U-Nets are `segmentation_backbone`s; the holistic networks have encoders and decoders of their own.
 
     Args:
         method: one of `RATER_METHODS`.
-        raters: annotators R; heads of the methods that answer for each of them.
+        raters: raters R; heads of the methods that answer for each of them.
         features: width F of the first stage.
         dropout: of the holistic networks, see `HolisticNet`.
         members: of the deep ensemble.
@@ -120,11 +120,11 @@ def rater_network(
 
 
 def rater_loss(method: str, losses: Callable | Sequence[Callable]) -> nn.Module:
-    """The loss of a method: `losses`, added, of each head against its annotator, or against the consensus.
+    """The loss of a method: `losses`, added, of each head against its rater, or against the consensus.
 
     Args:
         method: one of `RATER_METHODS`; majority learns the majority vote, ordered the masks in order of size, the
-            others without heads of annotators the share of annotators.
+            others without heads of raters the share of raters.
         losses: as `PerRaterLoss` takes them; they must bear soft labels (MONAI's Dice and Tversky: soft_label=True).
 
     Raises:
@@ -150,21 +150,21 @@ def rater_cases(
     slices: bool | str = False,
     evaluation: bool = False,
 ) -> list[dict]:
-    """`qubiq_items` of the annotators `raters`, if `method` may learn from them, or be scored by them.
+    """`qubiq_items` of the raters `raters`, if `method` may learn from them, or be scored by them.
 
-    A method that answers for each annotator needs annotators who are the same people in all cases, and to learn from
-    them at least one mask of each. Annotators of the data set who are left out are named in a warning. The other
-    methods take all annotators, or those of `raters` that there are.
+    A method that answers for each rater needs raters who are the same people in all cases, and to learn from
+    them at least one mask of each. Raters of the data set who are left out are named in a warning. The other
+    methods take all raters, or those of `raters` that there are.
 
     Args:
         method: one of `RATER_METHODS`, or "prob_unet".
-        raters: numbers of the annotators, in the order of the heads; None or [], for the other methods: all there are.
+        raters: numbers of the raters, in the order of the heads; None or [], for the other methods: all there are.
         region, part, task, anonymous, slices: see `qubiq_items`.
         evaluation: list cases to be scored; `raters` are those of the training, and all of them are kept as columns,
             whoever marked nothing here being None in all cases.
 
     Raises:
-        ValueError: no such method; anonymous or no annotators for a method that answers for each.
+        ValueError: no such method; anonymous or no raters for a method that answers for each.
         DatasetLayoutError: `raters` are not in the data set (`evaluation`: none of them is), or as `qubiq_items`.
     """
     if method not in (*PER_RATER_METHODS, *WITHOUT_RATERS):
@@ -184,12 +184,12 @@ def rater_cases(
     if method in PER_RATER_METHODS:
         identified_raters(items)
         if not raters:
-            raise ValueError(f"method={method!r} has a head for each annotator: set --raters '{marking}'.")
+            raise ValueError(f"method={method!r} has a head for each rater: set --raters '{marking}'.")
     if not evaluation:
         wanted = _to_learn_from(wanted, marking, place, all_needed=method in PER_RATER_METHODS)
     elif not set(wanted) & set(marking):
         raise DatasetLayoutError(
-            f"none of the annotators of the training, {_listed(wanted)}, marked a case of {place}, only "
+            f"none of the raters of the training, {_listed(wanted)}, marked a case of {place}, only "
             f"{_listed(marking)} did: nobody is left to score by."
         )
     _warn_of_others(wanted, marking, place, evaluation=evaluation)
@@ -200,9 +200,9 @@ def rater_cases(
     ]
     unmarked = [item["id"] for item in chosen if not any(item["label"])]
     if unmarked:
-        way_out = "take the cases out" if evaluation else "add annotators to --raters, or take the cases out"
+        way_out = "take the cases out" if evaluation else "add raters to --raters, or take the cases out"
         raise DatasetLayoutError(
-            f"case {unmarked[0]} of {place} has no mask by any of the annotators {_listed(wanted)} "
+            f"case {unmarked[0]} of {place} has no mask by any of the raters {_listed(wanted)} "
             f"({len(unmarked)} such cases): {way_out}."
         )
     return chosen
@@ -249,12 +249,12 @@ def _to_learn_from(wanted: Sequence[int], marking: Sequence[int], place: str, *,
     unknown = [number for number in wanted if number not in marking]
     if all_needed and unknown:
         raise DatasetLayoutError(
-            f"no case of {place} has a mask by annotator {_listed(unknown)}, who should have a head: the annotators "
+            f"no case of {place} has a mask by rater {_listed(unknown)}, who should have a head: the raters "
             f"there are {_listed(marking)}, so set --raters '{list(marking)}'."
         )
     if len(unknown) == len(wanted):
         raise DatasetLayoutError(
-            f"annotators {_listed(unknown)} marked nothing in {place}, only {_listed(marking)} did: set --raters "
+            f"raters {_listed(unknown)} marked nothing in {place}, only {_listed(marking)} did: set --raters "
             f"'{list(marking)}'."
         )
     return [number for number in wanted if number in marking]
@@ -264,10 +264,10 @@ def _warn_of_others(wanted: Sequence[int], marking: Sequence[int], place: str, *
     left_out = [number for number in marking if number not in wanted]
     if left_out:
         reason = "the training had none of them" if evaluation else f"--raters '{list(marking)}' takes all of them"
-        _logger.warning(f"annotators {_listed(left_out)} of {place} are left out: {reason}")
+        _logger.warning(f"raters {_listed(left_out)} of {place} are left out: {reason}")
     missing = [number for number in wanted if number not in marking]
     if missing:  # in an evaluation alone
-        _logger.warning(f"annotators {_listed(missing)} of the training marked no case of {place}: no score with them")
+        _logger.warning(f"raters {_listed(missing)} of the training marked no case of {place}: no score with them")
 
 
 def _listed(numbers: Sequence[int]) -> str:

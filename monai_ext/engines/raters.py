@@ -1,4 +1,4 @@
-"""Training and validation with several raters (annotators of the same image).
+"""Training and validation with several raters of the same image.
 
 A batch of `DecodeRaters` has an image (B, C, H, W), a label (B, R, H, W) and presence (B, R), True where the rater
 marked the case.

@@ -1,4 +1,4 @@
-"""Losses against several raters (annotators): one term for each rater present, or one against their consensus.
+"""Losses against several raters: one term for each rater present, or one against their consensus.
 
 `target` is the raters' masks (B, R, H, W), 0 and 1 in any type, all of them present, or
 {"masks": masks, "presence": (B, R)} with 0 or False where a rater is missing from a case. A missing rater adds

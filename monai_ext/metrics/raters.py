@@ -1,4 +1,4 @@
-"""Scores against several raters (annotators) of one image: QUBIQ score, Dice against each of them, human ceiling.
+"""Scores against several raters of one image: QUBIQ score, Dice against each of them, human ceiling.
 
 For `masks`, `presence`, K and c(x) see `monai_ext.formulas.votes`. Two empty masks have Dice 1. A case for which a
 score is not defined, or with probabilities that are NaN or outside [0, 1], is NaN, so that nothing waits for the

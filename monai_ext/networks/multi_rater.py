@@ -1,6 +1,6 @@
 """Samples of the masks that raters would draw: the interface of all networks for several raters, and baselines.
 
-Every network for several raters (annotators) is a `RaterSampler`: `sample(image, n)` returns n probability maps
+Every network for several raters is a `RaterSampler`: `sample(image, n)` returns n probability maps
 (B, n, H, W) in [0, 1], so that one evaluator serves them all. Their mean over n is the predicted probability map,
 `> 0.5` makes each a mask. `sample` runs in evaluation mode without gradients and restores the modes of all layers; with
 a `generator` the same state gives the same samples, without one the global generator of the device is used.

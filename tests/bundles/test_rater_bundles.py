@@ -1,4 +1,4 @@
-"""The bundles for several annotators run as users run them, on a few small phantoms."""
+"""The bundles for several raters run as users run them, on a few small phantoms."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_a_region_of_interest_is_predicted_at_its_place_and_all_cases_can_be_tra
     assert np.allclose(whole, nib.load(tmp_path / "evaluation/predictions/case01/task01.nii.gz").get_fdata(), atol=1e-3)
 
 
-def test_each_head_draws_like_its_own_annotator(tmp_path):
+def test_each_head_draws_like_its_own_rater(tmp_path):
     """The demo's claim, much smaller: three styles, 48 pixels, some seconds."""
     options = {
         "dataset_dir": str(tmp_path / "phantoms"), "output_dir": str(tmp_path / "run"), "phantom_count": 60,
@@ -195,14 +195,14 @@ def test_each_head_draws_like_its_own_annotator(tmp_path):
     workflow("qubiq_holistic", ["train.json", "demo.json", "evaluate.json"], **options).run()
     summary = json.loads((tmp_path / "run" / "evaluation" / "summary.json").read_text())
     table = np.array(summary["heads_by_raters"])
-    assert table.argmax(axis=1).tolist() == [0, 1, 2]  # the best annotator of each head
-    assert table.argmax(axis=0).tolist() == [0, 1, 2]  # and the best head for each annotator
+    assert table.argmax(axis=1).tolist() == [0, 1, 2]  # the best rater of each head
+    assert table.argmax(axis=0).tolist() == [0, 1, 2]  # and the best head for each rater
     scores = summary["scores"]
     assert scores["dice"]["mean"] > scores["rater_agreement"]["mean"]  # closer than people are to one another
     assert scores["uncertainty_ncc"]["mean"] > 0.4
 
 
-def test_anonymous_annotators_train_a_consensus_or_a_probabilistic_unet_but_no_heads(phantoms, tmp_path):
+def test_anonymous_raters_train_a_consensus_or_a_probabilistic_unet_but_no_heads(phantoms, tmp_path):
     options = {"anonymous": "true", "max_epochs": 1}
     sentence = sentence_of(lambda: run("qubiq_holistic", ["train.json"], phantoms, tmp_path / "a", **options))
     assert "anonymous" in sentence and "another person" in sentence
@@ -212,7 +212,7 @@ def test_anonymous_annotators_train_a_consensus_or_a_probabilistic_unet_but_no_h
     assert float(rows(tmp_path / "c" / "epochs.csv")[0]["val_hungarian_iou"]) >= 0
 
 
-def test_missing_annotators_and_empty_masks_are_borne(copied, tmp_path):
+def test_missing_raters_and_empty_masks_are_borne(copied, tmp_path):
     (copied / "Training" / "case03" / "task01_seg04.nii.gz").unlink()
     image = nib.load(copied / "Training" / "case05" / "task01_seg02.nii.gz")
     empty = nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine)
@@ -222,9 +222,9 @@ def test_missing_annotators_and_empty_masks_are_borne(copied, tmp_path):
         assert all(float(line["train_loss"]) > 0 for line in rows(tmp_path / bundle / "epochs.csv"))
 
 
-def test_another_part_is_scored_by_the_annotators_of_the_training_whoever_marked_it(trained, copied, tmp_path):
+def test_another_part_is_scored_by_the_raters_of_the_training_whoever_marked_it(trained, copied, tmp_path):
     bundle, folder = trained
-    for name in ("case01", "case02"):  # annotator 1 is missing, 3 draws nothing, 6 is new
+    for name in ("case01", "case02"):  # rater 1 is missing, 3 draws nothing, 6 is new
         case = Path(shutil.copytree(copied / "Training" / name, copied / "Validation" / name))
         (case / "task01_seg01.nii.gz").unlink()
         shutil.copy(case / "task01_seg05.nii.gz", case / "task01_seg06.nii.gz")
@@ -273,7 +273,7 @@ def test_bad_data_end_the_run_with_a_sentence_that_names_the_file(copied, tmp_pa
     assert "in_channels" not in sentence()
     shutil.rmtree(case)
     assert "set in_channels=1" in sentence(in_channels=4)
-    assert "annotator 6" in sentence(raters=[1, 6])
+    assert "rater 6" in sentence(raters=[1, 6])
     assert not (tmp_path / "run" / "last.pt").exists()
 
 

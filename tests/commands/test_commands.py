@@ -30,7 +30,7 @@ FOREIGN = {
     "max-restarts", "use_trace",
 }  # fmt: skip
 UNITS = (
-    "annotators bands batches bins bytes cases cores cpus dates degrees epochs factor fields folds forward gpus images "
+    "raters bands batches bins bytes cases cores cpus dates degrees epochs factor fields folds forward gpus images "
     "iterations latent levels members networks passes pictures pixels processes records requests resamples runs "
     "samples scenes seconds seeds share shares side starts steps targets tasks threads tiles times tries updates "
     "windows"

@@ -126,7 +126,7 @@ def test_no_sample_is_refused():
         RaterInferer(samples=0)
 
 
-def test_a_missing_annotators_mask_changes_nothing_in_training():
+def test_a_missing_raters_mask_changes_nothing_in_training():
     def weights(filling: int) -> list[Tensor]:
         torch.manual_seed(0)
         network = HolisticNet(2, features=2, dropout=0.0)

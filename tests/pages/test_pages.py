@@ -21,7 +21,7 @@ SOURCES = sources()
 STORIES = {
     "readme": ["README.md", "docs/segmentation.md", "compare --help"],
     "lesions": ["bundles/lesion_unet/docs/README.md", "demo --help", "report --help", "reproduce --help"],
-    "annotators": ["bundles/qubiq_holistic/docs/README.md", "docs/raters.md", "score --help", "rater_table --help"],
+    "raters": ["bundles/qubiq_holistic/docs/README.md", "docs/raters.md", "score --help", "rater_table --help"],
     "anonymous": ["bundles/prob_unet/docs/README.md"],
     "tiles": ["bundles/srgan_aerial/docs/README.md"],
     "answers": [

@@ -1,4 +1,4 @@
-"""Runs of the bundles for several annotators that were evaluated, as far as their files tell."""
+"""Runs of the bundles for several raters that were evaluated, as far as their files tell."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def _patients(folder: Path) -> None:
 
 
 def _predictions(folder: Path) -> None:
-    """Those of a method that draws as the annotators do: a mask for each of them, and a set of 16."""
+    """Those of a method that draws as the raters do: a mask for each of them, and a set of 16."""
     for make, name in ((_raters, "known"), (_patients, "patients")):
         make(folder.with_name(name))
         shutil.copytree(folder.with_name(name) / "Training", folder, dirs_exist_ok=True)

@@ -18,7 +18,7 @@ def phantoms(tmp_path_factory):
     return folder
 
 
-def test_every_annotator_present_is_picked_equally_often_and_a_missing_one_never():
+def test_every_rater_present_is_picked_equally_often_and_a_missing_one_never():
     masks = torch.arange(4).view(1, 4, 1, 1).expand(300, -1, -1, -1)
     presence = torch.tensor([True, False, True, True]).expand(300, -1)
     picked = pick_rater(masks, presence, torch.arange(300) / 300)
@@ -26,14 +26,14 @@ def test_every_annotator_present_is_picked_equally_often_and_a_missing_one_never
     assert torch.bincount(picked.flatten(), minlength=4).tolist() == [100, 0, 100, 100]
 
 
-def test_the_largest_float_below_one_picks_the_last_annotator():
+def test_the_largest_float_below_one_picks_the_last_rater():
     u = torch.nextafter(torch.ones(1), torch.zeros(1))
     masks, presence = torch.arange(3).view(1, 3, 1, 1), torch.ones(1, 3)
     assert pick_rater(masks, presence, u).item() == 2
 
 
 def rater_batch(count: int = 40) -> dict:
-    """Annotator r marks row r alone; annotator 1 is missing from odd cases."""
+    """Rater r marks row r alone; rater 1 is missing from odd cases."""
     label = torch.zeros(count, 3, 4, 4, dtype=torch.uint8)
     for r in range(3):
         label[:, r, r] = 1
@@ -42,7 +42,7 @@ def rater_batch(count: int = 40) -> dict:
     return {"image": torch.rand(count, 1, 4, 4), "label": label, "presence": presence}
 
 
-def test_one_annotator_a_case_is_kept_whole_and_the_same_seed_picks_the_same():
+def test_one_rater_a_case_is_kept_whole_and_the_same_seed_picks_the_same():
     batch, augment = rater_batch(), OneRaterAugment()
     first, again, other = (augment(batch, torch.Generator().manual_seed(seed))["label"] for seed in (0, 0, 1))
     assert first.shape == (40, 1, 4, 4) and torch.equal(first, again) and not torch.equal(first, other)
@@ -51,7 +51,7 @@ def test_one_annotator_a_case_is_kept_whole_and_the_same_seed_picks_the_same():
     assert set(rows.tolist()) == {0, 1, 2} and 1 not in rows[1::2].tolist()
 
 
-def test_the_annotator_is_drawn_beside_the_augmentation_which_stays_as_it_was():
+def test_the_rater_is_drawn_beside_the_augmentation_which_stays_as_it_was():
     parts = [RandomFlip(), RandomAffine(10), RandomGamma([0.8, 1.25])]
     drawn = [kind(parts).draw(6, torch.Generator().manual_seed(0)) for kind in (BatchAugment, OneRaterAugment)]
     assert all(
@@ -60,7 +60,7 @@ def test_the_annotator_is_drawn_beside_the_augmentation_which_stays_as_it_was():
     assert [len(part.tensors["rater"]) for part in drawn[1].split([4, 2])] == [4, 2]
 
 
-def test_an_epochs_annotators_depend_on_the_epoch_and_the_seed_alone(phantoms):
+def test_an_epochs_raters_depend_on_the_epoch_and_the_seed_alone(phantoms):
     from monai_ext.data import DecodeRaters, DeviceDataset, qubiq_items
 
     dataset = DeviceDataset(qubiq_items(phantoms), DecodeRaters(normalise="minmax"), progress=False)

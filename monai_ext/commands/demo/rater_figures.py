@@ -1,4 +1,4 @@
-"""Figures of methods for several annotators: outlines, maps of disagreement, Dice of heads with annotators."""
+"""Figures of methods for several raters: outlines, maps of disagreement, Dice of heads with raters."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class RaterCase:
     Args:
         title: of the row.
         image: (H, W).
-        raters: names of the annotators -> masks (H, W) of 0 and 1.
-        predictions: names -> masks (H, W), heads under the names of their annotators, or samples.
-        probability: predicted share of annotators, (H, W).
+        raters: names of the raters -> masks (H, W) of 0 and 1.
+        predictions: names -> masks (H, W), heads under the names of their raters, or samples.
+        probability: predicted share of raters, (H, W).
         disagreement: c/K (1 - c/K), (H, W).
     """
 
@@ -40,9 +40,9 @@ class RaterCase:
 
 
 def outline_figure(rows: Sequence[RaterCase], *, predicted_by: str = "heads") -> Figure:
-    """Image | outlines of the annotators | of the predictions | disagreement | predicted uncertainty p (1 - p).
+    """Image | outlines of the raters | of the predictions | disagreement | predicted uncertainty p (1 - p).
 
-    Both maps share one scale, 0 to 1/4. An annotator and the head of this annotator have one colour.
+    Both maps share one scale, 0 to 1/4. A rater and the head of this rater have one colour.
     """
     colours = colours_of(dict.fromkeys([*rows[0].raters, *rows[0].predictions]))
     figure = Figure(figsize=(11, 2.15 * len(rows) + 0.9), layout="constrained")
@@ -58,7 +58,7 @@ def outline_figure(rows: Sequence[RaterCase], *, predicted_by: str = "heads") ->
             shown = axis.imshow(values, cmap="magma", vmin=0, vmax=MOST_VARIANCE)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
-    titles = ("Image", "Annotators", predicted_by.capitalize(), "Annotators' disagreement", "Predicted uncertainty")
+    titles = ("Image", "Raters", predicted_by.capitalize(), "Raters' disagreement", "Predicted uncertainty")
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=9)
     if shown is not None:
@@ -77,7 +77,7 @@ def _outlines(axis: Axes, masks: Mapping[str, NDArray], colours: Mapping[str, st
 
 
 def matrix_figure(table: NDArray, raters: Sequence[str]) -> Figure:
-    """Mean Dice (%) of each head with each annotator; the best annotator of each head is framed.
+    """Mean Dice (%) of each head with each rater; the best rater of each head is framed.
 
     Args:
         table: (heads, R), shares from 0 to 1.
@@ -97,7 +97,7 @@ def matrix_figure(table: NDArray, raters: Sequence[str]) -> Figure:
             )  # fmt: skip
     axis.set_xticks(range(len(raters)), raters, rotation=25, ha="right", fontsize=8)
     axis.set_yticks(range(len(raters)), [f"head of {name}" for name in raters], fontsize=8)
-    axis.set_xlabel("Annotator")
+    axis.set_xlabel("Rater")
     axis.set_title("Mean Dice (%), best of each head framed", fontsize=10)
     return figure
 

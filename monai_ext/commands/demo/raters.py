@@ -1,4 +1,4 @@
-"""The demo's page for bundles with several annotators: heads against annotators, uncertainty against disagreement."""
+"""The demo's page for bundles with several raters: heads against raters, uncertainty against disagreement."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ __all__ = ["rater_blocks", "rater_conclusions"]
 SHOWN_CASES = 4
 SHARES = {  # of one: printed in per cent
     "qubiq_score": "QUBIQ score",
-    "dice": "Dice with each annotator",
+    "dice": "Dice with each rater",
     "dice_consensus": "Dice with the majority vote",
     "hungarian_iou": "Hungarian IoU",
-    "dice_max": "Dice of the best sample for each annotator",
+    "dice_max": "Dice of the best sample for each rater",
     "ece": "Expected calibration error",
 }
 NUMBERS = {
     "generalized_energy_distance": "Energy distance squared",
     "sample_diversity": "Diversity of the samples",
-    "rater_diversity": "Diversity of the annotators",
+    "rater_diversity": "Diversity of the raters",
     "uncertainty_ncc": "Correlation of uncertainty and disagreement",
 }
 
@@ -49,7 +49,7 @@ def rater_conclusions(summary: Mapping[str, Any], names: Mapping[int, str]) -> l
 
     Args:
         summary: of `RaterReport`.
-        names: of the annotators by number.
+        names: of the raters by number.
     """
     table = summary["heads_by_raters"]
     lines = []
@@ -65,10 +65,10 @@ def rater_conclusions(summary: Mapping[str, Any], names: Mapping[int, str]) -> l
         ]
     scores = summary["scores"]
     lines.append(
-        f"correlation of predicted uncertainty and annotators' disagreement: {_mean(scores, 'uncertainty_ncc'):.2f}"
+        f"correlation of predicted uncertainty and raters' disagreement: {_mean(scores, 'uncertainty_ncc'):.2f}"
     )
     lines.append(
-        f"mean Dice with each annotator {100 * _mean(scores, 'dice'):.1f} %, of annotators with each other "
+        f"mean Dice with each rater {100 * _mean(scores, 'dice'):.1f} %, of raters with each other "
         f"{100 * _mean(scores, 'rater_agreement'):.1f} %; energy distance squared "
         f"{_mean(scores, 'generalized_energy_distance'):.3f} at {summary['samples']} samples"
     )
@@ -80,12 +80,12 @@ def _filled(table: list) -> NDArray[np.float64]:
 
 
 def _matches(table: NDArray[np.float64]) -> str:
-    """How many heads are closest to their own annotator, and how many annotators to their own head."""
+    """How many heads are closest to their own rater, and how many raters to their own head."""
     own = np.arange(len(table))
     known = np.nan_to_num(table, nan=-1.0)
     heads, raters = (known.argmax(axis=1) == own).sum(), (known.argmax(axis=0) == own).sum()
     return (
-        f"{heads} of {len(own)} heads are closest to their own annotator, {raters} of {len(own)} annotators are met "
+        f"{heads} of {len(own)} heads are closest to their own rater, {raters} of {len(own)} raters are met "
         "best by their own head."
     )
 
@@ -96,7 +96,7 @@ def _mean(scores: Mapping[str, Mapping], name: str) -> float:
 
 
 def rater_blocks(run: DemoRun) -> list[Block]:
-    """The page of a demo of a bundle for several annotators; its conclusions go to standard error too."""
+    """The page of a demo of a bundle for several raters; its conclusions go to standard error too."""
     settings, epochs, summary = read_training(run.training)
     output_dir, seconds = run.output_dir, run.seconds
     styles = read_record(output_dir / "phantoms" / "phantoms.json", _Styles, way_out=WAY_OUT).raters
@@ -109,7 +109,7 @@ def rater_blocks(run: DemoRun) -> list[Block]:
     blocks: list[Block] = [
         Heading("What the demo trained", level=1),
         Text(
-            f"Drawn cells, each outlined by {len(names)} annotators of known styles ({', '.join(names.values())}): "
+            f"Drawn cells, each outlined by {len(names)} raters of known styles ({', '.join(names.values())}): "
             f"{settings['training_cases']} to train on, {settings['validation_cases']} to validate on. The network "
             f"({settings['method']}, {summary['parameters']:,} parameters) started from random weights and was trained "
             f"for {settings['max_epochs']} epochs in {seconds['training']:.0f} s, start-up included. Phantoms are not "
@@ -120,25 +120,25 @@ def rater_blocks(run: DemoRun) -> list[Block]:
     if table is not None:
         values = _filled(table)
         blocks += [
-            Heading("Does each head match its own annotator?"),
+            Heading("Does each head match its own rater?"),
             Text(
-                f"{_matches(values)} An annotator whose hand is new in each case (ragged) can be met no better than by "
-                "a smooth outline; so compare heads in one column, where the annotator is the same."
+                f"{_matches(values)} A rater whose hand is new in each case (ragged) can be met no better than by "
+                "a smooth outline; so compare heads in one column, where the rater is the same."
             ),
             Picture(
                 save_figure(matrix_figure(values, [names[n] for n in summary["raters"]]), output_dir / "heads.png"),
-                "Rows: heads. Columns: annotators. The diagonal should lead its row and its column.",
+                "Rows: heads. Columns: raters. The diagonal should lead its row and its column.",
             ),
         ]
     blocks += [
-        Heading("Cases, from least to most like the annotators"),
+        Heading("Cases, from least to most like the raters"),
         Text(
-            "Uncertainty is where the annotators part: over the validation phantoms the two maps correlate with "
+            "Uncertainty is where the raters part: over the validation phantoms the two maps correlate with "
             f"{_mean(scores, 'uncertainty_ncc'):.2f} (1 is perfect)."
         ),
         Picture(
             save_figure(outline_figure(cases, predicted_by=predicted_by), output_dir / "cases.png"),
-            "Left to right: image, outlines of the annotators, of the network, disagreement, predicted uncertainty.",
+            "Left to right: image, outlines of the raters, of the network, disagreement, predicted uncertainty.",
         ),
         Heading("Training"),
         Picture(save_figure(_curves(epochs, names), output_dir / "curves.png"), "Averaged weights, per epoch."),
@@ -162,7 +162,7 @@ def _score_table(summary: Mapping[str, Any]) -> Table:
     for name, title in (("rater_agreement", "each other"), ("leave_one_out_dice", "the majority of the others")):
         spread = summary["rater_ceiling"][name]
         rows.append(
-            [f"Annotators: Dice with {title} (%)", f"{100 * spread['mean']:.1f}", f"{100 * (spread['sd'] or 0):.1f}"]
+            [f"Raters: Dice with {title} (%)", f"{100 * spread['mean']:.1f}", f"{100 * (spread['sd'] or 0):.1f}"]
         )
     return Table(
         f"Scores on {summary['cases']} validation phantoms, {summary['samples']} samples each",

@@ -1,4 +1,4 @@
-"""Every score of one case that its prediction allows, and beside them those of the annotators, see `rater_ceiling`."""
+"""Every score of one case that its prediction allows, and beside them those of the raters, see `rater_ceiling`."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ MAP_SCORES = {
     "dice_soft": Score("Soft Dice, five levels", "higher", 0.0),
     "dice_consensus": Score("Dice with the majority", "higher", 0.0),
     "jaccard_consensus": Score("Jaccard with the majority", "higher", 0.0),
-    "dice_annotators": Score("Dice with each annotator", "higher", 0.0),
-    "jaccard_annotators": Score("Jaccard with each annotator", "higher", 0.0),
-    "ece": Score("ECE against annotators", "lower", 1.0),
+    "dice_each_rater": Score("Dice with each rater", "higher", 0.0),
+    "jaccard_each_rater": Score("Jaccard with each rater", "higher", 0.0),
+    "ece": Score("ECE against raters", "lower", 1.0),
     "ece_consensus": Score("ECE against shares", "lower", 1.0),
-    "ace": Score("ACE against annotators", "lower", 1.0),
+    "ace": Score("ACE against raters", "lower", 1.0),
     "ace_consensus": Score("ACE against shares", "lower", 1.0),
-    "mce": Score("MCE against annotators", "lower", 1.0),
+    "mce": Score("MCE against raters", "lower", 1.0),
     "mce_consensus": Score("MCE against shares", "lower", 1.0),
-    "brier": Score("Brier against annotators", "lower", 1.0),
+    "brier": Score("Brier against raters", "lower", 1.0),
     "brier_consensus": Score("Brier against shares", "lower", 1.0),
     "uncertainty_ncc": Score("Correlation with disagreement", "higher", -1.0),
     "confidence": Score("Soft Dice confidence", "", 1.0),
@@ -64,15 +64,15 @@ SET_SCORES = {
     "sample_diversity": Score("Diversity within the set", "", math.nan),
 }
 HEAD_SCORES = {
-    "dice_heads": Score("Dice of head and annotator", "higher", 0.0),
-    "jaccard_heads": Score("Jaccard of head and annotator", "higher", 0.0),
+    "dice_heads": Score("Dice of head and rater", "higher", 0.0),
+    "jaccard_heads": Score("Jaccard of head and rater", "higher", 0.0),
 }
 
 
 class CaseScores(NamedTuple):
     """Scores of one case by name, NaN or absent where not defined.
 
-    `ceiling`: those of the annotators against each other. `heads`: Dice of head and annotator, (A, R).
+    `ceiling`: those of the raters against each other. `heads`: Dice of head and rater, (A, R).
     """
 
     scores: dict[str, float]
@@ -86,14 +86,14 @@ def map_scores(
     """The scores of `MAP_SCORES` by name, each (B,) float64.
 
     The map's own mask is {p >= 1/2}, the majority {2 c >= K} (`>` in both if `strict`). "uncertainty_ncc" compares
-    p (1 - p) with the annotators' variance. "confidence" is the Dice of the map with its own mask, 2 sum(p m) / (sum p
+    p (1 - p) with the raters' variance. "confidence" is the Dice of the map with its own mask, 2 sum(p m) / (sum p
     + sum m), and 1 for an empty map: what Borges et al. 2024 (arXiv:2402.10665) rank cases by. It is the only score of
-    a case without annotators, the others are NaN.
+    a case without raters, the others are NaN.
 
     Args:
         prediction: probabilities, floating (B, *spatial), or masks whose mean is the map, bool or integers
             (B, M, *spatial); these vote in integers.
-        masks, presence: annotators (B, R, *spatial) and who is present (B, R), see `monai_ext.metrics.raters`.
+        masks, presence: raters (B, R, *spatial) and who is present (B, R), see `monai_ext.metrics.raters`.
         strict: see `qubiq_score`.
         bins: see `calibration_bins`.
     """
@@ -116,8 +116,8 @@ def map_scores(
         "dice_soft": dice_soft(prediction, masks, presence=presence),
         "dice_consensus": with_majority["dice"][:, 0].masked_fill(nobody, torch.nan),
         "jaccard_consensus": with_majority["jaccard"][:, 0].masked_fill(nobody, torch.nan),
-        "dice_annotators": with_each["dice"].masked_fill(~present, torch.nan).nanmean(1),
-        "jaccard_annotators": with_each["jaccard"].masked_fill(~present, torch.nan).nanmean(1),
+        "dice_each_rater": with_each["dice"].masked_fill(~present, torch.nan).nanmean(1),
+        "jaccard_each_rater": with_each["jaccard"].masked_fill(~present, torch.nan).nanmean(1),
         "uncertainty_ncc": uncertainty_ncc(probability * (1 - probability), masks, presence=presence),
         "confidence": torch.where(total > 0, 2 * (flat * mask).sum(1) / total, 1.0),
         **calibration_scores(probability, masks, presence=presence, bins=bins),
@@ -141,9 +141,9 @@ def rater_case_scores(
     else the heads. A case without prediction has the ceiling alone.
 
     Args:
-        raters: numbers of the annotators of `case.masks`, in order.
-        heads: numbers of those predicted in `case.heads`; empty where annotators are anonymous, and no head has an
-            annotator of its own. One per head gives "dice_rater03" and so on besides the scores of `HEAD_SCORES`.
+        raters: numbers of the raters of `case.masks`, in order.
+        heads: numbers of those predicted in `case.heads`; empty where raters are anonymous, and no head has an
+            rater of its own. One per head gives "dice_rater03" and so on besides the scores of `HEAD_SCORES`.
         set_size: masks in the set, for the ceiling; 0 where there is none.
         strict, bins: see `map_scores`.
         estimator: see `generalized_energy_distance`.
@@ -169,7 +169,7 @@ def rater_case_scores(
 
 
 def _own_heads(case: RaterCase, raters: Sequence[int], heads: Sequence[int]) -> dict[str, Tensor]:
-    """Dice and Jaccard of each annotator with the own head, (R,), NaN where either is missing."""
+    """Dice and Jaccard of each rater with the own head, (R,), NaN where either is missing."""
     values = {name: torch.full((len(raters),), torch.nan, dtype=torch.float64) for name in ("dice", "jaccard")}
     if case.heads is None:
         return values
@@ -182,7 +182,7 @@ def _own_heads(case: RaterCase, raters: Sequence[int], heads: Sequence[int]) -> 
 
 
 def _each(values: Mapping[str, Tensor], raters: Sequence[int], columns: Sequence[int]) -> dict[str, float]:
-    """Values (R,) of some annotators as "dice_rater03", ..., and their mean over those who have one."""
+    """Values (R,) of some raters as "dice_rater03", ..., and their mean over those who have one."""
     named = {}
     for name, column in values.items():
         chosen = column[list(columns)]

@@ -1,19 +1,19 @@
-"""The rater ceiling: scores of the annotators of one case against each other, beside those of a method.
+"""The rater ceiling: scores of the raters of one case against each other, beside those of a method.
 
-Each annotator present is left out in turn and held against the K - 1 others; the mean over annotators:
+Each rater present is left out in turn and held against the K - 1 others; the mean over raters:
 
 * scores of a map: the one left out is the prediction (a map of 0 and 1), the others are the targets;
 * Hungarian IoU and best Dice: the others are the set, the one left out is the target;
 * energy distance and diversity, which depend on the size of a set by themselves: their expected values for as many
-  masks M as the method has, drawn by annotators such as these. With D = E d(Y, Y') over different annotators these are
+  masks M as the method has, drawn by raters such as these. With D = E d(Y, Y') over different raters these are
   D (1/M + 1/K) and D (1 - 1/M) under the V-statistic, 0 and D under U;
-* Dice with an annotator's own head: the mean Dice of the others with this annotator.
+* Dice with a rater's own head: the mean Dice of the others with this rater.
 
-It is what one more annotator would score. A map learnt from all annotators may do better where spread is rewarded
-(QUBIQ score, calibration). A single annotator has no ceiling.
+It is what one more rater would score. A map learnt from all raters may do better where spread is rewarded
+(QUBIQ score, calibration). A single rater has no ceiling.
 
-No image is gone through for each annotator anew: all pairs come from one matrix of overlaps, all levels of the vote
-from how many pixels of an annotator have how many votes.
+No image is gone through for each rater anew: all pairs come from one matrix of overlaps, all levels of the vote
+from how many pixels of a rater have how many votes.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ __all__ = ["rater_ceiling", "others_with_each"]
 def rater_ceiling(
     masks: Tensor, presence: Tensor, *, set_size: int, strict: bool = False, estimator: str = "V", bins: int = 15
 ) -> dict[str, float]:
-    """Scores of the annotators by the names of the method's, and "rater_agreement", their mean pairwise Dice.
+    """Scores of the raters by the names of the method's, and "rater_agreement", their mean pairwise Dice.
 
     What a mask cannot have (correlation with disagreement, confidence) is absent; all are where fewer than two
-    annotators are present.
+    raters are present.
 
     Args:
         masks: (R, *size), bool or integers, non-zero is foreground.
@@ -52,8 +52,8 @@ def rater_ceiling(
     by_raters = 1 / len(present) if estimator == "V" else 0.0
     scores = {
         **_levels(present, counts.diagonal(), strict),
-        "dice_annotators": _mean_of_pairs(dice),
-        "jaccard_annotators": _mean_of_pairs(iou),
+        "dice_each_rater": _mean_of_pairs(dice),
+        "jaccard_each_rater": _mean_of_pairs(iou),
         **_calibration(counts, present.shape[1], bins),
         "generalized_energy_distance": diversity * (by_set + by_raters),
         "hungarian_iou": _mean_of_pairs(iou),
@@ -66,7 +66,7 @@ def rater_ceiling(
 
 
 def others_with_each(masks: Tensor, presence: Tensor) -> dict[str, Tensor]:
-    """Mean Dice and Jaccard of the other annotators with each one, (R,), NaN for one who is missing or alone."""
+    """Mean Dice and Jaccard of the other raters with each one, (R,), NaN for one who is missing or alone."""
     pairs = presence & presence[:, None] & ~torch.eye(len(presence), dtype=torch.bool)
     dice, iou = _similarities(overlap_counts(masks[None])[0])
     values = {"dice": dice, "jaccard": iou}
@@ -88,12 +88,12 @@ def _mean_of_pairs(matrix: Tensor) -> Tensor:
 
 
 def _levels(present: Tensor, sizes: Tensor, strict: bool) -> dict[str, Tensor]:
-    """Scores at levels of the vote. The map of one annotator is the same mask at every level."""
+    """Scores at levels of the vote. The map of one rater is the same mask at every level."""
     raters = len(present)
     votes = present.sum(0)
     everywhere = torch.bincount(votes, minlength=raters + 1)
     own = torch.stack([torch.bincount(votes[mask], minlength=raters + 1) for mask in present])
-    # Where an annotator marks a pixel of j + 1 votes, j of the others do.
+    # Where a rater marks a pixel of j + 1 votes, j of the others do.
     inside, outside = own[:, 1:], (everywhere - own)[:, :-1]  # (K, K) pixels by votes of the others, 0 ... K - 1
     steps, others = torch.arange(raters), torch.tensor(raters - 1)
 
@@ -116,7 +116,7 @@ def _levels(present: Tensor, sizes: Tensor, strict: bool) -> dict[str, Tensor]:
 
 
 def _calibration(counts: Tensor, pixels: int, bins: int) -> dict[str, Tensor]:
-    """A map of 0 and 1 fills the first and the last bin: with the other annotators' marks and omissions, its errors."""
+    """A map of 0 and 1 fills the first and the last bin: with the other raters' marks and omissions, its errors."""
     sizes = counts.diagonal()
     omitted = sizes - counts  # (left out, other): marked by the other alone, p = 0
     added = sizes[:, None] - counts  # marked by the one left out alone, p = 1

@@ -1,4 +1,4 @@
-"""What the annotators score against each other, from a scores.json of `score`, as a row beside a table's methods."""
+"""What the raters score against each other, from a scores.json of `score`, as a row beside a table's methods."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST = 80  # characters of a list of tasks in a message
 
 @dataclass(frozen=True)
 class RaterRow:
-    """Scores of the annotators among themselves, the number of cases behind the QUBIQ score, and notes on both."""
+    """Scores of the raters among themselves, the number of cases behind the QUBIQ score, and notes on both."""
 
     scores: Mapping[str, Statistic]
     cases: int | None
@@ -28,7 +28,7 @@ class RaterRow:
 
 
 def rater_row(path: Path, *, task: int | None, samples: int, cases: int) -> RaterRow:
-    """The annotators' scores of one task in a scores.json, without those of sets that differ from the methods'.
+    """The raters' scores of one task in a scores.json, without those of sets that differ from the methods'.
 
     Args:
         task: of the runs; None, where they have none: the only one there is.
@@ -57,13 +57,13 @@ def _row_of_task(path: Path, entry: TaskScores, estimator: str, *, samples: int,
     size = None if entry.predicted is None else len(entry.predicted.samples or entry.predicted.raters)
     notes = []
     if scored not in (None, cases):
-        notes.append(f"The row of one more annotator is over {scored} cases ({path}), the methods are over {cases}.")
+        notes.append(f"The row of one more rater is over {scored} cases ({path}), the methods are over {cases}.")
     left_out = [name for name in OF_A_SET if name in scores and (size, estimator) != (samples, "V")]
     if left_out:
         titles = " and ".join(OF_A_SET[name] for name in left_out)
         theirs = "of unknown size" if size is None else f"of {size} masks"
         notes.append(
-            f"{titles} of one more annotator are left out: they depend on the size of a set and on the estimator, and "
+            f"{titles} of one more rater are left out: they depend on the size of a set and on the estimator, and "
             f"{path} has sets {theirs} under the {estimator}-statistic, the methods sets of {samples} under V. To get "
             f"them, run evaluate.json with --write_samples true, then `score` with --samples {samples}."
         )

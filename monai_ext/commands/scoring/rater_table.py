@@ -1,4 +1,4 @@
-"""`rater_table`: one table of methods for several annotators, from the evaluations of their runs."""
+"""`rater_table`: one table of methods for several raters, from the evaluations of their runs."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ __all__ = ["Method", "MethodTable", "RaterTableOptions", "rater_table", "read_me
 
 SHOWN = {
     "qubiq_score": "QUBIQ score ↑",
-    "dice": "Dice with annotators ↑",
+    "dice": "Dice with raters ↑",
     "generalized_energy_distance": "Energy distance² ↓",
     "hungarian_iou": "Hungarian IoU ↑",
     "sample_diversity": "Diversity",
     "uncertainty_ncc": "Correlation with disagreement ↑",
-    "ece": "ECE, annotators ↓",
+    "ece": "ECE, raters ↓",
     "ece_consensus": "ECE, shares ↓",
     "brier_consensus": "Brier, shares ↓",
 }
@@ -65,7 +65,7 @@ class MethodSettings(msgspec.Struct, frozen=True):
 
 
 class MethodSummary(msgspec.Struct, frozen=True):
-    """evaluation/summary.json of a method for several annotators."""
+    """evaluation/summary.json of a method for several raters."""
 
     settings: MethodSettings
     parameters: int
@@ -129,7 +129,7 @@ def read_methods(folders: Sequence[str | Path]) -> list[Method]:
     Raises:
         FileNotFoundError: no such folder.
         ResultsError: no evaluated run; a damaged file; a case that two runs of one method scored; runs that were not
-            scored alike (annotators, number of samples) or not trained alike (size of batches and images). Epochs may
+            scored alike (raters, number of samples) or not trained alike (size of batches and images). Epochs may
             differ, and are shown.
     """
     found: dict[str, list[tuple[Path, MethodSummary]]] = {}
@@ -218,7 +218,7 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True)
 class RaterTableOptions:
-    """Write one table of methods for several annotators, from the evaluations of their runs.
+    """Write one table of methods for several raters, from the evaluations of their runs.
 
     Each run folder holds what evaluate.json of the bundles qubiq_holistic and prob_unet wrote: evaluation/summary.json
     and evaluation/cases.csv. Folds of one method are put together; every mean has a bootstrap interval over cases, and
@@ -230,7 +230,7 @@ class RaterTableOptions:
     output_dir: Path
     """for table.md, table.html, table.json and scores.png"""
     rater_scores: Computed[Path | None] = None
-    """scores.json of `score` on the same cases and task: adds the annotators' row"""
+    """scores.json of `score` on the same cases and task: adds the raters' row"""
     group: Computed[str | None] = None
     """regular expression: cases with the same match are drawn together, such as those of a patient (each case)"""
     resamples: int = 10_000
@@ -242,7 +242,7 @@ class RaterTableOptions:
 def rater_table(options: RaterTableOptions) -> MethodTable:
     """Write table.md, table.html, table.json and scores.png; returns what table.json holds.
 
-    In the annotators' row, scores of sets are left out where its sets have another number of masks than those of the
+    In the raters' row, scores of sets are left out where its sets have another number of masks than those of the
     runs.
 
     Raises:
@@ -288,7 +288,7 @@ def rater_table(options: RaterTableOptions) -> MethodTable:
     blocks = _blocks(table, picture)
     write_record(output_dir / "table.json", table)
     write_text(output_dir / "table.md", markdown_page(blocks))
-    write_text(output_dir / "table.html", html_page(blocks, title="Methods for several annotators"))
+    write_text(output_dir / "table.html", html_page(blocks, title="Methods for several raters"))
     return table
 
 
@@ -337,7 +337,7 @@ def _blocks(table: MethodTable, picture: Path) -> list[Block]:
     names = [entry.method for entry in table.methods]
     budget = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items() if value is not None)
     blocks: list[Block] = [
-        Heading("Methods for several annotators", 1),
+        Heading("Methods for several raters", 1),
         Text(
             f"{len(names)} methods, {table.cases} cases, {table.samples} samples for scores of sets. The "
             f"same for all: {budget}. Mean over cases and 95 % interval (percentile bootstrap over cases)."
@@ -347,8 +347,8 @@ def _blocks(table: MethodTable, picture: Path) -> list[Block]:
     if table.notes:
         blocks.append(Text(*table.notes))
     if table.raters:
-        blocks.append(_annotator_table(table, names))
-    blocks.append(Picture(picture, "Mean and 95 % interval over cases; dashed: annotators among themselves."))
+        blocks.append(_rater_table(table, names))
+    blocks.append(Picture(picture, "Mean and 95 % interval over cases; dashed: raters among themselves."))
     if table.pairs:
         blocks.append(_pair_table(table.pairs))
     lines = [f"{name}: {text}" for name, text in (table.conventions or {}).items()]
@@ -373,18 +373,18 @@ def _main_table(table: MethodTable, names: Sequence[str]) -> Table:
         )
     if table.rater_row is not None:
         raters, cases = table.rater_row, table.rater_row_cases
-        other = {"dice": "dice_annotators"}
+        other = {"dice": "dice_each_rater"}
         size = "-" if cases is None else str(cases)
-        rows.append(("one more annotator", "-", "-", "-", size, *(_cell(raters.get(other.get(c, c))) for c in shown)))
+        rows.append(("one more rater", "-", "-", "-", size, *(_cell(raters.get(other.get(c, c))) for c in shown)))
     return Table("Scores by method", header, rows)
 
 
-def _annotator_table(table: MethodTable, names: Sequence[str]) -> Table:
-    columns = {f"dice_rater{n:02d}": f"Annotator {n}" for n in table.raters or ()}
+def _rater_table(table: MethodTable, names: Sequence[str]) -> Table:
+    columns = {f"dice_rater{n:02d}": f"Rater {n}" for n in table.raters or ()}
     columns = {name: title for name, title in columns.items() if name in table.scores}
     header = ("Method", *columns.values())
     rows = [(name, *(_cell(table.scores[c][i]) for c in columns)) for i, name in enumerate(names)]
-    return Table("Hard Dice with each annotator; of the annotator's own head where a method has heads", header, rows)
+    return Table("Hard Dice with each rater; of the rater's own head where a method has heads", header, rows)
 
 
 def _pair_table(pairs: Sequence[Pair]) -> Table:

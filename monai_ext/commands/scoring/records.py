@@ -25,14 +25,14 @@ class Statistic(Interval, frozen=True, kw_only=True):
 
 
 class Summary(Statistic, frozen=True, kw_only=True):
-    """A score of the method, and of the annotators against each other."""
+    """A score of the method, and of the raters against each other."""
 
     better: str = ""
     raters: Statistic | None = None
 
 
 class Predicted(msgspec.Struct, frozen=True, kw_only=True):
-    """Kinds of predictions of a task: numbers of annotators with a head of their own, and numbers of samples."""
+    """Kinds of predictions of a task: numbers of raters with a head of their own, and numbers of samples."""
 
     probability: bool
     raters: list[int]
@@ -50,16 +50,16 @@ class TaskScores(msgspec.Struct, frozen=True, kw_only=True):
     without_target: list[str] = []
     unknown_predictions: list[str] = []
     other_affine: list[str] = []
-    annotators: list[int] = []
-    annotators_without_head: list[int] = []
-    heads_without_annotator: list[int] = []
+    raters: list[int] = []
+    raters_without_head: list[int] = []
+    heads_without_rater: list[int] = []
     predicted: Predicted | None = None
     map: str = ""
     set: str | None = None
     scores: dict[str, Summary]
     rater_agreement: Summary = Summary()
     aurc: float | None = None
-    dice_of_heads_and_annotators: list[list[float | None]] | None = None
+    dice_of_heads_and_raters: list[list[float | None]] | None = None
 
 
 class ScoresOfAll(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""`score`: predictions against several annotators, case by case, with bootstrap intervals over cases."""
+"""`score`: predictions against several raters, case by case, with bootstrap intervals over cases."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ class MissingPredictionError(ValueError):
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """Score a folder of predictions against several annotators, with the agreement of the annotators beside them.
+    """Score a folder of predictions against several raters, with the agreement of the raters beside them.
 
     The predictions lie in the layout of the QUBIQ challenge, <case>/task01.nii.gz (probability of foreground),
-    <case>/task01_seg01.nii.gz ... (one mask per annotator) or <case>/task01_sample01.nii.gz ... (masks in no order), as
+    <case>/task01_seg01.nii.gz ... (one mask per rater) or <case>/task01_sample01.nii.gz ... (masks in no order), as
     NIfTI or PNG. Every score that applies to what is there is computed for each case, and its mean has a bootstrap
     interval over cases.
 
     A map is scored by QUBIQ score, Dice and calibration; a set of masks by energy distance, Hungarian IoU and matched
-    Dice as well (its mean is the map where there is no other); masks by annotator also by Dice with each.
+    Dice as well (its mean is the map where there is no other); masks by rater also by Dice with each.
     """
 
     predictions: Path
@@ -74,16 +74,16 @@ class ScoreOptions:
     tasks: Computed[tuple[int, ...]] = ()
     """tasks to score (all)"""
     raters: Computed[tuple[int, ...]] = ()
-    """annotators to score against (all)"""
+    """raters to score against (all)"""
     anonymous: bool = False
-    """seg01 of two cases are two persons: no scores of single annotators"""
+    """seg01 of two cases are two persons: no scores of single raters"""
     samples: Computed[int | None] = None
     """how many samples of each case to take (all)"""
     missing: Literal["error", "zero", "skip"] = "error"
     """a case without complete prediction stops the scoring, gets the worst value of every score (zero), or is left out
     of all means (skip)"""
     strict: bool = False
-    """> in place of >= where shares of annotators or probabilities meet a level"""
+    """> in place of >= where shares of raters or probabilities meet a level"""
     estimator: Literal["V", "U"] = "V"
     """of the energy distance: with (V) or without (U) self pairs"""
     bins: int = 15
@@ -205,7 +205,7 @@ def _scored(item: Mapping, found: RaterPredictions, options: ScoreOptions) -> Sc
     files = found.files.get(item["id"])
     row = {"id": item["id"], "case": item["case"], "task": item["task"]}
     row["status"] = "missing" if files is None else "scored"
-    row["annotators"] = sum(path is not None for path in item["label"])
+    row["raters"] = sum(path is not None for path in item["label"])
     if files is None and options.missing == "skip":
         return ScoredCase(row, counted=False, heads=None, elsewhere=None)
     case = read_rater_case(item, files, found.kinds)
@@ -228,7 +228,7 @@ def _scored(item: Mapping, found: RaterPredictions, options: ScoreOptions) -> Sc
 
 
 def _worst(name: str, item: Mapping, kinds: PredictionKinds) -> float:
-    """What a missing prediction scores; nothing with an annotator who is missing as well."""
+    """What a missing prediction scores; nothing with a rater who is missing as well."""
     marked = [number for number, path in zip(item["raters"], item["label"], strict=True) if path is not None]
     if name in HEAD_SCORES:
         return HEAD_SCORES[name].worst if set(marked) & set(kinds.raters) else math.nan

@@ -1,4 +1,4 @@
-"""From the scored cases of a task to means with intervals over cases, beside those of the annotators; see `score`."""
+"""From the scored cases of a task to means with intervals over cases, beside those of the raters; see `score`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ScoredCase(NamedTuple):
 
     row: dict
     counted: bool  # False for a missing prediction that is left out of the means
-    heads: NDArray[np.float64] | None  # Dice of heads and annotators, (A, R)
+    heads: NDArray[np.float64] | None  # Dice of heads and raters, (A, R)
     elsewhere: Path | None  # see `RaterCase`
 
 
@@ -42,7 +42,7 @@ class Bootstrap(NamedTuple):
 
 
 def applicable_scores(kinds: PredictionKinds, raters: Sequence[int], *, anonymous: bool) -> list[str]:
-    """Names of the scores that what was predicted allows, those of single annotators last."""
+    """Names of the scores that what was predicted allows, those of single raters last."""
     names = list(MAP_SCORES)
     if kinds.samples or kinds.raters:
         names += SET_SCORES
@@ -81,16 +81,16 @@ def task_summary(
         without_target=[item["id"] for item in items if not any(item["label"])],
         unknown_predictions=list(found.unknown),
         other_affine=[str(case.elsewhere) for case in cases if case.elsewhere is not None],
-        annotators=raters,
-        annotators_without_head=[number for number in raters if number not in heads] if heads else [],
-        heads_without_annotator=[number for number in heads if number not in raters],
+        raters=raters,
+        raters_without_head=[number for number in raters if number not in heads] if heads else [],
+        heads_without_rater=[number for number in heads if number not in raters],
         predicted=Predicted(probability=kinds.probability, raters=list(kinds.raters), samples=list(kinds.samples)),
         map=_map_source(kinds),
         set=_set_source(kinds),
         scores=_statistics(rows, applicable_scores(kinds, raters, anonymous=anonymous), bootstrap),
         rater_agreement=_statistics(rows, ["rater_agreement"], bootstrap)["rater_agreement"],
         aurc=_aurc(rows),
-        dice_of_heads_and_annotators=mean_of_known(np.stack(tables), axis=0).tolist() if tables else None,
+        dice_of_heads_and_raters=mean_of_known(np.stack(tables), axis=0).tolist() if tables else None,
     )
 
 
@@ -127,7 +127,7 @@ def group_labels(cases: Sequence[str], group: str | None) -> list[str] | None:
 
 
 def _statistics(rows: Sequence[Mapping], names: Sequence[str], bootstrap: Bootstrap) -> dict[str, Summary]:
-    """Mean, 95 % interval, standard deviation and number of the cases that have a value; the same of the annotators."""
+    """Mean, 95 % interval, standard deviation and number of the cases that have a value; the same of the raters."""
     wanted = [name for name in (*names, *(f"raters_{name}" for name in names)) if name in rows[0]]
     values = np.array([[float(row[name]) for row in rows] for name in wanted])
     groups = group_labels([row["case"] for row in rows], bootstrap.group)

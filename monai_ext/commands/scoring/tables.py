@@ -20,7 +20,7 @@ HEADER = ("Score", "Better", "Mean", "95 % interval", "Raters", "95 % interval",
 
 def score_blocks(content: Scores) -> list[Block]:
     """Heading, facts and tables of each task, of all tasks together, and how the numbers are made."""
-    blocks: list[Block] = [Heading("Scores against several annotators", 1)]
+    blocks: list[Block] = [Heading("Scores against several raters", 1)]
     for task in content.tasks:
         blocks += _task_blocks(task, content.settings)
     if content.all_tasks is not None:
@@ -36,12 +36,12 @@ def _task_blocks(task: TaskScores, settings: Mapping) -> list[Block]:
     confidence = task.scores["confidence"]
     rows.append(("AURC, risk 1 - Dice", "lower", _number(task.aurc), NONE, NONE, NONE, str(confidence.cases)))
     agreement = task.rater_agreement
-    rows.append(("Pairwise Dice of annotators", "", NONE, NONE, *_mean(agreement), str(agreement.cases)))
+    rows.append(("Pairwise Dice of raters", "", NONE, NONE, *_mean(agreement), str(agreement.cases)))
     blocks: list[Block] = [Heading(f"Task {task.task}"), Text(*_facts(task, settings))]
     blocks.append(Table(f"Mean over cases; the map is the {task.map}{_of_set(task, settings)}", HEADER, rows))
     own = [name for name in task.scores if name.startswith("dice_rater")]
     if own:
-        blocks.append(_annotator_table(task.scores, own))
+        blocks.append(_rater_table(task.scores, own))
         blocks.append(_head_table(task))
     return blocks
 
@@ -51,8 +51,8 @@ def _of_set(task: TaskScores, settings: Mapping) -> str:
 
 
 def _facts(task: TaskScores, settings: Mapping) -> list[str]:
-    who = "anonymous annotators" if settings["anonymous"] else "annotators"
-    lines = [f"{task.scored} of {task.cases} cases scored, {who} {', '.join(map(str, task.annotators))}."]
+    who = "anonymous raters" if settings["anonymous"] else "raters"
+    lines = [f"{task.scored} of {task.cases} cases scored, {who} {', '.join(map(str, task.raters))}."]
     fate = "given the worst scores" if settings["missing"] == "zero" else "left out"
     for what, names in (
         (f"Without complete prediction, {fate}", list(task.missing)),
@@ -62,11 +62,11 @@ def _facts(task: TaskScores, settings: Mapping) -> list[str]:
     ):
         if names:
             lines.append(f"{what} ({len(names)}): {some_of(names)}.")
-    if task.annotators_without_head:
-        lines.append(f"No mask is predicted for annotators {', '.join(map(str, task.annotators_without_head))}.")
-    if task.heads_without_annotator:
-        heads = ", ".join(map(str, task.heads_without_annotator))
-        lines.append(f"Masks are predicted for annotators {heads}, who are not among the targets: of the set alone.")
+    if task.raters_without_head:
+        lines.append(f"No mask is predicted for raters {', '.join(map(str, task.raters_without_head))}.")
+    if task.heads_without_rater:
+        heads = ", ".join(map(str, task.heads_without_rater))
+        lines.append(f"Masks are predicted for raters {heads}, who are not among the targets: of the set alone.")
     if task.cases < FEW_CASES:
         lines.append(f"Of fewer than {FEW_CASES} cases, intervals are too narrow.")
     return lines
@@ -80,9 +80,9 @@ def _score_rows(scores: Mapping[str, Summary]) -> list[tuple[str, ...]]:
     ]
 
 
-def _annotator_table(scores: Mapping[str, Summary], own: Sequence[str]) -> Table:
+def _rater_table(scores: Mapping[str, Summary], own: Sequence[str]) -> Table:
     header = (
-        "Annotator",
+        "Rater",
         "Dice",
         "95 % interval",
         "Jaccard",
@@ -96,30 +96,30 @@ def _annotator_table(scores: Mapping[str, Summary], own: Sequence[str]) -> Table
         dice, jaccard = scores[name], scores[name.replace("dice", "jaccard", 1)]
         number = name.rpartition("_rater")[2]
         rows.append((number, *_mean(dice), *_mean(jaccard), *_mean(dice.raters), str(dice.cases)))
-    return Table("Each head with its own annotator; of raters: the other annotators with this one", header, rows)
+    return Table("Each head with its own rater; of raters: the other raters with this one", header, rows)
 
 
 def _head_table(task: TaskScores) -> Table:
-    header = ("Head", *(f"Annotator {number:02d}" for number in task.annotators))
+    header = ("Head", *(f"Rater {number:02d}" for number in task.raters))
     heads = [] if task.predicted is None else task.predicted.raters
-    table = zip(heads, task.dice_of_heads_and_annotators or (), strict=True)
+    table = zip(heads, task.dice_of_heads_and_raters or (), strict=True)
     rows = [(f"{number:02d}", *map(_number, values)) for number, values in table]
-    return Table("Mean Dice of each head with each annotator: the own one should lead its row", header, rows)
+    return Table("Mean Dice of each head with each rater: the own one should lead its row", header, rows)
 
 
 def _method(settings: Mapping) -> Text:
     sign = ">" if settings["strict"] else ">="
     drawn = "cases" if settings["group"] is None else f"groups of cases ({settings['group']})"
     return Text(
-        f"QUBIQ score: mean Dice over nine levels of the map and of the annotators' share, {sign} on both sides; soft "
+        f"QUBIQ score: mean Dice over nine levels of the map and of the raters' share, {sign} on both sides; soft "
         "Dice: five levels, >. Two empty masks have Dice and IoU 1. A map's own mask is p "
-        f"{sign} 1/2, the majority half of the annotators ({sign}).",
+        f"{sign} 1/2, the majority half of the raters ({sign}).",
         f"ECE, ACE, MCE have {settings['bins']} bins over all pixels of a case. The energy distance depends on the "
-        "number of masks in the set. Correlation: p (1 - p) with the annotators' variance; cases without disagreement "
+        "number of masks in the set. Correlation: p (1 - p) with the raters' variance; cases without disagreement "
         "have none. AURC ranks cases by the soft Dice confidence.",
-        "Raters: each annotator left out in turn and held against the others; Hungarian IoU and best Dice take the "
+        "Raters: each rater left out in turn and held against the others; Hungarian IoU and best Dice take the "
         "others as the set. Energy distance and diversity: what as many masks as the method's, drawn by such "
-        "annotators, have on average. It is what one more annotator scores; a map learnt from all annotators may do "
+        "raters, have on average. It is what one more rater scores; a map learnt from all raters may do "
         "better.",
         f"Intervals: percentile bootstrap of the mean, {settings['resamples']} resamples of {drawn}, seed "
         f"{settings['seed']}.",

@@ -1,6 +1,6 @@
 """Lists of cases with several raters, in the folders of the QUBIQ challenge (2020, 2021).
 
-A rater (annotator) is identified by the number in the name of the file, `task01_seg03.nii.gz`, never by its place in a
+A rater is identified by the number in the name of the file, `task01_seg03.nii.gz`, never by its place in a
 listing, and has the same column in all cases, also in those where the file is missing.
 """
 

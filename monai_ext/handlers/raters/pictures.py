@@ -33,12 +33,12 @@ MOST_VARIANCE = 0.25  # of a yes or no
 class RaterPictures(PictureRows):
     """Shows the first validation cases in TensorBoard, one row each, for the handlers of a `RaterEvaluator`.
 
-    Columns: image | contour of each annotator | contour of each head, or of as many samples, in the same colours |
-    disagreement of the annotators, c/K (1 - c/K) | predicted uncertainty, p (1 - p); the last two on one scale, from 0
+    Columns: image | contour of each rater | contour of each head, or of as many samples, in the same colours |
+    disagreement of the raters, c/K (1 - c/K) | predicted uncertainty, p (1 - p); the last two on one scale, from 0
     to 1/4. Of images with two or more than three channels the first channel is shown. Arguments as of `PictureRows`.
     """
 
-    TAG = "image, annotators, heads or samples, disagreement, uncertainty"
+    TAG = "image, raters, heads or samples, disagreement, uncertainty"
 
     def collect(self, engine: Engine, wanted: int) -> None:
         output = engine.state.output
@@ -80,13 +80,13 @@ class RaterPredictionWriter(ItemWriter):
     """Writes the answers for each case as NIfTI, for the handlers of a `RaterEvaluator`; see `RaterWriter`.
 
     `<folder>/<case>/task01_seg01.nii.gz` and so on are the masks of the heads, `task01_sample01.nii.gz` samples,
-    `task01.nii.gz` the predicted share of annotators, all in the geometry of the case's image. Beside those of a
+    `task01.nii.gz` the predicted share of raters, all in the geometry of the case's image. Beside those of a
     photograph (PNG, JPEG, ...), which has no geometry, lies its grey picture as `image.nii.gz`.
 
     Args:
         folder: where to write.
         items: of the cases; batches name them by id.
-        raters: numbers of the annotators, in the order of the heads.
+        raters: numbers of the raters, in the order of the heads.
         masks: write the masks of the heads, of methods that have heads.
         samples: write the masks of the samples.
         probability: write the predicted share.

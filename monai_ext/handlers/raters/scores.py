@@ -38,20 +38,20 @@ __all__ = ["MeanRaterScores", "RaterReport", "answer_scores", "rater_column"]
 CONVENTIONS = {
     "mean": "over cases that have a value; sd with n - 1",
     "empty masks": "Dice and IoU of two empty masks are 1",
-    "missing annotators": "enter no vote, no mean and no count",
-    "qubiq_score": "levels 0.1 ... 0.9, p >= level, annotators counted in integers (10 c >= i K)",
-    "dice": "hard Dice at p > 0.5 with each annotator present, then their mean; of the annotator's own head where the "
+    "missing raters": "enter no vote, no mean and no count",
+    "qubiq_score": "levels 0.1 ... 0.9, p >= level, raters counted in integers (10 c >= i K)",
+    "dice": "hard Dice at p > 0.5 with each rater present, then their mean; of the rater's own head where the "
     "method has heads, else of its one map",
     "dice_consensus": "p >= 0.5 and the majority vote (half suffices)",
     "sets": "samples at p > 0.5, d = 1 - IoU of the foreground, V-statistic (self pairs in)",
-    "calibration": "15 equal bins over all pixels; plain names against each annotator, _consensus against c / K",
+    "calibration": "15 equal bins over all pixels; plain names against each rater, _consensus against c / K",
     "uncertainty_ncc": "p (1 - p) with c/K (1 - c/K), Pearson over pixels",
 }
 HUMAN = ("rater_agreement", "rater_diversity", "leave_one_out_dice")
 
 
 def rater_column(number: int) -> str:
-    """Name of an annotator's Dice in tables and curves.
+    """Name of a rater's Dice in tables and curves.
 
     >>> rater_column(3)
     'dice_rater03'
@@ -60,14 +60,14 @@ def rater_column(number: int) -> str:
 
 
 def answer_scores(answers: Tensor, masks: Tensor, *, presence: Tensor | None = None, heads: int = 0) -> dict:
-    """Every score of every case: (B,) each, (B, R) for one Dice per annotator, (B, heads, R) for heads_by_raters.
+    """Every score of every case: (B,) each, (B, R) for one Dice per rater, (B, heads, R) for heads_by_raters.
 
     Args:
         answers: (B, 1 + heads + n, H, W), the probability map, the maps of the heads, n samples as probabilities.
-        masks, presence: of the annotators, (B, R, H, W) and (B, R).
-        heads: 0, or R for a method that answers for each annotator.
+        masks, presence: of the raters, (B, R, H, W) and (B, R).
+        heads: 0, or R for a method that answers for each rater.
 
-    A case whose answers hold NaN is NaN in everything that depends on them; a case without annotators in everything but
+    A case whose answers hold NaN is NaN in everything that depends on them; a case without raters in everything but
     `sample_diversity`.
     """
     probability, own, samples = answers.split([1, heads, answers.shape[1] - 1 - heads], dim=1)
@@ -99,11 +99,11 @@ class MeanRaterScores(MultiMetricHandler):
     """Means over cases of all `answer_scores` that are one number, as an Ignite metric of a `RaterEvaluator`.
 
     The value of the metric is the score `key`, the others stand beside it, see `MultiMetricHandler`. There is one
-    `dice_raterNN` for each annotator, a curve each in TensorBoard, unless they are anonymous, and `dice`, their mean
+    `dice_raterNN` for each rater, a curve each in TensorBoard, unless they are anonymous, and `dice`, their mean
     over each case and then over cases. Means are over the cases that have a value. Works over several ranks.
 
     Args:
-        raters: numbers of the annotators, one for each column of the masks; None where they are anonymous.
+        raters: numbers of the raters, one for each column of the masks; None where they are anonymous.
         key: the score that is the metric's value.
     """
 
@@ -116,7 +116,7 @@ class MeanRaterScores(MultiMetricHandler):
     def update(self, output: tuple[Mapping[str, Tensor], Mapping[str, Tensor]]) -> None:
         answers, label = output
         if self.raters is not None and len(self.raters) != label["masks"].shape[1]:
-            raise ValueError(f"masks of {label['masks'].shape[1]} annotators, but raters={self.raters}: name each one.")
+            raise ValueError(f"masks of {label['masks'].shape[1]} raters, but raters={self.raters}: name each one.")
         self.samples = answers["samples"].shape[1]
         parts = [answers[name] for name in ("probability", "heads", "samples") if name in answers]
         self.score.options["heads"] = answers["heads"].shape[1] if "heads" in answers else 0
@@ -143,8 +143,8 @@ class RaterReport:
 
     The same columns and keys for every method, so that they can stand in one table. For evaluators in one process. The
     summary holds `scores` (mean, sd and number of cases), `dice_per_rater`, `rater_ceiling` (mean Dice between
-    annotators, and of each with the majority of the others) and `heads_by_raters`, the mean Dice of head k (row) with
-    annotator r (column), in which the diagonal should lead.
+    raters, and of each with the majority of the others) and `heads_by_raters`, the mean Dice of head k (row) with
+    rater r (column), in which the diagonal should lead.
 
     Args:
         folder: of both files; each appears complete or not at all.

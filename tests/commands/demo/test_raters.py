@@ -1,4 +1,4 @@
-"""The demo's page for several annotators, from files of a run that are made up."""
+"""The demo's page for several raters, from files of a run that are made up."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_table(path: Path, table: list[dict]) -> None:
 
 @pytest.fixture
 def demo(tmp_path):
-    """The folder of a demo whose heads draw exactly as their annotators do."""
+    """The folder of a demo whose heads draw exactly as their raters do."""
     write_rater_phantoms(tmp_path / "phantoms", count=3, size=(32, 32))
     evaluation = tmp_path / "training" / "evaluation"
     writer = RaterWriter(evaluation / "predictions")
@@ -62,7 +62,7 @@ STEPS = dict.fromkeys(("training", "evaluation", "inference"), "python -m ...")
 SECONDS = dict.fromkeys(STEPS, 1.0)
 
 
-def test_the_page_has_scores_heads_by_annotators_cases_curves_and_commands(demo, capsys):
+def test_the_page_has_scores_heads_by_raters_cases_curves_and_commands(demo, capsys):
     blocks = rater_blocks(DemoRun(demo, demo, STEPS, SECONDS))
     pictures = [block.path.name for block in blocks if isinstance(block, Picture)]
     assert pictures == ["heads.png", "cases.png", "curves.png"]
@@ -74,7 +74,7 @@ def test_the_page_has_scores_heads_by_annotators_cases_curves_and_commands(demo,
         "0.100",
     ] in table.rows
     said = " ".join(line for block in blocks if isinstance(block, Text) for line in block.lines)
-    assert "5 of 5 heads are closest to their own annotator" in said and "smoothing" in said
+    assert "5 of 5 heads are closest to their own rater" in said and "smoothing" in said
     assert "5 of 5 heads" in capsys.readouterr().err
 
 
@@ -90,11 +90,11 @@ def test_samples_are_shown_where_there_are_no_heads(demo):
     assert pictures == ["cases.png", "curves.png"]
 
 
-def test_conclusions_count_the_heads_that_are_closest_to_their_own_annotator():
+def test_conclusions_count_the_heads_that_are_closest_to_their_own_rater():
     table = [list(values) for values in TABLE]
-    table[1][3] = 0.95  # head 2 draws like annotator 4
-    table[2][2] = None  # annotator 3 was never there
+    table[1][3] = 0.95  # head 2 draws like rater 4
+    table[2][2] = None  # rater 3 was never there
     lines = rater_conclusions(summary(table), NAMES)
-    assert lines[0].startswith("3 of 5 heads are closest to their own annotator, 3 of 5 annotators are met best")
+    assert lines[0].startswith("3 of 5 heads are closest to their own rater, 3 of 5 raters are met best")
     assert "95.0" in lines[3] and "under-drawing" in lines[3] and "nan" in lines[4]
     assert "0.62" in lines[-2] and "62.5 %" in lines[-1] and "16 samples" in lines[-1]

@@ -29,7 +29,7 @@ CEILING = {"mean": 0.8, "low": 0.75, "high": 0.85, "cases": len(CASES), "sd": No
 def write_scores(
     folder: Path, *, heads: int = 0, samples: int = 16, task: int = 1, estimator: str = "V", **raters: dict
 ) -> Path:
-    """A scores.json of one task of which annotators have the scores `raters`."""
+    """A scores.json of one task of which raters have the scores `raters`."""
     predicted = {"probability": True, "raters": list(range(heads)), "samples": list(range(samples))}
     scores = {name: {"raters": values} for name, values in ({"qubiq_score": CEILING} | raters).items()}
     entry = {"task": task, "scored": len(CASES), "predicted": predicted, "scores": scores}
@@ -62,7 +62,7 @@ def test_means_intervals_pairs_and_files(tmp_path: Path) -> None:
     assert content["first_in_qubiq_score"] == [0.0, 1.0]
     page = (tmp_path / "table" / "table.md").read_text()
     assert content["notes"] == [] and "| combined | 1,234 | 5 | 1.5 | 12 |" in page
-    assert "0.775 (" in page and "one more annotator" in page and "0.800 (0.750-0.850)" in page
+    assert "0.775 (" in page and "one more rater" in page and "0.800 (0.750-0.850)" in page
     assert json.loads((tmp_path / "table" / "table.json").read_text()) == content
     assert (tmp_path / "table" / "scores.png").stat().st_size > 1000
 
@@ -111,7 +111,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert "| holistic | 1,234 | 5 | 1.5 |" in capsys.readouterr().out
 
 
-def test_the_annotators_row_is_of_the_task_of_the_runs(tmp_path: Path) -> None:
+def test_the_raters_row_is_of_the_task_of_the_runs(tmp_path: Path) -> None:
     write_run(tmp_path / "runs", "holistic", better=0.0, task=2)
     scored = write_scores(tmp_path, task=2)
     content = json.loads(scored.read_text())
@@ -126,14 +126,14 @@ def test_the_annotators_row_is_of_the_task_of_the_runs(tmp_path: Path) -> None:
         told_table(RaterTableOptions((tmp_path / "runs",), tmp_path / "table", rater_scores=scored, **FEW))
 
 
-def test_another_number_of_cases_behind_the_annotators_row_is_told(tmp_path: Path) -> None:
+def test_another_number_of_cases_behind_the_raters_row_is_told(tmp_path: Path) -> None:
     write_run(tmp_path / "runs", "holistic", better=0.0)
     scored = write_scores(tmp_path, qubiq_score=CEILING | {"cases": 9})
     options = RaterTableOptions((tmp_path / "runs",), tmp_path / "table", rater_scores=scored, **FEW)
     (note,) = told_table(options)["notes"]
-    assert "one more annotator is over 9 cases" in note and note.endswith("the methods are over 12.")
+    assert "one more rater is over 9 cases" in note and note.endswith("the methods are over 12.")
     page = (tmp_path / "table" / "table.md").read_text()
-    assert "| one more annotator | - | - | - | 9 |" in page and "over 9 cases" in page
+    assert "| one more rater | - | - | - | 9 |" in page and "over 9 cases" in page
 
 
 @pytest.mark.parametrize(

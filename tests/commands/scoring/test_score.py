@@ -1,4 +1,4 @@
-"""Folders of predictions whose scores are known by hand, what the annotators score, and what the command says."""
+"""Folders of predictions whose scores are known by hand, what the raters score, and what the command says."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from monai_ext.data.raters.predictions import rater_predictions, rater_truth
 from monai_ext.metrics import area_under_risk_coverage, dice_per_rater, generalized_energy_distance, set_scores
 from monai_ext.raster.images import ImageFileError
 
-A, B = [[1, 1, 0, 0]], [[1, 0, 0, 0]]  # two annotators of four pixels: IoU 1/2, Dice 2/3
+A, B = [[1, 1, 0, 0]], [[1, 0, 0, 0]]  # two raters of four pixels: IoU 1/2, Dice 2/3
 NOBODY = [[0, 0, 0, 0]]
 FEW = 60  # bootstrap draws
 
@@ -47,7 +47,7 @@ def write(path, values, *, affine=None):
 
 
 def write_case(folder, raters, *, task=1):
-    """A case of the truth: an image and {annotator: mask}."""
+    """A case of the truth: an image and {rater: mask}."""
     write(folder / "image.nii.gz", np.zeros(np.shape(next(iter(raters.values())))))
     return write_masks(folder, raters, task=task)
 
@@ -60,7 +60,7 @@ def write_masks(folder, masks, *, kind="seg", task=1, suffix=".nii.gz"):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Truth of one case by annotators A and B, and where its predictions go: (truth, predictions, the case's)."""
+    """Truth of one case by raters A and B, and where its predictions go: (truth, predictions, the case's)."""
     write_case(tmp_path / "truth" / "Training" / "case01", {1: A, 2: B})
     return tmp_path / "truth", tmp_path / "predicted", tmp_path / "predicted" / "case01"
 
@@ -81,7 +81,7 @@ def rows_of(predictions):
 # --- known numbers -------------------------------------------------------------------------------------------------
 
 
-def test_perfect_heads_have_perfect_scores_and_the_human_ceiling_is_that_of_two_annotators(folders):
+def test_perfect_heads_have_perfect_scores_and_the_human_ceiling_is_that_of_two_raters(folders):
     truth, predictions, case = folders
     write_masks(case, {1: A, 2: B})
     means, human, content = scored(predictions, truth)
@@ -91,7 +91,7 @@ def test_perfect_heads_have_perfect_scores_and_the_human_ceiling_is_that_of_two_
     assert means["generalized_energy_distance"] == pytest.approx(0, abs=1e-12)
     assert means["brier_consensus"] == means["ece_consensus"] == 0
     assert means["sample_diversity"] == human["sample_diversity"] == pytest.approx(0.25)
-    for name in ("qubiq_score", "dice_annotators", "dice_consensus", "dice_match", "dice_heads", "dice_rater02"):
+    for name in ("qubiq_score", "dice_each_rater", "dice_consensus", "dice_match", "dice_heads", "dice_rater02"):
         assert human[name] == pytest.approx(2 / 3), name
     assert human["hungarian_iou"] == human["jaccard_rater01"] == pytest.approx(1 / 2)
     assert human["generalized_energy_distance"] == pytest.approx(1 / 2 * (1 / 2 + 1 / 2))
@@ -99,7 +99,7 @@ def test_perfect_heads_have_perfect_scores_and_the_human_ceiling_is_that_of_two_
     assert human["uncertainty_ncc"] is None
     task = content["tasks"][0]
     assert task["rater_agreement"]["mean"] == pytest.approx(2 / 3)
-    assert task["dice_of_heads_and_annotators"] == [[1, pytest.approx(2 / 3)], [pytest.approx(2 / 3), 1]]
+    assert task["dice_of_heads_and_raters"] == [[1, pytest.approx(2 / 3)], [pytest.approx(2 / 3), 1]]
 
 
 @pytest.mark.parametrize("name", ["task01.nii.gz", "task1.nii", "TASK01.png"])
@@ -110,8 +110,8 @@ def test_a_probability_map_has_the_scores_computed_by_hand(folders, name):
     means, _, content = scored(predictions, truth)
     assert means["qubiq_score"] == pytest.approx(22 / 27)  # five levels at Dice 2/3, four at 1
     assert means["dice_consensus"] == pytest.approx(2 / 3)  # the majority of two is A
-    assert means["dice_annotators"] == pytest.approx((2 / 3 + 1) / 2)
-    assert means["jaccard_annotators"] == pytest.approx((1 / 2 + 1) / 2)
+    assert means["dice_each_rater"] == pytest.approx((2 / 3 + 1) / 2)
+    assert means["jaccard_each_rater"] == pytest.approx((1 / 2 + 1) / 2)
     assert means["brier"] == means["ece"] == pytest.approx(1 / 8)
     assert means["brier_consensus"] == pytest.approx(1 / 16)
     assert means["confidence"] == 1
@@ -130,7 +130,7 @@ def test_samples_have_the_scores_computed_by_hand_and_their_number_can_be_limite
     truth, predictions, case = folders
     write_masks(case, {1: A, 2: [[0, 0, 0, 1]]}, kind="sample")
     means, human, content = scored(predictions, truth)
-    # d(S, Y) = 0, 1/2, 1, 1, within samples (V) 1/2, within annotators 1/4
+    # d(S, Y) = 0, 1/2, 1, 1, within samples (V) 1/2, within raters 1/4
     assert means["generalized_energy_distance"] == pytest.approx(2 * 5 / 8 - 1 / 2 - 1 / 4)
     assert means["hungarian_iou"] == means["dice_match"] == means["sample_diversity"] == pytest.approx(1 / 2)
     assert means["dice_max"] == pytest.approx((1 + 2 / 3) / 2)
@@ -151,26 +151,26 @@ def test_empty_masks_score_one_where_everybody_agrees_that_there_is_nothing(tmp_
         write_masks(predictions / name, {1: ours, 2: ours})
     _, human, content = scored(predictions, truth)
     empty, wrong = rows_of(predictions)
-    for name in ("qubiq_score", "dice_consensus", "dice_annotators", "dice_rater01", "hungarian_iou", "confidence"):
+    for name in ("qubiq_score", "dice_consensus", "dice_each_rater", "dice_rater01", "hungarian_iou", "confidence"):
         assert float(empty[name]) == 1, name
         assert float(wrong[name]) == (name == "confidence"), name
     assert float(empty["generalized_energy_distance"]) == float(empty["ece"]) == 0
     assert float(wrong["generalized_energy_distance"]) == 2  # the worst there is
-    assert human["qubiq_score"] == human["dice_annotators"] == 1
+    assert human["qubiq_score"] == human["dice_each_rater"] == 1
     assert content["tasks"][0]["scores"]["uncertainty_ncc"]["mean"] is None  # nobody disagrees
 
 
-def test_a_single_annotator_leaves_no_human_ceiling(tmp_path, capsys):
+def test_a_single_rater_leaves_no_human_ceiling(tmp_path, capsys):
     write_case(tmp_path / "truth" / "case01", {4: A})
     write(tmp_path / "predicted" / "case01" / "task01.nii.gz", np.array(B, dtype=float))
     assert main(["score", "--predictions", f"{tmp_path}/predicted", "--targets", f"{tmp_path}/truth"]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("QUBIQ score"))
     assert line.split() == ["QUBIQ", "score", "higher", "0.6667", "0.6667", "to", "0.6667", "-", "-", "1"]
     row = rows_of(tmp_path / "predicted")[0]
-    assert row["raters_qubiq_score"] == row["rater_agreement"] == "" and row["annotators"] == "1"
+    assert row["raters_qubiq_score"] == row["rater_agreement"] == "" and row["raters"] == "1"
 
 
-def test_an_annotator_missing_from_a_case_enters_nothing_there(tmp_path):
+def test_an_rater_missing_from_a_case_enters_nothing_there(tmp_path):
     truth, predictions = tmp_path / "truth", tmp_path / "predicted"
     write_case(truth / "case01", {1: A, 2: B})
     write_case(truth / "case02", {1: A})
@@ -178,11 +178,11 @@ def test_an_annotator_missing_from_a_case_enters_nothing_there(tmp_path):
         write_masks(predictions / name, {1: A, 2: NOBODY})
     means, _, content = scored(predictions, truth)
     first, second = rows_of(predictions)
-    assert (first["annotators"], second["annotators"]) == ("2", "1")
+    assert (first["raters"], second["raters"]) == ("2", "1")
     assert float(second["dice_heads"]) == 1 and second["dice_rater02"] == second["raters_dice_rater01"] == ""
     assert float(first["dice_heads"]) == pytest.approx(1 / 2) and means["dice_rater02"] == 0
     assert content["tasks"][0]["scores"]["dice_rater02"]["cases"] == 1
-    assert content["tasks"][0]["dice_of_heads_and_annotators"][1] == [0, 0]
+    assert content["tasks"][0]["dice_of_heads_and_raters"][1] == [0, 0]
 
 
 def test_every_task_has_its_scores_and_all_tasks_the_mean_of_cases(tmp_path):
@@ -219,7 +219,7 @@ def test_png_of_one_and_sixteen_bits_are_read_by_their_white(folders):
 
 
 @pytest.mark.parametrize(("raters", "strict", "bins"), [(2, False, 15), (4, True, 7), (5, False, 1), (3, True, 2)])
-def test_the_ceiling_is_that_of_leaving_annotators_out_one_by_one(raters, strict, bins):
+def test_the_ceiling_is_that_of_leaving_raters_out_one_by_one(raters, strict, bins):
     generator = torch.Generator().manual_seed(raters)
     masks = (torch.rand(raters + 1, 6, 7, generator=generator) < 0.4).byte()
     masks[0] = 0  # an empty mask
@@ -243,7 +243,7 @@ def test_the_ceiling_is_that_of_leaving_annotators_out_one_by_one(raters, strict
 
 
 @pytest.mark.parametrize("estimator", ["V", "U"])
-def test_the_ceiling_of_the_energy_distance_is_its_mean_over_sets_drawn_by_the_same_annotators(estimator):
+def test_the_ceiling_of_the_energy_distance_is_its_mean_over_sets_drawn_by_the_same_raters(estimator):
     people = (torch.rand(3, 1, 12, generator=torch.Generator().manual_seed(1)) < 0.5).byte()
     raters = [people[list(draw)] for draw in product(range(3), repeat=2)]
     samples = torch.stack([people[list(draw)] for draw in product(range(3), repeat=3)])
@@ -266,7 +266,7 @@ def test_a_map_given_as_masks_scores_as_their_mean():
         torch.testing.assert_close(by_votes[name].double(), by_mean[name].double(), rtol=1e-6, atol=1e-7, msg=name)
 
 
-def test_a_case_without_annotators_has_no_score_with_them():
+def test_a_case_without_raters_has_no_score_with_them():
     masks = torch.zeros(2, 3, 2, 2, dtype=torch.uint8)
     scores = map_scores(torch.rand(2, 2, 2), masks, presence=torch.tensor([[True] * 3, [False] * 3]))
     assert {name for name, values in scores.items() if not values[1].isnan()} == {"confidence"}
@@ -301,7 +301,7 @@ STORAGES = {
 
 
 def qubiq_of_stored_shares(folder, save, *, raters, png=False):
-    """Scores of a map of the exact shares of annotators, whose votes are 0 ... `raters`."""
+    """Scores of a map of the exact shares of raters, whose votes are 0 ... `raters`."""
     votes = np.arange(4 * (raters + 1)).reshape(4, -1) % (raters + 1)
     write_case(folder / "truth" / "case01", {1 + k: (votes > k).astype(np.uint8) for k in range(raters)})
     (folder / "predicted" / "case01").mkdir(parents=True)
@@ -310,7 +310,7 @@ def qubiq_of_stored_shares(folder, save, *, raters, png=False):
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_exact_shares_reach_the_levels_that_the_annotators_reach_however_they_are_stored(tmp_path, storage):
+def test_exact_shares_reach_the_levels_that_the_raters_reach_however_they_are_stored(tmp_path, storage):
     means = qubiq_of_stored_shares(tmp_path, STORAGES[storage], raters=10, png="png" in storage)
     assert means["qubiq_score"] == means["dice_soft"] == means["dice_consensus"] == 1
     assert means["brier_consensus"] < 1e-12
@@ -387,13 +387,13 @@ def test_the_part_is_the_one_there_is_or_the_one_the_folder_is_named_after(tmp_p
         rater_truth(tmp_path)
 
 
-def test_anonymous_annotators_have_no_scores_of_their_own(folders):
+def test_anonymous_raters_have_no_scores_of_their_own(folders):
     truth, predictions, case = folders
     write_masks(case, {1: B, 2: A})
     means, human, content = scored(predictions, truth, anonymous=True)
     assert means["generalized_energy_distance"] == pytest.approx(0, abs=1e-12)
-    assert not [name for name in (*means, *human) if "rater" in name or "heads" in name]
-    assert content["tasks"][0]["dice_of_heads_and_annotators"] is None
+    assert not [name for name in (*means, *human) if "_rater0" in name or "heads" in name]
+    assert content["tasks"][0]["dice_of_heads_and_raters"] is None
 
 
 def test_slices_may_be_named_with_the_task_or_without(tmp_path):
@@ -440,7 +440,7 @@ def test_missing_predictions_left_out_are_counted_and_named(three):
     assert task["unknown_predictions"] == ["case99"]
     rows = rows_of(three[1])
     assert [row["status"] for row in rows] == ["scored", "missing", "missing"]
-    assert rows[2]["qubiq_score"] == rows[2]["raters_qubiq_score"] == "" and rows[2]["annotators"] == "2"
+    assert rows[2]["qubiq_score"] == rows[2]["raters_qubiq_score"] == "" and rows[2]["raters"] == "2"
     page = (three[1] / "scores" / "scores.md").read_text()
     assert "1 of 3 cases scored" in page and "Without complete prediction, left out (2): case02, case03." in page
     assert "Predicted but not among the targets, passed over (1): case99." in page
@@ -460,7 +460,7 @@ def test_missing_predictions_counted_as_zero_have_the_worst_scores_on_both_sides
     )
 
 
-def test_a_missing_prediction_owes_nothing_to_an_annotator_who_is_missing_too(three):
+def test_a_missing_prediction_owes_nothing_to_an_rater_who_is_missing_too(three):
     (three[0] / "case03" / "task01_seg02.nii.gz").unlink()
     means, _, content = scored(three[1], three[0], missing="zero")
     assert rows_of(three[1])[2]["dice_rater02"] == "" and rows_of(three[1])[2]["dice_rater01"] == "0.0"
@@ -483,8 +483,8 @@ def test_irregularities_that_change_no_score_are_told(folders):
     page = (predictions / "scores" / "scores.md").read_text()
     assert "Marked by nobody, left out (1): case02" in page
     assert "Of another affine than the target, compared voxel by voxel all the same (1): " in page
-    assert "No mask is predicted for annotators 2." in page
-    assert "Masks are predicted for annotators 5, who are not among the targets" in page
+    assert "No mask is predicted for raters 2." in page
+    assert "Masks are predicted for raters 5, who are not among the targets" in page
     assert content["tasks"][0]["scores"].keys() >= {"dice_rater01"} and "dice_rater05" not in str(content)
 
 
@@ -526,7 +526,7 @@ def test_a_damaged_file_is_named(folders, name):
         scored(predictions, truth)
 
 
-def test_annotators_of_different_sizes_are_named(folders):
+def test_raters_of_different_sizes_are_named(folders):
     truth, predictions, case = folders
     write(truth / "Training" / "case01" / "task01_seg02.nii.gz", np.zeros((2, 4)))
     write_masks(case, {1: A})
@@ -625,7 +625,7 @@ def test_the_options_of_the_command_reach_the_scores(many, capsys):
     expected = {"resamples": 9, "tasks": [1], "raters": [1, 3], "strict": True, "bins": 4, "seed": 5, "missing": "skip"}
     expected |= {"group": "patient", "anonymous": True, "estimator": "U", "region": None, "part": None, "samples": None}
     assert settings == expected
-    assert "anonymous annotators 1, 3." in capsys.readouterr().out
+    assert "anonymous raters 1, 3." in capsys.readouterr().out
 
 
 def test_the_help_shows_examples(capsys):

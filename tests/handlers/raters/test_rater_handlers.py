@@ -30,7 +30,7 @@ def row(*values: int) -> Tensor:
     return torch.tensor([values])
 
 
-# Two cases of two annotators, four pixels; the second annotator is missing from the second case.
+# Two cases of two raters, four pixels; the second rater is missing from the second case.
 MASKS = torch.stack([torch.stack([row(1, 1, 0, 0), row(1, 0, 0, 0)]), torch.stack([row(0, 1, 1, 0), row(1, 1, 1, 1)])])
 PRESENCE = torch.tensor([[True, True], [True, False]])
 HEADS = torch.tensor(
@@ -87,7 +87,7 @@ def test_scores_of_a_case_counted_by_hand():
     assert scores["generalized_energy_distance"][0].item() == pytest.approx(2 * 0.25 - 0 - 0.25)
 
 
-def test_scores_are_those_of_the_metrics_and_of_missing_annotators_nothing_is_heard():
+def test_scores_are_those_of_the_metrics_and_of_missing_raters_nothing_is_heard():
     made, metric = scored()
     made.validate()
     per_case, metrics = metric.per_case(), made.state.metrics
@@ -111,7 +111,7 @@ def test_scores_are_those_of_the_metrics_and_of_missing_annotators_nothing_is_he
     assert made.state.metrics == pytest.approx(before, nan_ok=True)
 
 
-def test_a_method_with_one_map_is_compared_with_every_annotator_by_that_map():
+def test_a_method_with_one_map_is_compared_with_every_rater_by_that_map():
     outputs = one_by_one()
     for output in outputs:
         del output["pred"]["heads"]
@@ -122,7 +122,7 @@ def test_a_method_with_one_map_is_compared_with_every_annotator_by_that_map():
     assert "heads_by_raters" not in metric.per_case()
 
 
-def test_anonymous_annotators_have_no_curves_of_their_own():
+def test_anonymous_raters_have_no_curves_of_their_own():
     made, _ = scored(raters=None)
     made.validate()
     assert "val_dice" in made.state.metrics and not [name for name in made.state.metrics if "rater0" in name]
@@ -139,16 +139,16 @@ def test_a_nan_in_the_answers_leaves_its_case_without_value_but_not_the_others()
     assert not per_case["leave_one_out_dice"][0].isnan()
 
 
-def test_a_case_without_annotators_has_no_score_with_them():
+def test_a_case_without_raters_has_no_score_with_them():
     presence = torch.tensor([[True, True], [False, False]])
     scores = answer_scores(torch.cat([*ANSWERS.values()], 1), MASKS, presence=presence, heads=2)
     known = {name for name, values in scores.items() if not values[1].isnan().all()}
     assert known == {"sample_diversity"} and scores["dice_consensus"][0] == 1.0
 
 
-def test_wrong_numbers_of_annotators_and_unknown_scores_are_refused():
+def test_wrong_numbers_of_raters_and_unknown_scores_are_refused():
     made, _ = scored(raters=[1, 2, 3])
-    with pytest.raises(ValueError, match="masks of 2 annotators, but raters="):
+    with pytest.raises(ValueError, match="masks of 2 raters, but raters="):
         made.validate()
     made, metric = scored()
     metric.key = "beauty"
@@ -328,7 +328,7 @@ def test_a_collapsed_probabilistic_unet_is_reported_though_its_probabilities_dif
 # --- pictures and files
 
 
-def test_pictures_show_each_present_annotator_in_a_colour_of_its_own():
+def test_pictures_show_each_present_rater_in_a_colour_of_its_own():
     masks = torch.zeros(1, 3, 24, 24, dtype=torch.uint8)
     masks[0, 0, 2:8, 2:8] = masks[0, 1, 12:20, 12:20] = masks[0, 2, 2:8, 14:20] = 1
     output = {
