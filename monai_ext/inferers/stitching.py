@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -101,11 +102,11 @@ class Halo:
 
     def place(self, outputs: Tensor, row: int, column: int, scale: int) -> None:
         """Outputs (n, B, C, s*h, s*w) for the windows from `column` on in row `row` of the grid."""
-        top, left = scale * self.rows.context, scale * self.columns.context
+        top = scale * self.rows.offset(row)
         if column == 0:
             self.output.begin(scale * self.rows.edges[row], scale * self.rows.edges[row + 1], scale)
         for number, window in enumerate(outputs, column):
-            width = scale * self.columns.core(number)
+            left, width = scale * self.columns.offset(number), scale * self.columns.core(number)
             core = window[..., top : top + scale * self.rows.core(row), left : left + width]
             self.output.put(core, scale * self.columns.edges[number])
 
@@ -119,27 +120,28 @@ class Feather:
 
     def __init__(self, rows: AxisWindows, columns: AxisWindows, output: OutputRows):
         self.rows, self.columns, self.output = rows, columns, output
-        self._canvas = torch.empty(0)  # (B, C, s * size, s * W), from one context above the core
+        self._canvas = torch.empty(0)  # (B, C, s * (core + 2 contexts), s * W), from one context above the core
         self._tail = torch.empty(0)  # the rows of the canvas that the next row of windows contributes to
-        self._weights: dict[tuple[int, int, bool, bool], Tensor] = {}
+        self._weights: dict[tuple[int, bool, bool], Tensor] = {}
 
     def place(self, outputs: Tensor, row: int, column: int, scale: int) -> None:
         """See `Halo`."""
-        width, context, size = self.columns.edges[-1], self.columns.context, self.columns.size
+        context = self.columns.context
         if self._canvas.numel() == 0:
-            shape = (*outputs.shape[1:4], scale * width)
+            highest = max(map(self.rows.core, range(self.rows.count))) + 2 * context
+            shape = (*outputs.shape[1:3], scale * highest, scale * self.columns.length)
             self._canvas = torch.zeros(shape, device=outputs.device)
             self._tail = torch.zeros((*shape[:2], 2 * scale * context, shape[3]), device=outputs.device)
         if column == 0:
             self._canvas.zero_()
             self._canvas[..., : self._tail.shape[-2], :] = self._tail
-        vertical = self._fade(self.rows, row, scale)[:, None]
+        upright = self._faded(self.rows, row, scale)
         for number, window in enumerate(outputs, column):
-            start = self.columns.edges[number] - context
-            left, right = max(start, 0), min(start + size, width)
-            inside = slice(scale * (left - start), scale * (right - start))
-            weights = vertical * self._fade(self.columns, number, scale)[inside]
-            self._canvas[..., scale * left : scale * right].addcmul_(window[..., inside].float(), weights)
+            across = self._faded(self.columns, number, scale)
+            weights = upright.weights[:, None] * across.weights
+            left, right = (scale * end for end in self.columns.reach(number))
+            values = window[..., upright.of_window, across.of_window].float()
+            self._canvas[..., upright.of_canvas, left:right].addcmul_(values, weights)
 
     def take(self, row: int, scale: int) -> Strip:
         """See `Halo`."""
@@ -153,18 +155,31 @@ class Feather:
         self.output.put(values)
         return self.output.strip()
 
+    def _faded(self, axis: AxisWindows, index: int, scale: int) -> _Faded:
+        """The part of window `index` that counts: its core with one context on both sides, where the image goes on."""
+        (first, last), begin = axis.reach(index), axis.edges[index] - axis.context
+        of_canvas = slice(scale * (first - begin), scale * (last - begin))
+        start = axis.start(index)
+        of_window = slice(scale * (first - start), scale * (last - start))
+        return _Faded(of_window, of_canvas, self._fade(axis, index, scale)[of_canvas])
+
     def _fade(self, axis: AxisWindows, index: int, scale: int) -> Tensor:
-        """Weights (s * size,) along one axis: a rise and a fall of 2 contexts about the edges to a neighbour (Hann)."""
+        """Weights of a core and its contexts: a rise and a fall of 2 contexts about the edges to a neighbour (Hann)."""
         first, last, core = index == 0, index == axis.count - 1, scale * axis.core(index)
-        key = (axis.size * scale, core, first, last)
+        key = (core, first, last)
         if key not in self._weights:
             ramp = 2 * scale * axis.context
             rise = torch.sin(torch.pi / 2 * (torch.arange(ramp) + 0.5) / max(ramp, 1)).square()
-            weights = torch.ones(scale * axis.size)
+            weights = torch.ones(core + ramp)
             if not first:
                 weights[:ramp] = rise
             if not last:
-                weights[core : core + ramp] *= 1 - rise
-                weights[core + ramp :] = 0
+                weights[core:] *= 1 - rise
             self._weights[key] = weights.to(self._canvas.device)
         return self._weights[key]
+
+
+class _Faded(NamedTuple):
+    of_window: slice
+    of_canvas: slice
+    weights: Tensor

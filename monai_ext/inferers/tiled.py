@@ -1,8 +1,9 @@
 """A network over an image of any size, window by window, without seams.
 
 Both axes are cut into cores of nearly equal length. Each window covers its core and `overlap / 2` pixels of context on
-every side, mirrored where the image ends. Outputs for the context are discarded ("halo") or blended with those of the
-neighbouring windows ("feather"). The scale is read off the network's output: B,C,h,w may become B,C',s*h,s*w.
+every side where the image goes on; where the image ends the window ends, so that the network pads there as in training.
+Outputs for the context are discarded ("halo") or blended with those of the neighbouring windows ("feather"). The scale
+is read off the network's output: B,C,h,w may become B,C',s*h,s*w.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ __all__ = ["TiledInferer"]
 class TiledInferer(Inferer):
     """A MONAI inferer that applies a network to windows of an image and puts the outputs together.
 
-    With a context of at least the network's receptive radius, halo equals the network on the whole image mirrored at
-    its borders; where the context is shorter, feather hides the steps that halo would leave. No gradients.
+    With a context of at least the network's receptive radius, halo equals the network on the whole image, borders
+    included; where the context is shorter, feather hides the steps that halo would leave. An image that fits into one
+    window is given to the network whole. No gradients.
 
     Args:
         tile: side of the windows, at most; images are cut evenly, so windows are often smaller.
-        overlap: pixels that neighbouring windows share; half of them are context on either side. Even.
+        overlap: twice the context of a window, which its outputs do not depend on any more. Even.
         mode: "halo" or "feather", see above. Feather needs `tile >= 3 * overlap`.
         batch_size: windows (of each image of the batch) per forward pass.
         multiple: sides of windows are multiples of it, for networks that need that.

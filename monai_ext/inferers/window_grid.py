@@ -44,7 +44,6 @@ class WindowGrid:
         self.rows, self.columns, self.merge = rows, columns, merge
         self.batch_size, self.device = batch_size, device
         self._scale = 0
-        self._mirrored = columns.mirrored(-columns.context, columns.edges[-2] - columns.context + columns.size)
         self._padded: dict[int, Tensor] = {}
         self._windows: dict[int, Tensor] = {}
 
@@ -62,8 +61,7 @@ class WindowGrid:
 
     def span(self, row: int) -> tuple[int, int]:
         """Rows [top, bottom) of the image that the windows of row `row` of the grid cover."""
-        covered = self._covered(row)
-        return int(covered.min()), int(covered.max()) + 1
+        return self.rows.start(row), self.rows.stop(row)
 
     @torch.no_grad()
     def load(self, row: int, maps: Sequence[Tensor]) -> None:
@@ -109,30 +107,23 @@ class WindowGrid:
         """The rows of the output that are complete with row `row` of the grid."""
         return self.merge.take(row, self._scale)
 
-    def _covered(self, row: int) -> Tensor:
-        top = self.rows.edges[row] - self.rows.context
-        return self.rows.mirrored(top, top + self.rows.size)
-
     def _pad(self, number: int, rows: Tensor, row: int) -> None:
-        """Copy the rows of map `number` that a row of windows covers, with mirrored borders."""
+        """Copy the rows of map `number` that a row of windows covers; mirrored where windows are larger than that."""
         top, bottom = self.span(row)
-        width = self.columns.edges[-1]
+        width = self.columns.length
         if rows.ndim != 4 or rows.shape[-2:] != (bottom - top, width):
             raise ValueError(
                 f"{'aligned map' if number else 'image'}: rows {top} to {bottom} have shape {tuple(rows.shape)}, "
                 f"expected (B, C, {bottom - top}, {width}): all maps must have the size of the image."
             )
-        rows, covered = rows.to(self.device or rows.device), self._covered(row)
-        if bottom - top != len(covered):
-            rows = rows.index_select(-2, (covered - top).to(rows.device))
+        rows = rows.to(self.device or rows.device)
+        if self.rows.size > self.rows.length:
+            rows = rows.index_select(-2, self.rows.mirrored(0, self.rows.size).to(rows.device))
+        if self.columns.size > width:
+            rows = rows.index_select(-1, self.columns.mirrored(0, self.columns.size).to(rows.device))
         if number not in self._padded:
-            self._padded[number] = rows.new_empty((*rows.shape[:-1], len(self._mirrored)))
-            self._mirrored = self._mirrored.to(rows.device)
-        padded = self._padded[number]
-        left, right = self.columns.context, self.columns.context + width
-        padded[..., left:right] = rows
-        padded[..., :left] = rows.index_select(-1, self._mirrored[:left])
-        padded[..., right:] = rows.index_select(-1, self._mirrored[right:])
+            self._padded[number] = torch.empty_like(rows)
+        self._padded[number].copy_(rows)
 
     @torch.no_grad()
     def _cut(self, number: int, columns: range) -> Tensor:
@@ -142,6 +133,6 @@ class WindowGrid:
             self._windows[number] = padded.new_empty((self.batch_size, *padded.shape[:-1], self.columns.size))
         windows = self._windows[number][: len(columns)]
         for window, column in zip(windows, columns, strict=True):
-            left = self.columns.edges[column]  # padded rows begin one context to the left of the image
+            left = self.columns.start(column)
             window.copy_(padded[..., left : left + self.columns.size])
         return windows.flatten(0, 1)

@@ -80,7 +80,7 @@ def test_fills_of_missing_pixels_do_not_depend_on_where_a_strip_ends(tmp_path):
 
 
 def test_a_plan_is_a_loop_over_its_strips(tmp_path):
-    pixels = noise(3, 40, 10)
+    pixels = noise(3, 48, 10)
     with closing(open_raster(save_picture(tmp_path / "a.png", pixels))) as raster:
         plan = upscaler().plan(raster)
         strips = [strip.copy() for strip in plan]

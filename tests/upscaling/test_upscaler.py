@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from upscaling_toys import ALL, Toy, noise, repeating, save_picture, toy, upscaler
+from upscaling_toys import ALL, Toy, noise, read, repeating, save_picture, toy, upscaler
 
 from monai_ext.engines import precision as precision_module
+from monai_ext.networks.gated_sr_net import GatedSRNet
 from monai_ext.raster import open_raster
 from monai_ext.upscaling import upscale_file
 from monai_ext.upscaling.layers import Layers
@@ -35,6 +36,19 @@ def test_layers_need_a_network_of_distributions_and_the_same_bands(tmp_path):
     source = save_picture(tmp_path / "a.png", noise(1, 8, 8))
     with pytest.raises(ValueError, match="takes 3 bands and the image has 1: samples and uncertainty need a network"):
         upscale_file(source, tmp_path / "b.png", upscaler=toy(Layers(samples=1)))
+
+
+@pytest.mark.parametrize("size", [(20, 24), (61, 50)])
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_picture_is_upscaled_as_by_the_network_up_to_its_borders(tmp_path, size, residual):
+    torch.manual_seed(0)
+    network = GatedSRNet(features=8, blocks=2, residual=residual).eval()
+    nn.init.normal_(network.tail[0].weight, std=0.05)  # it begins at zero
+    pixels = noise(3, *size)
+    upscale_file(save_picture(tmp_path / "a.png", pixels), tmp_path / "b.png", upscaler=upscaler(network, overlap=12))
+    with torch.no_grad():
+        expected = network(torch.from_numpy(pixels)[None] / 255)[0].clamp(0, 1) * 255
+    assert np.abs(read(tmp_path / "b.png") - expected.numpy()).max() <= 0.5 + 1e-3  # rounding
 
 
 @pytest.mark.parametrize(
