@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from monai_ext.data.near_duplicates import sorted_contents
+from monai_ext.data.run_cases import RunCases
 
 __all__ = ["Group", "assign_folds", "fold_items", "seeded_key"]
 
@@ -68,17 +69,21 @@ def fold_items(
     seed: int = 0,
     group: Group = None,
     cache_dir: str | os.PathLike | None = None,
+    recorded: RunCases | None = None,
 ) -> list[Mapping]:
     """The items of one fold (`part="validation"`), or those of all others (`"training"`), in their order.
 
-    With `fold="all"` the training has all items.
+    With `fold="all"` the training has all items. With `recorded`, the part is that of the run, see `RunCases.divide`,
+    and is divided by the other arguments only where the run does not record it.
 
     Raises:
         ValueError: `fold` is neither in 0 ... folds - 1 nor "all", which leaves nothing to validate on; `part` is
-            unknown, or as `assign_folds`.
+            unknown, or as `assign_folds` and `RunCases.divide`.
     """
     if part not in ("training", "validation"):
         raise ValueError(f"part is {part!r}: choose 'training' or 'validation'.")
+    if recorded is not None and (parts := recorded.divide(items)) is not None:
+        return parts[part]
     if fold == "all":
         if part == "validation":
             raise ValueError("fold is 'all', so all cases are trained on: validate on another part of the data.")

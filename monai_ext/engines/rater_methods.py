@@ -17,6 +17,7 @@ from torch import nn
 from monai_ext.data import DatasetLayoutError, fold_items, identified_raters, qubiq_items
 from monai_ext.data.folds import Group
 from monai_ext.data.raters.qubiq import find_parts
+from monai_ext.data.run_cases import RunCases
 from monai_ext.formulas.checks import check_choice
 from monai_ext.losses import ConsensusLoss, OrderedLoss, PerRaterLoss, majority_label, soft_label
 from monai_ext.networks import (
@@ -224,6 +225,7 @@ def evaluation_cases(
     raters: Sequence[int] | None = None,
     region: str | None = None,
     anonymous: bool | str = False,
+    recorded: RunCases | None = None,
     **kwargs: Any,
 ) -> list[Mapping]:
     """The cases by which a run is scored: those of its validation fold, or of another part of the data set.
@@ -234,14 +236,16 @@ def evaluation_cases(
     Args:
         part: of the data set; None: the validation fold of the training part, see `fold_items`.
         raters, region, anonymous, kwargs: of the training, as for `rater_cases`.
+        recorded: of the run whose validation fold it is; it has the last word on which cases are held out.
     """
     options: dict[str, Any] = {"region": region, "anonymous": anonymous, **kwargs}
     if part is None:
         training = rater_cases(dataset_dir, raters=raters, **options)
-        return fold_items(training, fold, part="validation", folds=folds, seed=seed, group=group)
+        return fold_items(training, fold, part="validation", folds=folds, seed=seed, group=group, recorded=recorded)
     if not raters and "training" in find_parts(Path(dataset_dir), region):
         raters = known_raters(rater_cases(dataset_dir, **options), anonymous=anonymous)
-    return [*rater_cases(dataset_dir, raters=raters, part=part, evaluation=True, **options)]
+    cases = rater_cases(dataset_dir, raters=raters, part=part, evaluation=True, **options)
+    return [*cases] if recorded is None else recorded.check(cases)
 
 
 def _to_learn_from(wanted: Sequence[int], marking: Sequence[int], place: str, *, all_needed: bool) -> list[int]:

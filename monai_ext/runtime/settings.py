@@ -1,11 +1,11 @@
-"""Values that people type on the command line of a bundle run."""
+"""Settings of a bundle run: values that people type, and a whole config as one level of names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TypeVar
 
-__all__ = ["as_bool", "chosen"]
+__all__ = ["as_bool", "chosen", "flattened"]
 
 T = TypeVar("T")
 
@@ -40,6 +40,21 @@ def chosen(options: Mapping[str, T], **setting: str) -> T:
     if not isinstance(value, str) or value not in options:
         raise ValueError(f"{name}={value!r}: choose {_in_words(list(options))}.")
     return options[value]
+
+
+def flattened(settings: object, key: str = "") -> dict[str, object]:
+    """Nested settings by names of one level; descriptions are left out, an empty container stays.
+
+    >>> flattened({"train": {"rates": [0.1, 0.2], "_desc_": "two rates"}, "parts": []})
+    {'train::rates::0': 0.1, 'train::rates::1': 0.2, 'parts': []}
+    """
+    if isinstance(settings, Mapping) and settings:
+        pairs = [(str(name), value) for name, value in settings.items() if name not in ("_desc_", "_note_")]
+    elif isinstance(settings, list) and settings:
+        pairs = [(str(index), value) for index, value in enumerate(settings)]
+    else:
+        return {key: settings}
+    return {k: v for name, value in pairs for k, v in flattened(value, f"{key}::{name}" if key else name).items()}
 
 
 def _in_words(names: list[str]) -> str:

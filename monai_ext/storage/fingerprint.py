@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["file_sha256", "fingerprint"]
+__all__ = ["content_sha256", "file_sha256", "fingerprint"]
 
 BLOCK = 1 << 20
 WHOLE = 256 * 1024  # bytes; of a larger file size, beginning and end are taken
@@ -37,7 +37,7 @@ def fingerprint(items: Iterable[Any]) -> dict[str, int | str]:
         nbytes += size
         name = Path(os.path.relpath(path, folder)).as_posix()
         digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
-        digest.update(_content(path, size))
+        digest.update(content_sha256(path))
     return {"items": len(items), "files": len(files), "bytes": nbytes, "sha256": digest.hexdigest()}
 
 
@@ -61,13 +61,13 @@ def _files(value: Any) -> Iterator[str]:
         yield path
 
 
-def _content(path: str, size: int) -> bytes:
-    digest = hashlib.sha256()
+def content_sha256(path: str | os.PathLike) -> bytes:
+    """SHA-256 of a file up to 256 KiB; of a larger one, of its first and its last 64 KiB."""
+    size = os.path.getsize(path)
     with open(path, "rb") as file:
         if size <= WHOLE:
-            digest.update(file.read(WHOLE))
-        else:
-            digest.update(file.read(END))
-            file.seek(-END, os.SEEK_END)
-            digest.update(file.read(END))
+            return hashlib.sha256(file.read(WHOLE)).digest()
+        digest = hashlib.sha256(file.read(END))
+        file.seek(-END, os.SEEK_END)
+        digest.update(file.read(END))
     return digest.digest()

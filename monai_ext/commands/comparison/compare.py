@@ -31,6 +31,7 @@ from monai_ext.commands.comparison.records import Finished, PlanRecord, Started
 from monai_ext.commands.comparison.report import report
 from monai_ext.commands.comparison.runs import Backend, LocalBackend, Outcome, Run
 from monai_ext.runtime.run_log import shows_progress, tell
+from monai_ext.runtime.settings import flattened
 from monai_ext.storage.files import make_folder, remove_leftovers, writing
 from monai_ext.storage.locks import holder_in, try_lock, write_holder
 from monai_ext.storage.records import read_record, write_record
@@ -173,22 +174,11 @@ def _plan_settings(plan: Plan, ids: Sequence[str]) -> dict[str, Any]:
     return {"folds": plan.folds, "dataset": dataset, "configs": configs, **arguments}
 
 
-def _flat(settings: object, key: str = "") -> dict[str, object]:
-    """Nested settings as {"configs::train.json::lr": 0.001}; descriptions are left out, an empty container stays."""
-    if isinstance(settings, Mapping) and settings:
-        pairs = [(str(name), value) for name, value in settings.items() if name not in ("_desc_", "_note_")]
-    elif isinstance(settings, list) and settings:
-        pairs = [(str(index), value) for index, value in enumerate(settings)]
-    else:
-        return {key: settings}
-    return {k: v for name, value in pairs for k, v in _flat(value, f"{key}::{name}" if key else name).items()}
-
-
 def _check_settings(output_dir: Path, settings: Mapping[str, object]) -> None:
-    now = _flat(settings)
+    now = flattened(settings)
     for path in sorted(output_dir.glob("*/fold*_seed*/started.json")):
         try:
-            then = _flat(_started(path.parent).settings)
+            then = flattened(_started(path.parent).settings)
         except RecursionError:
             raise ComparisonError(f"{path} is damaged: remove the folder {path.parent} to repeat this run.") from None
         for key in sorted(now.keys() | then.keys()):

@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from monai_ext.data.folds import seeded_key
+from monai_ext.data.run_cases import RunCases
 
 __all__ = ["split_by_place", "take_places"]
 
+PARTS = ("training", "validation", "calibration", "test")
 NOTICEABLE = 0.05  # between the share of the tiles that is wanted and the one that places allow
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ def split_by_place(
     validation_places: Sequence[str] = (),
     watched: int = 0,
     seed: int = 0,
+    recorded: RunCases | None = None,
 ) -> dict[str, list[Mapping]]:
     """The parts "training", "validation", "calibration" and "test" of the items, each in their order.
 
@@ -42,16 +45,20 @@ def split_by_place(
         watched: where no tile is for validation, so many training tiles, spread over all, are the validation part as
             well, with a warning: for a run on everything.
         seed: of the fractions.
+        recorded: of a run, whose parts are taken, see `RunCases.divide`; the other arguments hold where it does not
+            record them.
 
     Raises:
         ValueError: a fraction is not between 0 and 1, an item has no place, there are fewer places than parts, or no
-            tile is of a place that is named, or none is left to train on.
+            tile is of a place that is named, or none is left to train on; or as `RunCases.divide`.
 
     >>> items = [{"id": i, "place": "ab"[i > 3]} for i in range(5)]
     >>> [item["id"] for item in split_by_place(items)["test"]]
     [4]
     """
     parts: dict[str, list[Mapping]] = {}
+    if recorded is not None and (known := recorded.divide(items)) is not None:
+        return {part: known.get(part, []) for part in PARTS}
     left = list(items)
     for part, fraction, named in (
         ("test", test_fraction, test_places),

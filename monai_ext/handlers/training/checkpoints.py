@@ -15,6 +15,7 @@ from ignite.engine import Events
 from torch import nn
 
 from monai_ext.handlers.engine import Engine
+from monai_ext.handlers.training.identity import RunIdentity
 from monai_ext.runtime.errors import NonFiniteLossError, one_line
 from monai_ext.runtime.ranks import is_main_process
 from monai_ext.runtime.settings import as_bool
@@ -135,12 +136,13 @@ class ResumeHandler:
         evaluator: the validation engine whose best metric is kept.
         resume: continue from `path` if it is there. Otherwise the run refuses to start over an existing one.
         interval: epochs between two saves; the last epoch is always saved.
+        identity: of this run, compared with that of the run in the folder of `path`, see `RunIdentity.check`.
 
     Raises:
         FolderBusyError: (when the run starts) another run works in the folder of `path`.
         FileExistsError: (when the run starts) `path` exists and `resume` is False.
         ValueError: (when the run starts) the checkpoint and the one before it are damaged, or it belongs to other
-            objects.
+            objects or another run, or has more epochs than this run is to have.
         WriteError: (in the run) there is no room for a checkpoint; those before it stay.
     """
 
@@ -152,7 +154,9 @@ class ResumeHandler:
         evaluator: Engine | None = None,
         resume: bool | str = False,
         interval: int = 1,
+        identity: RunIdentity | None = None,
     ):
+        self.identity = identity
         self.path = Path(path)
         self.previous = self.path.with_name(f"{self.path.stem}.previous{self.path.suffix}")
         self.objects = dict(objects)
@@ -181,8 +185,16 @@ class ResumeHandler:
                 f"'{self.path.parent}' already holds a run: continue it with --resume true, or choose another "
                 "--output_dir."
             )
-        self._restore(self._read(), engine)
-        _logger.info(f"resumed from '{self.path}' after epoch {engine.state.epoch} of {engine.state.max_epochs}")
+        try:
+            if self.identity is not None:
+                self.identity.check(engine, self.path.parent)
+            self._restore(self._read(), engine)
+        except ValueError:
+            self._lock.release()
+            raise
+        left = engine.state.max_epochs - engine.state.epoch
+        end = "" if left else ": nothing is left to train, and the run stays as it is"
+        _logger.info(f"resumed from '{self.path}' after epoch {engine.state.epoch} of {engine.state.max_epochs}{end}")
 
     def _read(self) -> Mapping[str, Any]:
         """The last checkpoint, or the one before it if that is damaged."""
@@ -201,6 +213,12 @@ class ResumeHandler:
         return state
 
     def _restore(self, state: Mapping[str, Any], engine: Engine) -> None:
+        if engine.state.max_epochs < state["epoch"]:
+            raise ValueError(
+                f"the run in '{self.path.parent}' has {state['epoch']} epochs, more than max_epochs "
+                f"{engine.state.max_epochs}: it cannot be shortened, so set at least as many, or choose another "
+                "--output_dir."
+            )
         if set(state["objects"]) != set(self.objects):
             raise ValueError(
                 f"checkpoint '{self.path}' holds {sorted(state['objects'])}, this run has {sorted(self.objects)}: it "
@@ -255,8 +273,9 @@ def _save(state: Mapping[str, Any], path: Path, *, previous: Path | None = None)
         return
     try:
         with atomic_path(path, previous=previous) as temporary:
-            torch.save(dict(state), temporary)
-    except RuntimeError as error:  # in this way torch's writer tells of a disk that fails
+            with temporary.open("wb") as file:  # by its name torch.save would store the name, other bytes each time
+                torch.save(dict(state), file)
+    except RuntimeError as error:  # so torch's writer reports a disk that fails
         raise WriteError(
             f"checkpoint '{path}' cannot be written ({one_line(error)}): choose another disk, or continue with "
             "--resume true; the checkpoints before it are intact."

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from ignite.engine import Events
 from torch import Tensor, nn
@@ -18,13 +19,16 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
+from monai_ext.data.run_cases import TrainedRun, read_trained_run
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.training import provenance
-from monai_ext.handlers.training.run_settings import RunSettings
+from monai_ext.handlers.training.identity import RunIdentity
 from monai_ext.runtime.ranks import is_main_process, mean_over_ranks
 from monai_ext.storage.files import atomic_path, table_rows, write_text
 
 __all__ = ["EpochTable", "RunRecord", "TrainingProgress"]
+
+OF_IDENTITY = ("bundle", "components", "weight_files", "cases", "init_weights")
 
 
 class TrainingProgress:
@@ -155,10 +159,11 @@ class EpochTable:
 class RunRecord:
     """Writes what repeats a run, its time and best metric to JSON; settings and result to TensorBoard's HPARAMS page.
 
-    The file holds status and result, the settings, the seed, fingerprints of the data, the command with the config
-    that it merged (for `python -m monai.bundle run`), git revision, versions and environment;
-    `python -m monai_ext reproduce` reads it. Settings are the numbers and choices at the top of the config that this
-    handler stands in, the trainer's `max_epochs`, the number of `parameters`, and those given here.
+    The file holds status and result, what identifies the run (`TrainedRun`: bundle, settings, components, cases), the
+    seed, fingerprints of the data, the command with the config that it merged (for `python -m monai.bundle run`), git
+    revision, versions and environment; `python -m monai_ext reproduce` reads it. Settings are the numbers and choices
+    at the top of the config that this handler stands in, the trainer's `max_epochs`, the number of `parameters`, and
+    those given here. The record of a finished run that has nothing left to train stays as it is.
 
     Args:
         path: the JSON file, written when the run starts and again when it ends.
@@ -166,6 +171,7 @@ class RunRecord:
         counts: names -> items, whose number becomes a setting.
         evaluator: its best key metric is the run's result.
         summary_writer: receives settings and result, so that runs can be compared side by side.
+        identity: of the run; None: that of the config in which this is constructed, with `settings` and `counts`.
     """
 
     def __init__(
@@ -176,14 +182,16 @@ class RunRecord:
         counts: Mapping[str, Sized] | None = None,
         evaluator: Engine | None = None,
         summary_writer: SummaryWriter | None = None,
+        identity: RunIdentity | None = None,
     ):
         self.path = Path(path)
         self.settings: dict[str, Any] = {}
         self.evaluator = evaluator
         self.summary_writer = summary_writer
-        self._settings = RunSettings(settings, counts=counts)
+        self.identity = identity or RunIdentity(settings, counts=counts, evaluator=evaluator)
         self._start = 0.0
         self._origin: dict[str, Any] = {}
+        self._stays = False
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._started)
@@ -193,9 +201,11 @@ class RunRecord:
         of_run = {"max_epochs": engine.state.max_epochs}
         if isinstance(network := getattr(engine, "network", None), nn.Module):
             of_run["parameters"] = sum(parameter.numel() for parameter in network.parameters())
-        self.settings = self._settings.read() | of_run | self._settings.further
+        run = self.identity.describe(engine)
+        self.settings = run.settings | of_run | self.identity.settings.further
+        self._stays = engine.state.epoch >= engine.state.max_epochs and self._is_finished()
         if is_main_process():
-            self._origin = self._find_origin(engine)
+            self._origin = self._find_origin(engine, run)
         self._start = time.perf_counter()
         self._write({"status": "started", "epoch": engine.state.epoch})
 
@@ -217,13 +227,18 @@ class RunRecord:
             self.summary_writer.flush()
 
     def _write(self, result: Mapping[str, Any]) -> None:
-        if not is_main_process():
+        if not is_main_process() or self._stays:
             return
         record = {**result, "settings": self.settings, **self._origin}
         write_text(self.path, json.dumps(record, indent=1, default=str) + "\n")
 
-    def _find_origin(self, engine: Engine) -> dict[str, Any]:
-        return {
+    def _is_finished(self) -> bool:
+        run = read_trained_run(self.path)
+        return run is not None and run.status == "finished"
+
+    def _find_origin(self, engine: Engine, run: TrainedRun) -> dict[str, Any]:
+        identity = {name: value for name, value in msgspec.to_builtins(run).items() if name in OF_IDENTITY}
+        return identity | {
             "seed": torch.initial_seed(),
             "data": {"train": provenance.data_of(engine), "validate": provenance.data_of(self.evaluator)},
             "versions": provenance.package_versions(),

@@ -6,20 +6,39 @@ import inspect
 from collections.abc import Mapping, Sized
 from typing import Any
 
-from monai.bundle import ReferenceResolver
+from monai.bundle import ConfigParser, ReferenceResolver
 
-__all__ = ["RunSettings"]
+__all__ = ["NO_SETTINGS", "RunSettings", "config_around", "trained_settings"]
 
 NO_SETTINGS = frozenset(  # places, and what is executed
     {"bundle_root", "dataset_dir", "output_dir", "cache_dir", "resume", "imports", "initialize", "run", "finalize"}
 )
+TRAINED = "_trained_"  # where the settings of a training stand in the resolved content of an evaluation's config
+
+
+def config_around() -> ConfigParser | None:
+    """The config in which the calling component is being constructed; None outside of one.
+
+    MONAI hands a component its own arguments and nothing of the config around it, so the parser is looked up among the
+    calls that led here.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals["self"]
+
+
+def trained_settings(parser: ConfigParser) -> dict[str, Any]:
+    """Name -> value of the training that a config evaluates; empty at first, to be filled in place."""
+    known: Any = parser.ref_resolver.resolved_content.setdefault(TRAINED, {})
+    return known
 
 
 class RunSettings:
     """Plain values at the top of the config in which this is constructed, updated by `settings` and `counts`.
 
-    MONAI hands a component its own arguments and nothing of the config around it, so the config's resolver is looked
-    up among the calls that led here. Outside a config there are the further settings alone.
+    In an evaluation the values are those of the training, see `take_settings_of_run`. Outside a config there are the
+    further settings alone.
 
     Args:
         settings: name -> value.
@@ -28,18 +47,17 @@ class RunSettings:
 
     def __init__(self, settings: Mapping[str, Any] | None = None, *, counts: Mapping[str, Sized] | None = None):
         self.further = dict(settings or {}) | {name: len(items) for name, items in (counts or {}).items()}
-        frame = inspect.currentframe()
-        while frame is not None and not isinstance(frame.f_locals.get("self"), ReferenceResolver):
-            frame = frame.f_back
-        self._resolver: ReferenceResolver | None = None if frame is None else frame.f_locals["self"]
+        self._parser = config_around()
 
     def read(self) -> dict[str, Any]:
         """Name -> number, string, truth value, None, or a list of these; expressions as far as they are resolved."""
         values: dict[str, Any] = {}
-        if self._resolver is not None:
-            for name, item in self._resolver.items.items():
+        if self._parser is not None:
+            resolver = self._parser.ref_resolver
+            for name, item in resolver.items.items():
                 if name and ReferenceResolver.sep not in name and not name.startswith("_") and name not in NO_SETTINGS:
-                    values[name] = self._resolver.resolved_content.get(name, item.get_config())
+                    values[name] = resolver.resolved_content.get(name, item.get_config())
+            values |= trained_settings(self._parser)
         return {name: value for name, value in values.items() if _is_plain(value)} | self.further
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.training.checkpoints import BestCheckpoint, FinalCheckpoint, NonFiniteLossGuard, ResumeHandler
 from monai_ext.handlers.training.curves import TrainingCurves
+from monai_ext.handlers.training.identity import RunIdentity
 from monai_ext.handlers.training.records import EpochTable, RunRecord, TrainingProgress
 
 __all__ = ["Handler", "Part", "StandardTraining", "standard_or"]
@@ -44,6 +45,7 @@ class StandardTraining:
         state: name -> all that a resumed run needs: "network", "average" (whose `.module` is what is saved as weights),
             "optimizer", and whatever else has a state.
         settings, counts: further settings for run.json, see `RunRecord`.
+        parts: name -> items of further parts that are held out, for run.json, see `RunIdentity`.
         resume: continue from last.pt.
         interval: iterations between two readings of the loss.
     """
@@ -57,6 +59,7 @@ class StandardTraining:
         state: Mapping[str, Any],
         settings: Mapping[str, Any] | None = None,
         counts: Mapping[str, Sized] | None = None,
+        parts: Mapping[str, Sequence[Mapping]] | None = None,
         resume: bool | str = False,
         interval: int = 10,
         guard: Part = "standard",
@@ -71,7 +74,9 @@ class StandardTraining:
         folder, average = Path(output_dir), state["average"].module
         optimizers = {name: part for name, part in state.items() if isinstance(part, torch.optim.Optimizer)}
         scheduler = state.get("lr_scheduler")
-        told: dict[str, Any] = {"counts": counts, "evaluator": evaluator, "summary_writer": summary_writer}
+        identity = RunIdentity(settings, counts=counts, evaluator=evaluator, parts=parts)
+        resuming: dict[str, Any] = {"evaluator": evaluator, "resume": resume, "identity": identity}
+        recorded: dict[str, Any] = {"evaluator": evaluator, "summary_writer": summary_writer, "identity": identity}
         self.evaluator = evaluator
         self.of_trainer: list[Handler | None] = [
             standard_or(guard, lambda: NonFiniteLossGuard(interval)),
@@ -79,11 +84,11 @@ class StandardTraining:
             standard_or(
                 table, lambda: EpochTable(folder / "epochs.csv", optimizer=state["optimizer"], evaluator=evaluator)
             ),
-            standard_or(saved, lambda: ResumeHandler(folder / "last.pt", state, evaluator=evaluator, resume=resume)),
+            standard_or(saved, lambda: ResumeHandler(folder / "last.pt", state, **resuming)),
             standard_or(final, lambda: FinalCheckpoint(average, folder / "final.pt")),
             standard_or(curves, lambda: TrainingCurves(summary_writer, optimizers=optimizers, interval=interval)),
             standard_or(progress, lambda: TrainingProgress(evaluator, interval=interval)),
-            standard_or(record, lambda: RunRecord(folder / "run.json", settings, **told)),
+            standard_or(record, lambda: RunRecord(folder / "run.json", **recorded)),
         ]
         self.of_evaluator: list[Handler | None] = [
             StatsHandler(iteration_log=False),
