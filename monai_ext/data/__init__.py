@@ -16,6 +16,7 @@ from monai_ext.data.raters.images import DecodeRaterImages, rater_image_items
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions, rater_predictions, rater_truth
 from monai_ext.data.raters.qubiq import identified_raters, qubiq_items
 from monai_ext.data.raters.writer import RaterWriter
+from monai_ext.data.run_cases import RunCases
 from monai_ext.data.tiles.client import TileClient, TileFetchError, TileMissingError, TileRefusedError
 from monai_ext.data.tiles.fetch import FetchSummary, fetch_tiles
 from monai_ext.data.tiles.grid import NATIONAL_MAP, TileArea, TileSource
@@ -62,6 +63,7 @@ __all__ = [
     "RaterPredictions",
     "RaterStyle",
     "RaterWriter",
+    "RunCases",
     "TileArea",
     "TileFetchError",
     "TileMissingError",

@@ -220,7 +220,7 @@ def test_realism_leads_from_the_weights_of_stage_one_to_those_of_stage_two(train
         options = {"realism": realism, "adversarial_weights": str(trained / "model.pt")}
         run = workflow(["inference.json"], dataset_dir=str(phantoms), output_dir=str(tmp_path / str(realism)),
             ckpt_path=str(trained / "pretrained.pt"), **SMALL, **options)  # fmt: skip
-        run.parser.get_parsed_content("run#1")
+        run.parser.get_parsed_content("run#2")
         images[realism] = run.parser.get_parsed_content("network").state_dict()["head.weight"].clone()
     first, second = (
         torch.load(trained / name, weights_only=True)["head.weight"] for name in ("pretrained.pt", "model.pt")

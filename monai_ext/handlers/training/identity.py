@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from monai.bundle import ConfigItem, ConfigParser
+from monai.bundle import ConfigItem, ConfigParser, ConfigWorkflow
 
 from monai_ext.data.run_cases import (
     RUN_FILE,
@@ -29,12 +29,12 @@ from monai_ext.data.run_cases import (
 )
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.training.provenance import bundle_arguments
-from monai_ext.handlers.training.run_settings import NO_SETTINGS, RunSettings, config_around, trained_settings
+from monai_ext.handlers.training.run_settings import NO_SETTINGS, RunSettings, config_around, is_plain, trained_settings
 from monai_ext.runtime.settings import flattened
 from monai_ext.storage.fingerprint import file_sha256
 from monai_ext.storage.records import read_record
 
-__all__ = ["MAY_CHANGE", "RunIdentity", "disagreement", "take_settings_of_run"]
+__all__ = ["MAY_CHANGE", "RunIdentity", "disagreement", "same_value", "take_settings_of_run"]
 
 # What a resumed run may change: how long it trains, how often it is looked at, and where and how fast it is computed.
 MAY_CHANGE = frozenset(
@@ -71,7 +71,7 @@ class RunIdentity:
         self.counts = frozenset(counts or ())
         self.evaluator = evaluator
         self.parts = dict(parts or {})
-        self._parser = config_around()
+        self._parser = config_around(ConfigParser)
         self._known: TrainedRun | None = None
 
     def describe(self, engine: Engine) -> TrainedRun:
@@ -167,7 +167,7 @@ def take_settings_of_run(checkpoints: str | Path | Sequence[str | Path], *, scor
         ValueError: a setting that was typed is another one than that of the training (but for those that an evaluation
             may choose); names both.
     """
-    parser = config_around()
+    parser = config_around(ConfigParser)
     paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else list(checkpoints)
     run = read_trained_run(paths[0]) if paths else None
     if parser is None or not paths:
@@ -176,15 +176,15 @@ def take_settings_of_run(checkpoints: str | Path | Sequence[str | Path], *, scor
         if scored:
             _logger.warning(f"no {RUN_FILE} beside '{paths[0]}': whether its training had these settings is not checked")
         return
-    resolver, typed = parser.ref_resolver, _typed_options()
+    resolver, chosen = parser.ref_resolver, _Chosen()
     taken = []
     for name, then in run.settings.items():
         if name not in resolver.items or name in OF_AN_EVALUATION or name.endswith(WEIGHT_FILES):
             continue
         now = resolver.resolved_content.get(name, resolver.items[name].get_config())
-        if same_value(now, then) or (isinstance(now, str) and now.startswith(("$", "@")) and typed is None):
+        if same_value(now, then) or isinstance(now, dict):
             continue
-        if typed is None or name in typed:
+        if chosen(name, now):
             raise ValueError(
                 f"--{name} is {_shown(now)}, but '{paths[0]}' was trained with {_shown(then)} (see the {RUN_FILE} beside "
                 f"it): leave --{name} out, or name the weights of another run."
@@ -199,15 +199,28 @@ def take_settings_of_run(checkpoints: str | Path | Sequence[str | Path], *, scor
         _logger.info(f"as in the training: {', '.join(f'{name} {_shown(run.settings[name])}' for name in taken)}")
 
 
-def _typed_options() -> set[str] | None:
-    """Names of the options of a `monai.bundle run`; None where this process is something else: all may be typed."""
-    options = bundle_arguments(sys.argv)
-    if options is None:
-        return None
-    names = set(options)
-    if "args_file" in options:
-        names |= set(read_record(str(options["args_file"]), dict[str, Any]))
-    return {name.partition("#")[0].partition("::")[0] for name in names}
+class _Chosen:
+    """Whether a user chose the value of a setting: typed it for `monai.bundle run`, or gave a workflow another one than
+    the configs of its bundle have.
+    """
+
+    def __init__(self) -> None:
+        self.typed = bundle_arguments(sys.argv)
+        self.defaults: dict[str, list[object]] = {}
+        if self.typed is not None:
+            names = set(self.typed)
+            if "args_file" in self.typed:
+                names |= set(read_record(str(self.typed["args_file"]), dict[str, Any]))
+            self.names = {name.partition("#")[0].partition("::")[0] for name in names}
+        elif (workflow := config_around(ConfigWorkflow)) is not None:
+            for path in Path(workflow.config_root_path).glob("*.json"):
+                for name, value in read_record(path, dict[str, Any]).items():
+                    self.defaults.setdefault(name, []).append(value)
+
+    def __call__(self, name: str, value: object) -> bool:
+        if self.typed is not None:
+            return name in self.names
+        return is_plain(value) and not any(same_value(value, default) for default in self.defaults.get(name, ()))
 
 
 def _check_part(part: str, then: CaseDigests, now: CaseDigests, folder: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sized
-from typing import Any
+from typing import Any, TypeVar
 
 from monai.bundle import ConfigParser, ReferenceResolver
 
-__all__ = ["NO_SETTINGS", "RunSettings", "config_around", "trained_settings"]
+__all__ = ["NO_SETTINGS", "RunSettings", "config_around", "is_plain", "trained_settings"]
 
 NO_SETTINGS = frozenset(  # places, and what is executed
     {"bundle_root", "dataset_dir", "output_dir", "cache_dir", "resume", "imports", "initialize", "run", "finalize"}
@@ -16,14 +16,17 @@ NO_SETTINGS = frozenset(  # places, and what is executed
 TRAINED = "_trained_"  # where the settings of a training stand in the resolved content of an evaluation's config
 
 
-def config_around() -> ConfigParser | None:
-    """The config in which the calling component is being constructed; None outside of one.
+T = TypeVar("T")
 
-    MONAI hands a component its own arguments and nothing of the config around it, so the parser is looked up among the
-    calls that led here.
+
+def config_around(kind: type[T]) -> T | None:
+    """The `ConfigParser` or `ConfigWorkflow` in which the calling component is being constructed; None outside of one.
+
+    MONAI hands a component its own arguments and nothing of the config around it, so it is looked up among the calls
+    that led here.
     """
     frame = inspect.currentframe()
-    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigParser):
+    while frame is not None and not isinstance(frame.f_locals.get("self"), kind):
         frame = frame.f_back
     return None if frame is None else frame.f_locals["self"]
 
@@ -47,7 +50,7 @@ class RunSettings:
 
     def __init__(self, settings: Mapping[str, Any] | None = None, *, counts: Mapping[str, Sized] | None = None):
         self.further = dict(settings or {}) | {name: len(items) for name, items in (counts or {}).items()}
-        self._parser = config_around()
+        self._parser = config_around(ConfigParser)
 
     def read(self) -> dict[str, Any]:
         """Name -> number, string, truth value, None, or a list of these; expressions as far as they are resolved."""
@@ -58,12 +61,13 @@ class RunSettings:
                 if name and ReferenceResolver.sep not in name and not name.startswith("_") and name not in NO_SETTINGS:
                     values[name] = resolver.resolved_content.get(name, item.get_config())
             values |= trained_settings(self._parser)
-        return {name: value for name, value in values.items() if _is_plain(value)} | self.further
+        return {name: value for name, value in values.items() if is_plain(value)} | self.further
 
 
-def _is_plain(value: object) -> bool:
+def is_plain(value: object) -> bool:
+    """Whether a value of a config is a number, string, truth value, None, or a list of these, and no expression."""
     if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     if isinstance(value, str):
         return not value.startswith(("$", "@", "%"))
     return value is None or isinstance(value, (bool, int, float))

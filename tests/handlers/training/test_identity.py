@@ -1,0 +1,161 @@
+"""A run is scored on what it held out, resumed as what it is, and refused where it is taken for another one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+import bundle_runs
+import pytest
+import torch
+from bundle_runs import rows, sentence_of
+from lesion_runs import BUNDLE, TINY, train
+
+from monai_ext.phantoms.lesions import write_lesion_phantoms
+
+workflow = partial(bundle_runs.workflow, BUNDLE.name)
+FOLD = {"fold": 1}
+
+
+@pytest.fixture(scope="module")
+def trained(lesion_phantoms, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("identity") / "run"
+    train(folder, lesion_phantoms, **FOLD)
+    return folder
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, **options: object) -> None:
+    """Let the process seem to be a `monai.bundle run` in which only these options were typed."""
+    words = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    configs = [str(BUNDLE / "configs" / name) for name in ("train.json", "evaluate.json")]
+    monkeypatch.setattr(sys, "argv", ["/lib/monai/bundle/__main__.py", "run", "--config_file", str(configs), *words])
+
+
+def evaluate(run: Path, data: Path, **options: object) -> list[str]:
+    """Ids that evaluate.json scores, with the options alone beside what names run and data."""
+    files = ["train.json", "evaluate.json"]
+    nested = {name: TINY[name] for name in TINY if "#" in name}
+    quick = {"flips": [], "scales": [1], "output_dir": str(run), "dataset_dir": str(data), **nested}
+    workflow(files, **(quick | options)).run()
+    return [row["id"] for row in rows(run / "evaluation" / "cases.csv")]
+
+
+def record_of(run: Path) -> dict:
+    return json.loads((run / "run.json").read_text())
+
+
+def test_run_json_has_the_cases_of_each_part_the_bundle_and_its_components(trained):
+    record = record_of(trained)
+    training, validation = record["cases"]["training"], record["cases"]["validation"]
+    assert len(training) == 12 and len(validation) == 6 and not training.keys() & validation.keys()
+    assert all(len(digest) == 16 for digest in (training | validation).values())
+    assert record["bundle"] == "Skin-lesion U-Net with a MobileNetV2 encoder"
+    assert record["components"]["network_def::width"] == 0.25
+    assert record["components"]["train::augmentation::parts::1::rotate"] == 180
+    assert not any(name.startswith(("validate", "train::handlers", "run")) for name in record["components"])
+
+
+def test_evaluation_scores_the_validation_part_of_the_training_if_no_fold_is_typed(
+    trained, lesion_phantoms, monkeypatch
+):
+    typed(monkeypatch, output_dir=trained)
+    assert set(evaluate(trained, lesion_phantoms)) == record_of(trained)["cases"]["validation"].keys()
+
+
+@pytest.mark.parametrize(("name", "value", "was"), [("fold", 0, 1), ("folds", 5, 3), ("split_seed", 3, 0),
+                                                    ("loss_name", "bce", "dice_bce"), ("spatial_size", [48, 64], "[32, 64]")])  # fmt: skip
+def test_a_typed_setting_that_is_not_that_of_the_training_is_refused_with_both_values(
+    trained, lesion_phantoms, monkeypatch, name, value, was
+):
+    typed(monkeypatch, output_dir=trained, **{name: value})
+    sentence = sentence_of(lambda: evaluate(trained, lesion_phantoms, **{name: value}))
+    assert f"--{name} is {value}" in sentence and f"was trained with {was}" in sentence
+    assert f"leave --{name} out" in sentence
+
+
+def test_what_an_evaluation_may_choose_is_not_refused(trained, lesion_phantoms, monkeypatch):
+    typed(monkeypatch, output_dir=trained, batch_size=2, precision="fp32")
+    assert len(evaluate(trained, lesion_phantoms, batch_size=2, precision="fp32")) == 6
+
+
+@pytest.fixture
+def grown(lesion_phantoms, tmp_path) -> Path:
+    """The data set of the training with 9 further images."""
+    data = Path(shutil.copytree(lesion_phantoms, tmp_path / "grown"))
+    write_lesion_phantoms(tmp_path / "more", count=9, size=(48, 64), seed=5)
+    for kind in ("images", "masks"):
+        for file in (tmp_path / "more" / kind).iterdir():
+            shutil.copy(file, data / kind / f"new_{file.name}")
+    return data
+
+
+def test_images_added_since_the_training_do_not_let_training_images_into_the_validation(trained, grown, monkeypatch):
+    typed(monkeypatch, output_dir=trained)
+    assert set(evaluate(trained, grown)) == record_of(trained)["cases"]["validation"].keys()
+
+
+def test_another_data_set_is_scored_whole_and_one_with_training_images_refused(trained, grown, tmp_path, monkeypatch):
+    typed(monkeypatch, output_dir=trained)
+    assert len(evaluate(trained, tmp_path / "more")) == 9
+    seen, held_out = (next(iter(record_of(trained)["cases"][part])) for part in ("training", "validation"))
+    for kind in ("images", "masks"):
+        for file in (grown / kind).iterdir():
+            if file.name.startswith(held_out):
+                file.unlink()
+            if file.stem.startswith(seen):  # the same image by another name
+                file.rename(file.with_name(file.name.replace(seen, "renamed")))
+    sentence = sentence_of(lambda: evaluate(trained, grown))
+    assert "1 of the 6 cases of the validation part" in sentence and "12 of the 26 that are here" in sentence
+
+
+def test_a_run_without_a_record_of_its_cases_is_scored_with_a_line_that_it_cannot_be_checked(
+    trained, lesion_phantoms, tmp_path, capsys, monkeypatch
+):
+    run = Path(shutil.copytree(trained, tmp_path / "old"))
+    record = {k: v for k, v in record_of(run).items() if k not in ("bundle", "components", "cases", "weight_files")}
+    (run / "run.json").write_text(json.dumps(record))
+    typed(monkeypatch, output_dir=run)
+    assert len(evaluate(run, lesion_phantoms)) == 6
+    assert "run.json does not record it): whether those to be scored are held out cannot be checked" in capsys.readouterr().out
+    (run / "run.json").unlink()
+    typed(monkeypatch, output_dir=run, **TINY)
+    assert len(evaluate(run, lesion_phantoms, **TINY)) == 6
+    assert "no run.json lies beside them" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"fold": 2}, "--fold is 2, but the run in '{run}' has 1"),
+    ({"loss_name": "bce"}, "--loss_name is bce, but the run in '{run}' has dice_bce"),
+    ({"learning_rate": 0.1}, "--learning_rate is 0.1, but the run in '{run}' has 0.001"),
+    ({"batch_size": 2}, "--batch_size is 2, but the run in '{run}' has 4"),
+    ({"train#augmentation#parts#1#rotate": 10}, "train::augmentation::parts::1::rotate is 10, but the run in '{run}'"),
+    ({"max_epochs": 1}, "has 2 epochs, more than max_epochs 1"),
+])  # fmt: skip
+def test_a_run_is_not_resumed_as_another_one(trained, lesion_phantoms, options, message):
+    before = {path.name: path.read_bytes() for path in trained.glob("*.*") if path.name != "run.log"}
+    sentence = sentence_of(lambda: train(trained, lesion_phantoms, resume=True, **(FOLD | options)))
+    assert message.format(run=trained) in sentence
+    assert before == {path.name: path.read_bytes() for path in trained.glob("*.*") if path.name != "run.log"}
+
+
+def test_a_run_is_not_resumed_on_other_data(trained, grown):
+    sentence = sentence_of(lambda: train(trained, grown, resume=True, **FOLD))
+    assert f"part of the run in '{trained}' has" in sentence and "new (" in sentence
+    assert f"--init_weights {trained / 'final.pt'}" in sentence
+
+
+def test_a_finished_run_stays_as_it_is_when_nothing_is_left_to_train(trained, lesion_phantoms, tmp_path):
+    moved = Path(shutil.copytree(lesion_phantoms, tmp_path / "moved"))
+    before = {path.name: path.read_bytes() for path in trained.glob("*.*") if path.name != "run.log"}
+    train(trained, moved, resume="true", val_interval=5, log_interval=7, **FOLD)
+    assert before == {path.name: path.read_bytes() for path in trained.glob("*.*") if path.name != "run.log"}
+
+
+def test_weights_that_are_equal_are_equal_files(trained, lesion_phantoms, tmp_path):
+    train(tmp_path / "again", lesion_phantoms, **FOLD)
+    for name in ("model.pt", "final.pt"):
+        assert (trained / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    assert torch.load(trained / "final.pt", weights_only=True)
