@@ -57,7 +57,9 @@ def read_trained_run(checkpoint: str | Path) -> TrainedRun | None:
     path = (path if path.is_dir() else path.parent) / RUN_FILE
     if not path.is_file():
         return None
-    return read_record(path, TrainedRun, way_out="take it from a copy of the run, or remove it: nothing is checked then")
+    return read_record(
+        path, TrainedRun, way_out="take it from a copy of the run, or remove it: nothing is checked then"
+    )
 
 
 def case_digests(items: Sequence[Mapping]) -> CaseDigests:

@@ -167,18 +167,18 @@ def test_the_papers_network_is_an_overlay(phantoms, tmp_path):
 
 def test_a_region_of_interest_is_predicted_at_its_place_and_all_cases_can_be_trained_on(copied, tmp_path):
     for name in ("case01", "case02"):
-        shutil.copytree(copied / "Training" / name, copied / "Validation" / name)
+        shutil.move(copied / "Training" / name, copied / "Validation" / name)
     options = {"zoom": 2.0, "fold": "all", "validation_part": "Validation"}
     run("prob_unet", ["train.json"], copied, tmp_path, **options)
     run("prob_unet", ["train.json", "evaluate.json"], copied, tmp_path, **options)
-    assert json.loads((tmp_path / "run.json").read_text())["settings"]["training_cases"] == 12
+    assert json.loads((tmp_path / "run.json").read_text())["settings"]["training_cases"] == 10
     assert {line["id"] for line in rows(tmp_path / "evaluation" / "cases.csv")} == {"case01", "case02"}
     share = nib.load(tmp_path / "evaluation" / "predictions" / "case01" / "task01.nii.gz").get_fdata()
     assert share.shape == (32, 36) and share[8:24, 9:27].max() > 0
     share[8:24, 9:27] = 0
     assert not share.any()
     options = NARROW["prob_unet"] | {"zoom": 2.0, "spatial_size": [32, 32], "ckpt_path": str(tmp_path / "final.pt")}
-    data = {"dataset_dir": str(copied), "part": "Training", "output_dir": str(tmp_path / "out")}  # with masks
+    data = {"dataset_dir": str(copied), "part": "Validation", "output_dir": str(tmp_path / "out")}  # with masks
     workflow("prob_unet", ["inference.json"], **data, **options).run()
     whole = nib.load(tmp_path / "out" / "case01" / "task01.nii.gz").get_fdata()
     assert np.allclose(whole, nib.load(tmp_path / "evaluation/predictions/case01/task01.nii.gz").get_fdata(), atol=1e-3)
@@ -281,6 +281,11 @@ def test_weights_of_another_method_are_refused(trained, phantoms, tmp_path):
     bundle, folder = trained
     other = {"qubiq_holistic": {"method": "combined"}, "prob_unet": {"method": "soft_label"}}[bundle]
     options = {"ckpt_path": str(folder / "model.pt")} | NARROW[bundle] | other
+    started = workflow(bundle, ["inference.json"], dataset_dir=str(phantoms), output_dir=str(tmp_path), **options)
+    sentence = sentence_of(started.run)
+    assert f"--method is {other['method']}" in sentence and "was trained with" in sentence
+    shutil.copy(folder / "model.pt", tmp_path / "alone.pt")  # without a run.json its tensors are all that is known
+    options["ckpt_path"] = str(tmp_path / "alone.pt")
     started = workflow(bundle, ["inference.json"], dataset_dir=str(phantoms), output_dir=str(tmp_path), **options)
     assert "holds another network" in sentence_of(started.run)
 

@@ -4,8 +4,8 @@
 run compares itself with it: `ResumeHandler`, `take_settings_of_run` at the start of evaluation and inference, and the
 commands that read runs.
 
-A resumed run must agree with run.json in all settings at the top of its config, in the components that are trained and
-in its cases, but for those that `MAY_CHANGE` names. Places (`dataset_dir`, `output_dir`, ...) do not count, contents do.
+A resumed run must agree with run.json in all settings at the top of its config but those of `MAY_CHANGE`, in the
+components that are trained, and in its cases. Places (`dataset_dir`, `output_dir`, ...) do not count, contents do.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class RunIdentity:
         self._known: TrainedRun | None = None
 
     def describe(self, engine: Engine) -> TrainedRun:
-        """The record of the run; under torch.distributed all ranks must ask for it, since each has a share of the cases."""
+        """The record of the run; under torch.distributed a collective call, since each rank has some cases."""
         if self._known is None:
             settings = self.settings.read()
             cases = {"training": _cases_of(engine), "validation": _cases_of(self.evaluator)}
@@ -98,15 +98,14 @@ class RunIdentity:
         """
         now, then = self.describe(engine), read_trained_run(folder)
         if then is None:
-            _logger.warning(f"no {RUN_FILE} in '{folder}': whether this is the run that was begun there is not checked")
+            _logger.warning(f"no {RUN_FILE} in '{folder}': so nothing is compared with it")
             return
         way_out = "set it as in the run, or begin another run in another --output_dir"
         if found := disagreement(then, now, apart_from=MAY_CHANGE | self.counts):
             name, old, new = found
             raise ValueError(f"{name} is {_shown(new)}, but the run in '{folder}' has {_shown(old)}: {way_out}.")
         if then.cases is None:
-            _logger.warning(f"{folder / RUN_FILE} does not record the cases of the run: whether they are the same is not "
-                            "checked")  # fmt: skip
+            _logger.warning(f"{folder / RUN_FILE} does not record the cases of the run: they are not compared")
             return
         for part in then.cases.keys() & (now.cases or {}).keys():
             _check_part(part, then.cases[part], (now.cases or {})[part], folder)
@@ -174,7 +173,9 @@ def take_settings_of_run(checkpoints: str | Path | Sequence[str | Path], *, scor
         return
     if run is None:
         if scored:
-            _logger.warning(f"no {RUN_FILE} beside '{paths[0]}': whether its training had these settings is not checked")
+            _logger.warning(
+                f"no {RUN_FILE} beside '{paths[0]}': whether its training had these settings is not checked"
+            )
         return
     resolver, chosen = parser.ref_resolver, _Chosen()
     taken = []
@@ -186,8 +187,8 @@ def take_settings_of_run(checkpoints: str | Path | Sequence[str | Path], *, scor
             continue
         if chosen(name, now):
             raise ValueError(
-                f"--{name} is {_shown(now)}, but '{paths[0]}' was trained with {_shown(then)} (see the {RUN_FILE} beside "
-                f"it): leave --{name} out, or name the weights of another run."
+                f"--{name} is {_shown(now)}, but '{paths[0]}' was trained with {_shown(then)} (see the {RUN_FILE} "
+                f"beside it): leave --{name} out, or name the weights of another run."
             )
         for key in [key for key in resolver.items if key == name or key.startswith(f"{name}::")]:
             del resolver.items[key]
@@ -232,8 +233,8 @@ def _check_part(part: str, then: CaseDigests, now: CaseDigests, folder: Path) ->
             for names, word in ((gone, "missing"), (new, "new"), (changed, "changed")) if names]  # fmt: skip
     raise ValueError(
         f"the {part} part of the run in '{folder}' has {len(then)} cases, it would now have {len(now)}: "
-        f"{', '.join(what)}. Give --dataset_dir as it was; to go on with other data, begin a run in another --output_dir "
-        f"with --init_weights {folder / 'final.pt'}."
+        f"{', '.join(what)}. Give --dataset_dir as it was; to go on with other data, begin a run in another "
+        f"--output_dir with --init_weights {folder / 'final.pt'}."
     )
 
 

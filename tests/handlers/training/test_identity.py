@@ -65,8 +65,13 @@ def test_evaluation_scores_the_validation_part_of_the_training_if_no_fold_is_typ
     assert set(evaluate(trained, lesion_phantoms)) == record_of(trained)["cases"]["validation"].keys()
 
 
-@pytest.mark.parametrize(("name", "value", "was"), [("fold", 0, 1), ("folds", 5, 3), ("split_seed", 3, 0),
-                                                    ("loss_name", "bce", "dice_bce"), ("spatial_size", [48, 64], "[32, 64]")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "value", "was"),
+    [
+        ("fold", 0, 1), ("folds", 5, 3), ("split_seed", 3, 0), ("loss_name", "bce", "dice_bce"),
+        ("spatial_size", [48, 64], "[32, 64]"),
+    ],
+)  # fmt: skip
 def test_a_typed_setting_that_is_not_that_of_the_training_is_refused_with_both_values(
     trained, lesion_phantoms, monkeypatch, name, value, was
 ):
@@ -119,7 +124,10 @@ def test_a_run_without_a_record_of_its_cases_is_scored_with_a_line_that_it_canno
     (run / "run.json").write_text(json.dumps(record))
     typed(monkeypatch, output_dir=run)
     assert len(evaluate(run, lesion_phantoms)) == 6
-    assert "run.json does not record it): whether those to be scored are held out cannot be checked" in capsys.readouterr().out
+    assert (
+        "run.json does not record it): whether those to be scored are held out cannot be checked"
+        in capsys.readouterr().out
+    )
     (run / "run.json").unlink()
     typed(monkeypatch, output_dir=run, **TINY)
     assert len(evaluate(run, lesion_phantoms, **TINY)) == 6
