@@ -20,7 +20,7 @@ __all__ = ["COMMANDS", "Command", "examples", "main"]
 class Command(NamedTuple):
     """A function of `monai_ext.commands` of one argument, `options`, imported only when its command is typed.
 
-    It returns the exit status. One with a second argument, `further`, also gets the words that its options do not know.
+    It returns the exit status. One with a second argument, `further`, also gets the words that are none of its options.
     """
 
     function: str

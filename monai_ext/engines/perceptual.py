@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Perception:
-    """What compares images (B, C, H, W) in [0, 1] by their features; None without weights. Built when first asked for.
+    """What compares images (B, C, H, W) in [0, 1] by their features; None without weights. Built at its first use.
 
     Args:
         feature_weights: of MobileNetV2, see `MobileNetV2Features`.
@@ -30,7 +30,7 @@ class Perception:
         bands: channels taken for red, green and blue.
         shift: of `content`, see `ShiftedCrops`; 0 compares whole images.
 
-    Raises (when asked for):
+    Raises (at its first use):
         FileNotFoundError: no such file of weights.
         ValueError: a file of other weights.
     """

@@ -1,4 +1,4 @@
-"""Mean squared error of images, in decibels too, and what is asked of a reduction of images."""
+"""Mean squared error of images, also in decibels, and the protocol of a linear reduction."""
 
 from __future__ import annotations
 

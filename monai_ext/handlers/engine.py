@@ -9,7 +9,7 @@ import ignite.engine
 
 __all__ = ["Engine"]
 
-if TYPE_CHECKING:  # Ignite annotates outputs as integers, and does not know MONAI's attributes
+if TYPE_CHECKING:  # Ignite annotates outputs as integers, and lacks MONAI's attributes
 
     class RunState(ignite.engine.State):
         """The state of a run that has started."""

@@ -15,11 +15,11 @@ _logger = logging.getLogger(__name__)
 
 
 class ItemWriter:
-    """Calls `write` for each batch and tells at the end how many items were `written`, which `write` counts.
+    """Calls `write` for each batch and logs at the end how many items were `written`, which `write` counts.
 
     Args:
         folder: where to write.
-        what: the last line says "wrote WHAT to 'FOLDER'"; `{}` in it stands for their number.
+        what: the last line is "wrote WHAT to 'FOLDER'"; `{}` in it stands for their number.
     """
 
     def __init__(self, folder: str | Path, *, what: str):
@@ -29,11 +29,11 @@ class ItemWriter:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.write)
-        engine.add_event_handler(Events.COMPLETED, self._tell)
+        engine.add_event_handler(Events.COMPLETED, self._log_count)
 
     def write(self, engine: Engine) -> None:
         """Write the files of the engine's batch."""
         raise NotImplementedError
 
-    def _tell(self, engine: Engine) -> None:
+    def _log_count(self, engine: Engine) -> None:
         _logger.info(f"wrote {self.what.format(self.written)} to '{self.folder}'")

@@ -48,7 +48,7 @@ class CaseTable(EpochHandler):
     """Writes one row of scores per image to a CSV file when the engine's epoch ends, at once or not at all.
 
     For evaluators that decollate: each item's prediction must have its label's size, so that scores refer to the
-    pixels of the original mask. Columns: the columns asked for, then `SEGMENTATION_SCORES`, empty where the prediction
+    pixels of the original mask. Columns: `columns`, then `SEGMENTATION_SCORES`, empty where the prediction
     holds NaN; a warning names these cases.
 
     Args:

@@ -85,7 +85,7 @@ class R1Penalty(nn.Module):
 
     Args:
         gamma: weight. Gradients are per pixel value in [0, 1]; their square grows with the number of pixels that
-            matter, so larger images ask for a larger gamma; 10 is the paper's.
+            matter, so larger images need a larger gamma; 10 is the paper's.
 
     Raises:
         ValueError: gamma negative or not finite.

@@ -216,7 +216,7 @@ def dice_max(samples: Tensor, masks: Tensor, *, presence: Tensor | None = None, 
 
 
 def rater_agreement(masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
-    """Mean Dice over the pairs of raters, the human ceiling: (B,), NaN where fewer than two are present."""
+    """Mean Dice over the pairs of raters, the rater ceiling: (B,), NaN where fewer than two are present."""
     present = present_raters(masks, presence)
     return _agreement(overlap_counts(masks), present)
 

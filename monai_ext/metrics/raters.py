@@ -1,4 +1,4 @@
-"""Scores against several raters of one image: QUBIQ score, Dice against each of them, human ceiling.
+"""Scores against several raters of one image: QUBIQ score, Dice against each of them, rater ceiling.
 
 For `masks`, `presence`, K and c(x) see `monai_ext.formulas.votes`. Two empty masks have Dice 1. A case for which a
 score is not defined, or with probabilities that are NaN or outside [0, 1], is NaN, so that nothing waits for the
@@ -154,7 +154,7 @@ def leave_one_out_dice(masks: Tensor, *, presence: Tensor | None = None, strict:
     """Dice of each rater against the majority of the others: (B, R), float64.
 
     NaN where the rater is missing or alone. A pixel on which the others are split evenly belongs to their majority
-    unless `strict`. The mean over raters is a human ceiling for any method that predicts a consensus.
+    unless `strict`. The mean over raters is a rater ceiling for any method that predicts a consensus.
     """
     votes, voters = rater_votes(masks, presence=presence)
     present = present_raters(masks, presence)

@@ -89,7 +89,7 @@ def structural_similarity(prediction: Tensor, target: Tensor, *, data_range: flo
     mean_x, mean_y = _smooth(x), _smooth(y)
     product = mean_x * mean_y
     squares = mean_x.square() + mean_y.square()
-    variances = _smooth(x.square() + y.square()) - squares  # of both together: SSIM asks for their sum only
+    variances = _smooth(x.square() + y.square()) - squares  # of both together: SSIM has their sum only
     covariance = _smooth(x * y) - product
     similarity = (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
     return similarity.flatten(1).mean(1)

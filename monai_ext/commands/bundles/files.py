@@ -1,4 +1,4 @@
-"""The files of a bundle that nobody vouches for, in a folder or a zip: listed and read within limits, not unpacked."""
+"""The files of an untrusted bundle, in a folder or a zip: listed and read within limits, not unpacked."""
 
 from __future__ import annotations
 

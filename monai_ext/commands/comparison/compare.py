@@ -325,7 +325,7 @@ def _marked_as_started(runs: Iterable[Run], settings: dict[str, Any]) -> Iterato
 
 
 def _finished(outcome: Outcome) -> Outcome:
-    """Put `finished.json` into the folder of a run that kept its promise."""
+    """Put `finished.json` into the folder of a run that left its results."""
     run = outcome.run
     if outcome.error is not None:
         return outcome

@@ -35,7 +35,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
-    """finished.json: a run that kept its promise."""
+    """finished.json: a run that left its results."""
 
     loss: str
     fold: Fold

@@ -49,7 +49,7 @@ class Results:
         fold_of: (S, N), the fold in which a case is validated under a seed, -1 while unknown.
         undefined: metric -> number of NaN that finished runs wrote (precision of an empty prediction).
         groups: N labels of cases that belong together (patient, near-duplicates), or None.
-        paths: id -> (image, label), where the runs said so.
+        paths: id -> (image, label), where the runs recorded them.
         folders: (loss, fold, seed) -> the run's folder, finished runs only.
         missing: planned runs that are not finished.
         curves: loss -> column of `epochs.csv` -> (runs, E), NaN where a run has no value.

@@ -22,7 +22,7 @@ __all__ = ["Backend", "LocalBackend", "Outcome", "Run", "tied_to_this_process"]
 
 POLL_S = 0.05
 GRACE_S = 10.0  # from SIGTERM to SIGKILL
-# Asks Linux to kill this process with its parent (1 is PR_SET_PDEATHSIG), then becomes the command.
+# Lets Linux kill this process with its parent (1 is PR_SET_PDEATHSIG), then becomes the command.
 TIED = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))

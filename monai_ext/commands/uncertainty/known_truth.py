@@ -172,7 +172,7 @@ def coverage_figure(rows: Sequence[Mapping[str, Any]], *, scenes: int) -> Figure
     figure = Figure(figsize=(4.0, 3.6), layout="constrained")
     axis = figure.subplots()
     nominal = [row["nominal"] for row in rows]
-    axis.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, label="as promised")
+    axis.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, label="nominal")
     axis.plot(nominal, [row["before"] for row in rows], "o--", color=OKABE_ITO[0], label="as predicted")
     axis.plot(nominal, [row["after"] for row in rows], "s-", color=OKABE_ITO[1], label="calibrated")
     lowest = min(min(row["nominal"], row["before"], row["after"]) for row in rows)

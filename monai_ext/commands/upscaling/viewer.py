@@ -72,7 +72,7 @@ class ViewerOptions:
         if self.image.is_dir():
             raise ValueError(f"'{self.image}' is a folder: name one image in it, a page shows one.")
         if self.page.suffix.lower() not in (".html", ".htm"):
-            raise ValueError(f"page '{self.page}': give it a name that ends in .html, by which browsers know it.")
+            raise ValueError(f"page '{self.page}': give it a name that ends in .html, so that browsers show it.")
 
 
 def viewer_scene(

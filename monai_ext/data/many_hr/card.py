@@ -96,7 +96,7 @@ class Credit(NamedTuple):
 
 
 def data_card(index: Index, records: Sequence[RecordLine], targets: Sequence[TargetLine]) -> str:
-    """README.md of a data set: what is in it, how far it keeps its promise, how to read it.
+    """README.md of a data set: what is in it, how exactly its images agree, how to read it.
 
     Args:
         index: without files.

@@ -238,9 +238,7 @@ def _kinds(keys: set[Key], samples: int | None, where: str) -> PredictionKinds:
     chosen = numbers["sample"]
     if samples is not None:
         if not 1 <= samples <= len(chosen):
-            raise ValueError(
-                f"samples is {samples}, but there are {len(chosen)} for {where}: ask for as many or fewer."
-            )
+            raise ValueError(f"samples is {samples}, but there are {len(chosen)} for {where}: choose as many or fewer.")
         chosen = chosen[:samples]
     return PredictionKinds(("probability", 0) in keys, tuple(numbers["seg"]), tuple(chosen))
 

@@ -33,7 +33,7 @@ USER_AGENT = f"monai_ext/{__version__} (fetches map tiles for research)"
 ABSENT = frozenset({204, 404, 410})
 BUSY = frozenset({429, 503})  # the whole server, so every thread waits
 TRY_AGAIN = frozenset({408, 425}) | BUSY
-LONGEST_WAIT_S = 300.0  # that a server may ask for; beyond it the run ends
+LONGEST_WAIT_S = 300.0  # that a server may demand; beyond it the run ends
 LARGEST_BODY = 2**26  # bytes
 MOST_REDIRECTS = 5
 BLOCK = 2**16
@@ -69,7 +69,7 @@ class TileClient:
 
     Args:
         rate: requests a second, retries included, evenly spaced.
-        user_agent: how to introduce oneself; many servers ask for a contact in it.
+        user_agent: how to introduce oneself; many servers require a contact in it.
         attempts: at most for one address.
         back_off: seconds before the second attempt.
         timeout: seconds for the whole of a response.
@@ -249,7 +249,7 @@ class TileClient:
         wait = _seconds(delay)
         if wait > LONGEST_WAIT_S:
             raise TileRefusedError(
-                f"the server asks to wait {wait:.0f} s before {without_secrets(url)} ({reason}): come back later; "
+                f"the server demands a wait of {wait:.0f} s before {without_secrets(url)} ({reason}): come back later; "
                 "what has been fetched stays."
             )
         raise _PassingError(reason, wait_s=wait, everywhere=status in BUSY)

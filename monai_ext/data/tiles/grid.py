@@ -107,7 +107,7 @@ class TileSource:
     Args:
         template: http or https address with {z}, {x} and {y}; {-y} instead of {y} where rows are counted from the
             south (TMS); or {q}, the quadkey, instead of all three. {s} is replaced by one of the subdomains.
-        attribution: text that the provider asks for, or that names the licence.
+        attribution: text that the provider requires, or that names the licence.
         subdomains: one character for each.
 
     Raises:
@@ -154,7 +154,7 @@ class TileSource:
         values = {"z": tile.z, "x": tile.x, "y": tile.y, "-y": 2**tile.z - 1 - tile.y}
         if "{q}" in self.template:
             if tile.z == 0:
-                raise ValueError(f"zoom 0 has no quadkey, which {self.public_template!r} asks for: choose 1 or more.")
+                raise ValueError(f"zoom 0 has no quadkey, which {self.public_template!r} needs: choose 1 or more.")
             values["q"] = mercantile.quadkey(tile)
         if self.subdomains:
             values["s"] = self.subdomains[(tile.x + tile.y) % len(self.subdomains)]

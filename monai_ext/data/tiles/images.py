@@ -122,7 +122,7 @@ def _chosen(values: np.ndarray, path: str | os.PathLike, info: RasterInfo, bands
     if bands is None:
         return values
     if max(bands) > info.bands > 1:
-        raise ImageFileError(f"tile {path} has {info.bands} bands: band {max(bands)} is asked for.")
+        raise ImageFileError(f"tile {path} has {info.bands} bands: band {max(bands)} is wanted.")
     return values[[0 if info.bands == 1 else band - 1 for band in bands]]
 
 

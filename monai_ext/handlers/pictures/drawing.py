@@ -12,7 +12,7 @@ from torch import Tensor
 
 __all__ = ["PREDICTION_COLOUR", "TRUTH_COLOUR", "as_picture", "contour", "heat_map", "picture_grid", "upscaled_pixels"]
 
-# Okabe-Ito: told apart with every kind of colour vision, and seen on skin as well as on grey.
+# Okabe-Ito: distinguishable with every kind of colour vision, and seen on skin as well as on grey.
 TRUTH_COLOUR = (0, 158, 115)
 PREDICTION_COLOUR = (230, 159, 0)
 

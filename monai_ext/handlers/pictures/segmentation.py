@@ -65,7 +65,7 @@ class SegmentationPictures(PictureRows):
 class PredictionWriter(ItemWriter):
     """Writes each item's probability map as PNG files at the picture's own size; for evaluators that decollate.
 
-    Files are `<folder>/masks/<id>.png` (0 or 255), `<folder>/probabilities/<id>.png` (0 to 255) and, if asked for,
+    Files are `<folder>/masks/<id>.png` (0 or 255), `<folder>/probabilities/<id>.png` (0 to 255) and optionally
     `<folder>/overlays/<id>.png` (the picture with the contour). Each appears only when complete.
 
     Args:

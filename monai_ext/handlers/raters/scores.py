@@ -47,7 +47,7 @@ CONVENTIONS = {
     "calibration": "15 equal bins over all pixels; plain names against each rater, _consensus against c / K",
     "uncertainty_ncc": "p (1 - p) with c/K (1 - c/K), Pearson over pixels",
 }
-HUMAN = ("rater_agreement", "rater_diversity", "leave_one_out_dice")
+OF_RATERS = ("rater_agreement", "rater_diversity", "leave_one_out_dice")
 
 
 def rater_column(number: int) -> str:
@@ -90,7 +90,7 @@ def answer_scores(answers: Tensor, masks: Tensor, *, presence: Tensor | None = N
         scores["heads_by_raters"] = table.masked_fill(missing[:, None], torch.nan)
     broken = answers.flatten(1).isnan().any(1)
     return {
-        name: values if name in HUMAN else values.masked_fill(broken[(..., *[None] * (values.ndim - 1))], torch.nan)
+        name: values if name in OF_RATERS else values.masked_fill(broken[(..., *[None] * (values.ndim - 1))], torch.nan)
         for name, values in scores.items()
     }
 
@@ -149,7 +149,7 @@ class RaterReport:
     Args:
         folder: of both files; each appears complete or not at all.
         scores: the evaluator's `MeanRaterScores`.
-        settings: what tells this method and run from others, kept in the summary with the numbers at the top of the
+        settings: what distinguishes this run, kept in the summary with the numbers at the top of the
             config.
     """
 

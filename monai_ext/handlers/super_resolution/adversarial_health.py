@@ -34,7 +34,7 @@ class AdversarialAlarm(Alarm):
 
     Saturated: its mean probability "real" of real images exceeds that of fakes by more than `gap`, so that little can
     be learned from it. Blind: it exceeds it by less than `chance`, as before the discriminator has learned anything (or
-    where nothing is left to tell apart). Blank: the generator's images have less than `detail` of the contrast of the
+    where nothing is left to distinguish). Blank: the generator's images have less than `detail` of the contrast of the
     real ones. Constant: they differ from each other less than that.
 
     Args:
@@ -71,8 +71,8 @@ class AdversarialAlarm(Alarm):
             "set --label_smoothing 0.1 or --r1_gamma 1"
         )
         blind = (
-            f"the discriminator does not tell real images from fakes, its mean probability 'real' is {real:.3f} and "
-            f"{fake:.3f}, and the generator learns nothing from it: give it more steps by a smaller --batch_size, "
+            f"the discriminator does not distinguish real images from fakes, its mean probability 'real' is {real:.3f} "
+            f"and {fake:.3f}, and the generator learns nothing from it: give it more steps by a smaller --batch_size, "
             "raise --discriminator_learning_rate, or lower --adversarial_weight"
         )
         blank = f"the generator's images are blank, with {contrast:.1%} of the contrast of real ones: {slower}"

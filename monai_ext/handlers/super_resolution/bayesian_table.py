@@ -41,7 +41,7 @@ class SampleTable(TileTable):
     * `summary.json`: means, medians and standard deviations of all of them, and what was drawn;
     * `samples.png`: some tiles as low resolution | mean | two samples | each kind of uncertainty | original.
 
-    With a `calibration`, `calibrated_coverage` and `calibrated_width` tell of its intervals.
+    With a `calibration`, `calibrated_coverage` and `calibrated_width` describe its intervals.
 
     Args:
         folder, items, shown, bands: see `TileTable`.

@@ -35,7 +35,7 @@ def uncertain_network(
     operator: LinearReduction | None = None,
     consistent: bool | str = True,
 ) -> UncertainSuperResolution:
-    """A trained network to ask for samples and uncertainty, in evaluation mode, where `network` is.
+    """A trained network that gives samples and uncertainty, in evaluation mode, where `network` is.
 
     * bayesian: `network` with the weights of one run of this kind; of several runs, their ensemble.
     * srresnet, srgan: its generator alone, with weights of a run of `srgan_aerial` with the overlay srresnet.json (of
@@ -75,7 +75,7 @@ def uncertain_network(
         else:
             _load(member.generator, path)
             if method != "mc_dropout":
-                _make_certain(member.generator, method)
+                _make_deterministic(member.generator, method)
             members.append(PointSuperResolution(member.generator, operator))
     return (members[0] if count == 1 else WeightEnsemble(members)).eval()
 
@@ -125,12 +125,14 @@ def start_generator(generator: SRResNet | GatedSRNet, path: str | Path | None) -
                     parameter.zero_()
 
 
-def _make_certain(generator: nn.Module, method: str) -> None:
+def _make_deterministic(generator: nn.Module, method: str) -> None:
     for layer in generator.modules():
         if isinstance(layer, DropoutConv2d):
             layer.rate = 0.0
     if has_uncertain_weights(generator):
-        raise ValueError(f"method={method!r} asks a generator of certain weights: set --weight_uncertainty none.")
+        raise ValueError(
+            f"method={method!r} needs a generator with deterministic weights: set --weight_uncertainty none."
+        )
 
 
 def _load(network: nn.Module, path: str | Path) -> None:

@@ -36,7 +36,7 @@ from monai_ext.storage.records import write_record
 __all__ = ["CALIBRATION_GROUP", "UncertaintyReport", "foreign_tiles", "group_tiles"]
 
 CALIBRATION_GROUP = "calibration"
-NOTICEABLE = 0.02  # coverage above what is promised
+NOTICEABLE = 0.02  # coverage above the nominal one
 CONVENTIONS = {
     "unit": "values are those of single pixels and bands on the [0, 1] scale; means are over tiles",
     "floor": "but in sd, no standard deviation counts as less than that of rounding to 8 bits, 1 / (255 sqrt 12)",
@@ -100,11 +100,11 @@ class UncertaintyReport(EpochHandler):
         items: tiles with their id, "group" and "place" (without one, a tile is a place of its own), see `group_tiles`;
             intervals are chosen on the group "calibration".
         rule: how.
-        checkpoints: the files of weights that are asked, whose `weight_digests` are kept in the calibration.
+        checkpoints: the files of weights, whose `weight_digests` are kept in the calibration.
         calibration_path: None: `calibration.json` beside the first checkpoint, or in the folder.
         family: of likelihood, CRPS and nominal intervals: "laplace" or "gaussian".
         degradation: for the consistency of samples with their input, see `SampleSetScores`.
-        settings: what tells this run from others, kept in the summary with the numbers at the top of the config.
+        settings: what distinguishes this run, kept in the summary with the numbers at the top of the config.
         counts: names -> items, whose number becomes a setting.
 
     Raises:
@@ -191,7 +191,7 @@ class UncertaintyReport(EpochHandler):
         for group, part in groups.items():
             share = part["kinds"]["total"]["calibrated"]["coverage"]
             _logger.info(
-                f"{group}: {share:.1%} of the values of {part['tiles']} tiles lie in the intervals that promise "
+                f"{group}: {share:.1%} of the values of {part['tiles']} tiles lie in intervals of nominally "
                 f"{1 - self.rule.alpha:.0%}; report in '{self.folder}'"
             )
 
@@ -268,7 +268,7 @@ def _warn_of_caution(calibration: Calibration) -> None:
     covered = sum(calibration.coverage) / len(calibration.coverage)
     if covered > 1 - calibration.alpha + NOTICEABLE:
         _logger.warning(
-            f"{calibration.images} calibration tiles are few for '{calibration.method}': intervals that promise "
+            f"{calibration.images} calibration tiles are few for '{calibration.method}': intervals of nominally "
             f"{1 - calibration.alpha:.0%} cover {covered:.1%} of their values; set more tiles apart."
         )
 

@@ -1,4 +1,4 @@
-"""Figures of predicted uncertainty: nominal against found coverage, and the error left when the doubtful is removed.
+"""Figures of predicted uncertainty: nominal against found coverage, error without the most uncertain values.
 
 One panel for each group of images, one colour for each kind of uncertainty (Okabe and Ito's palette) in all figures.
 """
@@ -71,7 +71,7 @@ def reliability_figure(
 
 
 def sparsification_figure(curves: Mapping[str, Mapping[str, Curve]], oracles: Mapping[str, Curve]) -> Figure:
-    """RMSE of what is left, relative to all, when the most uncertain values are removed; the oracle knows the errors.
+    """RMSE of what is left, relative to all, when the most uncertain values are removed; the oracle uses the errors.
 
     Args:
         curves: title of the panel -> kind -> removed share (0 to 1) and relative RMSE.

@@ -68,8 +68,8 @@ class UpscaledWriter(ItemWriter):
             write_raster(temporary, target, Path(rows.name), info, scale=scale, fingerprint="")
 
     def _source(self, source: Path, planes: int, dtype: np.dtype) -> tuple[RasterInfo, np.ndarray | None]:
-        """What the source says of the bands that were read, their number alone where they are not what it holds; and
-        which of its pixels are known (bands, h, w), None where none can be missing.
+        """Metadata of the source's bands that were read, their number alone where they are not those of the file;
+        and which of its pixels are known (bands, h, w), None where none can be missing.
         """
         with closing(open_raster(source)) as raster:
             info = raster.info

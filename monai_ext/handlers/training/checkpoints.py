@@ -120,14 +120,14 @@ class FinalCheckpoint(_WeightsCheckpoint):
 
 
 class ResumeHandler:
-    """Saves the whole state of a training run after each epoch and, asked to, continues from it.
+    """Saves the whole state of a training run after each epoch and continues from it on request.
 
     The state is that of `objects`, of the random generators (torch, CUDA, NumPy, Python), the epoch, and the
-    evaluator's best metric. Together with a loader that draws by (seed, epoch), as `BatchTrainer` tells it, a run that
+    evaluator's best metric. Together with a loader that draws by (seed, epoch), as `BatchTrainer` sets them, a run that
     was killed at any moment ends with the weights of an uninterrupted one. List it after `ValidationHandler`.
 
     Until the run is complete the checkpoint before the last one is kept as `<name>.previous.pt`: should the last one be
-    damaged, the run goes on from that, and says so. The folder of `path` is locked while the run works in it, see
+    damaged, the run goes on from that, with a warning. The folder of `path` is locked while the run works in it, see
     `FolderLock`, and what a killed run left half-written there is removed.
 
     Args:

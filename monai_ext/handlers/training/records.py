@@ -34,7 +34,7 @@ OF_IDENTITY = ("bundle", "components", "weight_files", "cases", "init_weights")
 class TrainingProgress:
     """One progress bar over all iterations of a training run, with the loss and the latest validation metric.
 
-    Shown on terminals only; elsewhere `StatsHandler`'s lines tell the same.
+    Shown on terminals only; elsewhere `StatsHandler`'s lines show the same.
 
     Args:
         evaluator: its key metric is shown.
@@ -167,7 +167,7 @@ class RunRecord:
 
     Args:
         path: the JSON file, written when the run starts and again when it ends.
-        settings: names -> numbers, strings or truth values that tell this run from others.
+        settings: names -> numbers, strings or truth values that distinguish this run from others.
         counts: names -> items, whose number becomes a setting.
         evaluator: its best key metric is the run's result.
         summary_writer: receives settings and result, so that runs can be compared side by side.

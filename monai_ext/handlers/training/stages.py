@@ -122,7 +122,7 @@ class StageCheckpoints:
 
     * `pretrained.pt`: the best of stage one;
     * `model.pt`: the best of the present stage, for inference. In stage two without a perceptual score, the latest;
-    * `best.json`: epoch and score of both, by which a resumed run knows what it has to beat.
+    * `best.json`: epoch and score of both, which a resumed run has to beat.
 
     Args:
         network: whose state dict is saved.

@@ -205,7 +205,7 @@ def test_few_calibration_tiles_are_warned_of_for_their_wide_intervals(tmp_path, 
     batches, groups, _ = tiles()
     few = {name: "calibration" if name.startswith("training") else "test" for name in groups}
     evaluator(UncertaintyReport(tmp_path, grouped(few), rule=ConformalRule()), batches, samples=0).run()
-    assert "20 calibration tiles are few for 'crc': intervals that promise 90% cover 94." in caplog.text
+    assert "20 calibration tiles are few for 'crc': intervals of nominally 90% cover 94." in caplog.text
 
 
 def test_every_run_of_the_inferer_draws_the_same_samples_and_calls_differ():

@@ -76,7 +76,7 @@ def test_a_date_in_retry_after_counts_and_too_long_a_wait_ends_the_run(tmp_path)
     later = formatdate(time.time() + 4000, usegmt=True)
     with serving(lambda path, before: (503, {"Retry-After": later}, b"")) as server:
         with pytest.raises(
-            TileRefusedError, match=r"the server asks to wait (39\d\d|4000) s before http://127.*come back"
+            TileRefusedError, match=r"the server demands a wait of (39\d\d|4000) s before http://127.*come back"
         ):
             fetch(server, tmp_path)
     assert len(server.asked) <= 4

@@ -36,7 +36,7 @@ def output(*, real: float = 0.7, fake: float = 0.3, kind: str = "working") -> di
     ("broken", "sentence"),
     [
         ({"real": 0.999, "fake": 0.001}, "the discriminator is saturated, its mean probability 'real' is 0.999"),
-        ({"real": 0.451, "fake": 0.449}, "does not tell real images from fakes, .* is 0.451 and 0.449"),
+        ({"real": 0.451, "fake": 0.449}, "does not distinguish real images from fakes, .* is 0.451 and 0.449"),
         ({"kind": "blank"}, "the generator's images are blank, with 0.0% of the contrast"),
         ({"kind": "constant"}, "nearly the same image for every input, with 0.0% of the variety"),
     ],
