@@ -1,124 +1,431 @@
 """What MONAI would execute of a bundle's config: imports, `$` expressions, `_target_`s and macros, found by reading.
 
-Nothing is imported or evaluated. Expressions are parsed by `ast`, and names followed through the config's own imports.
-The warnings help to read a config; a config without any is not thereby harmless.
+Nothing is imported or evaluated. Every text is normalised as MONAI does it before it is parsed by `ast`, and whatever
+is not in the lists of `allowed_names` is marked. That narrows what a config can do; it cannot prove it harmless.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Code", "LIMIT", "code_of"]
+from monai_ext.commands.bundles.allowed_names import (
+    ATTRIBUTES,
+    BUILTINS,
+    CALLED_ONLY,
+    COUNTED,
+    LOADERS,
+    MODULES,
+    is_allowed_name,
+    is_allowed_target,
+)
+
+__all__ = ["Code", "LIMIT", "code_of", "imported_names", "suspicious_text"]
 
 LIMIT = 100_000  # values of one config that are looked at
 LONGEST = 10_000  # characters of an expression that are parsed
-PACKAGES = {"monai", "monai_ext", "torch", "ignite", "numpy"}
 GLOBALS = {"monai": "monai", "torch": "torch", "np": "numpy", "numpy": "numpy"}  # what MONAI gives to expressions
-REFERENCE = re.compile(r"@(?:#|::)*\w+(?:(?:#|::)\w+)*")
-HARMLESS_MODULES = frozenset(
-    "collections copy datetime functools glob itertools json logging math operator os os.path pathlib random re "
-    "statistics string time typing".split()
-)
-HARMLESS_OS = re.compile(r"os\.(path|environ|sep|cpu_count|listdir|getcwd|makedirs)(\.\w+)*")
-DANGEROUS = re.compile(
-    r"""(builtins\.)?(eval|exec|compile|__import__|open|breakpoint|getattr|setattr|delattr|globals|locals|vars)
-    |(.*\.)?(sys|subprocess|shutil|socket|ctypes|importlib|builtins|runpy|code|pty|pickle|marshal|shelve|urllib|http
-      |ftplib|smtplib|requests|huggingface_hub|webbrowser|tempfile|pip)(\..*)?
-    |.*\._?os\.(?!path\.|environ\b).*
-    |.*\.(__\w+__|system|popen|(posix_)?spawn\w*|exec\w*|fork|kill|run_cmd
-      |unlink|rmtree|rmdir|remove|rename|chmod|open|touch|write|writelines|write_text|write_bytes|tofile|truncate
-      |symlink_to|hardlink_to|load_library|load_url|load_state_dict_from_url|download\w*|extractall
-      |optional_import|load_submodules|instantiate|locate|pydoc|runstring|rundocs)
-    |(operator\.)?(attrgetter|methodcaller)
-    |logging\.(\w*FileHandler|basicConfig|config\..*|handlers\..*)
-    |torch\.(load|save|serialization\..*|hub\..*|utils\.(cpp_extension|collect_env|model_zoo).*|package\..*
-      |multiprocessing\..*|jit\.(load|save)|distributed\.(run|launch|launcher|elastic)\b.*|testing\._internal.*)
-    |(numpy|np)\.(load|loadtxt|genfromtxt|save\w*|fromfile|memmap|ctypeslib.*|lib\..*|distutils.*|f2py.*|testing\..*)
-    |monai\.bundle\..*|monai\.apps\..*download.*
-    |pathlib\.Path\.\w+""",
-    re.VERBOSE,
+RELATIVE = re.compile(r"[@%]::+")  # as monai.bundle.ConfigParser.relative_id_prefix
+REFERENCE = re.compile(r"@(?:\w*)(?:::\w*)*")  # as monai.bundle.ReferenceResolver.id_matcher
+REFERENCES = "__local_refs"  # what MONAI calls the referred values in an expression
+OTHER_FILE = re.compile(r".*\.(json|ya?ml)(?=(?:::.*)|$)", re.IGNORECASE)
+ODD_KEY = re.compile(r"""['"()\[\]{}$@%\\\n\r=;,]""")
+NODES = (
+    ast.Expression, ast.Constant, ast.Name, ast.Attribute, ast.Call, ast.keyword, ast.Subscript, ast.Slice, ast.Starred,
+    ast.List, ast.Tuple, ast.Dict, ast.Set, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.operator,
+    ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp,
+    ast.comprehension, ast.Lambda, ast.arguments, ast.arg, ast.JoinedStr, ast.FormattedValue,
+)  # fmt: skip
+SWITCHES = frozenset({"benchmark", "deterministic", "enabled", "allow_tf32"})  # of torch.backends.cudnn
+# Arguments by which MONAI, NumPy or PyTorch unpickle, write what is given, wait for a debugger or contact a server.
+NEVER = frozenset({"_debug_", "pickle_module", "formatter", "init_method", "store", "file"})
+MUST_BE = {"allow_pickle": False, "weights_only": True}
+IMPORTED_BY_NAME = {
+    "reader": re.compile(r"(monai\.data\.)?(ITK|Nibabel|Nrrd|Numpy|PIL|Pydicom|WSI)Reader", re.IGNORECASE),
+    "writer": re.compile(r"(monai\.data\.)?(ITK|Nibabel|PIL)Writer", re.IGNORECASE),
+    "merger_cls": re.compile(r"(monai\.inferers\.(merger\.)?)?(Zarr)?AvgMerger"),
+}
+FILE_NAMES = frozenset({"filename", "mapping_file_path"})  # of targets that write text files
+DATA_FILE = re.compile(r".*\.(csv|json|log|txt)")
+PROGRAM = re.compile(r"\.(py|pyc|pyw|pth|so|pyd|dll|dylib|sh|bash|zsh|bat|cmd|ps1|exe|desktop|service)$", re.IGNORECASE)
+HIDDEN = re.compile(
+    r"(^|[/\\])\.[A-Za-z]\w*[/\\]|[/\\]\.[A-Za-z]|^\.(bash|z?profile|zsh|ssh|config|git|local|netrc|vimrc)"
 )
 
 
 @dataclass(frozen=True)
 class Code:
-    """One thing that MONAI executes.
+    """One thing that MONAI executes, or a value that it would make something executable of.
 
     Attributes:
         where: id in the config, such as `train#handlers#3`.
-        kind: "import", "expression", "target", or "macro" (content of another place or file, taken as config).
+        kind: "import", "expression", "target", "macro" (content of another place or file, taken as config), or "value".
         text: as written, without the mark in front.
-        warning: what to look at, in words; empty where all names are of MONAI, PyTorch, Ignite, NumPy or monai_ext,
-            and none of them is known to reach files, processes or the network.
+        warning: what to look at, in words; empty where everything is in the lists of `allowed_names`.
+        arguments: of a target, as written; components among them as a reference to their own entry.
     """
 
     where: str
     kind: str
     text: str
     warning: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def code_of(config: Mapping[str, Any]) -> list[Code]:
+@dataclass(frozen=True)
+class _Value:
+    """A text, number or truth value in a config; `parent` is the mapping that it stands in."""
+
+    id: str
+    value: Any
+    parent: Mapping[Any, Any] | None
+
+    @property
+    def key(self) -> str:
+        """The last part of the id that is no index of a list."""
+        return next((part for part in reversed(self.id.split("::")) if not part.isdigit()), "")
+
+    @property
+    def owner(self) -> str:
+        return self.id.rpartition("::")[0]
+
+
+def code_of(config: Mapping[str, Any], *, names: Mapping[str, str] | None = None) -> list[Code]:
     """Everything in a config that is executed, in the config's order.
+
+    Args:
+        names: what further configs of the same bundle import, from `imported_names`: they can be run together.
 
     Raises:
         ValueError: there are more values than `LIMIT`.
     """
-    strings = list(_strings(config))
-    aliases, modules = dict(GLOBALS), set(GLOBALS)
-    for _, text in strings:
-        if (statement := _import_of(text)) is not None:
-            aliases |= _bound(statement)
-            if isinstance(statement, ast.Import):
-                modules |= _bound(statement).keys()
-    return [code for where, text in strings if (code := _code(where, text, aliases, modules)) is not None]
+    values = list(_values(config))
+    imports = [value.id for value in values if _import_of(value.value) is not None]
+    texts = {value.id: value.value for value in values if isinstance(value.value, str)}
+    reader = _Reader(
+        names=GLOBALS | dict(names or {}) | imported_names(config),
+        imports=imports,
+        targets={value.owner: value.value for value in values if value.key == "_target_"},
+        texts=texts,
+        has_relative=any(RELATIVE.search(text.replace("#", "::")) for text in texts.values()),
+    )
+    return [code for value in values for code in (reader.code(value), reader.doubt(value)) if code is not None]
 
 
-def _strings(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every text in a config with its id, in order; without recursion, since nesting is the config's choice."""
-    waiting: list[tuple[str, Any]] = [("", config)]
+def imported_names(config: Mapping[str, Any]) -> dict[str, str]:
+    """Names that the imports of a config make, and what they stand for."""
+    names: dict[str, str] = {}
+    for value in _values(config):
+        if (statement := _import_of(value.value)) is not None:
+            names |= _bound(statement)
+    return names
+
+
+def _values(config: Mapping[str, Any]) -> Iterator[_Value]:
+    """Every text and number in a config with its id, in order; no recursion: nesting is the config's choice."""
+    waiting: list[tuple[str, Any, Any]] = [("", config, None)]
     for _ in range(LIMIT):
         if not waiting:
             return
-        where, value = waiting.pop()
+        where, value, parent = waiting.pop()
         if isinstance(value, Mapping):
-            parts = [(str(key), part) for key, part in value.items()]
-        elif isinstance(value, (list, tuple)):
+            parts = [(_key(key, top=not where), part) for key, part in value.items()]
+        elif isinstance(value, (list, tuple, set, frozenset)):
             parts = [(str(index), part) for index, part in enumerate(value)]
         else:
-            if isinstance(value, str):
-                yield where, value
+            yield _Value(where, value, parent)
             continue
         if len(waiting) + len(parts) > LIMIT:
             break
-        parts = [(key.replace("::", "#"), part) for key, part in parts]  # both separate the parts of a name
-        waiting += [(f"{where}#{key}" if where else key, part) for key, part in reversed(parts)]
+        holder = value if isinstance(value, Mapping) else parent
+        waiting += [(f"{where}::{key}" if where else key, part, holder) for key, part in reversed(parts)]
     raise ValueError(f"it holds more than {LIMIT:,} values.")
 
 
-def _code(where: str, text: str, aliases: Mapping[str, str], modules: Set[str]) -> Code | None:
-    if text.startswith("$"):
-        statement = _import_of(text)
-        if statement is not None:
-            return Code(where, "import", text[1:], _import_warning(statement))
-        return Code(where, "expression", text[1:], _expression_warning(text[1:], aliases, modules))
-    if where.rpartition("#")[2] == "_target_":
-        return Code(where, "target", text, _name_warning(text, whole=True))
-    if text.startswith("%"):
-        outside = not text[1:].startswith(("#", "::")) and re.search(r"\.(json|ya?ml)\b", text, re.IGNORECASE)
-        return Code(where, "macro", text[1:], "takes config from another file" if outside else "")
-    return None
+def _key(key: Any, *, top: bool) -> str:
+    """A key as MONAI reads it: `#` and `::` both separate, and `+` in front of one of a config merges."""
+    text = str(key).replace("#", "::")
+    return text.removeprefix("+") if top else text
 
 
-def _import_of(text: str) -> ast.Import | ast.ImportFrom | None:
-    if not text.startswith("$") or "import" not in text or len(text) > LONGEST:
+@dataclass(frozen=True)
+class _Reader:
+    """Looks at values of one config.
+
+    Attributes:
+        names: what expressions call modules and their parts -> full name.
+        imports: ids of import statements.
+        targets: id of a component -> its `_target_`.
+        texts: every text by its id.
+        has_relative: whether there are references to a place relative to their own, which the names of keys become part
+            of.
+    """
+
+    names: Mapping[str, str]
+    imports: list[str]
+    targets: Mapping[str, Any]
+    texts: Mapping[str, str]
+    has_relative: bool
+
+    def code(self, value: _Value) -> Code | None:
+        """What is executed of a value; None where it is data."""
+        where, text = value.id.replace("::", "#"), value.value
+        if value.key == "_target_" and value.id.endswith("_target_"):
+            return Code(where, "target", str(text), self._target_warning(text), _arguments(value))
+        if not isinstance(text, str):
+            return None
+        if text.startswith("$"):
+            if (statement := _import_of(text)) is not None:
+                return Code(where, "import", text[1:], _import_warning(statement))
+            return Code(where, "expression", text[1:], self._expression_warning(value.id, text))
+        if text.startswith("%"):
+            return Code(where, "macro", text[1:], self._macro_warning(value.id, text))
+        return None
+
+    def doubt(self, value: _Value) -> Code | None:
+        """A value that is data, but from which MONAI would make something else."""
+        warning = self._argument_warning(value) or self._key_warning(value)
+        if not warning and isinstance(value.value, str) and not value.value.startswith("$"):
+            if value.value.startswith("@"):
+                warning = self._reference_warning(_resolved(value.id, value.value) or "")
+            elif value.key not in ("_target_", "_desc_"):
+                warning = suspicious_text(value.value)
+        return Code(value.id.replace("::", "#"), "value", str(value.value), warning) if warning else None
+
+    def _target_warning(self, target: Any) -> str:
+        if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z_][\w.]*", target, re.ASCII):
+            return f"calls {target}, which is no plain name" if isinstance(target, str) else "calls what is no name"
+        return "" if is_allowed_target(target) else f"calls {target}"
+
+    def _argument_warning(self, value: _Value) -> str:
+        name, content = value.key, value.value
+        if name in NEVER and content is not None and self._is_argument(value):
+            return f"sets {name}"
+        if name in MUST_BE and content is not MUST_BE[name]:
+            return f"sets {name} to {content}"
+        if name == "_mode_":
+            if content not in ("default", "callable"):
+                return f"sets _mode_ to {content}"
+            if content == "callable" and _last(self.targets.get(value.owner)) in LOADERS:
+                return f"hands on {self.targets[value.owner]}, which imports what a text names"
+        if name in IMPORTED_BY_NAME and isinstance(content, str) and not self._names_a_part(name, value):
+            return f"gives {name} {content}, which is imported by its name"
+        if name in FILE_NAMES and _last(self.targets.get(value.owner)) in LOADERS:
+            if not isinstance(content, str) or not DATA_FILE.fullmatch(content) or content.startswith(("$", "@", "%")):
+                return f"writes a text file of the name {content}"
+        return ""
+
+    def _is_argument(self, value: _Value) -> bool:
+        """Whether a value belongs to a component; `file` and `store` are also ids that people choose."""
+        return value.key not in ("file", "store") or value.owner in self.targets
+
+    def _names_a_part(self, argument: str, value: _Value) -> bool:
+        text = value.value
+        if text.startswith("@"):
+            return (_resolved(value.id, text) or "@")[1:] in self.targets
+        if re.fullmatch(r"\$[\w.]+", text):
+            return is_allowed_name(_full(text[1:].split("."), self.names))
+        return IMPORTED_BY_NAME[argument].fullmatch(text) is not None
+
+    def _key_warning(self, value: _Value) -> str:
+        if not self.has_relative:
+            return ""
+        key = value.id.rpartition("::")[2]
+        return f"has the odd key {key!r}, which relative references put into expressions" if ODD_KEY.search(key) else ""
+
+    def _macro_warning(self, where: str, text: str) -> str:
+        text = _resolved(where, text) or text
+        if OTHER_FILE.search(text[1:].replace("#", "::")):
+            return "takes config from another file"
+        if warning := self._reference_warning("@" + text[1:]):
+            return warning
+        copied = text[1:].replace("#", "::")
+        inside = (part for id, part in self.texts.items() if id == copied or id.startswith(f"{copied}::"))
+        if any(part.startswith("$") and RELATIVE.search(part.replace("#", "::")) for part in inside):
+            return "copies expressions with relative references, which mean something else in another place"
+        return ""
+
+    def _reference_warning(self, text: str) -> str:
+        """Of references to import statements: their values are whole modules."""
+        for found in REFERENCE.findall(text.replace("#", "::")):
+            referred = found[1:]
+            if any(id == referred or id.startswith(f"{referred}::") or not referred for id in self.imports):
+                return f"hands on the whole module of {found}"
+        return ""
+
+    def _expression_warning(self, where: str, text: str) -> str:
+        if len(text) > LONGEST:
+            return f"has {len(text):,} characters, too long to be looked at"
+        normalised = _resolved(where, text)
+        if normalised is None:
+            return "cannot be parsed (a relative reference leads out of the config)"
+        found = [self._reference_warning(normalised)]
+        for reference in sorted(REFERENCE.findall(normalised), key=len, reverse=True):
+            normalised = normalised.replace(reference, f"{REFERENCES}['{reference[1:]}']")
+        try:
+            tree = ast.parse(normalised[1:].lstrip(" \t"), mode="eval")
+            found += _Expression(tree, self.names).warnings()
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            return f"cannot be parsed ({type(error).__name__})"
+        return "; ".join(dict.fromkeys(warning for warning in found if warning))
+
+
+class _Expression:
+    """A parsed expression, looked at node by node."""
+
+    def __init__(self, tree: ast.AST, names: Mapping[str, str]):
+        self.nodes, self.names = list(ast.walk(tree)), names
+        self.bound = {node.arg for node in self.nodes if isinstance(node, ast.arg)} | {
+            node.id for node in self.nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+        }
+        self.inner = {id(node.value) for node in self.nodes if isinstance(node, ast.Attribute)}
+        self.calls = {id(node.func): node for node in self.nodes if isinstance(node, ast.Call)}
+        self.subscripts = {id(node.value): node for node in self.nodes if isinstance(node, ast.Subscript)}
+
+    def warnings(self) -> Iterator[str]:
+        for node in self.nodes:
+            if not isinstance(node, NODES):
+                yield f"uses {type(node).__name__}"
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield suspicious_text(node.value)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, bytes):
+                yield "holds bytes"
+            elif isinstance(node, ast.Call):
+                yield from self._keywords(node)
+            elif isinstance(node, (ast.Name, ast.Attribute)) and id(node) not in self.inner:
+                yield self._chain(node)
+        for name in sorted(self.bound & (BUILTINS | MODULES | self.names.keys())):
+            yield f"gives the name {name} to something else"
+
+    def _keywords(self, call: ast.Call) -> Iterator[str]:
+        if isinstance(call.func, ast.Name) and call.func.id == "dict":
+            return
+        for keyword in call.keywords:
+            value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
+            if keyword.arg is None:
+                yield "calls with arguments (**) that are not to be seen"
+            elif keyword.arg in NEVER or keyword.arg in IMPORTED_BY_NAME:
+                yield f"sets {keyword.arg}"
+            elif keyword.arg in MUST_BE and value is not MUST_BE[keyword.arg]:
+                yield f"sets {keyword.arg} to {ast.unparse(keyword.value)}"
+
+    def _chain(self, node: ast.Name | ast.Attribute) -> str:
+        """Of a name with the attributes after it, or of attributes of a value."""
+        parts: list[str] = []
+        value: ast.expr = node
+        while isinstance(value, ast.Attribute):
+            parts.insert(0, value.attr)
+            value = value.value
+        if not isinstance(value, ast.Name):
+            return self._attributes(node, "", parts)
+        root = value.id
+        if root == REFERENCES:
+            base = self.subscripts.get(id(value))
+            good = not parts and base is not None and isinstance(base.slice, ast.Constant)
+            return "" if good else f"reaches {REFERENCES}"
+        if root in self.bound:
+            return self._attributes(node, root, parts)
+        if root in BUILTINS and root not in CALLED_ONLY:
+            return self._attributes(node, root, parts)
+        full = _full([root, *parts], self.names).split(".")
+        if full == ["os", "environ"] and id(node) in self.subscripts:
+            return ""
+        for length in range(len(full), 0, -1):
+            name = ".".join(full[:length])
+            if is_allowed_name(name):
+                if name in CALLED_ONLY:
+                    return self._called_only(name, node) if length == len(full) else f"reaches {'.'.join(full)}"
+                return self._attributes(node, name, full[length:])
+        if full == ["torch", "backends", "cudnn"] and any(
+            _is_switch(call) and call.args[0] is node for call in self.calls.values()
+        ):
+            return ""
+        return f"{'hands on the whole module' if '.'.join(full) in MODULES else 'reaches'} {'.'.join(full)}"
+
+    def _attributes(self, top: ast.AST, start: str, parts: list[str]) -> str:
+        for part in parts:
+            if part not in ATTRIBUTES and not re.fullmatch(r"[A-Z][A-Z0-9_]*", part):
+                return f"reaches {'.'.join([start or '(a value)', *parts])}"
+        if parts and parts[-1] in COUNTED:
+            call, (least, most) = self.calls.get(id(top)), COUNTED[parts[-1]]
+            plain = call is not None and not call.keywords and not any(isinstance(a, ast.Starred) for a in call.args)
+            if not plain or call is None or not least <= len(call.args) <= most:
+                return f"reaches {'.'.join([start or '(a value)', *parts])}"
+        return ""
+
+    def _called_only(self, name: str, node: ast.AST) -> str:
+        call = self.calls.get(id(node))
+        if call is None:
+            return f"hands on {name}"
+        if name == "setattr":
+            return "" if _is_switch(call) else "reaches setattr"
+        words = {keyword.arg for keyword in call.keywords}
+        starred = any(isinstance(argument, ast.Starred) for argument in call.args)
+        if starred or len(call.args) > 1 or not words <= CALLED_ONLY[name]:
+            return f"calls {name} with arguments that are not allowed"
+        return "" if name != "torch.load" or "weights_only" in words else "calls torch.load without weights_only=True"
+
+
+def _is_switch(call: ast.Call) -> bool:
+    """Whether a call is `setattr(torch.backends.cudnn, "benchmark", VALUE)`, which many bundles have."""
+    if len(call.args) != 3 or call.keywords or not (isinstance(call.func, ast.Name) and call.func.id == "setattr"):
+        return False
+    module, name, value = call.args
+    return (
+        ast.unparse(module) == "torch.backends.cudnn"
+        and isinstance(name, ast.Constant)
+        and name.value in SWITCHES
+        and isinstance(value, ast.Constant)
+    )
+
+
+def suspicious_text(text: str) -> str:
+    """Of a text that is data: whether it names a program or a hidden file, or part of Python that could be imported.
+
+    >>> suspicious_text("~/.bashrc"), suspicious_text("models/model.pt"), suspicious_text("os.system")
+    ('names the hidden file or folder ~/.bashrc', '', 'names os.system')
+    """
+    if PROGRAM.search(text):
+        return f"names the program {text}"
+    if HIDDEN.search(text) and not text.startswith(("http:", "https:")):
+        return f"names the hidden file or folder {text}"
+    if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", text) and text.partition(".")[0] in IMPORTABLE:
+        return "" if is_allowed_target(text) or is_allowed_name(text) else f"names {text}"
+    return ""
+
+
+# First parts of dotted texts that would be taken for a name to import.
+IMPORTABLE = frozenset(
+    """
+    builtins os posix nt sys subprocess shutil socket ctypes importlib runpy pty pickle marshal shelve urllib http
+    ftplib smtplib requests webbrowser tempfile pip code codeop platform multiprocessing concurrent asyncio threading
+    signal timeit cProfile profile pdb bdb trace pydoc doctest unittest zipimport zipfile tarfile site imp gc inspect
+    types operator functools monai monai_ext torch numpy ignite fire yaml jinja2 tqdm PIL
+    """.split()
+)
+
+
+def _resolved(where: str, text: str) -> str | None:
+    """`text` as MONAI's parser leaves it: `#` becomes `::`, relative ids become whole; None where they lead outside."""
+    text = text.replace("#", "::")
+    parts = where.split("::")
+    for prefix in sorted(set(RELATIVE.findall(text)), reverse=True):
+        length = prefix[1:].count("::")
+        if length > len(parts):
+            return None
+        above = "" if length == len(parts) else "::".join(parts[:-length]) + "::"
+        text = text.replace(prefix, prefix[0] + above)
+    return text
+
+
+def _import_of(text: Any) -> ast.Import | ast.ImportFrom | None:
+    if not isinstance(text, str) or not text.startswith("$") or "import" not in text or len(text) > LONGEST:
         return None
     try:
-        body = ast.parse(text[1:]).body
+        body = ast.parse(text[1:].replace("#", "::")).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return body[0] if body and isinstance(body[0], (ast.Import, ast.ImportFrom)) else None
@@ -131,60 +438,35 @@ def _bound(statement: ast.Import | ast.ImportFrom) -> dict[str, str]:
 
 
 def _import_warning(statement: ast.Import | ast.ImportFrom) -> str:
-    full = next(iter(_bound(statement).values()))
-    module = (statement.module or "") if isinstance(statement, ast.ImportFrom) else full
-    if module.partition(".")[0] in PACKAGES:
-        return _name_warning(full)
-    return "" if module in HARMLESS_MODULES and not _dangerous(full) else f"imports {full}"
-
-
-def _expression_warning(text: str, aliases: Mapping[str, str], modules: Set[str]) -> str:
-    if len(text) > LONGEST:
-        return f"has {len(text):,} characters, too long to be looked at"
-    try:
-        tree = ast.parse(REFERENCE.sub("_reference", text).strip(), mode="eval")
-        names = {_dotted(node, aliases) for node in ast.walk(tree) if isinstance(node, (ast.Name, ast.Attribute))}
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return f"cannot be parsed ({type(error).__name__})"
-    found = sorted(name for name in names if name and (_dangerous(name) or "__" in name))
-    if found:
-        return f"reaches {', '.join(found)}"
-    if handed := sorted(_bare_names(tree) & modules):
-        return f"hands on the whole module {', '.join(handed)}"  # under another name it would not be followed
-    return (
-        "" if text.isascii() or not any(not name.isascii() for name in names) else "names with other than ASCII letters"
-    )
-
-
-def _bare_names(tree: ast.AST) -> set[str]:
-    """Names that stand by themselves, not before a dot."""
-    before_dots = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in before_dots}
-
-
-def _dotted(node: ast.AST, aliases: Mapping[str, str]) -> str:
-    """`torch.nn.Module` of an attribute chain; a chain that starts at a value begins with `?`."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    root = aliases.get(node.id, node.id) if isinstance(node, ast.Name) else "?"
-    return ".".join([root, *reversed(parts)])
-
-
-def _name_warning(name: str, *, whole: bool = False) -> str:
-    if not name.isascii() or not re.fullmatch(r"[\w.]+", name):
-        return "a name with unusual characters"
-    if _dangerous(name) or "__" in name:
-        return f"reaches {name}"
-    if whole and "." not in name and name[:1].islower():
-        return f"calls the function {name}, whichever of MONAI's has that name"
-    if whole and "." in name and name.partition(".")[0] not in PACKAGES:
-        return f"calls {name}"
+    ((name, full),) = _bound(statement).items()
+    dotted_module = isinstance(statement, ast.Import) and full.partition(".")[0] in MODULES
+    if not full.isascii() or not (full in MODULES or is_allowed_name(full) or dotted_module):
+        return f"imports {full}"
+    usual = GLOBALS.get(name, name)
+    if (name in BUILTINS or name in MODULES or name in GLOBALS) and full != usual:
+        return f"gives the name {name} to {full}"
     return ""
 
 
-def _dangerous(name: str) -> bool:
-    if name.startswith("os.") and HARMLESS_OS.fullmatch(name) is None:
-        return True
-    return DANGEROUS.fullmatch(name) is not None
+def _full(parts: list[str], names: Mapping[str, str]) -> str:
+    return ".".join([names.get(parts[0], parts[0]), *parts[1:]])
+
+
+def _last(name: Any) -> str:
+    return name.rpartition(".")[2] if isinstance(name, str) else ""
+
+
+def _arguments(value: _Value) -> dict[str, Any]:
+    """Arguments of a target as they are written; of a component among them, where it is listed."""
+    if value.parent is None or not value.id.endswith("::_target_"):
+        return {}
+    owner = value.owner.replace("::", "#")
+    return {str(key): _written(part, f"{owner}#{key}") for key, part in value.parent.items() if key != "_target_"}
+
+
+def _written(part: Any, where: str) -> Any:
+    if isinstance(part, Mapping):
+        return f"@{where}" if "_target_" in part else {str(k): _written(v, f"{where}#{k}") for k, v in part.items()}
+    if isinstance(part, (list, tuple)):
+        return [_written(each, f"{where}#{index}") for index, each in enumerate(part)]
+    return part

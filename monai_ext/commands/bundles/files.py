@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-__all__ = ["WEIGHTS", "BundleFile", "BundleFiles", "leaves_the_bundle", "open_bundle"]
+__all__ = ["WEIGHTS", "BundleFile", "BundleFiles", "is_zip", "leaves_the_bundle", "open_bundle"]
 
 WEIGHTS = frozenset({".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".ts"})  # suffixes; many of them are zips
 
@@ -73,7 +74,7 @@ def open_bundle(path: str | Path) -> Iterator[BundleFiles]:
         raise FileNotFoundError(f"there is no '{path}': give a bundle's folder, its zip, or a config file.")
     elif not path.is_file():
         raise ValueError(f"'{path}' is neither a folder nor a file.")
-    elif zipfile.is_zipfile(path) and path.suffix.lower() not in WEIGHTS | {".npz"}:
+    elif path.suffix.lower() not in WEIGHTS | {".npz"} and is_zip(path):
         try:
             archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
@@ -82,6 +83,14 @@ def open_bundle(path: str | Path) -> Iterator[BundleFiles]:
             yield _zip(archive)
     else:
         yield BundleFiles("file", [BundleFile(path.name, path.stat().st_size, lambda: path.open("rb"))])
+
+
+def is_zip(file: str | Path | IO[bytes]) -> bool:
+    """Whether a file is a zip or means to be one, as one of several disks does, which Python refuses."""
+    try:
+        return zipfile.is_zipfile(file)
+    except zipfile.BadZipFile:
+        return True
 
 
 def _folder(root: Path) -> BundleFiles:
@@ -125,16 +134,26 @@ def _zip(archive: zipfile.ZipFile) -> BundleFiles:
         name = info.filename.removeprefix(top)
         if leaves := leaves_the_bundle(info.filename):
             found.problems.append(f"{info.filename} {leaves}")
-        if info.filename in seen:
-            found.problems.append(f"{info.filename} is there more than once: unpacking takes the last")
-        seen.add(info.filename)
+        if (place := _place(info.filename)) in seen:
+            found.problems.append(
+                f"{info.filename} is there more than once: which one is unpacked depends on the system"
+            )
+        seen.add(place)
         if info.flag_bits & 1:
             found.problems.append(f"{info.filename} is encrypted")
         elif stat.S_ISLNK(info.external_attr >> 16):
             found.problems.append(f"{info.filename} is a link, which is not followed")
+        elif stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+            found.problems.append(f"{info.filename} is no regular file")
         else:
             found.files.append(BundleFile(name, info.file_size, partial(archive.open, info)))
     return found
+
+
+def _place(name: str) -> str:
+    """Where a name of a zip is unpacked to, on systems that take big and small letters for the same too."""
+    parts = [part.rstrip(" .") for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    return unicodedata.normalize("NFC", "/".join(parts)).casefold()
 
 
 def leaves_the_bundle(name: str) -> str:

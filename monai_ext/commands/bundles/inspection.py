@@ -7,14 +7,16 @@ import configparser
 import json
 import re
 import sys
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from monai_ext.commands.bundles.config_code import Code, code_of
+from monai_ext.commands.bundles.binary_files import array_problem, disguise_of, is_torchscript
+from monai_ext.commands.bundles.config_code import Code, code_of, imported_names
 from monai_ext.commands.bundles.files import WEIGHTS, BundleFile, BundleFiles, leaves_the_bundle, open_bundle
-from monai_ext.commands.bundles.pickled_names import UNREADABLE, foreign_names, is_torchscript, looks_pickled
 from monai_ext.commands.command_line import Positional
 
 __all__ = ["InspectOptions", "Inspection", "inspect_bundle", "inspection_text", "run"]
@@ -23,15 +25,26 @@ LARGEST_CONFIG = 10 << 20  # bytes
 LARGEST_WEIGHTS = 4 << 30
 CONFIGS = {".json", ".yml", ".yaml"}
 LOGGING = {".conf", ".ini", ".cfg"}
+ARRAYS = {".npy", ".npz"}
 PROGRAMS = {
-    ".py", ".pyc", ".pyw", ".pyz", ".egg", ".whl", ".so", ".pyd", ".dll", ".dylib", ".pt2", ".sh", ".bat", ".cmd",
-    ".ps1", ".exe", ".ipynb",
+    ".py", ".pyc", ".pyw", ".pyz", ".egg", ".whl", ".so", ".pyd", ".dll", ".dylib", ".pt2", ".sh", ".bash", ".zsh",
+    ".bat", ".cmd", ".ps1", ".exe", ".ipynb", ".jar", ".js", ".desktop", ".plan", ".engine", ".trt", ".onnx",
+}  # fmt: skip
+# Kinds that nothing runs: text, pictures, tables.
+DATA = {
+    "", ".md", ".txt", ".rst", ".csv", ".tsv", ".log", ".pdf", ".html", ".htm", ".css", ".svg", ".png", ".jpg",
+    ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".nii", ".gz", ".dcm", ".mha", ".nrrd", ".safetensors", ".toml",
+    ".gitignore", ".gitattributes", ".geojson", ".xml",
 }  # fmt: skip
 HARMLESS_CLASSES = re.compile(r"(logging\.)?(StreamHandler|NullHandler|Formatter)")
-OF_TORCHSCRIPT = re.compile(r"__torch__\..*|torch\.jit\._pickle\.\w+")  # names that torch.jit.load looks up in the file
 EVALUATED = ("class", "args", "kwargs", "defaults")  # in a logging config
 FIRST = ("imports", "initialize", "run", "finalize")  # ids that MONAI executes by itself
-SHOWN = 400  # characters of an expression
+# What comes out of files and zips that cannot be read.
+UNREADABLE = (ValueError, OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+LIMITS = (
+    "inspect narrows what to look at; it cannot prove that a bundle is harmless: run bundles of people whom you trust, "
+    "others in a container"
+)
 
 
 @dataclass(frozen=True)
@@ -39,8 +52,8 @@ class InspectOptions:
     """Show what a bundle would execute, without executing it: imports, expressions, `_target_`s, weights, code.
 
     A bundle's config is code: `monai.bundle` evaluates every `$` expression and calls every `_target_` in it. Lines
-    marked with ! reach beyond MONAI, PyTorch, Ignite, NumPy and this package, or touch files, processes or the network.
-    They are an aid to reading: a bundle without such lines is not thereby harmless.
+    marked with ! have a name that is not on the list of known parts of MONAI, PyTorch, Ignite, NumPy and this package,
+    or a file that could hold a program. That narrows what to read: a bundle without such lines is not proved harmless.
     """
 
     bundle: Positional[Path]
@@ -56,6 +69,7 @@ class Inspection:
     """What was found in a bundle.
 
     Attributes:
+        contents: name of a JSON or YAML file -> its content.
         configs: name of a config -> what it executes.
         weights: name of a file of weights -> names beyond tensors that it would import.
         programs: files that Python, TorchScript or a shell could run.
@@ -68,6 +82,7 @@ class Inspection:
     files: int = 0
     size: int = 0
     about: str = ""
+    contents: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     configs: dict[str, list[Code]] = field(default_factory=dict)
     weights: dict[str, list[str]] = field(default_factory=dict)
     programs: list[str] = field(default_factory=list)
@@ -105,6 +120,7 @@ def inspect_bundle(path: str | Path) -> Inspection:
                 found.problems.append(f"{file.name}: is nested too deeply to be read")
             except UNREADABLE as error:
                 found.problems.append(f"{file.name}: cannot be read: {error}")
+        _look_into_configs(found)
         if not found.configs and not found.weights and not found.problems:
             found.problems.append("no config: nothing that monai.bundle could run")
     return found
@@ -117,30 +133,47 @@ def _look_into(file: BundleFile, bundle: BundleFiles, found: Inspection) -> None
         _look_into_weights(file, found)
     elif suffix in PROGRAMS:
         found.programs.append(file.name)
-    elif suffix in CONFIGS:
-        is_config = "configs" in path.parts[:-1] or folder == "extra" or bundle.kind == "file"
-        _look_into_config(file, found, is_config=is_config or path.name == "run.json")
-    elif suffix in LOGGING:
-        _look_into_logging(file, found)
-    else:
+    elif suffix in ARRAYS:
         with file.opened() as stream:
-            pickled = looks_pickled(stream)
-        if pickled:
-            _look_into_weights(file, found)
+            if problem := array_problem(stream):
+                found.problems.append(f"{file.name}: {problem}")
+    else:
+        _look_at_beginning(file, found)
+        if suffix in CONFIGS:
+            is_config = "configs" in path.parts[:-1] or folder == "extra" or bundle.kind == "file"
+            _read_config(file, found, is_config=is_config or path.name == "run.json")
+        elif suffix in LOGGING:
+            _look_into_logging(file, found)
+        elif suffix not in DATA:
+            found.problems.append(f"{file.name}: is a kind of file that is not looked into")
+
+
+def _look_at_beginning(file: BundleFile, found: Inspection) -> None:
+    """A program or a pickle under another name; weights without the name of weights."""
+    with file.opened() as stream:
+        disguise = disguise_of(stream)
+    if disguise == "weights":
+        _look_into_weights(file, found)
+    elif disguise == "program":
+        found.programs.append(file.name)
+    elif disguise:
+        found.problems.append(f"{file.name}: {disguise}")
 
 
 def _look_into_weights(file: BundleFile, found: Inspection) -> None:
+    from monai_ext.storage.tensor_files import unsafe_globals  # here, since it imports torch
+
     if file.size > LARGEST_WEIGHTS:
         raise ValueError(f"it is larger than {LARGEST_WEIGHTS:,} bytes")
     with file.opened() as stream:
-        names, has_program = foreign_names(stream), is_torchscript(stream)
-    if has_program:
-        found.programs.append(file.name)
-        names = [name for name in names if not OF_TORCHSCRIPT.fullmatch(name)]
-    found.weights[file.name] = names
+        if is_torchscript(stream):
+            found.programs.append(file.name)
+            return
+    with file.opened() as stream:
+        found.weights[file.name] = unsafe_globals(stream)
 
 
-def _look_into_config(file: BundleFile, found: Inspection, *, is_config: bool) -> None:
+def _read_config(file: BundleFile, found: Inspection, *, is_config: bool) -> None:
     """Every JSON or YAML file: any can be run. Where none belongs, only one that would execute something is shown."""
     content = _parsed(file, found)
     if not isinstance(content, dict):
@@ -152,13 +185,36 @@ def _look_into_config(file: BundleFile, found: Inspection, *, is_config: bool) -
     is_list = PurePosixPath(file.name).stem == "large_files"
     if is_list:
         _look_into_downloads(file, content, found)
-    codes, origin = [], content.get("origin")
+    origin = content.get("origin")
     if isinstance(origin, dict) and isinstance(origin.get("config"), dict):  # run.json
-        codes = code_of(origin["config"])
+        found.contents[f"{file.name}, origin"] = origin["config"]
         content = content | {"origin": {key: value for key, value in origin.items() if key != "config"}}
-    codes += code_of(content)
-    if codes or (is_config and not is_list):
-        found.configs[file.name] = codes
+    found.contents[file.name] = content
+    if is_config and not is_list:
+        found.configs[file.name] = []
+
+
+def _look_into_configs(found: Inspection) -> None:
+    """What the configs execute, each with the imports of all of them: they can be run together."""
+    names: dict[str, str] = {}
+    for file, content in list(found.contents.items()):
+        try:
+            imported = imported_names(content)
+        except ValueError as error:
+            found.problems.append(f"{file}: cannot be read: {error}")
+            found.configs.pop(file, None)
+            del found.contents[file]
+            continue
+        for name in sorted(imported.keys() & names.keys()):
+            if imported[name] != names[name]:
+                found.problems.append(f"{file}: {name} is {imported[name]}, but {names[name]} in another config")
+        names |= imported
+    for file, content in found.contents.items():
+        codes = code_of(content, names=names)
+        if PurePosixPath(file).name == "metadata.json":  # descriptions name programs
+            codes = [code for code in codes if code.kind != "value"]
+        if codes or file in found.configs:
+            found.configs[file] = codes
 
 
 def _look_into_downloads(file: BundleFile, content: Mapping[str, Any], found: Inspection) -> None:
@@ -169,12 +225,17 @@ def _look_into_downloads(file: BundleFile, content: Mapping[str, Any], found: In
         found.downloads.append(str(entry.get("url")))
         if not entry.get("hash_val"):
             found.problems.append(f"{file.name}: {entry.get('url')} has no hash_val: what comes would not be checked")
-        if leaves := leaves_the_bundle(str(entry.get("path"))):
-            found.problems.append(f"{file.name}: {entry.get('path')} {leaves}")
+        path = str(entry.get("path"))
+        if leaves := leaves_the_bundle(path):
+            found.problems.append(f"{file.name}: {path} {leaves}")
+        elif PurePosixPath(path).suffix.lower() not in {".pt", ".pth"}:
+            found.problems.append(f"{file.name}: would download {path}, which is not looked into before")
 
 
 def _parsed(file: BundleFile, found: Inspection) -> Any:
     text = file.read(LARGEST_CONFIG).decode("utf-8")
+    if not file.name.lower().endswith(".json"):
+        return _parsed_yaml(text)
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(content := dict(items)) < len(items):
@@ -187,15 +248,25 @@ def _parsed(file: BundleFile, found: Inspection) -> Any:
     try:
         return json.loads(text, object_pairs_hook=pairs)
     except ValueError as error:
-        if file.name.endswith(".json"):
-            raise ValueError(f"it is no JSON ({error})") from error
+        raise ValueError(f"it is no JSON ({error})") from error
+
+
+def _parsed_yaml(text: str) -> Any:
     try:
         import yaml
     except ImportError:
         raise ValueError("it is YAML: install PyYAML to see what it would execute") from None
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if len(set(keys)) < len(keys):
+                raise yaml.YAMLError("a key is there twice")
+            return super().construct_mapping(node, deep)
+
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return yaml.load(text, Loader)
+    except (yaml.YAMLError, TypeError) as error:
         raise ValueError(f"it is no YAML ({' '.join(str(error).split())})") from error
 
 
@@ -231,21 +302,18 @@ def _is_plain(text: str) -> bool:
     return True
 
 
-def printable(text: str, *, limit: int | None = None) -> str:
-    """`text` on one line; what a terminal would obey, or hide, is spelled out.
+def printable(text: str) -> str:
+    """`text` on one line and whole; what a terminal would obey, or hide, is spelled out.
 
     >>> printable("a\\x1b[2Jb")
     'a\\\\x1b[2Jb'
     """
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-    if limit is not None and len(shown) > limit:
-        return f"{shown[:limit]} ... ({len(shown) - limit:,} more characters)"
-    return shown
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def inspection_text(found: Inspection, name: str) -> str:
-    """The inspection as lines to read; warnings come last."""
-    about = f" ({printable(found.about, limit=SHOWN)})" if found.about else ""
+    """The inspection as lines to read, nothing left out; warnings come last."""
+    about = f" ({printable(found.about)})" if found.about else ""
     lines = [f"{printable(name)}{about}: {found.files:,} files, {found.size:,} bytes. Nothing of it was executed."]
     for config, codes in found.configs.items():
         lines += ["", printable(config), *_config_lines(codes)]
@@ -255,14 +323,15 @@ def inspection_text(found: Inspection, name: str) -> str:
             f"{'!' if names else ' '}   {printable(file)}: {_told(names)}" for file, names in found.weights.items()
         ]
     for title, entries in (("programs in the bundle", found.programs), ("downloads", found.downloads)):
-        lines += ["", title, *(f"    {printable(entry, limit=SHOWN)}" for entry in entries)] if entries else []
+        lines += ["", title, *(f"    {printable(entry)}" for entry in entries)] if entries else []
     warnings = found.warnings()
-    lines += ["", f"to look at ({len(warnings)})" if warnings else "nothing reaches beyond the known packages"]
-    return "\n".join([*lines, *(f"!   {printable(sentence, limit=2 * SHOWN)}" for sentence in warnings)]) + "\n"
+    lines += ["", f"to look at ({len(warnings)})" if warnings else "all names are on the list of known ones"]
+    lines += [f"!   {printable(sentence)}" for sentence in warnings]
+    return "\n".join([*lines, LIMITS]) + "\n"
 
 
 def _told(names: list[str]) -> str:
-    return printable(", ".join(names), limit=SHOWN) if names else "tensors and plain values only"
+    return printable(", ".join(names)) if names else "tensors and plain values only"
 
 
 def _config_lines(codes: list[Code]) -> Iterator[str]:
@@ -279,6 +348,7 @@ def _config_lines(codes: list[Code]) -> Iterator[str]:
         ("target", "called where something refers to them"),
         ("expression", "evaluated where something refers to them"),
         ("macro", "taken as config from elsewhere"),
+        ("value", "values to look at"),
     ):
         if chosen := [code for code in rest if code.kind == kind]:
             yield f"  {title} ({len(chosen)})"
@@ -286,14 +356,20 @@ def _config_lines(codes: list[Code]) -> Iterator[str]:
 
 
 def _line(code: Code) -> str:
-    return f"{'!' if code.warning else ' '}   {printable(code.where, limit=SHOWN)}: {printable(code.text, limit=SHOWN)}"
+    words = ", ".join(
+        f"{printable(key)}={printable(json.dumps(value, ensure_ascii=False, default=str))}"
+        for key, value in code.arguments.items()
+    )
+    arguments = f"({words})" if words else ""
+    return f"{'!' if code.warning else ' '}   {printable(code.where)}: {printable(code.text)}{arguments}"
 
 
 def run(options: InspectOptions) -> int:
     """`python -m monai_ext inspect`: exit status 1 with --strict where there is anything to look at."""
     found = inspect_bundle(options.bundle)
     if options.json:
-        print(json.dumps({**asdict(found), "warnings": found.warnings()}, indent=1))
+        content = {key: value for key, value in asdict(found).items() if key != "contents"}
+        print(json.dumps({**content, "warnings": found.warnings(), "limits": LIMITS}, indent=1, default=str))
     else:
         sys.stdout.write(inspection_text(found, str(options.bundle)))
     return 1 if options.strict and found.warnings() else 0
