@@ -12,24 +12,25 @@ from itertools import product
 
 __all__ = [
     "ATTRIBUTES", "BUILTINS", "CALLED_ONLY", "COUNTED", "LOADERS", "MODULES", "is_allowed_name", "is_allowed_target",
+    "listed_names",
 ]  # fmt: skip
 
-# Room -> names in it; X* stands for X, Xd, XD and XDict.
+# Room -> names in it; X* stands for X, Xd, XD and XDict, X+ for the last three.
 _ROOMS = {
     "monai.transforms": """
         Activations* AddCoordinateChannels* AddExtremePointsChannel* AdjustContrast* Affine* AffineGrid ApplyPending*
         ApplyTransformToPoints* AsChannelLast* AsDiscrete* BatchInverseTransform BorderPad* BoundingRect* CastToType*
         CenterScaleCrop* CenterSpatialCrop* ClassesToIndices* ClipIntensityPercentiles* Compose ComputeHoVerMaps*
-        ConcatItems* ConvertBoxToPoints* ConvertPointsToBoxes* ConvertToMultiChannelBasedOnBratsClasses* CopyItems*
-        Crop* CropForeground* CutMix* CutOut* DataStats* Decollate* DeleteItems* DetectEnvelope DistanceTransformEDT*
-        DivisiblePad* Ensemble* EnsureChannelFirst* EnsureType* FgBgToIndices* FillHoles* FlattenSequence*
-        FlattenSubKeys* Flip* ForegroundMask* FromMetaTensor* GaussianSharpen* GaussianSmooth* GenerateHeatmap*
+        ConcatItems+ ConvertBoxToPoints* ConvertPointsToBoxes* ConvertToMultiChannelBasedOnBratsClasses* CopyItems+
+        Crop* CropForeground* CutMix* CutOut* DataStats* Decollate+ DeleteItems+ DetectEnvelope DistanceTransformEDT*
+        DivisiblePad* Ensemble+ EnsureChannelFirst* EnsureType* FgBgToIndices* FillHoles* FlattenSequence*
+        FlattenSubKeys+ Flip* ForegroundMask* FromMetaTensor+ GaussianSharpen* GaussianSmooth* GenerateHeatmap*
         GibbsNoise* GridDistortion* GridPatch* GridSplit* HistogramNormalize* Identity* ImageFilter* IntensityRemap
         IntensityStats* Invert* KSpaceSpikeNoise* KeepLargestConnectedComponent* LabelFilter* LabelToContour*
         LabelToMask* Lambda* MapLabelValue* Mark* MaskIntensity* MeanEnsemble* MedianSmooth* MixUp* NormalizeIntensity*
         OneOf Orientation* Pad* PadListDataCollate ProbNMS* Rand2DElastic* Rand3DElastic* RandAdjustContrast*
         RandAffine* RandAffineGrid RandAxisFlip* RandBiasField* RandCoarseDropout* RandCoarseShuffle*
-        RandCoarseTransform RandCropByLabelClasses* RandCropByPosNegLabel* RandCrop* RandDeformGrid RandFlip*
+        RandCoarseTransform RandCropByLabelClasses* RandCropByPosNegLabel* RandCrop+ RandDeformGrid RandFlip*
         RandGaussianNoise* RandGaussianSharpen* RandGaussianSmooth* RandGibbsNoise* RandGridDistortion* RandGridPatch*
         RandHistogramShift* RandIdentity RandImageFilter* RandIntensityRemap RandKSpaceSpikeNoise* RandLambda*
         RandMark* RandRangePop* RandRangePush* RandRicianNoise* RandRotate* RandRotate90* RandScaleCrop*
@@ -38,12 +39,12 @@ _ROOMS = {
         RandSpatialCropSamples* RandStdShiftIntensity* RandWeightedCrop* RandZoom* RandomOrder RangePop* RangePush*
         RemoveRepeatedChannel* RemoveSmallObjects* RepeatChannel* Resample ResampleToMatch* Resize*
         ResizeWithPadOrCrop* Rotate* Rotate90* SavitzkyGolaySmooth* ScaleIntensity* ScaleIntensityFixedMean
-        ScaleIntensityRange* ScaleIntensityRangePercentiles* SelectItems* ShiftIntensity* SignalContinuousWavelet
+        ScaleIntensityRange* ScaleIntensityRangePercentiles* SelectItems+ ShiftIntensity* SignalContinuousWavelet
         SignalFillEmpty* SignalRandAddGaussianNoise SignalRandAddSine SignalRandAddSinePartial SignalRandAddSquarePulse
         SignalRandAddSquarePulsePartial SignalRandDrop SignalRandScale SignalRandShift SignalRemoveFrequency
         SimulateDelay* SobelGradients* SomeOf Spacing* SpatialCrop* SpatialPad* SpatialResample* SplitDim* SqueezeDim*
-        StdShiftIntensity* ThresholdIntensity* ToCupy* ToDevice* ToMetaTensor* ToNumpy* ToPIL* ToTensor*
-        TransformPointsImageToWorld* TransformPointsWorldToImage* Transpose* UltrasoundConfidenceMapTransform
+        StdShiftIntensity* ThresholdIntensity* ToCupy* ToDevice* ToMetaTensor+ ToNumpy* ToPIL* ToTensor*
+        TransformPointsImageToWorld+ TransformPointsWorldToImage+ Transpose* UltrasoundConfidenceMapTransform
         VoteEnsemble* Zoom*
     """,
     "monai.networks.nets": """
@@ -207,7 +208,7 @@ _OWN = frozenset(
 _VALUES = {
     "torch": """
         Tensor Size abs amax amin arange argmax argmin as_tensor bfloat16 bool cat channels_last channels_last_3d clamp
-        complex64 concat concatenate contiguous_format cpu cuda.current_device cuda.device_count cuda.empty_cache
+        complex64 concat concatenate contiguous_format cuda.current_device cuda.device_count cuda.empty_cache
         cuda.is_available cuda.manual_seed cuda.manual_seed_all cuda.set_device device dtype exp eye flip float float16
         float32 float64 from_numpy full inf int int16 int32 int64 int8 isnan linspace log logical_and logical_or long
         manual_seed max mean min nan no_grad nn.functional.interpolate nn.functional.one_hot nn.functional.pad
@@ -311,12 +312,11 @@ _TRUSTED = ("monai", "monai_ext", "torch", "numpy", "ignite")
 MODULES = frozenset(_VALUES) | {"os.path", "scipy", "matplotlib", "typing"} | set(_TRUSTED)
 
 
+_ENDINGS = {"*": ("", "d", "D", "Dict"), "+": ("d", "D", "Dict")}
+
+
 def _names(room: str, text: str) -> set[str]:
-    names = set()
-    for word in text.split():
-        base = word.removesuffix("*")
-        names |= {f"{room}.{base}{ending}" for ending in (("", "d", "D", "Dict") if word != base else ("",))}
-    return names
+    return {f"{room}.{word.rstrip('*+')}{ending}" for word in text.split() for ending in _ENDINGS.get(word[-1], ("",))}
 
 
 _TARGETS = frozenset().union(*(_names(room, text) for room, text in _ROOMS.items())) | {
@@ -328,6 +328,11 @@ _NAMED = frozenset().union(*(_names(module, text) for module, text in _VALUES.it
 _DEEPER = re.compile(
     r"(monai\.(?:networks\.)?\w+|ignite\.\w+)\.(?:[a-z_0-9]+\.)+(\w+)"
 )  # monai.data.utils.decollate_batch
+
+
+def listed_names() -> frozenset[str]:
+    """All names of the lists, dotted."""
+    return _TARGETS | _NAMED | _OWN
 
 
 def is_allowed_target(name: str) -> bool:

@@ -1,0 +1,50 @@
+"""The list of names that a bundle may use."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import pytest
+
+from monai_ext.commands.bundles.allowed_names import is_allowed_name, is_allowed_target, listed_names
+
+
+def test_every_name_of_the_list_is_there_and_no_module():
+    """A module could be gone on from; a name that does not exist would be a slip of the pen."""
+    for name in sorted(listed_names()):
+        found: object = None
+        parts = name.split(".")
+        for count in range(len(parts) - 1, 0, -1):
+            try:
+                found = importlib.import_module(".".join(parts[:count]))
+            except ModuleNotFoundError:
+                continue
+            for part in parts[count:]:
+                found = getattr(found, part)
+            break
+        assert found is not None or name.endswith(("newaxis", "version.cuda")), name
+        assert not inspect.ismodule(found), name
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "expression"),
+    [
+        ("UNet", True, False),
+        ("monai.networks.nets.unet.UNet", True, True),
+        ("monai.data.utils.list_data_collate", True, True),
+        ("monai_ext.networks.SRResNet", True, True),
+        ("LoadImaged", True, False),
+        ("monai.transforms.LoadImaged", True, False),
+        ("os.path.LoadImaged", False, False),
+        ("monai_ext.data.TileClient", False, False),
+        ("monai_ext.handlers.training.provenance.subprocess.Popen", False, False),
+        ("monai_ext.data.fetch_tiles", False, False),
+        ("monai.networks.nets.unet.torch", False, False),
+        ("run_cmd", False, False),
+        ("torch.load", False, True),
+        ("torch", False, False),
+    ],
+)
+def test_targets_and_names_of_expressions_have_lists_of_their_own(name, target, expression):
+    assert (is_allowed_target(name), is_allowed_name(name)) == (target, expression)
