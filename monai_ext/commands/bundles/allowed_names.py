@@ -197,7 +197,7 @@ _OWN = frozenset(
         engines.known_raters engines.rater_cases engines.rater_loss engines.rater_network engines.weight_prior
         handlers.super_resolution.many_hr_table.ManyHighResTable transforms.many_high_res.ManyHighResCrops
         handlers.foreign_tiles handlers.group_tiles handlers.load_generator handlers.load_weights handlers.one_cycle
-        handlers.start_generator handlers.uncertain_network handlers.with_weights
+        handlers.start_generator handlers.take_settings_of_run handlers.uncertain_network handlers.with_weights
         inferers.test_time_augmentation.largest_size networks.bayesian_convolution
         phantoms.aerial.write_aerial_phantoms runtime.ranks.data_parallel runtime.ranks.join_ranks
         runtime.ranks.rank_device runtime.settings.chosen runtime.start.start_run
