@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass
+from decimal import Decimal
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -37,6 +38,7 @@ STYLE = (
 )
 QUIET = "no messages and no progress bars; results, warnings and errors remain"
 RULE = re.compile(r"\s*-{3,}\s*")
+NEGATIVE = re.compile(r"-(?:\d+\.?\d*|\.\d+)[eE][+-]?\d{1,3}")
 NO_TYPE = re.compile(r"Error parsing (\S+): no type matching (.+) could be instantiated from \[(.*?)\]\..*")
 
 
@@ -74,7 +76,7 @@ def parse_options(
             found: Any
             found, further = tyro.cli(
                 line,
-                args=list(arguments),
+                args=[_decimal(word) for word in arguments],
                 prog=prog,
                 description=_wrapped(inspect.getdoc(kind) or ""),
                 use_underscores=True,
@@ -94,6 +96,15 @@ def parse_options(
         if each.default is MISSING and getattr(found.options, each.name) == ():
             raise _wrong_use(prog, f"{each.name} are missing: give at least one")
     return Parsed(found.options, found.quiet, tuple(further))
+
+
+def _decimal(word: str) -> str:
+    """A negative number without an exponent; argparse takes one with it for an option.
+
+    >>> _decimal("-1e-05"), _decimal("-9999"), _decimal("-v")
+    ('-0.00001', '-9999', '-v')
+    """
+    return f"{Decimal(word):f}" if NEGATIVE.fullmatch(word) else word
 
 
 def _wrong_use(prog: str, sentence: str) -> SystemExit:

@@ -27,6 +27,7 @@ SAMPLED = 2**16  # values of a part that are kept for quantiles
 LOW_SHARE, HIGH_SHARE = 0.02, 0.98
 ALIAS_STEP = 2  # steps through the values are odd, so that no band of an even number is passed over
 FULL = 0.5  # of the highest value of a type: images that reach it use the type
+LOOKED_AT, ALPHA_BETWEEN, ALPHA_VALUES = 32, 0.5, 16  # rows about the middle; a share of them; different values
 UNIT_OVERSHOOT = -0.1  # reflectance that was corrected may be a little below 0
 
 
@@ -157,6 +158,7 @@ def settle_values(
         ImageFileError: the raster cannot be read.
     """
     info = raster.info
+    _warn_of_alpha(raster)
     signed = info.dtype.kind in "if" and info.dtype.itemsize > 1
     if isinstance(limits, tuple):
         low, high = limits
@@ -182,6 +184,21 @@ def settle_values(
     if not quiet:
         log_values(info.path, sample, found)
     return found
+
+
+def _warn_of_alpha(raster: Raster) -> None:
+    """An alpha band of many values measures something: some distribute near infrared tagged as alpha."""
+    info = raster.info
+    if info.alpha != "hard":
+        return
+    middle = info.size[0] // 2
+    values = raster.rows(max(0, middle - LOOKED_AT), middle + LOOKED_AT)[info.bands]
+    between = (values > 0) & (values < values.max(initial=0))
+    if between.mean() > ALPHA_BETWEEN and (count := len(np.unique(values))) > ALPHA_VALUES:
+        _logger.warning(
+            f"{info.path}: the band tagged as alpha has {count} values in its middle rows, of which "
+            f"{between.mean():.0%} are neither 0 nor the highest, as near infrared has: --no_alpha takes it as a band"
+        )
 
 
 def log_values(path: Path | str, sample: ValueSample, found: ValueRange) -> None:

@@ -8,11 +8,15 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from msgspec.structs import asdict
+
 from monai_ext import __version__
+from monai_ext.data.tiles.pixel_scale import PixelScale
+from monai_ext.raster.info import Raster, RasterInfo
 from monai_ext.raster.opening import check_output, has_georeference, open_raster, write_raster, written_by
 from monai_ext.raster.partial_rows import PartialRows
 from monai_ext.raster.pillow import sidecars
@@ -33,6 +37,10 @@ class Choices:
 
     Attributes:
         limits: pixel values of black and white, "data" or None, see `PixelCoding.of`.
+        scale: that of the network's training: its range and its nodata hold for images of its type, where no others
+            are chosen.
+        nodata: value that marks missing pixels, whatever a file declares; None: what it declares, or what is found.
+        no_alpha: a band that is tagged as alpha is a band like others, such as near infrared.
         bands: numbers of the bands to take, from 1; None: all.
         cog: write Cloud-Optimised GeoTIFFs.
         resume: leave finished images as they are, and go on with strips of unfinished ones.
@@ -40,10 +48,34 @@ class Choices:
     """
 
     limits: tuple[float, float] | Literal["data"] | None = None
+    scale: PixelScale | None = None
+    nodata: float | None = None
+    no_alpha: bool = False
     bands: tuple[int, ...] | None = None
     cog: bool = False
     resume: bool = False
     identity: str = ""
+
+    def open(self, source: Path) -> Raster:
+        """The image, to be read as chosen.
+
+        Raises:
+            ImageFileError: it cannot be read.
+        """
+        no_alpha = self.no_alpha or (self.scale is not None and self.scale.no_alpha)
+        raster = open_raster(source, bands=self.bands, nodata=self.nodata, alpha=not no_alpha)
+        scale = self._scale(raster.info)
+        if scale is not None and scale.nodata is not None and self.nodata is None:
+            raster.info = replace(raster.info, nodata=(scale.nodata,) * raster.info.bands)
+        return raster
+
+    def limits_of(self, info: RasterInfo) -> tuple[float, float] | Literal["data"] | None:
+        """Pixel values of black and white of an image, None where they are to be found."""
+        scale = self._scale(info)
+        return (scale.low, scale.high) if self.limits is None and scale is not None else self.limits
+
+    def _scale(self, info: RasterInfo) -> PixelScale | None:
+        return self.scale if self.scale is not None and self.scale.dtype == info.dtype.name else None
 
 
 def upscale_file(
@@ -71,9 +103,8 @@ def upscale_file(
     source, target, choices = Path(source), Path(target), choices or Choices()
     scale, report = upscaler.scale, progress or (lambda done, count: None)
     _check_apart(source, target)
-    with closing(open_raster(source, bands=choices.bands)) as raster, ExitStack() as stack:
-        info = raster.info
-        outputs = upscaler.outputs(target, info)
+    with closing(choices.open(source)) as raster, ExitStack() as stack:
+        outputs = upscaler.outputs(target, raster.info)
         for output in outputs:
             _check_apart(source, output.path)
             check_output(output.path, output.info, scale=scale, cog=choices.cog)
@@ -82,7 +113,9 @@ def upscale_file(
             for each in outputs:
                 PartialRows.forget(each.path)
             return False
-        plan = upscaler.plan(raster, choices.limits)
+        plan = upscaler.plan(raster, choices.limits_of(raster.info))
+        info = raster.info  # with nodata that was found
+        outputs = upscaler.outputs(target, info)
         files = [
             (output, stack.enter_context(_partial_rows(output, scale, fingerprint, resume=choices.resume)))
             for output in outputs
@@ -163,6 +196,7 @@ def _fingerprint(source: Path, upscaler: Upscaler, choices: Choices) -> str:
         "source": [part for path, status in files for part in (path.name, status.st_size, status.st_mtime_ns)],
         "network": choices.identity,
         **upscaler.settings,
-        "choices": [choices.limits, choices.bands, choices.cog],
+        "choices": [choices.limits, choices.bands, choices.cog, choices.nodata, choices.no_alpha],
+        "scale": None if choices.scale is None else asdict(choices.scale),
     }
     return hashlib.sha256(json.dumps(work).encode()).hexdigest()[:32]

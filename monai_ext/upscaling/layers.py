@@ -30,6 +30,7 @@ class Layers:
         uncertainty: the standard deviations `DEVIATIONS`, of which `total` is that of all three parts together.
         weight_samples, latent_samples: T samples of the weights with L of the latent each, for bounds and uncertainty.
         seed: of all samples.
+        epistemic: whether that part is among the deviations; a single network of deterministic weights has none.
 
     Raises:
         ValueError: a negative number of samples, or less than one of weights or latents.
@@ -41,6 +42,7 @@ class Layers:
     weight_samples: int = 8
     latent_samples: int = 4
     seed: int = 0
+    epistemic: bool = True
 
     def __post_init__(self) -> None:
         if self.samples < 0 or min(self.weight_samples, self.latent_samples) < 1:
@@ -58,7 +60,13 @@ class Layers:
         """
         samples = [f"sample {number + 1}" for number in range(self.samples)]
         bounds = [] if self.bounds is None else ["lower", "upper"]
-        return ["mean", *samples, *bounds, *(DEVIATIONS if self.uncertainty else ())]
+        return ["mean", *samples, *bounds, *self.deviations]
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """The standard deviations among them, the last ones."""
+        found = DEVIATIONS if self.epistemic else tuple(name for name in DEVIATIONS if name != "epistemic")
+        return found if self.uncertainty else ()
 
     @property
     def needs_variance(self) -> bool:
@@ -113,7 +121,7 @@ class LayerNetwork:
             if self.layers.bounds is not None:
                 found += self.layers.bounds.apply(mean, parts[self.layers.bounds.kind])
             if self.layers.uncertainty:
-                found += [parts[name].clamp(min=0).sqrt() for name in DEVIATIONS]
+                found += [parts[name].clamp(min=0).sqrt() for name in self.layers.deviations]
         else:
             mean = self.network(low_res)
         return torch.cat([mean, *found], dim=1)

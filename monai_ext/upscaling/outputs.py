@@ -66,8 +66,8 @@ def output_files(target: Path, info: RasterInfo, layers: Layers | None) -> list[
             planes = (*range(number * bands, (number + 1) * bands), *alpha)
             files.append(OutputFile(folder / f"{name.replace(' ', '_')}{target.suffix}", info, planes))
     if layers.uncertainty:
-        floats = _described(replace(info, alpha=None), DEVIATIONS, layers)
-        first = names.index(DEVIATIONS[0]) * bands
+        floats = _described(replace(info, alpha=None), layers.deviations, layers)
+        first = names.index(layers.deviations[0]) * bands
         files.append(OutputFile(folder / "uncertainty.tif", floats, tuple(range(first, len(names) * bands))))
     return files
 

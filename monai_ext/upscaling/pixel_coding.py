@@ -15,11 +15,11 @@ from torch.nn.functional import interpolate
 
 from monai_ext.raster.info import Raster
 from monai_ext.raster.missing_pixels import nearest_known
+from monai_ext.raster.value_range import settle_values
 
-__all__ = ["BandNetwork", "PixelCoding", "value_range"]
+__all__ = ["BandNetwork", "PixelCoding"]
 
 MIDDLE = 0.5  # the network's input where a whole strip is missing
-SCANNED_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -49,25 +49,21 @@ class PixelCoding:
 
     @classmethod
     def of(cls, raster: Raster, limits: tuple[float, float] | Literal["data"] | None = None) -> PixelCoding:
-        """The coding of a raster's pixels.
+        """The coding of a raster's pixels; markers that it does not declare become its nodata, see `settle_values`.
 
         Args:
-            limits: pixel values that are mapped to 0 and 1; "data": the lowest and highest of this file; None: 0 and
-                the highest value of 8- and 16-bit types, 0 and 1 for floats that stay within.
+            limits: pixel values that are mapped to 0 and 1; "data": the lowest and highest of this file; None: see
+                `monai_ext.raster.value_range`.
 
         Raises:
-            ValueError: the range is empty, or floats or 32-bit integers leave it open.
+            ValueError: the range is empty.
         """
+        found = settle_values(raster, limits)
         info = raster.info
         # NaN may be anywhere in a float raster.
         marked = info.dtype.kind == "f" or any(value is not None for value in info.nodata)
         validity = info.bands if marked else int(info.alpha is not None)
-        low, high = limits if isinstance(limits, tuple) else _limits(raster, from_data=limits == "data")
-        if not (np.isfinite([low, high]).all() and low < high):
-            raise ValueError(
-                f"range {low:g} ... {high:g} is empty: give the value of black, then a higher one of white."
-            )
-        return cls(info.dtype, info.bands, low, high, info.nodata, info.alpha, validity)
+        return cls(info.dtype, info.bands, found.low, found.high, info.nodata, info.alpha, validity)
 
     @property
     def opaque(self) -> float:
@@ -177,47 +173,13 @@ class PixelCoding:
         return valid
 
 
-def _limits(raster: Raster, *, from_data: bool) -> tuple[float, float]:
-    info = raster.info
-    if not from_data and info.dtype.kind in "iu" and info.dtype.itemsize <= 2:
-        return 0.0, float(np.iinfo(info.dtype).max)
-    low, high = value_range(raster)
-    if from_data:
-        return low, high if low < high else low + 1.0
-    if info.dtype.kind == "f" and 0 <= low <= high <= 1:
-        return 0.0, 1.0
-    raise ValueError(
-        f"image {info.path} holds {info.dtype} from {low:g} to {high:g}: name the values of black and white with "
-        f"--range {low:g} {high:g}, or --range data for each file's own lowest and highest."
-    )
-
-
-def value_range(raster: Raster) -> tuple[float, float]:
-    """Lowest and highest known pixel of all bands; (0, 0) if all are missing. Reads the raster once."""
-    info = raster.info
-    low, high = np.inf, -np.inf
-    markers = np.array([np.nan if value is None else value for value in info.nodata])
-    for top in range(0, info.size[0], SCANNED_ROWS):
-        planes = raster.rows(top, min(top + SCANNED_ROWS, info.size[0]))
-        colours = planes[: info.bands]
-        with np.errstate(over="ignore"):
-            known = np.isfinite(colours) & (
-                colours != markers.astype(np.result_type(info.dtype, np.float32))[:, None, None]
-            )
-        if info.alpha is not None:
-            known &= planes[info.bands] > 0
-        if known.any():
-            seen = colours[known]
-            low, high = min(low, float(seen.min())), max(high, float(seen.max()))
-    return (low, high) if low <= high else (0.0, 0.0)
-
-
 class BandNetwork(nn.Module):
     """A super-resolution network over the channels of `PixelCoding`: bands through the network, the rest beside it.
 
-    A network of one channel takes the bands one by one; one of three takes grey as three equal bands and the mean of
-    its output. Soft alpha is interpolated (bilinear), hard alpha, masks and validity are repeated. Windows without a
-    known pixel never reach the network.
+    The network's input is cut to [0, 1]; what lies beyond, such as a cloud, is interpolated beside it (bilinear) and
+    added. A network of one channel takes the bands one by one; one of three takes grey as three equal bands and the
+    mean of its output. Soft alpha is interpolated (bilinear), hard alpha, masks and validity are repeated. Windows
+    without a known pixel never reach the network.
 
     Args:
         network: (B, channels, h, w) -> (B, images * channels, s*h, s*w), values in [0, 1].
@@ -225,6 +187,7 @@ class BandNetwork(nn.Module):
         channels: of the network.
         scale: s.
         images: that the network predicts from one; more than one only if it takes just these bands.
+        deviations: how many of these, the last ones, are standard deviations.
 
     Raises:
         ValueError: the network does not take this number of bands.
@@ -238,6 +201,7 @@ class BandNetwork(nn.Module):
         channels: int,
         scale: int,
         images: int = 1,
+        deviations: int = 0,
     ):
         super().__init__()
         if images > 1 and channels != coding.bands:
@@ -254,7 +218,7 @@ class BandNetwork(nn.Module):
                 f"{coding.bands} or for 1, which takes them one by one."
             )
         self.network, self.coding, self.channels, self.scale = network, coding, channels, scale
-        self.images = images
+        self.images, self.deviations = images, deviations
 
     def forward(self, windows: Tensor, *maps: Tensor) -> Tensor:
         """(N, bands + alpha + validity, h, w) -> (N, images * bands + alpha + validity, s*h, s*w).
@@ -271,9 +235,20 @@ class BandNetwork(nn.Module):
                 shape = (len(windows), self.images * coding.bands, *(self.scale * n for n in windows.shape[-2:]))
                 output = torch.full(shape, MIDDLE, device=windows.device)
                 if bool(known.any()):
-                    output[known] = self._colours(colours[known], *(each[known] for each in maps)).float()
+                    output[known] = self._within(colours[known], *(each[known] for each in maps)).float()
                 return self._with_rest(output, rest)
-        return self._with_rest(self._colours(colours, *maps), rest)
+        return self._with_rest(self._within(colours, *maps), rest)
+
+    def _within(self, colours: Tensor, *maps: Tensor) -> Tensor:
+        """The network over [0, 1], and interpolation of what lies beyond."""
+        inside = colours.clamp(0, 1)
+        output = self._colours(inside, *maps)
+        if torch.equal(inside, colours):
+            return output
+        beyond = interpolate(colours - inside, scale_factor=self.scale, mode="bilinear", align_corners=False)
+        values = (self.images - self.deviations) * self.coding.bands
+        upper = output[:, :values].float() + beyond.repeat(1, self.images - self.deviations, 1, 1)
+        return torch.cat([upper, output[:, values:].float()], dim=1)
 
     def _colours(self, colours: Tensor, *maps: Tensor) -> Tensor:
         bands = self.coding.bands

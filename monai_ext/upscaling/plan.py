@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,10 +16,6 @@ from monai_ext.upscaling.layers import Layers, encode_layers, pixel_positions
 from monai_ext.upscaling.pixel_coding import BandNetwork, PixelCoding
 
 __all__ = ["Plan"]
-
-_logger = logging.getLogger(__name__)
-
-DARK = 0.25  # of the range of a 16-bit type: images that stay below were stored with fewer bits
 
 
 @dataclass(frozen=True)
@@ -61,9 +56,8 @@ class Plan:
     def strips(self, *, first: int = 0) -> Iterator[np.ndarray]:
         """The strips from number `first` on."""
         grid = self.inferer.grid(self.raster.info.size, finish=self._encode)
-        brightest = 0.0
         for row in grid.rows_from(first):
-            brightest = max(brightest, self._load(grid, row))
+            self._load(grid, row)
             for column, windows in grid.windows():
                 with torch.no_grad(), self.autocast:
                     outputs = self.network(*windows)
@@ -71,24 +65,13 @@ class Plan:
             strip = grid.strip(row)
             if row >= first:
                 yield strip.pixels[0].cpu().numpy()
-        if self._is_deep and brightest < DARK:
-            used = round(brightest * self.coding.high)
-            _logger.warning(
-                f"{self.raster.info.path}: no pixel is above {used} of 65535, so the network's input is dark; "
-                f"--range 0 {used} gives it the full contrast."
-            )
 
-    @property
-    def _is_deep(self) -> bool:
-        return self.coding.dtype == np.uint16 and self.coding.high == np.iinfo(np.uint16).max
-
-    def _load(self, grid: WindowGrid, row: int) -> float:
-        """Read what the windows of row `row` of the grid cover; returns the highest value of all bands."""
+    def _load(self, grid: WindowGrid, row: int) -> None:
+        """Read what the windows of row `row` of the grid cover."""
         top, bottom = grid.span(row)
         channels = self._read(top, bottom)
         positions = [] if self.layers is None else [pixel_positions(top, bottom, channels.shape[-1])]
         grid.load(row, [channels, *positions])
-        return float(channels[:, : self.coding.bands].amax()) if self._is_deep else 0.0
 
     def _read(self, top: int, bottom: int) -> Tensor:
         """Rows [top, bottom) as channels (1, C, rows, W)."""

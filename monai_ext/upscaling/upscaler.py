@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from monai_ext.engines.precision import autocast, autocast_dtype
 from monai_ext.inferers.tiled import TiledInferer
+from monai_ext.networks.uncertain_sr import UncertainSuperResolution
 from monai_ext.raster.info import Raster, RasterInfo
 from monai_ext.upscaling.context import CONTEXTS, needed_context
 from monai_ext.upscaling.layers import LayerNetwork, Layers, pixel_positions
@@ -28,7 +29,8 @@ class Upscaler:
     Args:
         network: (B, C, h, w) -> (B, C, s*h, s*w), values in [0, 1] on both sides; moved to `device`, in eval mode. With
             layers an `UncertainSuperResolution`, which no other upscaler may use at the same time.
-        layers: what is predicted beside the mean; None: the network's output alone.
+        layers: what is predicted beside the mean; None: the network's output alone. A single network of deterministic
+            weights has no epistemic part: that layer is left out.
         tile, overlap, mode, batch_size: see `TiledInferer`. Without an overlap, the context that the network needs is
             measured, see `needed_context`: 16 pixels or more on each side, as far as the tile has room for them.
         precision: "fp32", "bf16", or "auto": bfloat16 where the hardware is fast at it and the pixels have 8 bits
@@ -61,6 +63,8 @@ class Upscaler:
         autocast_dtype(self.device, precision)  # refuses an unknown word now, not at the first file
         if layers is not None and precision == "bf16":
             raise ValueError("precision 'bf16': samples, bounds and uncertainty are computed in float32, leave it out.")
+        if layers is not None and layers.uncertainty and _is_certain(network):
+            layers = replace(layers, epistemic=False)
         self.precision, self.layers = precision if layers is None else "fp32", layers
         self.layer_network = None if layers is None else LayerNetwork(network, layers)
         self.network = network.to(self.device).eval()
@@ -89,20 +93,23 @@ class Upscaler:
         """How `raster` is upscaled: the strips to iterate over.
 
         Args:
-            limits: see `PixelCoding.of`.
+            limits: see `PixelCoding.of`, which reads the raster once unless it has 8 bits.
 
         Raises:
-            ValueError: the range of pixel values is empty or unknown; the network does not take the raster's bands.
+            ValueError: the range of pixel values is empty; the network does not take the raster's bands.
         """
         coding = PixelCoding.of(raster, limits)
         images = 1 if self.layers is None else len(self.layers.names)
+        deviations = 0 if self.layers is None else len(self.layers.deviations)
         network = self.layer_network or self.network
         exact = self.precision == "auto" and coding.dtype != np.uint8
         dtype = None if exact else autocast_dtype(self.device, self.precision)
         return Plan(
             raster=raster,
             coding=coding,
-            network=BandNetwork(network, coding, channels=self.channels, scale=self.scale, images=images),
+            network=BandNetwork(
+                network, coding, channels=self.channels, scale=self.scale, images=images, deviations=deviations
+            ),
             inferer=self.inferer,
             autocast=autocast(self.device, dtype),
             layers=self.layers,
@@ -134,6 +141,10 @@ class Upscaler:
                 "upscaling keeps the number of bands and multiplies height and width by the same whole number."
             )
         return scale
+
+
+def _is_certain(network: nn.Module) -> bool:
+    return isinstance(network, UncertainSuperResolution) and network.distinct_weights() == 1
 
 
 def _channels(network: nn.Module) -> int:

@@ -27,6 +27,14 @@ async function start() {
   const layers = {};
   for (const [name, source] of Object.entries(data.layers)) layers[name] = await pixels(source);
   const low = await pixels(data.low_res);
+  const known = data.known === null ? null : await pixels(data.known);
+  const isKnown = (at, image = layers.mean) => {
+    if (known === null) return true;
+    const across = image.width / low.width, x = at % image.width, y = Math.floor(at / image.width);
+    return known.data[4 * (Math.floor(y / across) * low.width + Math.floor(x / across))] > 127;
+  };
+  for (const image of [low, ...Object.values(layers)])
+    for (let at = 0; at < image.width * image.height; at++) if (!isKnown(at, image)) image.data[4 * at + 3] = 0;
   const samples = Object.keys(layers).filter(name => name.startsWith("sample "));
   const images = ["mean", ...samples, ...("original" in layers ? ["original"] : [])];
   const kinds = data.deviations, bands = data.bands.length, width = layers.mean.width, height = layers.mean.height;
@@ -60,9 +68,10 @@ async function start() {
   function showMap() {
     const map = new ImageData(width, height);
     let most = 0;
-    for (const name of kinds) for (let at = 0; at < width * height; at++) most = Math.max(most, whole(name, at));
+    for (const name of kinds)
+      for (let at = 0; at < width * height; at++) if (isKnown(at)) most = Math.max(most, whole(name, at));
     for (let at = 0; at < width * height; at++)
-      map.data.set([...shade(whole(kind.value, at) / (most || 1)), 255], 4 * at);
+      map.data.set([...shade(whole(kind.value, at) / (most || 1)), isKnown(at) ? 255 : 0], 4 * at);
     draw(find("map"), map);
     find("most").textContent = `${shown(most)} ${data.unit}`;
   }
@@ -85,7 +94,10 @@ async function start() {
   }
   function showPixel() {
     const at = row * width + column, hasBounds = "lower" in layers;
-    find("where").textContent = `Pixel in row ${row}, column ${column}`;
+    find("where").textContent = `Pixel in row ${row}, column ${column}` + (isKnown(at) ? "" : ": missing in the image");
+    find("rows").replaceChildren();
+    find("plot").replaceChildren();
+    if (!isKnown(at)) return;
     const bounds = hasBounds ? [data.interval + " from", "to"] : [];
     const target = images.filter(name => name === "original");
     const heads = ["band", ...target, "mean", ...bounds, "samples from", "to", ...kinds];

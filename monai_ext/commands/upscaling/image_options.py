@@ -6,16 +6,19 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 
 from monai_ext.commands.command_line import Computed, UseAppendAction, arg
+from monai_ext.data.tiles.pixel_scale import scale_beside
 from monai_ext.handlers.training.weight_digests import weight_digests
 from monai_ext.metrics.conformal import Calibration, read_calibration
+from monai_ext.upscaling import Choices, Upscaler
 
 __all__ = [
-    "LATENT_SAMPLES", "WEIGHT_SAMPLES", "PixelRange", "SampleOptions", "Weights", "calibration_for", "devices",
+    "LATENT_SAMPLES", "WEIGHT_SAMPLES", "PixelRange", "SampleOptions", "ValueOptions", "Weights", "calibration_for",
+    "devices", "warn_without_epistemic",
 ]  # fmt: skip
 
 _logger = logging.getLogger(__name__)
@@ -23,6 +26,25 @@ _logger = logging.getLogger(__name__)
 WEIGHT_SAMPLES, LATENT_SAMPLES = 8, 4
 Weights = Computed[Annotated[UseAppendAction[tuple[Path, ...]], arg(metavar="FILE")]]
 PixelRange = Computed[Annotated[tuple[float, float] | Literal["data"] | None, arg(metavar="LOW HIGH|data")]]
+
+
+@dataclass(frozen=True)
+class ValueOptions:
+    """What the pixel values of an image mean."""
+
+    range: PixelRange = None
+    """pixel values of black and white, or 'data' for each file's own lowest and highest (that of the network's
+    training; else that of the type for 8 bits, and for deeper types found from the values, with a note)"""
+    nodata: Computed[float | None] = None
+    """value that marks missing pixels, whatever a file declares (what it declares, or a value found far from all
+    others, such as -9999)"""
+    no_alpha: bool = False
+    """a band tagged as alpha is a band like others, such as near infrared"""
+
+    def choices(self, bundle: Path, weights: Sequence[Path] = (), **others: Any) -> Choices:
+        """These options as `Choices`, with the scale of the network's training."""
+        trained = scale_beside(weights[0] if weights else bundle / "models" / "model.pt")
+        return Choices(limits=self.range, scale=trained, nodata=self.nodata, no_alpha=self.no_alpha, **others)
 
 
 @dataclass(frozen=True)
@@ -68,6 +90,17 @@ def devices(text: str) -> list[torch.device]:
             raise ValueError(f"device '{name}' is not here: there are {count} CUDA devices.")
         found.append(device)
     return found
+
+
+def warn_without_epistemic(upscaler: Upscaler, bundle: Path) -> None:
+    """A line where the epistemic layer was asked for and is left out."""
+    if upscaler.layers is None or not upscaler.layers.uncertainty or upscaler.layers.epistemic:
+        return
+    shipped = sorted((bundle / "models" / "ensemble").glob("*.pt"))
+    example = " ".join(f"--weights {path}" for path in shipped) or "--weights FILE --weights FILE"
+    _logger.warning(
+        f"no epistemic layer: a single network of deterministic weights has no such part; an ensemble has: {example}"
+    )
 
 
 def calibration_for(bundle: Path, weights: Sequence[Path] = ()) -> Calibration:

@@ -14,16 +14,17 @@ from torch import nn
 from monai_ext.commands.bundles.network import load_bundle_network
 from monai_ext.commands.command_line import Computed, Positional, arg
 from monai_ext.commands.upscaling.image_options import (
-    PixelRange,
     SampleOptions,
+    ValueOptions,
     Weights,
     calibration_for,
     devices,
+    warn_without_epistemic,
 )
 from monai_ext.raster.opening import GDAL_SUFFIXES, PILLOW_SUFFIXES, output_suffix
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.folders import files_below
-from monai_ext.upscaling import Choices, Layers, Upscaler, upscale_files
+from monai_ext.upscaling import Layers, Upscaler, upscale_files
 
 __all__ = ["UpscaleOptions", "plan_outputs", "run"]
 
@@ -40,7 +41,8 @@ class LayerOptions(SampleOptions):
     bounds: bool = False
     """lower and upper bound of each value, by the calibration beside the weights"""
     uncertainty: bool = False
-    """standard deviations: aleatoric, ambiguity, epistemic, and total of all three; all bands become floats"""
+    """standard deviations: aleatoric, ambiguity, epistemic (but for a single deterministic network), and total; all
+    bands become floats"""
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,7 @@ class UpscaleOptions:
     """images at a time on each device"""
     bands: Computed[tuple[int, ...]] = ()
     """bands to take, numbered from 1 (all)"""
-    range: PixelRange = None
-    """pixel values of black and white, or 'data' for each file's own lowest and highest (0 and the highest value of 8
-    and 16 bits, 0 and 1 for floats)"""
+    values: ValueOptions = field(default_factory=ValueOptions)
     cog: bool = False
     """write Cloud-Optimised GeoTIFFs, with overviews"""
     resume: bool = False
@@ -174,6 +174,7 @@ def run(options: UpscaleOptions) -> int:
     places = devices(options.device)
     network, identity = _network(options)
     upscalers = _upscalers(network, places, options)
+    warn_without_epistemic(upscalers[0], options.bundle)
     scale = upscalers[0].scale
     if options.scale not in (None, scale):
         raise ValueError(
@@ -182,8 +183,13 @@ def run(options: UpscaleOptions) -> int:
         )
     if upscalers[0].layers is not None:
         _check_folders(pairs)
-    choices = Choices(
-        limits=options.range, bands=options.bands or None, cog=options.cog, resume=options.resume, identity=identity
+    choices = options.values.choices(
+        options.bundle,
+        options.weights,
+        bands=options.bands or None,
+        cog=options.cog,
+        resume=options.resume,
+        identity=identity,
     )
     written = upscale_files(pairs, upscalers=upscalers, choices=choices)
     skipped = len(pairs) - len(written)

@@ -15,19 +15,18 @@ from torch import Tensor
 from monai_ext.commands.bundles.network import load_bundle_network
 from monai_ext.commands.command_line import Computed, Positional, arg
 from monai_ext.commands.upscaling.image_options import (
-    PixelRange,
     SampleOptions,
+    ValueOptions,
     Weights,
     calibration_for,
     devices,
+    warn_without_epistemic,
 )
 from monai_ext.commands.upscaling.viewer_page import ViewerScene, viewer_page
 from monai_ext.metrics.conformal import Calibration
-from monai_ext.raster.opening import open_raster
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import write_text
 from monai_ext.upscaling import Layers, Upscaler
-from monai_ext.upscaling.layers import DEVIATIONS
 from monai_ext.upscaling.outputs import band_labels
 
 __all__ = ["ViewerOptions", "run", "viewer_scene", "write_viewer"]
@@ -35,6 +34,7 @@ __all__ = ["ViewerOptions", "run", "viewer_scene", "write_viewer"]
 _logger = logging.getLogger(__name__)
 
 USUAL = 128  # low-resolution pixels of a side, if no window is named
+NO_EPISTEMIC = "The weights are a single deterministic network's: there is no epistemic part. "
 LONGEST = 256  # low-resolution pixels of a side: each layer of x4 then has a million pixels, all inside the page
 
 
@@ -61,9 +61,7 @@ class ViewerOptions:
     """images behind the slider"""
     bands: Computed[tuple[int, ...]] = ()
     """bands to take, numbered from 1 (all)"""
-    range: PixelRange = None
-    """pixel values of black and white, or 'data' for the file's own lowest and highest (0 and the highest value of 8
-    and 16 bits, 0 and 1 for floats)"""
+    values: ValueOptions = field(default_factory=ValueOptions)
     device: str = "auto"
     """cpu, cuda, cuda:1 or auto"""
     layers: SampleOptions = field(default_factory=SampleOptions)
@@ -83,14 +81,16 @@ def viewer_scene(
     low: float = 0.0,
     high: float = 1.0,
     original: Tensor | None = None,
+    known: Tensor | None = None,
 ) -> ViewerScene:
-    """The layers of `low_res` (C, h, w) in [0, 1], C one or three, as a page shows them.
+    """The layers of `low_res` (C, h, w), C one or three, cut to [0, 1], as a page shows them.
 
     Args:
         upscaler: its layers are those of the page, uncertainty among them.
         bands: names of the C bands.
         low, high: pixel values that 0 and 1 stand for.
-        original: (C, s*h, s*w) in [0, 1], where it is known.
+        original: (C, s*h, s*w) in [0, 1], where there is one.
+        known: (h, w) of bool: pixels that are not missing; None: all.
 
     Raises:
         ValueError: its layers have no uncertainty.
@@ -98,6 +98,7 @@ def viewer_scene(
     layers = upscaler.layers
     if layers is None or not layers.uncertainty:
         raise ValueError("a page shows uncertainty: choose Layers(uncertainty=True).")
+    low_res = low_res.clamp(0, 1)
     values = upscaler.predict_layers(low_res[None])[0].cpu().numpy()  # (layers * C, s*h, s*w)
     planes = dict(zip(layers.names, np.split(values, len(layers.names)), strict=True))
     if original is not None:
@@ -106,10 +107,11 @@ def viewer_scene(
     return ViewerScene(
         low_res=low_res.cpu().numpy(),
         layers=planes,
-        deviations=DEVIATIONS,
+        deviations=layers.deviations,
         bands=bands,
         low=low,
         high=high,
+        known=None if known is None or bool(known.all()) else known.cpu().numpy(),
         about=_about(layers, upscaler.scale, values.shape[-2:]),
         interval="interval" if bounds is None else f"{1 - bounds.alpha:.0%} interval",
     )
@@ -125,7 +127,7 @@ def _about(layers: Layers, scale: int, size: tuple[int, int]) -> str:
         f"{size[0]} x {size[1]} pixels, {scale} times the low resolution in both directions. Every sample reduces to "
         f"the low resolution; {layers.samples} of them are behind the slider. Standard deviations come from "
         f"{layers.weight_samples} samples of the weights with {layers.latent_samples} of the latent each. {bounds} "
-        "Upscaled detail is plausible, not observed."
+        f"{NO_EPISTEMIC if not layers.epistemic else ''}Upscaled detail is plausible, not observed."
     )
 
 
@@ -140,13 +142,18 @@ def run(options: ViewerOptions) -> int:
     network, _ = load_bundle_network(options.bundle, options.weights or None)
     bounds = _bounds(options.bundle, options.weights)
     layers = Layers(samples=options.samples, uncertainty=True, bounds=bounds, **options.layers.arguments(bounds))
-    with closing(open_raster(options.image, bands=options.bands or None)) as raster:
+    choices = options.values.choices(options.bundle, options.weights, bands=options.bands or None)
+    with closing(choices.open(options.image)) as raster:
         upscaler = Upscaler(network, layers, batch_size=1, device=devices(options.device)[0])
-        coding = upscaler.plan(raster, options.range).coding
+        warn_without_epistemic(upscaler, options.bundle)
+        coding = upscaler.plan(raster, choices.limits_of(raster.info)).coding
         column, row, width, height = _window(options.window, raster.info.size)
         channels = coding.decode(raster.rows(row, row + height)[..., column : column + width])
         bands = tuple(label or "value" for label in band_labels(raster.info))
-    scene = viewer_scene(upscaler, channels[0, : coding.bands], bands=bands, low=coding.low, high=coding.high)
+    known = channels[0, -coding.validity :].amin(0) > 0 if coding.validity else None
+    scene = viewer_scene(
+        upscaler, channels[0, : coding.bands], bands=bands, low=coding.low, high=coding.high, known=known
+    )
     write_viewer(options.page, scene, title=f"{options.image.name}: {width} x {height} from column {column}, row {row}")
     tell(f"the page: {options.page}")
     return 0

@@ -30,6 +30,7 @@ class ViewerScene:
         bands: names of the C bands.
         low, high: pixel values that 0 and 1 stand for; unit: their unit.
         about: a sentence on the image and the network.
+        known: (h, w) of bool: which pixels of the low resolution are not missing; None: all.
         interval: what lower and upper bound are, such as "90 % interval".
     """
 
@@ -42,6 +43,7 @@ class ViewerScene:
     unit: str = ""
     about: str = ""
     interval: str = "interval"
+    known: np.ndarray | None = None
 
 
 def viewer_page(scene: ViewerScene, *, title: str) -> str:
@@ -71,6 +73,7 @@ def viewer_page(scene: ViewerScene, *, title: str) -> str:
         "unit": scene.unit,
         "about": scene.about,
         "interval": scene.interval,
+        "known": None if scene.known is None else _png(scene.known[None].astype(np.float32)),
     }
     return render("viewer.html", title=title, data=data)
 

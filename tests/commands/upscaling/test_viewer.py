@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from upscaling_toys import ALL, NOISE_SD, Toy, bayesian_bundle, noise, save_picture
+from upscaling_toys import ALL, NOISE_SD, Toy, bayesian_bundle, needs_rasterio, noise, save_picture, save_raster
 
 from monai_ext.commands.command_line import parse_options
 from monai_ext.commands.rendering import source
@@ -67,6 +67,21 @@ def scene(bands: int = 3, **changes: object) -> ViewerScene:
     layers |= {name: generator.random((bands, 8, 6)) * 0.07 for name in DEVIATIONS}
     usual = {"low_res": generator.random((bands, 4, 3)), "layers": layers, "deviations": DEVIATIONS}
     return ViewerScene(**(usual | {"bands": [f"b{i}" for i in range(bands)]} | changes))
+
+
+@needs_rasterio
+def test_missing_pixels_are_named_in_the_page_and_not_painted(tmp_path, bundle):
+    pixels = noise(3, 20, 24)
+    pixels[:, :5] = 0
+    source = save_raster(tmp_path / "a.tif", pixels, nodata=0)
+    words = (source, tmp_path / "page.html", "--bundle", bundle, "--samples", 1, "--device", "cpu")
+    viewer.run(parse_options(ViewerOptions, [str(word) for word in words]).options)
+    known = decoded(data_of((tmp_path / "page.html").read_text())["known"])[0]
+    np.testing.assert_array_equal(known[:5], 0)
+    np.testing.assert_array_equal(known[5:][pixels[:, 5:].min(0) > 0], 255)
+    script = (tmp_path / "page.html").read_text()
+    assert "isKnown(at) ? 255 : 0" in script and "missing in the image" in script
+    assert data_of(viewer_page(scene(), title="t"))["known"] is None
 
 
 @pytest.mark.parametrize("bands", [1, 3])
