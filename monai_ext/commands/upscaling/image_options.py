@@ -58,9 +58,9 @@ class SampleOptions:
     seed: int = 0
     """of all samples"""
 
-    def arguments(self, calibration: Calibration | None) -> dict[str, int]:
+    def arguments(self, calibration: Calibration | None) -> dict[str, Any]:
         """Arguments of `Layers`: what was chosen, else what the calibration was made with."""
-        chosen = {"seed": self.seed}
+        chosen: dict[str, Any] = {"seed": self.seed}
         for name, usual in (("weight_samples", WEIGHT_SAMPLES), ("latent_samples", LATENT_SAMPLES)):
             own, calibrated = getattr(self, name), getattr(calibration, name, None)
             if own and calibrated and own != calibrated:
