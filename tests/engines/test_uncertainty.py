@@ -6,6 +6,7 @@ import pytest
 import torch
 from ignite.engine import Events
 from torch import Tensor, nn
+from uncertainty_runs import Toy
 
 from monai_ext.engines.uncertainty import KINDS, UncertaintyEvaluator, UncertaintyInferer
 
@@ -47,3 +48,11 @@ def test_numbers_out_of_range_are_named(settings):
     ((name, value),) = settings.items()
     with pytest.raises(ValueError, match=f"{name}={value}"):
         UncertaintyInferer(**settings)
+
+
+def test_every_run_of_the_inferer_draws_the_same_samples_and_calls_differ():
+    low_res = torch.rand(1, 1, 4, 4)
+    inferer = UncertaintyInferer(samples=2)
+    first, second = (inferer(low_res, Toy())["samples"] for _ in range(2))
+    inferer.restart()
+    assert torch.equal(inferer(low_res, Toy())["samples"], first) and not torch.equal(first, second)

@@ -9,6 +9,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.inferers import sliding_window_inference
+from tiled_toys import Repeat, whole
 from torch import nn
 from torch.nn import functional
 
@@ -17,33 +18,6 @@ from monai_ext.data import draw_aerial
 from monai_ext.inferers.tiled import TiledInferer
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.upscaling.context import needed_context
-
-
-@pytest.fixture(scope="module")
-def network() -> nn.Module:
-    """Radius 3 (a 5x5 and a 3x3 convolution), twice as large, 2 -> 3 channels."""
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(2, 8, 5, padding=2), nn.Tanh(), nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2)
-    ).eval()
-
-
-class Repeat(nn.Module):
-    """Each pixel s times in both directions: what comes out is known, and no context matters."""
-
-    def __init__(self, scale: int = 3):
-        super().__init__()
-        self.scale = scale
-        self.calls: list[tuple[int, ...]] = []
-
-    def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        self.calls.append(tuple(windows.shape))
-        return functional.interpolate(windows, scale_factor=self.scale, mode="nearest")
-
-
-@torch.no_grad()
-def whole(network: nn.Module, image: torch.Tensor) -> torch.Tensor:
-    return network(image)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -87,70 +61,6 @@ def test_srresnet_with_the_default_overlap_is_within_one_level_of_the_answer_up_
 
 
 @pytest.mark.parametrize("mode", ["halo", "feather"])
-@pytest.mark.parametrize(("size", "overlap"), [((41, 29), 4), ((7, 64), 6), ((1, 1), 4), ((24, 24), 0)])
-def test_every_pixel_is_answered_once_in_all(mode, size, overlap):
-    image = torch.rand(2, 3, *size)
-    network = Repeat(3)
-    tiled = TiledInferer(18, overlap, mode=mode, batch_size=2)(image, network)
-    expected = functional.interpolate(image, scale_factor=3, mode="nearest")
-    torch.testing.assert_close(tiled, expected, atol=1e-6, rtol=0)
-    assert max(max(shape[2:]) for shape in network.calls) <= 18
-
-
-def test_a_feathered_answer_is_the_weighted_mean_written_out_by_loops():
-    """One row of 8 pixels, cores 0-4 and 4-8, context 1; the network answers with the number of the window."""
-    numbers = iter((1.0, 2.0))
-
-    def network(windows: torch.Tensor) -> torch.Tensor:
-        return torch.full_like(windows, next(numbers))
-
-    tiled = TiledInferer(6, 2, mode="feather", batch_size=1)(torch.zeros(1, 1, 1, 8), network)
-    quarter = torch.sin(torch.tensor(torch.pi / 8)).square().item()
-    # The fade is 2 pixels wide, about the edge at 4, sampled at 1/4 and 3/4.
-    expected = [1.0, 1.0, 1.0, 1.0 + quarter, 2.0 - quarter, 2.0, 2.0, 2.0]
-    torch.testing.assert_close(tiled.flatten(), torch.tensor(expected))
-
-
-def test_feather_hides_the_step_where_the_context_is_too_short():
-    def demeaned(windows: torch.Tensor) -> torch.Tensor:  # each window's answer depends on all of it
-        return windows - windows.mean(dim=(2, 3), keepdim=True)
-
-    image = torch.linspace(0, 1, 96).expand(1, 1, 96, 96)
-
-    def largest_step(mode: str) -> float:
-        return TiledInferer(36, 12, mode=mode)(image, demeaned)[0, 0, 48].diff().abs().max().item()
-
-    assert largest_step("feather") < largest_step("halo") / 4
-
-
-@pytest.mark.parametrize("mode", ["halo", "feather"])
-def test_strips_make_up_the_image_and_can_begin_anywhere(network, mode):
-    image = torch.rand(1, 2, 61, 30)
-    inferer = TiledInferer(18, 6, mode=mode)
-
-    def strips(first: int) -> list[tuple[int, torch.Tensor]]:
-        grid, made = inferer.grid((61, 30)), []
-        for row in grid.rows_from(first):
-            top, bottom = grid.span(row)
-            assert bottom - top <= 18  # memory does not grow with the height
-            grid.load(row, [image[..., top:bottom, :]])
-            for column, windows in grid.windows():
-                with torch.no_grad():
-                    grid.place(network(*windows), row, column)
-            strip = grid.strip(row)
-            made.append((strip.top, strip.pixels.clone()))
-        return made[-(len(grid.strip_edges) - 1 - first) :]
-
-    whole, later = strips(0), strips(3)
-    edges = inferer.grid((61, 30)).strip_edges
-    assert edges[-1] == 61 and [top for top, _ in whole] == [2 * edge for edge in edges[:-1]]
-    torch.testing.assert_close(torch.cat([p for _, p in whole], dim=-2), inferer(image, network), atol=0, rtol=0)
-    assert [top for top, _ in later] == [top for top, _ in whole[3:]]
-    for (_, found), (_, expected) in zip(later, whole[3:], strict=True):
-        torch.testing.assert_close(found, expected, atol=0, rtol=0)
-
-
-@pytest.mark.parametrize("mode", ["halo", "feather"])
 def test_one_map_for_the_whole_image_is_cut_with_the_windows(mode):
     image, latent = torch.rand(2, 3, 33, 40), torch.rand(2, 1, 33, 40)
     inferer = TiledInferer(18, 6, mode=mode)
@@ -170,13 +80,6 @@ def test_finish_rounds_and_may_drop_channels(mode):
     expected = (functional.interpolate(image[:, :2], scale_factor=2) * 255).round()
     assert found.dtype == torch.uint8
     assert (found.float() - expected).abs().max() <= (0 if mode == "halo" else 1)
-
-
-def test_windows_have_sides_that_the_network_asks_for():
-    network = Repeat(1)
-    image = torch.rand(1, 1, 21, 50)
-    torch.testing.assert_close(TiledInferer(16, 4, multiple=8)(image, network), image)
-    assert all(side % 8 == 0 for shape in network.calls for side in shape[2:])
 
 
 def test_it_is_a_monai_inferer_of_a_config_and_agrees_with_monais_own():

@@ -45,7 +45,7 @@ def test_the_order_of_the_raters_does_not_matter_and_missing_masks_change_nothin
     assert torch.equal(first, loss(logits, {"masks": filled, "presence": presence}))
 
 
-def test_more_heads_than_raters_share_them_evenly():
+def test_more_heads_tha_raters_share_them_evenly():
     masks = torch.tensor([[[[1, 1, 1]], [[1, 0, 0]]]])
     assert masks_by_size(masks, 4).sum((2, 3)).tolist() == [[1, 1, 3, 3]]
     assert masks_by_size(masks, 1).sum((2, 3)).tolist() == [[3]]  # place 1/2 of two: the second

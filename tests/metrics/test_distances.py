@@ -160,7 +160,7 @@ def test_a_case_without_raters_has_no_score():
     assert dice_max(samples, masks, presence=presence, each="sample").isnan().tolist() == [True, False]
 
 
-def test_dice_match_is_undefined_where_an_rater_would_have_no_sample():
+def test_dice_match_is_undefined_where_a_rater_would_have_no_sample():
     samples, masks = sets(2, 3)
     presence = torch.tensor([[True] * 3, [True, True, False], [True, False, False]])
     assert dice_match(samples, masks, presence=presence).isnan().tolist() == [True, False, False]

@@ -98,7 +98,7 @@ def test_metric_pools_over_batches_and_leaves_out_missing_raters():
         metric.aggregate()
 
 
-def test_an_rater_missing_from_every_case_has_no_health_and_no_warning():
+def test_a_rater_missing_from_every_case_has_no_health_and_no_warning():
     probability, masks = random_case(2, 2)
     health = head_health(probability, masks, presence=torch.tensor([[True, False], [True, False]]))
     assert all(health[name].isnan().tolist() == [False, True] for name in HEAD_HEALTH)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
 import sys
 
 import pytest
-from processes import FAILING, REPOSITORY, run_python
+from processes import FAILING, run_python
 
 from monai_ext.runtime.run_log import LOG_FILE, keep_log, note, tell
 
-BUNDLES = REPOSITORY / "bundles"
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - (\S+) - (\w+) - (.*)")
 
 
@@ -121,13 +119,3 @@ def test_warnings_still_reach_standard_error_of_a_process_that_configured_no_log
     done = run_python(code, tmp_path)
     assert done.returncode == 0 and done.stderr == "odd\n"
     assert lines(tmp_path) == [("a", "WARNING", "odd")]
-
-
-@pytest.mark.parametrize(
-    "path",
-    [path for path in BUNDLES.glob("*/configs/*.json") if '"run":' in path.read_text(encoding="utf-8")],
-    ids=lambda path: f"{path.parents[1].name}/{path.name}",
-)
-def test_every_bundle_run_keeps_its_log_in_its_output_folder(path):
-    first = json.loads(path.read_text(encoding="utf-8"))["run"][0]
-    assert first["_target_"] == "monai_ext.runtime.start.start_run" and first["output_dir"] == "@output_dir"

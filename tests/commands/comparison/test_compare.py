@@ -14,20 +14,18 @@ import threading
 from pathlib import Path
 
 import pytest
+from compare_command import command
 from fake_bundle import IDS, alive, fake_commands, go, times, wait_for
 
-from monai_ext.commands.command_line import parse_options
 from monai_ext.commands.comparison import compare as module
-from monai_ext.commands.comparison.backends import BackendOptions, RayOptions
 from monai_ext.commands.comparison.compare import (
-    CompareOptions,
     ComparisonBusyError,
     ComparisonError,
     Plan,
     bundle_commands,
     compare,
 )
-from monai_ext.commands.comparison.runs import LocalBackend, Run
+from monai_ext.commands.comparison.runs import LocalBackend
 
 DRIVER = """
 import sys
@@ -36,6 +34,7 @@ from pathlib import Path
 from fake_bundle import go
 go(Path({folder!r}))
 """
+
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -46,9 +45,6 @@ def start(place: Path) -> subprocess.Popen:
 
 
 ALL = {f"{loss}/fold{fold}_seed0" for loss in ("bce", "dice") for fold in (0, 1)}
-
-
-# ----------------------------------------------------------------------------------------------- finish, continue
 
 
 def test_every_run_is_trained_and_evaluated_once_and_then_skipped(place):
@@ -139,9 +135,6 @@ def test_another_backend_receives_the_runs_one_by_one(place):
     assert len(list((place / "out").glob("*/*/started.json"))) == 1
 
 
-# --------------------------------------------------------------------------------------------------------- refusal
-
-
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
@@ -214,9 +207,6 @@ def test_a_folder_that_is_no_bundle_is_named(place):
         Plan(place / "data", place / "data", place / "out")
 
 
-# -------------------------------------------------------------------------------------------------------- stopping
-
-
 def test_a_terminated_comparison_takes_its_runs_along_and_continues_later(place):
     (place / "bundle/control/hang_train").touch()
     process = start(place)
@@ -246,69 +236,6 @@ def test_a_killed_comparison_keeps_the_folder_locked_until_its_run_has_ended(pla
     wait_for(lambda: not alive(pid))
     (place / "bundle/control/hang_train").unlink()
     assert go(place) == []
-
-
-def test_a_run_that_ignores_sigterm_is_killed_after_the_grace(tmp_path, monkeypatch):
-    monkeypatch.setattr("monai_ext.commands.comparison.runs.GRACE_S", 0.3)
-    code = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
-    )
-    deaf = Run("bce", 0, 0, ((sys.executable, "-S", "-c", code),), tmp_path)
-    quick = Run("dice", 0, 0, ((sys.executable, "-S", "-c", "import time; time.sleep(0.4)"),), tmp_path / "quick")
-    quick.folder.mkdir()
-    outcomes = LocalBackend(jobs=2)([deaf, quick])
-    assert next(outcomes).run is quick
-    pid = int((tmp_path / "run.pid").read_text())
-    wait_for(lambda: "deaf\n" in (tmp_path / "run.log").read_text())
-    outcomes.close()
-    assert not alive(pid)
-
-
-# --------------------------------------------------------------------------------------------------- error sentences
-
-
-@pytest.mark.parametrize(
-    ("code", "sentence"),
-    [
-        ("raise KeyError('dice')", "KeyError: 'dice'"),
-        ("import sys; sys.stderr.write('Traceback\\nOSError: no\\nerror: say it\\n'); sys.exit(1)", "say it"),
-        (
-            "try:\n    open('/no/file')\nexcept OSError as e:\n    raise RuntimeError('Failed to instantiate') from e",
-            "FileNotFoundError: [Errno 2] No such file or directory: '/no/file'",
-        ),
-        ("import sys; print('only words'); sys.exit(3)", "only words"),
-        ("import sys; sys.exit(3)", "ended with exit status 3 and without a word"),
-        ("import os; os.kill(os.getpid(), 9)", "ended by SIGKILL (often: out of memory)"),
-    ],
-)
-def test_the_log_is_summed_up_in_one_sentence(tmp_path, code, sentence):
-    run = Run("bce", 0, 0, ((sys.executable, "-S", "-c", code),), tmp_path)
-    (outcome,) = LocalBackend()([run])
-    assert outcome.error == sentence
-
-
-def test_an_old_error_in_the_log_is_not_taken_for_the_new_one(tmp_path):
-    (tmp_path / "run.log").write_text("\n# command: before\nValueError: an old story\n")
-    (outcome,) = LocalBackend()([Run("bce", 0, 0, ((sys.executable, "-S", "-c", "raise SystemExit(2)"),), tmp_path)])
-    assert outcome.error == "ended with exit status 2 and without a word"
-
-
-def test_a_program_that_is_not_there_is_a_failed_run(tmp_path):
-    (outcome,) = LocalBackend()([Run("bce", 0, 0, (("/no/such/program",),), tmp_path)])
-    assert outcome.error.startswith("/no/such/program could not be started")
-
-
-def test_no_job_is_no_backend():
-    with pytest.raises(ValueError, match="jobs = 0"):
-        LocalBackend(jobs=0)
-
-
-# ---------------------------------------------------------------------------------------------------- command line
-
-
-def parse(*words: str) -> tuple[CompareOptions, tuple[str, ...]]:
-    line = parse_options(CompareOptions, words, passes_on=True)
-    return line.options, line.further
 
 
 def test_the_bundle_is_run_with_every_choice(place):
@@ -349,11 +276,6 @@ def test_further_arguments_that_are_no_pairs_are_refused(further, message):
         module._pairs(further)
 
 
-def command(place: Path, *further: str) -> tuple[CompareOptions, tuple[str, ...]]:
-    folders = ["--bundle", str(place / "bundle"), "--dataset_dir", str(place), "--output_dir", str(place / "out")]
-    return parse(*folders, "--losses", "bce", "dice", "--folds", "2", *further)
-
-
 def test_the_command_writes_the_report_and_fails_when_a_run_failed(place, monkeypatch, capfd):
     faked = functools.partial(compare, make_commands=fake_commands, list_ids=lambda _: IDS)
     monkeypatch.setattr("monai_ext.commands.plotting.DPI", 20)
@@ -374,9 +296,6 @@ def test_ctrl_c_ends_the_command_with_a_word(place, monkeypatch, capfd):
     monkeypatch.setattr(module, "compare", interrupted)
     assert module.run(*command(place)) == 130
     assert "the same command continues" in capfd.readouterr().err
-
-
-# ----------------------------------------------------------------------------------------------- parts and backends
 
 
 def test_parts_work_side_by_side_and_together_do_every_run_once(place):
@@ -405,13 +324,6 @@ def test_a_part_is_refused_beside_itself_and_beside_a_whole_comparison(place):
     assert go(place) == []
 
 
-@pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/2", "2/", "-1/2"])
-def test_a_part_that_is_none_is_refused(text, place, capsys):
-    with pytest.raises(SystemExit):
-        command(place, f"--part={text}")
-    assert f"'{text}' is no part: write I/N" in capsys.readouterr().err
-
-
 def test_a_part_leaves_the_report_to_a_command_of_its_own(place, monkeypatch):
     monkeypatch.setattr(
         module, "compare", functools.partial(compare, make_commands=fake_commands, list_ids=lambda _: IDS)
@@ -419,31 +331,3 @@ def test_a_part_leaves_the_report_to_a_command_of_its_own(place, monkeypatch):
     assert module.run(*command(place, "--part", "2/2")) == 0
     assert set(times(place, "train")) == {"dice/fold0_seed0", "dice/fold1_seed0"}
     assert not (place / "out/report").exists()
-
-
-def test_an_option_of_another_backend_is_refused(place):
-    with pytest.raises(ValueError, match="--gpus_per_run 0.5 is an option of --backend ray"):
-        BackendOptions(ray=RayOptions(gpus_per_run=0.5))
-
-
-def test_without_ray_a_sentence_says_how_to_get_it(place, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ValueError, match=r'Ray, which is not installed: pip install "ray>=2.40"'):
-        module.run(*command(place, "--backend", "ray"))
-    assert not (place / "out").exists()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a process with its parent")
-def test_a_tied_run_is_killed_with_the_process_that_started_it(tmp_path):
-    code = f"""
-from pathlib import Path
-from monai_ext.commands.comparison.runs import LocalBackend, Run, tied_to_this_process
-run = Run("bce", 0, 0, (({sys.executable!r}, "-S", "-c", "import time; time.sleep(60)"),), Path({str(tmp_path)!r}))
-list(LocalBackend(wrapper=tied_to_this_process())([run]))
-"""
-    with subprocess.Popen([sys.executable, "-c", code]) as process:
-        wait_for((tmp_path / "run.pid").exists)
-        pid = int((tmp_path / "run.pid").read_text())
-        assert alive(pid)
-        process.kill()
-    wait_for(lambda: not alive(pid), 10)

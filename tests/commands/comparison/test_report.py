@@ -6,213 +6,24 @@ import base64
 import csv
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
+from compared_runs import edit, pair, tags
 from fabricated_comparison import CASES, dice_of, write_comparison, write_run
-from PIL import Image
 
 from monai_ext.commands.comparison import report as module
 from monai_ext.commands.comparison.figures import (
-    PairRow,
     case_figure,
-    dice_figure,
-    pair_figure,
 )
 from monai_ext.commands.comparison.report import report
-from monai_ext.commands.comparison.results import METRICS, ResultsError, read_results
-from monai_ext.commands.comparison.summaries import PairSummary, loss_summaries, pair_summaries
-from monai_ext.commands.html import Heading, Picture, Table, Text, html_page, markdown_page
-from monai_ext.commands.plotting import OKABE_ITO, colours_of
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Path:
-    return write_comparison(tmp_path)
+from monai_ext.commands.comparison.results import METRICS
 
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a whole comparison, to be read only."""
     return report(write_comparison(tmp_path_factory.mktemp("whole"))).parent
-
-
-@pytest.fixture
-def without_figures(monkeypatch: pytest.MonkeyPatch) -> list:
-    """Figures are collected instead of drawn, which takes most of a report's time."""
-    figures = []
-
-    def keep(figure, path: Path) -> Path:
-        figures.append(figure)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        return path
-
-    monkeypatch.setattr(module, "save_figure", keep)
-    return figures
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-
-
-class _Checker(HTMLParser):
-    """Collects tags, checks that they are closed in order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.found: list[tuple[str, dict]] = []
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def tags(page: str) -> list[tuple[str, dict]]:
-    checker = _Checker()
-    checker.feed(page)
-    assert not checker.open
-    return checker.found
-
-
-# --------------------------------------------------------------------------------------------------------- results
-
-
-def test_results_are_the_written_numbers_in_their_places(runs):
-    results = read_results(runs)
-    assert (results.losses, results.folds, results.seeds) == (("bce", "dice", "jaccard"), 2, (0,))
-    expected = [[[dice_of(loss, case) for case in range(CASES)]] for loss in results.losses]
-    np.testing.assert_array_equal(results.values["dice"], expected)
-    np.testing.assert_array_equal(results.fold_of, [np.arange(CASES) % 2])
-    assert results.missing == () and results.groups is None
-    assert results.seconds["bce", 0, 0] == 180.0
-    np.testing.assert_allclose(results.curves["bce"]["train_loss"], [[1, 1 / 2, 1 / 3]] * 2)
-    assert np.isnan(results.curves["bce"]["val_mean_dice"][:, 0]).all()
-
-
-def test_missing_runs_are_listed_and_leave_holes(runs):
-    (runs / "dice/fold1_seed0/finished.json").unlink()
-    results = read_results(runs)
-    assert results.missing == (("dice", 1, 0),)
-    assert np.isnan(results.values["dice"][1, 0, 1::2]).all()
-    assert not np.isnan(results.values["dice"][1, 0, 0::2]).any()
-
-
-def test_an_undefined_precision_is_left_out_and_counted(runs):
-    edit(runs / "bce/fold0_seed0/evaluation/cases.csv", "case00,0.7,0.5384615384615384,0.7,", "case00,0.7,0.538,,")
-    results = read_results(runs)
-    assert results.undefined["precision"] == 1 and results.undefined["dice"] == 0
-    summary = loss_summaries(results, "precision")[0]
-    assert summary.cases == CASES - 1
-    assert summary.case_mean == pytest.approx(np.mean([dice_of("bce", case) for case in range(1, CASES)]))
-
-
-def test_a_repeated_epoch_of_a_resumed_run_counts_once(runs):
-    path = runs / "bce/fold0_seed0/epochs.csv"
-    path.write_text(path.read_text() + "3,0.25,0.9,0.001,60\n")
-    assert read_results(runs).curves["bce"]["train_loss"][0].tolist() == [1, 0.5, 0.25]
-
-
-@pytest.mark.parametrize(
-    ("file", "old", "new", "message"),
-    [
-        ("evaluation/cases.csv", "case02,", "case00,", "line 3: case 'case00' appears twice"),
-        ("evaluation/cases.csv", "case02,0.712", "case02,71.2", "line 3: dice is '71.2', not a number from 0 to 1"),
-        ("evaluation/cases.csv", "case02,0.712", "case02,high", "dice is 'high'"),
-        ("evaluation/cases.csv", "specificity", "spec", "has no column 'specificity'"),
-        ("epochs.csv", "epoch,", "step,", "epochs.csv is damaged"),
-        ("finished.json", "{", "", "finished.json is damaged"),
-        ("finished.json", '"fold"', '"part"', "missing required field fold"),
-        ("finished.json", '"fold": 0', '"fold": 1', "does not name its loss, fold and seed"),
-    ],
-)
-def test_a_damaged_run_is_named_with_file_and_reason(runs, file, old, new, message):
-    edit(runs / "bce/fold0_seed0" / file, old, new)
-    with pytest.raises(ResultsError, match=message) as error:
-        read_results(runs)
-    assert "fold0_seed0" in str(error.value)
-
-
-def test_losses_that_saw_other_cases_cannot_be_paired(runs):
-    edit(runs / "dice/fold0_seed0/evaluation/cases.csv", "case02,", "stranger,")
-    with pytest.raises(ResultsError, match="validated different cases"):
-        read_results(runs)
-
-
-def test_a_case_in_two_folds_is_an_error(runs):
-    for loss in ("bce", "dice", "jaccard"):
-        edit(runs / loss / "fold1_seed0/evaluation/cases.csv", "case01,", "case00,")
-    with pytest.raises(ResultsError, match="'case00' is validated in fold 0 and in fold 1 of seed 0"):
-        read_results(runs)
-
-
-def test_nothing_to_report_is_said(tmp_path):
-    with pytest.raises(ResultsError, match="no finished run"):
-        read_results(tmp_path)
-    with pytest.raises(FileNotFoundError, match="give the --output_dir of a comparison"):
-        read_results(tmp_path / "nothing")
-
-
-# ------------------------------------------------------------------------------------------------------- summaries
-
-
-def test_summaries_agree_with_a_plain_computation(runs):
-    summary = loss_summaries(read_results(runs), "dice")[1]
-    folds = [np.mean([dice_of("dice", case) for case in range(fold, CASES, 2)]) for fold in (0, 1)]
-    assert summary.by_fold.mean == pytest.approx(np.mean(folds))
-    assert summary.by_fold.sd == pytest.approx(np.std(folds, ddof=1))
-    assert summary.case_mean == pytest.approx(np.mean(folds))
-    assert summary.low < summary.case_mean < summary.high
-    assert (summary.cases, summary.first) == (CASES, 1.0)
-
-
-def test_the_constructed_winner_is_claimed_and_the_constructed_tie_is_not(runs):
-    pairs = {(pair.first, pair.second): pair for pair in pair_summaries(read_results(runs), "dice")}
-    winner, tie = pairs["bce", "dice"], pairs["bce", "jaccard"]
-    assert winner.claimed and winner.rank_biserial == -1.0
-    assert winner.difference == pytest.approx(-0.02 - 0.0001 * 19.5)
-    assert (winner.folds_for_first, winner.folds, winner.n) == (0, 2, CASES)
-    assert not tie.claimed and tie.difference == pytest.approx(0.0, abs=1e-9)
-
-
-def test_groups_widen_the_interval_and_shrink_the_sample(tmp_path):
-    for folder, columns in (("alone", {}), ("grouped", {"group": lambda case: f"patient{case // 8}"})):
-        for loss in ("bce", "jaccard"):
-            for fold in (0, 1):
-                write_run(tmp_path / folder, loss, fold, **columns)
-    alone, grouped = (loss_summaries(read_results(tmp_path / name), "dice")[0] for name in ("alone", "grouped"))
-    assert grouped.high - grouped.low > 1.5 * (alone.high - alone.low)
-    assert pair_summaries(read_results(tmp_path / "grouped"), "dice")[0].n <= 5
-
-
-@pytest.mark.parametrize(
-    ("changes", "claimed"),
-    [
-        ({}, True),
-        ({"p_holm": 0.06}, False),
-        ({"low": -0.01}, False),
-        ({"low": -0.03, "high": -0.01}, False),  # mean and ranks on different sides
-        ({"low": -0.03, "high": -0.01, "rank_biserial": -0.5}, True),
-        ({"p_holm": float("nan")}, False),
-    ],
-)
-def test_a_claim_needs_the_test_and_the_interval_on_one_side(changes, claimed):
-    assert pair(**changes).claimed is claimed
-
-
-def pair(**changes: object) -> PairSummary:
-    values = {"metric": "dice", "first": "bce", "second": "dice", "difference": 0.02, "low": 0.01, "high": 0.03}
-    values |= {"cases": 40, "n": 40, "p": 0.01, "p_holm": 0.02, "rank_biserial": 0.5, "folds_for_first": 2, "folds": 2}
-    return PairSummary(**(values | changes))
 
 
 @pytest.mark.parametrize(
@@ -242,9 +53,6 @@ def pair(**changes: object) -> PairSummary:
 )
 def test_a_pair_in_words(changes, sentence):
     assert module._sentence(pair(**changes), {"bce": "BCE", "dice": "Dice"}) == sentence
-
-
-# ---------------------------------------------------------------------------------------------------------- report
 
 
 def test_the_report_names_the_winner_and_shows_the_table_of_the_work(reported):
@@ -331,9 +139,6 @@ def test_the_command_says_where_the_report_lies(runs, without_figures, capsys):
     assert (runs / "new/report.html").is_file()
 
 
-# --------------------------------------------------------------------------------------------------------- figures
-
-
 def test_cases_run_from_best_to_worst_with_their_ranks(runs, without_figures, monkeypatch):
     shown = []
 
@@ -347,61 +152,3 @@ def test_cases_run_from_best_to_worst_with_their_ranks(runs, without_figures, mo
     assert shown[0].title.endswith("rank 2 of 40") and shown[-1].title.endswith("rank 39 of 40")  # case01 is last
     assert shown[0].dice == {loss: dice_of(loss, 38) for loss in ("bce", "dice", "jaccard")}
     assert shown[0].probabilities["dice"] == runs / "dice/fold0_seed0/evaluation/probabilities/case38.png"
-
-
-def test_the_case_figure_binarises_above_one_half_and_frames_in_the_losses_colour(runs, without_figures):
-    report(runs)
-    axes = np.array(without_figures[2].axes[:-1]).reshape(
-        6, 8
-    )  # image, truth, 3 binary, 3 probability; colour bar last
-    titles = [axis.get_title() for axis in axes[0]]
-    assert titles[:3] == ["Image", "Target", "BCE\nbinary"] and titles[-1] == "Jaccard\nprobability"
-    odd, even = axes[1, 2].images[0].get_array(), axes[0, 2].images[0].get_array()  # case21 (200) and case38 (100)
-    assert odd.sum() == 6 * 8 and even.sum() == 0
-    frame = axes[0, 3].spines["top"].get_edgecolor()
-    assert np.allclose(frame[:3], [int(OKABE_ITO[1][i : i + 2], 16) / 255 for i in (1, 3, 5)])
-
-
-def test_a_loss_has_one_colour_and_neighbours_differ():
-    colours = colours_of(["a", "b", "c", "d", "e"])
-    assert len(set(colours.values())) == 5
-    assert colours_of(["a"])["a"] == colours["a"]
-
-
-def test_axes_carry_units_and_counts():
-    dice = {"bce": np.array([0.5, 0.7, 0.9]), "new": np.empty(0)}
-    axis = dice_figure(dice, {"bce": "BCE", "new": "New"}, colours_of(["bce", "new"])).axes[0]
-    assert axis.get_ylabel() == "Dice per case (%)"
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["BCE\nn = 3", "New\nn = 0"]
-    assert [text.get_text() for text in axis.texts] == ["70.0"]
-    axis = pair_figure([PairRow("BCE v New", 1.0, 0.5, 1.5, "p", True)], cases="n = 3 cases").axes[0]
-    assert axis.get_xlabel().endswith("(percentage points), n = 3 cases")
-
-
-# ----------------------------------------------------------------------------------------------------------- pages
-
-
-def test_hostile_text_stays_text(tmp_path):
-    picture = tmp_path / "a b.png"
-    Image.new("L", (2, 2)).save(picture)
-    evil = '<script>alert("1")</script> | *x* `y` [z](u)'
-    blocks = [
-        Heading(evil, 1),
-        Text(evil),
-        Text(evil, evil),
-        Table(evil, (evil, "n"), [(evil, "1")]),
-        Picture(picture, evil),
-    ]
-    page = html_page(blocks, title=evil)
-    assert "script" not in {tag for tag, _ in tags(page)}
-    assert page.count("&lt;script&gt;") == 10
-    markdown = markdown_page(blocks)
-    assert "<script" not in markdown
-    row = next(line for line in markdown.splitlines() if line.startswith("|") and line.endswith("| 1 |"))
-    assert len(re.findall(r"(?<!\\)\|", row)) == 3
-    assert "](<a b.png>)" in markdown and r"\*x\* \`y\` \[z\]" in markdown
-
-
-def test_a_table_in_markdown_by_hand():
-    table = Table("T", ("Loss", "Dice"), [("dice_bce", "90.1 ± 0.2")])
-    assert markdown_page([table]) == "**T**\n\n| Loss | Dice |\n| :-- | --: |\n| dice_bce | 90.1 ± 0.2 |\n"

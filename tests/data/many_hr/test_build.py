@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import multiprocessing
@@ -10,16 +9,15 @@ import re
 import shutil
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from many_hr import DEGRADATION, SETTINGS, build, contents, write_tiles
+from many_hr import DEGRADATION, SETTINGS, build, contents
+from many_hr_sets import read_lines, rows
 from PIL import Image
 
 from monai_ext.__main__ import main
-from monai_ext.commands.datasets.many_hr import NetworkSampler
 from monai_ext.data import DeviceDataset, DeviceLoader
 from monai_ext.data.many_hr import build as building
 from monai_ext.data.many_hr.build import build_many_hr
@@ -28,36 +26,9 @@ from monai_ext.data.many_hr.dataset import DecodeManyHighResd, ManyHighResDatase
 from monai_ext.data.many_hr.format import ManyHrError
 from monai_ext.data.many_hr.plan import ManyHrPlan, ManyHrSettings
 from monai_ext.data.tiles.listing import tile_items
-from monai_ext.networks.srresnet import SRResNet
 from monai_ext.phantoms.aerial import write_aerial_phantoms
 from monai_ext.runtime.errors import explain
-from monai_ext.transforms.degradation import Degradation
 from monai_ext.transforms.pairs import ToUnitRanged
-
-DOCUMENT = Path(__file__).parents[3] / "docs" / "many_hr.md"
-
-
-@pytest.fixture(scope="module")
-def tiles(tmp_path_factory):
-    return write_tiles(tmp_path_factory.mktemp("tiles"))
-
-
-@pytest.fixture(scope="module")
-def built(tiles, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("built") / "set"
-    build(tiles, folder)
-    return folder
-
-
-def read_lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def rows(folder, record):
-    stem = folder / "shards" / f"{record['shard']:05d}"
-    first, count = record["high_res_row"], record["answers"] + record["captures"]
-    low_res = np.load(f"{stem}.low_res.npy")[record["low_res_row"]]
-    return low_res, np.load(f"{stem}.high_res.npy")[first : first + count]
 
 
 def test_every_exact_answer_reduces_to_its_image_as_pillow_and_the_operator_see_it(built):
@@ -195,70 +166,6 @@ def test_a_killed_build_is_finished_to_the_same_bytes(built, tiles, tmp_path):
     assert {name: data for name, data in contents(output).items() if "/." not in name} == contents(built)
 
 
-def test_a_damaged_shard_is_found_and_made_again(built, tiles, tmp_path):
-    folder = tmp_path / "set"
-    shutil.copytree(built, folder)
-    assert check_many_hr(folder, progress=False).problems == []
-    path = folder / "shards" / "00001.high_res.npy"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    (folder / "shards" / "00002.low_res.npy").unlink()
-    problems = check_many_hr(folder, progress=False).problems
-    assert len(problems) == 2 and "00001.high_res.npy is not the file" in problems[0] and "missing" in problems[1]
-    with pytest.raises(ManyHrError, match=r"not whole, 2 problem\(s\)"):
-        main(["many_hr", "check", str(folder)])
-    build(tiles, folder)
-    assert contents(folder) == contents(built)
-
-
-def test_a_table_that_says_too_much_is_found(built, tmp_path):
-    folder = tmp_path / "set"
-    shutil.copytree(built, folder)
-    lines = read_lines(folder / "answers.jsonl")
-    lines[1]["lr_psnr"] += 1
-    (folder / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    index = json.loads((folder / "index.json").read_text())
-    data = (folder / "answers.jsonl").read_bytes()
-    index["files"]["answers.jsonl"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (folder / "index.json").write_text(json.dumps(index))
-    (problem,) = check_many_hr(folder, progress=False).problems
-    assert problem.startswith("record 000000, row 1: the gap is")
-
-
-def test_the_card_and_the_document_read_it_with_numpy_alone(built):
-    for page in (built / "README.md", DOCUMENT):
-        code = re.search(r"```python\n(import json\n.*?)```", page.read_text(encoding="utf-8"), re.DOTALL).group(1)
-        assert "monai" not in code and "torch" not in code
-        namespace: dict = {}
-        exec(compile(code.replace('folder = "."', f"folder = {str(built)!r}"), str(page), "exec"), namespace)
-        assert namespace["high_res"].shape == (4, 3, 64, 64)
-
-
-def test_the_documents_data_sets_are_read(built):
-    code = re.search(r"```python\n(from monai_ext.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL).group(1)
-    namespace: dict = {}
-    code = code.replace('"many_hr"', repr(str(built))).replace("targets=8", "targets=4")
-    exec(compile(code, str(DOCUMENT), "exec"), namespace)
-    assert namespace["records"][0]["label"].shape == (4, 3, 64, 64) and len(namespace["pairs"]) > 0
-
-
-def test_croissant_names_every_array_with_its_checksum_and_columns_that_exist(built):
-    described = json.loads((built / "croissant.json").read_text())
-    assert described["conformsTo"].endswith("croissant/1.0") and described["@type"] == "sc:Dataset"
-    objects = {entry["@id"]: entry for entry in described["distribution"]}
-    for path in built.glob("shards/*.npy"):
-        name = path.relative_to(built).as_posix()
-        assert objects[name]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    for record_set in described["recordSet"]:
-        (table,) = {field["source"]["fileObject"]["@id"] for field in record_set["field"]}
-        columns = {field["source"]["extract"]["column"] for field in record_set["field"]}
-        assert columns == set().union(*read_lines(built / table)), table
-        for field in record_set["field"]:
-            line = read_lines(built / field["source"]["fileObject"]["@id"])[0]
-            assert field["source"]["fileObject"]["@id"] in objects and field["source"]["extract"]["column"] in line
-
-
 def test_items_are_chosen_by_part_kind_number_and_gap(built):
     every = many_hr_items(built)
     assert len(every) == 10 and {kind for item in every for kind in item["kinds"]} == {"original", "texture", "mined"}
@@ -290,51 +197,6 @@ def test_records_and_pairs_go_into_device_batches(built):
     assert batch["label"].shape == (8, 3, 64, 64) and batch["image"].dtype == torch.uint8
     reduced = DEGRADATION(batch["label"].double() / 255).clamp(0, 1) * 255
     assert (reduced - batch["image"]).abs().max() < 1
-
-
-class Drawing(torch.nn.Module):
-    """A network with samples: noise."""
-
-    def sample(self, low_res, n, *, generator):
-        size = (len(low_res), n, low_res.shape[1], *(4 * side for side in low_res.shape[2:]))
-        return torch.rand(size, generator=generator)
-
-
-STEADY = SRResNet(features=4, blocks=1, norm=None, residual=True)  # begins as plain interpolation
-
-
-@pytest.mark.parametrize("network", [Drawing(), STEADY], ids=["samples", "deterministic"])
-def test_a_networks_answers_are_exact_and_differ(tiles, tmp_path, network):
-    settings = replace(SETTINGS, kinds=("sampled",), targets=3)
-    index = build(tiles, tmp_path, records=2, settings=settings, sampler=NetworkSampler(network, "abc"))
-    assert index.kinds == {"original": 2, "sampled": 4} and index.model == "abc"
-    answers = [answer for answer in read_lines(tmp_path / "answers.jsonl") if answer["kind"] == "sampled"]
-    assert all(answer["lr_psnr"] > 50 for answer in answers)
-    assert check_many_hr(tmp_path, progress=False).nearest > 0.2
-    with pytest.raises(ManyHrError, match="other settings, tiles or weights"):
-        build(tiles, tmp_path, records=2, settings=settings, sampler=NetworkSampler(network, "other"))
-
-
-def test_a_network_of_another_scale_is_refused(tiles, tmp_path):
-    sampler = NetworkSampler(SRResNet(features=4, blocks=1, scale=2), "")
-    with pytest.raises(ValueError, match=r"makes \(1, 3, 32, 32\) of \(1, 3, 16, 16\), not \(1, 3, 64, 64\)"):
-        build(tiles, tmp_path, records=1, settings=replace(SETTINGS, kinds=("sampled",)), sampler=sampler)
-
-
-def test_errors_name_the_way_out(tiles, tmp_path):
-    with pytest.raises(ValueError, match="65 records are more than the tiles allow, 64"):
-        build(tiles, tmp_path, records=65)
-    with pytest.raises(ValueError, match="none of the 8 tiles has 256 x 256 pixels: choose a smaller size"):
-        build(tiles, tmp_path, settings=replace(SETTINGS, size=256))
-    with pytest.raises(ValueError, match="kinds capture make no targets that agree exactly"):
-        build(tiles, tmp_path, settings=replace(SETTINGS, kinds=("capture",)))
-    with pytest.raises(ValueError, match=r"the part test shows one place alone, \w+ \(1 tile.*--test_fraction"):
-        build(tiles, tmp_path, settings=replace(SETTINGS, test_fraction=0.1))
-    with pytest.raises(ValueError, match="targets=1 must be at least 2"):
-        replace(SETTINGS, targets=1)
-    with pytest.raises(ValueError, match="the operator draws noise"):
-        build_many_hr(tile_items(tiles), tmp_path, degradation=Degradation(4, noise=0.1), settings=SETTINGS)
-    assert not list(tmp_path.rglob("*.npy"))
 
 
 def numbered_tiles(folder, numbers):
@@ -379,31 +241,6 @@ def test_a_part_without_a_place_names_the_way_out(tiles, caplog):
     (warning,) = caplog.messages
     assert "all 8 tiles left show one place" in warning and "there is no part test" in warning
     assert "fetch a larger --bbox" in warning and "a lower --block" in warning
-
-
-def test_help_says_that_sampled_needs_a_model(capsys):
-    with pytest.raises(SystemExit):
-        main(["many_hr", "build", "--help"])
-    assert "sampled only with --bundle" in " ".join(capsys.readouterr().out.split())
-
-
-def test_the_command_builds_checks_and_shows(tiles, tmp_path, capsys):
-    output = tmp_path / "set"
-    options = "--records 3 --targets 3 --size 32 --scale 2 --kinds texture mined --licence CC0-1.0"
-    options += " --test_fraction 0 --validation_fraction 0"
-    assert main(["many_hr", "build", "--tiles", str(tiles), "--output_dir", str(output), *options.split()]) == 0
-    assert "3 records, 9 images (3 original, 3 texture, 3 mined)" in capsys.readouterr().err
-    assert "Licence: CC0-1.0" in (output / "README.md").read_text()
-    assert main(["many_hr", "check", str(output)]) == 0
-    assert "all files and measures agree with the records" in capsys.readouterr().err
-    assert main(["many_hr", "show", str(output), "--records", "000001"]) == 0
-    with Image.open(output / "contact_sheet.png") as sheet:
-        assert sheet.size == (5 * 36 - 4, 32 + 14)
-        first = np.asarray(sheet)[14:, 36:68]
-    assert np.array_equal(first.transpose(2, 0, 1), rows(output, read_lines(output / "records.jsonl")[1])[1][0])
-    with pytest.raises(ValueError, match="record 000009 is not in") as caught:
-        main(["many_hr", "show", str(output), "--records", "000009"])
-    assert explain(caught.value)
 
 
 def test_real_tiles_make_exact_answers(real_data, tmp_path):

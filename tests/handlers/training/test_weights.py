@@ -41,3 +41,20 @@ def test_a_network_gets_the_weights_between(tmp_path):
     assert torch.allclose(networks[2].weight, (networks[0].weight + networks[1].weight) / 2)
     load_weights(networks[2], tmp_path / "b.pt")
     assert torch.equal(networks[2].weight, networks[1].weight)
+
+
+def test_weights_of_another_network_are_refused_with_a_sentence(tmp_path):
+    network = nn.Linear(3, 2)
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    other = nn.Linear(3, 2)
+    load_weights(other, tmp_path / "model.pt")
+    assert torch.equal(other.weight, network.weight)
+    with pytest.raises(
+        ValueError, match="model.pt' holds another network, 0 of the 2 tensors fit: name weights of this bundle"
+    ):
+        load_weights(nn.Linear(4, 3), tmp_path / "model.pt")
+    with pytest.raises(FileNotFoundError, match="nothing.pt"):
+        load_weights(other, tmp_path / "nothing.pt")
+    torch.save(network.state_dict() | {"more": torch.zeros(1)}, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match="2 of the 2 tensors fit and 1 of the checkpoint are left over: name weights"):
+        load_weights(other, tmp_path / "model.pt")

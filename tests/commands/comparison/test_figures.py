@@ -1,0 +1,36 @@
+"""Figures of a comparison."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from monai_ext.commands.comparison.figures import (
+    PairRow,
+    dice_figure,
+    pair_figure,
+)
+from monai_ext.commands.comparison.report import report
+from monai_ext.commands.plotting import OKABE_ITO, colours_of
+
+
+def test_the_case_figure_binarises_above_one_half_and_frames_in_the_losses_colour(runs, without_figures):
+    report(runs)
+    axes = np.array(without_figures[2].axes[:-1]).reshape(
+        6, 8
+    )  # image, truth, 3 binary, 3 probability; colour bar last
+    titles = [axis.get_title() for axis in axes[0]]
+    assert titles[:3] == ["Image", "Target", "BCE\nbinary"] and titles[-1] == "Jaccard\nprobability"
+    odd, even = axes[1, 2].images[0].get_array(), axes[0, 2].images[0].get_array()  # case21 (200) and case38 (100)
+    assert odd.sum() == 6 * 8 and even.sum() == 0
+    frame = axes[0, 3].spines["top"].get_edgecolor()
+    assert np.allclose(frame[:3], [int(OKABE_ITO[1][i : i + 2], 16) / 255 for i in (1, 3, 5)])
+
+
+def test_axes_carry_units_and_counts():
+    dice = {"bce": np.array([0.5, 0.7, 0.9]), "new": np.empty(0)}
+    axis = dice_figure(dice, {"bce": "BCE", "new": "New"}, colours_of(["bce", "new"])).axes[0]
+    assert axis.get_ylabel() == "Dice per case (%)"
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["BCE\nn = 3", "New\nn = 0"]
+    assert [text.get_text() for text in axis.texts] == ["70.0"]
+    axis = pair_figure([PairRow("BCE v New", 1.0, 0.5, 1.5, "p", True)], cases="n = 3 cases").axes[0]
+    assert axis.get_xlabel().endswith("(percentage points), n = 3 cases")

@@ -1,0 +1,36 @@
+"""Pages in Markdown and HTML."""
+
+from __future__ import annotations
+
+import re
+
+from compared_runs import tags
+from PIL import Image
+
+from monai_ext.commands.html import Heading, Picture, Table, Text, html_page, markdown_page
+
+
+def test_hostile_text_stays_text(tmp_path):
+    picture = tmp_path / "a b.png"
+    Image.new("L", (2, 2)).save(picture)
+    evil = '<script>alert("1")</script> | *x* `y` [z](u)'
+    blocks = [
+        Heading(evil, 1),
+        Text(evil),
+        Text(evil, evil),
+        Table(evil, (evil, "n"), [(evil, "1")]),
+        Picture(picture, evil),
+    ]
+    page = html_page(blocks, title=evil)
+    assert "script" not in {tag for tag, _ in tags(page)}
+    assert page.count("&lt;script&gt;") == 10
+    markdown = markdown_page(blocks)
+    assert "<script" not in markdown
+    row = next(line for line in markdown.splitlines() if line.startswith("|") and line.endswith("| 1 |"))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 3
+    assert "](<a b.png>)" in markdown and r"\*x\* \`y\` \[z\]" in markdown
+
+
+def test_a_table_in_markdown_by_hand():
+    table = Table("T", ("Loss", "Dice"), [("dice_bce", "90.1 ± 0.2")])
+    assert markdown_page([table]) == "**T**\n\n| Loss | Dice |\n| :-- | --: |\n| dice_bce | 90.1 ± 0.2 |\n"

@@ -1,0 +1,70 @@
+"""Pictures and files of predictions for several raters."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import nibabel as nib
+import numpy as np
+import torch
+from PIL import Image
+from rater_outputs import engine
+from torch import Tensor
+
+from monai_ext.data import qubiq_items, write_rater_phantoms
+from monai_ext.handlers.raters.pictures import RATER_COLOURS, RaterPictures, RaterPredictionWriter
+
+
+def test_pictures_show_each_present_rater_in_a_colour_of_its_own():
+    masks = torch.zeros(1, 3, 24, 24, dtype=torch.uint8)
+    masks[0, 0, 2:8, 2:8] = masks[0, 1, 12:20, 12:20] = masks[0, 2, 2:8, 14:20] = 1
+    output = {
+        "image": torch.linspace(0, 1, 24).expand(1, 1, 24, 24),
+        "pred": {"heads": masks.float(), "samples": masks.float(), "probability": masks[:, :1].float() * 0.5},
+        "label": {"masks": masks, "presence": torch.tensor([[True, True, False]])},
+    }
+    shown = []
+    writer = SimpleNamespace(add_image=lambda tag, grid, step, dataformats: shown.append(grid))
+    made = engine([output, output, output])
+    RaterPictures(writer, count=2).attach(made)
+    made.validate()
+    assert shown[0].shape == (2 * 24 + 4, 5 * 24 + 4 * 4, 3)
+    panels = [shown[0][:24, i * 28 : i * 28 + 24] for i in range(5)]
+
+    def has(panel, colour) -> bool:
+        return bool((panel == np.array(colour)).all(-1).any())
+
+    assert [has(panels[1], colour) for colour in RATER_COLOURS[:3]] == [True, True, False]  # the third is missing
+    assert [has(panels[2], colour) for colour in RATER_COLOURS[:3]] == [True, True, True]
+    brightest = panels[4][4, 4]  # p = 1/2: the most uncertain there is
+    assert (panels[4] == brightest).all(-1).sum() == 36 and (panels[3] == brightest).all(-1).sum() == 36 + 64
+
+
+def answers_of(heads: Tensor) -> dict:
+    return {"heads": heads, "samples": heads[:, :1], "probability": heads.mean(1, keepdim=True)}
+
+
+def test_predictions_are_written_in_the_naming_of_the_challenge(tmp_path):
+    write_rater_phantoms(tmp_path / "data", count=2, size=(32, 40))
+    items = qubiq_items(tmp_path / "data")
+    heads = torch.rand(2, 2, 32, 40)
+    made = engine([{"pred": answers_of(heads)}], ids=[["case02", "case01"]])
+    RaterPredictionWriter(tmp_path / "out", items, raters=[1, 4], samples="true", only=["case01"]).attach(made)
+    made.validate()
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.nii.gz")) == [
+        "task01.nii.gz", "task01_sample01.nii.gz", "task01_seg01.nii.gz", "task01_seg04.nii.gz",
+    ]  # fmt: skip
+    written = nib.load(tmp_path / "out" / "case01" / "task01_seg04.nii.gz")
+    assert np.array_equal(np.asarray(written.dataobj), (heads[1, 1] > 0.5).numpy())
+    assert np.allclose(written.affine, nib.load(items[0]["image"]).affine, atol=1e-5)
+
+
+def test_a_photographs_answers_lie_beside_its_grey_picture(tmp_path):
+    Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4) * 20).save(tmp_path / "cell.png")
+    item = {"id": "cell", "case": "cell", "image": str(tmp_path / "cell.png"), "task": 1}
+    made = engine([{"pred": answers_of(torch.rand(1, 1, 3, 4))}], ids=[["cell"]])
+    RaterPredictionWriter(tmp_path / "out", [item], raters=[1]).attach(made)
+    made.validate()
+    image = nib.load(tmp_path / "out" / "cell" / "image.nii.gz")
+    assert np.asarray(image.dataobj).tolist() == (np.arange(12).reshape(3, 4) * 20).tolist()
+    assert nib.load(tmp_path / "out" / "cell" / "task01.nii.gz").shape == (3, 4)
