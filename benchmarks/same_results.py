@@ -58,7 +58,7 @@ from benchmarks.workbench import KEYS
 from monai_ext.data import DecodeImaged, fold_items, lesion_items
 from monai_ext.handlers import BatchNormUnfolder, one_cycle
 from monai_ext.networks import MobileNetV2UNet
-from monai_ext.raster.images import read_mask
+from monai_ext.raster.masks import read_mask
 from monai_ext.storage.files import write_text
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / "lesion_unet" / "configs" / "train.json"

@@ -30,8 +30,9 @@ from monai_ext.phantoms.aerial import aerial_layers, draw_aerial, write_aerial_p
 from monai_ext.phantoms.lesions import draw_lesion, write_lesion_phantoms
 from monai_ext.phantoms.modes import draw_fields, field_modes
 from monai_ext.phantoms.raters import RATER_STYLES, RaterStyle, draw_rater_case, write_rater_phantoms
-from monai_ext.raster.images import ImageFileError, image_size, read_image, read_mask
+from monai_ext.raster.images import ImageFileError, image_size, read_image
 from monai_ext.raster.info import RasterInfo
+from monai_ext.raster.masks import read_mask
 from monai_ext.raster.nifti import open_nifti, read_nifti, save_nifti
 from monai_ext.raster.opening import open_raster
 from monai_ext.runtime.memory import DeviceMemoryError

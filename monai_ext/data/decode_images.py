@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from monai.transforms import Transform
-from torch import Tensor
 
-from monai_ext.raster.images import ImageFileError, checked_size, decode_image, decode_mask
+from monai_ext.raster.images import ImageFile, ImageFileError, checked_size, decode_image
+from monai_ext.raster.masks import MaskFile, checked_label, decode_mask
 
 __all__ = ["DecodeImaged"]
 
@@ -20,7 +20,8 @@ class DecodeImaged(Transform):
 
     {"id", "image": path, "label": path} becomes {"id": str, "image": uint8 (3, H, W), "label": uint8 (1, H, W) of
     0/1, "original_size": int64 (2,) = height and width of the file}; an item without label gives none, and "id"
-    defaults to the image's name without extension. Other keys of the item are dropped.
+    defaults to the image's name without extension. "label_values" are the `label` of `read_mask`. Other keys of the
+    item stay as they are.
 
     Args:
         spatial_size: (H, W) for images and labels; None keeps the size of the files.
@@ -48,18 +49,17 @@ class DecodeImaged(Transform):
         self.label_spatial_size = label_spatial_size
         self.keep_paths = keep_paths
 
-    def __call__(self, data: Mapping) -> dict[str, str | Tensor]:
-        image, size = decode_image(data["image"], self.spatial_size, draft=self.draft)
-        item: dict[str, str | Tensor] = {"id": str(data.get("id", Path(data["image"]).stem)), "image": image}
+    def __call__(self, data: Mapping) -> dict[str, Any]:
+        image = decode_image(data["image"], self.spatial_size, draft=self.draft)
+        item: dict[str, Any] = {"id": str(data.get("id", Path(data["image"]).stem)), "image": image.pixels}
         if data.get("label") is not None:
             label_size = None if self.label_spatial_size == "native" else self.spatial_size
-            item["label"], mask_size = decode_mask(data["label"], label_size)
-            if mask_size != size:
-                raise ImageFileError(
-                    f"image {data['image']} is {size[0]} x {size[1]} pixels (height x width), but its mask "
-                    f"{data['label']} is {mask_size[0]} x {mask_size[1]}: pair the right files or export the mask anew."
-                )
-        item["original_size"] = torch.tensor(size)
+            mask = decode_mask(data["label"], label_size, checked_label(data.get("label_values")))
+            item["label"] = mask.mask
+            if mask.size != image.size:
+                raise ImageFileError(_two_sizes(data, image, mask))
+        item["original_size"] = torch.tensor(image.size)
+        item |= {key: value for key, value in data.items() if key not in ("id", "image", "label", "label_values")}
         if self.keep_paths:
             item |= {f"{key}_path": str(data[key]) for key in ("image", "label") if data.get(key) is not None}
         return item
@@ -69,3 +69,16 @@ class DecodeImaged(Transform):
             f"{type(self).__name__}(spatial_size={self.spatial_size}, draft={self.draft}, "
             f"label_spatial_size={self.label_spatial_size!r}, keep_paths={self.keep_paths})"
         )
+
+
+def _two_sizes(data: Mapping, image: ImageFile, mask: MaskFile) -> str:
+    """The error of an image and a mask that disagree in size."""
+    turned = image.size[::-1] == mask.size and image.orientation >= 5 and mask.orientation < 5
+    return (
+        f"image {data['image']} is {image.size[0]} x {image.size[1]} pixels (height x width), but its mask "
+        f"{data['label']} is {mask.size[0]} x {mask.size[1]}: "
+    ) + (
+        "the photograph is turned by its EXIF orientation, and the mask is not; turn the mask as well."
+        if turned
+        else "pair the right files or export the mask anew."
+    )

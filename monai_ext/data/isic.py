@@ -11,8 +11,9 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from monai_ext.raster.masks import Label, checked_label
 from monai_ext.runtime.errors import some_of
 from monai_ext.storage.folders import files_in, folders_in
 
@@ -47,8 +48,13 @@ class _Folders(NamedTuple):
 
 
 def lesion_items(
-    dataset_dir: str | os.PathLike, *, part: Part = "training", edition: int | None = None, require_masks: bool = True
-) -> list[dict[str, str]]:
+    dataset_dir: str | os.PathLike,
+    *,
+    part: Part = "training",
+    edition: int | None = None,
+    require_masks: bool = True,
+    label: Label = None,
+) -> list[dict[str, Any]]:
     """Items {"id", "image", "label"} (the latter two are paths) of one part of a lesion data set, sorted by id.
 
     The id is the image's name without extension, such as ISIC_0000000. Accepted are the official folders of ISIC 2016,
@@ -59,6 +65,7 @@ def lesion_items(
     Args:
         edition: 2016, 2017 or 2018, needed only where `dataset_dir` holds several (they share images).
         require_masks: False lets images without a mask through, as items without "label".
+        label: which values of the masks are foreground, see `read_mask`; the items have it as "label_values".
 
     Raises:
         DatasetLayoutError: no such folder or layout, no images, an image without mask (if required), a mask without
@@ -91,8 +98,9 @@ def lesion_items(
             f"{len(lonely)} of the {len(masks)} masks in {folders.masks} have no image in {folders.images}: "
             f"{some_of(lonely)}."
         )
+    further = {} if checked_label(label) is None else {"label_values": label}
     return [
-        {"id": name, "image": str(path)} | ({"label": str(masks[name])} if name in masks else {})
+        {"id": name, "image": str(path)} | ({"label": str(masks[name]), **further} if name in masks else {})
         for name, path in sorted(images.items())
     ]
 

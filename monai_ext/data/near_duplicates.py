@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm import tqdm
 
-from monai_ext.raster.images import read_image, read_mask
+from monai_ext.raster.images import read_image
+from monai_ext.raster.masks import read_mask
 from monai_ext.runtime.errors import one_line
 from monai_ext.storage.array_files import DAMAGES
 from monai_ext.storage.files import atomic_path
@@ -187,6 +188,8 @@ def _fingerprint(items: Sequence[Mapping]) -> str:
                 state = os.stat(path)
                 path = f"{os.path.abspath(path)}|{state.st_size}|{state.st_mtime_ns}"
             digest.update(f"{item['id']}|{path}\n".encode())
+        if item.get("label_values") is not None:
+            digest.update(f"{item['label_values']}\n".encode())
     return digest.hexdigest()[:32]
 
 
@@ -220,7 +223,7 @@ def _read_contents(items: Sequence[Mapping]) -> Contents:
     def look(item: Mapping) -> tuple[np.ndarray, float]:
         image = read_image(item["image"], spatial_size=(THUMBNAIL, THUMBNAIL), draft=True)
         label = item.get("label")
-        area = float("nan") if label is None else read_mask(label).float().mean().item()
+        area = float("nan") if label is None else read_mask(label, label=item.get("label_values")).float().mean().item()
         return np.tensordot(GREY, image.numpy(), 1), area
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

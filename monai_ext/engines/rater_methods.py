@@ -30,6 +30,7 @@ from monai_ext.networks import (
     RaterEnsemble,
     segmentation_backbone,
 )
+from monai_ext.raster.masks import Label
 from monai_ext.runtime.settings import as_bool
 
 __all__ = [
@@ -149,6 +150,7 @@ def rater_cases(
     task: int = 1,
     anonymous: bool | str = False,
     slices: bool | str = False,
+    label: Label = None,
     evaluation: bool = False,
 ) -> list[dict]:
     """`qubiq_items` of the raters `raters`, if `method` may learn from them, or be scored by them.
@@ -160,7 +162,7 @@ def rater_cases(
     Args:
         method: one of `RATER_METHODS`, or "prob_unet".
         raters: numbers of the raters, in the order of the heads; None or [], for the other methods: all there are.
-        region, part, task, anonymous, slices: see `qubiq_items`.
+        region, part, task, anonymous, slices, label: see `qubiq_items`.
         evaluation: list cases to be scored; `raters` are those of the training, and all of them are kept as columns,
             whoever marked nothing here being None in all cases.
 
@@ -177,6 +179,7 @@ def rater_cases(
         task=task,
         anonymous=as_bool(anonymous, "anonymous"),
         slices=as_bool(slices, "slices"),
+        label=label,
     )
     place = f"{dataset_dir} ({part})"
     columns = items[0]["raters"]

@@ -1,4 +1,4 @@
-"""Photographs and masks read as upright uint8 tensors, with one defined conversion for every bit depth and colour mode.
+"""Photographs read as upright uint8 tensors, with one defined conversion for every bit depth and colour mode.
 
 A file that cannot be read, or could be read in more than one way, raises `ImageFileError`, which names it.
 """
@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -23,17 +23,21 @@ from monai_ext.runtime.errors import one_line
 __all__ = [
     "DECODING_ERRORS",
     "FORMATS",
+    "SIXTEEN_TO_EIGHT",
     "TURNS",
+    "ImageFile",
     "ImageFileError",
     "checked_size",
     "decode_image",
-    "decode_mask",
+    "float_range",
+    "further_pages",
+    "grey_values",
     "image_size",
     "is_deep_negative",
     "orientation_of",
     "read_image",
-    "read_mask",
     "reading",
+    "upright_size",
 ]
 
 # What Pillow's readers raise on damaged files; DecompressionBombError guards against more than 179 million pixels.
@@ -54,9 +58,10 @@ TURNS = {
 }
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 BLOCK = 2**20  # bytes
+KIND_OF_PAGE, SMALLER_COPY, PAGE_IS_MASK = 254, 1, 4  # tag of a TIFF, and bits of its value
+MOST_PAGES = 1000
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # tag of a TIFF, and its value for negatives
 SIXTEEN_TO_EIGHT = 257  # 65535 / 255
-FOREGROUND_ABOVE = 128  # the ISIC challenge's rule, on the scale 0 ... 255
 REDUCING_GAP = 3.0  # block averages take an image down to 3 times the target, the bilinear filter the rest
 
 
@@ -83,27 +88,7 @@ def read_image(path: str | os.PathLike, *, spatial_size: Sequence[int] | None = 
         ImageFileError: the file cannot be read, or its values have no defined range.
         ValueError: `spatial_size` is not two positive integers, or `draft` has no `spatial_size`.
     """
-    return decode_image(path, checked_size(spatial_size, draft=draft), draft=draft)[0]
-
-
-def read_mask(path: str | os.PathLike, *, spatial_size: Sequence[int] | None = None) -> Tensor:
-    """The binary mask in a file, uint8 (1, H, W) of 0 and 1, upright by its EXIF orientation.
-
-    Colours (palette, RGB, RGBA without its alpha) count by luminance. Values that nowhere exceed 1 are a 0/1 mask
-    (above 0.5 for floats). Otherwise foreground is above 128 on the scale 0 ... 255 (ISIC's rule; 128 itself is
-    background), above 128 x 257 for 16-bit: masks of 0/255, of 0/65535 and blurred by JPEG all work. A mask that is
-    not empty but has nothing above that, such as labels 0 ... 5, is an error, not an empty mask.
-
-    Args:
-        spatial_size: (H, W) to resize to: antialiased bilinear like the photograph, then foreground where the share is
-            at least half. (Nearest neighbour would shift a mask halved in size by a quarter of a pixel, which alone
-            costs a small lesion a percent of Dice.)
-
-    Raises:
-        ImageFileError: the file cannot be read, or its values are no mask.
-        ValueError: `spatial_size` is not two positive integers.
-    """
-    return decode_mask(path, checked_size(spatial_size))[0]
+    return decode_image(path, checked_size(spatial_size, draft=draft), draft=draft).pixels
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
@@ -113,7 +98,7 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
         ImageFileError: the header cannot be read.
     """
     with reading(path, header_only=True) as picture:
-        return _upright_size(picture, orientation_of(picture))
+        return upright_size(picture, orientation_of(picture))
 
 
 def checked_size(spatial_size: Sequence[int] | None, *, draft: bool = False) -> tuple[int, int] | None:
@@ -199,24 +184,51 @@ def is_deep_negative(picture: Image.Image) -> bool:
     return picture.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
 
 
-def _grey(picture: Image.Image) -> np.ndarray:
+def grey_values(picture: Image.Image) -> np.ndarray:
     """Values (H, W) of a picture of one band, as it looks."""
     values = np.asarray(picture)
     return np.iinfo(values.dtype).max - values if is_deep_negative(picture) else values
 
 
-def _upright_size(picture: Image.Image, orientation: int) -> tuple[int, int]:
+def upright_size(picture: Image.Image, orientation: int) -> tuple[int, int]:
+    """(H, W) of a picture once it is turned."""
     width, height = picture.size
     return (width, height) if orientation >= 5 else (height, width)
 
 
-def decode_image(
-    path: str | os.PathLike, spatial_size: tuple[int, int] | None, *, draft: bool
-) -> tuple[Tensor, tuple[int, int]]:
-    """The image, uint8 (3, H, W), and its upright (H, W) in the file."""
+class ImageFile(NamedTuple):
+    """A photograph and how it lay in its file."""
+
+    pixels: Tensor  # uint8 (3, H, W)
+    size: tuple[int, int]  # upright (H, W) in the file
+    orientation: int  # EXIF, 1 ... 8
+    further_pages: int  # that are not read
+
+
+def further_pages(picture: Image.Image) -> int:
+    """How many pages or frames of the picture's own size follow the first; to be called before it is decoded.
+
+    Smaller copies and masks of a TIFF are none, nor are the second pictures that cameras put into a JPEG.
+    """
+    if picture.format not in ("TIFF", "GIF", "WEBP", "PNG"):
+        return 0
+    count = getattr(picture, "n_frames", 1) - 1
+    if count < 1 or not isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return max(0, count)
+    kinds = []
+    for page in range(1, min(count, MOST_PAGES) + 1):
+        picture.seek(page)
+        kinds.append(int(picture.tag_v2.get(KIND_OF_PAGE, 0)))
+    picture.seek(0)
+    return sum(not kind & (SMALLER_COPY | PAGE_IS_MASK) for kind in kinds)
+
+
+def decode_image(path: str | os.PathLike, spatial_size: tuple[int, int] | None, *, draft: bool) -> ImageFile:
+    """The photograph in a file; see `read_image`, for arguments that are checked already."""
     with reading(path) as picture:
+        pages = further_pages(picture)
         orientation = orientation_of(picture)
-        size = _upright_size(picture, orientation)
+        size = upright_size(picture, orientation)
         target = None  # (width, height) before turning, as Pillow has it
         if spatial_size is not None and spatial_size != size:
             target = spatial_size if orientation >= 5 else spatial_size[::-1]
@@ -229,19 +241,19 @@ def decode_image(
             picture = picture.transpose(TURNS[orientation])
         pixels = torch.from_numpy(np.array(picture))
     if pixels.ndim == 2:
-        return pixels.expand(3, -1, -1).contiguous(), size
-    return pixels.permute(2, 0, 1).contiguous(), size
+        return ImageFile(pixels.expand(3, -1, -1).contiguous(), size, orientation, pages)
+    return ImageFile(pixels.permute(2, 0, 1).contiguous(), size, orientation, pages)
 
 
 def _to_8bit(picture: Image.Image, path: str | os.PathLike) -> Image.Image:
     """The picture in mode L or RGB."""
     if picture.mode.startswith("I;16"):
-        return Image.fromarray(((_grey(picture).astype(np.uint32) + 128) // SIXTEEN_TO_EIGHT).astype(np.uint8))
+        return Image.fromarray(((grey_values(picture).astype(np.uint32) + 128) // SIXTEEN_TO_EIGHT).astype(np.uint8))
     if picture.mode == "I":
         raise ImageFileError(f"image {path} holds 32-bit integers of unknown range: save it with 8 or 16 bits.")
     if picture.mode == "F":
         values = np.asarray(picture)
-        highest = _float_range(values, path)
+        highest = float_range(values, path)
         return Image.fromarray((values * (255 / highest) + 0.5).astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
@@ -251,7 +263,7 @@ def _to_8bit(picture: Image.Image, path: str | os.PathLike) -> Image.Image:
     return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
 
 
-def _float_range(values: np.ndarray, path: str | os.PathLike) -> int:
+def float_range(values: np.ndarray, path: str | os.PathLike) -> int:
     """1 or 255: the upper end of the range that float pixels are given in."""
     lowest, highest = float(values.min()), float(values.max())
     if not (0 <= lowest and highest <= 255):  # NaN fails this as well
@@ -259,40 +271,3 @@ def _float_range(values: np.ndarray, path: str | os.PathLike) -> int:
             f"image {path} holds floats from {lowest:g} to {highest:g}: only [0, 1] and [0, 255] have a meaning."
         )
     return 1 if highest <= 1 else 255
-
-
-def decode_mask(path: str | os.PathLike, spatial_size: tuple[int, int] | None) -> tuple[Tensor, tuple[int, int]]:
-    """The mask, uint8 (1, H, W) of 0 and 1, and its upright (H, W) in the file."""
-    with reading(path) as picture:
-        orientation = orientation_of(picture)
-        size = _upright_size(picture, orientation)
-        if picture.mode in ("P", "PA", "RGBA", "RGBa", "CMYK"):
-            picture = picture.convert("RGB")  # a palette's index means nothing, its colour does
-        if not picture.mode.startswith(("I", "F")):
-            picture = picture.convert("L")
-        mask = _foreground(_grey(picture), path)
-    if orientation in TURNS:
-        mask = np.array(Image.fromarray(mask).transpose(TURNS[orientation]))
-    if spatial_size is not None and spatial_size != size:
-        resized = Image.fromarray(mask * 255).resize(spatial_size[::-1], Image.Resampling.BILINEAR)
-        mask = (np.asarray(resized) > 127).view(np.uint8)
-    return torch.from_numpy(mask)[None], size  # a copy of its own on all paths
-
-
-def _foreground(values: np.ndarray, path: str | os.PathLike) -> np.ndarray:
-    """uint8 0/1 of the values of a mask, by the rule in `read_mask`."""
-    highest = values.max()
-    if values.dtype.kind == "f":
-        above = 0.5 if _float_range(values, path) == 1 else FOREGROUND_ABOVE
-    elif values.min() < 0 or highest > 65535:
-        raise ImageFileError(f"mask {path} holds values from {values.min()} to {highest}: save it as 0 and 255.")
-    elif highest <= 1:
-        above = 0
-    else:
-        above = FOREGROUND_ABOVE if values.dtype == np.uint8 else FOREGROUND_ABOVE * SIXTEEN_TO_EIGHT
-    if 0 < highest <= above and highest > 1:
-        raise ImageFileError(
-            f"mask {path} has values up to {highest:g} and none above {above}: it is neither 0/1 nor 0/255; "
-            "save the foreground as 255."
-        )
-    return (values > above).view(np.uint8)

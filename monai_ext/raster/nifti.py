@@ -13,7 +13,7 @@ import struct
 import time
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "READING_ERRORS",
     "SAME_PLACE",
     "Plane",
+    "advice",
     "open_nifti",
     "plane_of",
     "read_nifti",
@@ -92,7 +93,8 @@ def _checked(stored: nib.Nifti1Image, path: str | os.PathLike, promised: int) ->
         state = (os.path.abspath(path), status.st_size, status.st_mtime_ns)
         if state in _sound:
             return stored
-        content = _unpacked(path, int(stored.dataobj.offset) + promised + BLOCK)
+        proxy: Any = stored.dataobj  # an ArrayProxy, which nibabel types as array-like
+        content = _unpacked(path, int(proxy.offset) + promised + BLOCK)
         image = stored if content is None else type(stored).from_bytes(content)
     except ImageFileError:
         raise
@@ -138,6 +140,8 @@ def read_nifti(path: str | os.PathLike, *, slice_index: int | None = None) -> np
     if len(shape) < 2:
         raise ImageFileError(f"{path} has the shape {shape}: a picture has at least two axes.")
     depth = shape[2] if len(shape) > 2 else 1
+    if slice_index is not None and len(shape) == 3 and shape[0] == 1 < min(shape[1:]):
+        raise ImageFileError(f"{path} has the shape {shape}, which is no volume: {advice(shape)}.")
     if slice_index is not None and not 0 <= slice_index < depth:
         raise ImageFileError(f"{path} has {depth} slice(s) along its third axis, so no slice {slice_index}.")
     whole = slice_index is None or len(shape) == 2
@@ -157,6 +161,15 @@ def read_nifti(path: str | os.PathLike, *, slice_index: int | None = None) -> np
 def without_singletons(shape: Sequence[int]) -> tuple[int, ...]:
     """`shape` without axes of length 1 after the second."""
     return *shape[:2], *(side for side in shape[2:] if side != 1)
+
+
+def advice(shape: Sequence[int]) -> str:
+    """What to do about an array of this shape where a picture of two axes is expected."""
+    if len(shape) == 3 and shape[0] == 1:
+        return f"its first axis has length 1: save it as {shape[1]} x {shape[2]}, rows and columns first"
+    if len(shape) == 3:
+        return "list the slices of a volume with slices=True"
+    return "save each of its volumes as a file of its own"
 
 
 def plane_of(
@@ -181,7 +194,7 @@ def plane_of(
     if len(shape) < 2:
         raise ImageFileError(f"image {path} has the shape {shape}: a picture has rows and columns.")
     if len(shape) > 3 or masks == shape:
-        raise ImageFileError(f"image {path} is a volume of shape {shape}: list its slices with slices=True.")
+        raise ImageFileError(f"image {path} has the shape {shape}, which is no picture: {advice(shape)}.")
     sizes = {0: (shape[1], shape[2]), 1: (shape[0], shape[2]), 2: (shape[0], shape[1])}
     if channel_axis is not None:
         sizes = {channel_axis: sizes[channel_axis]}

@@ -8,8 +8,9 @@ import torch
 from pictures import ORIENTATION_TAG, photograph, saved
 from PIL import Image
 
-from monai_ext.data import DecodeImaged
-from monai_ext.raster.images import ImageFileError, read_image, read_mask
+from monai_ext.data import DecodeImaged, duplicate_groups, lesion_items
+from monai_ext.raster.images import ImageFileError, read_image
+from monai_ext.raster.masks import read_mask
 
 
 @pytest.fixture
@@ -70,3 +71,33 @@ def test_settings_are_checked_at_once_and_shown(item):
         DecodeImaged(draft=True)
     text = repr(DecodeImaged([192, 256], draft=True))
     assert text == "DecodeImaged(spatial_size=(192, 256), draft=True, label_spatial_size=None, keep_paths=False)"
+
+
+def test_a_photograph_turned_without_its_mask_is_named(item, tmp_path):
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = 6
+    turned = str(saved(tmp_path / "turned.jpg", photograph(30, 40), exif=exif))
+    with pytest.raises(ImageFileError, match="40 x 30 pixels .* 30 x 40: the photograph is turned by its EXIF"):
+        DecodeImaged()({**item, "image": turned})
+
+
+def test_keys_that_it_does_not_know_stay(item):
+    further = {"patient": "p1", "model": {"name": "x"}, "age": None}
+    decoded = DecodeImaged(keep_paths=True)({**item, **further, "label_values": 255})
+    assert {key: decoded[key] for key in further} == further
+    assert "label_values" not in decoded and decoded["label"].shape[0] == 1
+
+
+def test_a_label_chooses_the_foreground_of_a_whole_set(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    values = np.zeros((30, 40), np.uint8)
+    values[5:25, 5:35] = 100
+    values[10:20, 10:30] = 200
+    Image.fromarray(values).save(tmp_path / "images" / "a.png")
+    Image.fromarray(values).save(tmp_path / "masks" / "a.png")
+    with pytest.raises(ImageFileError, match="several structures"):
+        DecodeImaged()(lesion_items(tmp_path)[0])
+    shares = [DecodeImaged()(lesion_items(tmp_path, label=label)[0])["label"].sum().item() for label in (100, 200)]
+    assert shares == [400, 200]
+    assert duplicate_groups(lesion_items(tmp_path, label=100), cache_dir=tmp_path / "cache") == ["a"]

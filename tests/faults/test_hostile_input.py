@@ -35,7 +35,8 @@ from monai_ext.data.tiles.images import read_tile
 from monai_ext.data.tiles.listing import tile_items
 from monai_ext.handlers import EpochTable, PredictionWriter, RaterPredictionWriter, StageCheckpoints, UpscaledWriter
 from monai_ext.raster import gdal as raster_gdal
-from monai_ext.raster.images import ImageFileError, image_size, read_image, read_mask
+from monai_ext.raster.images import ImageFileError, image_size, read_image
+from monai_ext.raster.masks import read_mask
 from monai_ext.raster.nifti import open_nifti, read_nifti
 from monai_ext.raster.opening import open_raster
 from monai_ext.runtime.errors import explain

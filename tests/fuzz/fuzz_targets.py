@@ -43,7 +43,8 @@ from monai_ext.handlers.training.checkpoints import STATE_KEYS, _load_state, loa
 from monai_ext.handlers.training.weights import load_weights
 from monai_ext.networks.backbones import read_weights
 from monai_ext.raster import gdal as raster_gdal
-from monai_ext.raster.images import image_size, read_image, read_mask
+from monai_ext.raster.images import image_size, read_image
+from monai_ext.raster.masks import read_mask
 from monai_ext.raster.nifti import read_nifti
 from monai_ext.raster.opening import open_raster, written_by
 from monai_ext.raster.partial_rows import PartialRows

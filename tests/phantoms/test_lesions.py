@@ -12,7 +12,8 @@ from skimage.measure import label
 
 from monai_ext.data.isic import lesion_items
 from monai_ext.phantoms.lesions import draw_lesion, write_lesion_phantoms
-from monai_ext.raster.images import read_image, read_mask
+from monai_ext.raster.images import read_image
+from monai_ext.raster.masks import read_mask
 
 
 @pytest.fixture(scope="module")

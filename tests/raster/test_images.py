@@ -12,7 +12,8 @@ from pictures import ORIENTATION_TAG, photograph, saved
 from PIL import Image
 
 from monai_ext.data.tiles.images import read_tile
-from monai_ext.raster.images import ImageFileError, image_size, read_image, read_mask
+from monai_ext.raster.images import ImageFileError, image_size, read_image
+from monai_ext.raster.masks import read_mask
 
 PIXELS = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 14  # (H=2, W=3, C)
 
@@ -257,90 +258,6 @@ def test_decompression_bombs_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ImageFileError, match="bomb.png: .*10000 pixels"):
         read_image(path)
-
-
-# --- masks ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        (np.array([[0, 1], [1, 0]], np.uint8), [[0, 1], [1, 0]]),
-        (np.array([[0, 255], [255, 0]], np.uint8), [[0, 1], [1, 0]]),
-        (np.array([[127, 128], [129, 255]], np.uint8), [[0, 0], [1, 1]]),
-        (np.array([[0, 0], [0, 0]], np.uint8), [[0, 0], [0, 0]]),
-        (np.array([[1, 1], [1, 1]], np.uint8), [[1, 1], [1, 1]]),
-        (np.array([[255, 255], [255, 255]], np.uint8), [[1, 1], [1, 1]]),
-        (np.array([[0, 65535], [32896, 32897]], np.uint16), [[0, 1], [0, 1]]),
-        (np.array([[0, 1], [1, 0]], np.uint16), [[0, 1], [1, 0]]),
-        (np.array([[0, 0.5], [0.51, 1]], np.float32), [[0, 0], [1, 1]]),
-        (np.array([[0, 128], [129, 255]], np.float32), [[0, 0], [1, 1]]),
-        (np.array([[0, 65535], [0, 1]], np.int32), [[0, 1], [0, 0]]),
-        (np.array([[False, True], [True, False]]), [[0, 1], [1, 0]]),
-    ],
-)
-def test_foreground_rule(tmp_path, values, expected):
-    mask = read_mask(saved(tmp_path / "m.tif", values))
-    assert mask.dtype == torch.uint8 and mask.shape == (1, 2, 2)
-    assert mask[0].tolist() == expected
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        (np.array([[0, 1, 2, 5]], np.uint8), "m.tif has values up to 5 and none above 128: it is neither"),
-        (np.array([[0, 128]], np.uint8), "up to 128 and none above 128"),
-        (np.array([[0, 255]], np.uint16), "up to 255 and none above 32896"),
-        (np.array([[0, 70000]], np.int32), "values from 0 to 70000"),
-        (np.array([[-1, 1]], np.int32), "values from -1 to 1"),
-        (np.array([[0, 7.5]], np.float32), "up to 7.5 and none above 128"),
-        (np.array([[0, np.nan]], np.float32), "holds floats"),
-    ],
-)
-def test_values_that_are_no_mask_are_refused(tmp_path, values, message):
-    with pytest.raises(ImageFileError, match=message):
-        read_mask(saved(tmp_path / "m.tif", values))
-
-
-def test_colour_masks_count_by_luminance_and_not_by_alpha_or_index(tmp_path):
-    palette = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("P")
-    palette.putpalette([255, 255, 255, 0, 0, 0, 0, 255, 0])  # white, black, green: luminance 255, 0, 149
-    assert read_mask(saved(tmp_path / "p.png", palette)).tolist() == [[[1, 0, 1]]]
-    rgba = np.array([[[255, 255, 255, 0], [0, 0, 0, 255]]], np.uint8)
-    assert read_mask(saved(tmp_path / "a.png", rgba)).tolist() == [[[1, 0]]]
-
-
-def test_a_mask_blurred_by_jpeg_keeps_its_shape(tmp_path):
-    truth = np.zeros((64, 64), np.uint8)
-    truth[16:48, 8:40] = 1
-    mask = read_mask(saved(tmp_path / "m.jpg", truth * 255, quality=60))
-    assert torch.equal(mask[0], torch.from_numpy(truth))
-
-
-def disc(size: tuple[int, int], centre: tuple[float, float], radius: float) -> np.ndarray:
-    rows, columns = np.ogrid[: size[0], : size[1]]
-    return ((rows + 0.5 - centre[0]) ** 2 + (columns + 0.5 - centre[1]) ** 2 <= radius**2).astype(np.uint8)
-
-
-@pytest.mark.parametrize("factor", [0.3, 0.5, 0.7, 2.0])
-def test_resized_masks_keep_place_and_share(tmp_path, factor):
-    values = disc((100, 120), (43.0, 61.0), 20.0)
-    size = (round(100 * factor), round(120 * factor))
-    mask = read_mask(saved(tmp_path / "m.png", values * 255), spatial_size=size)[0].numpy()
-    assert set(np.unique(mask)) == {0, 1}
-    rows, columns = np.nonzero(mask)
-    assert (rows + 0.5).mean() == pytest.approx(43.0 * factor, abs=0.15)
-    assert (columns + 0.5).mean() == pytest.approx(61.0 * factor, abs=0.15)
-    assert mask.mean() == pytest.approx(values.mean(), rel=0.03)
-
-
-def test_masks_are_resized_as_torch_does_with_antialiasing(tmp_path):
-    values = disc((64, 96), (30.0, 50.0), 17.0)
-    mask = read_mask(saved(tmp_path / "m.png", values * 255), spatial_size=(23, 41))
-    source = torch.from_numpy(values)[None, None].float()
-    share = torch.nn.functional.interpolate(source, (23, 41), mode="bilinear", antialias=True)[0]
-    clear = (share - 0.5).abs() > 0.01  # Pillow rounds to 8 bits
-    assert torch.equal(mask[clear], (share > 0.5).byte()[clear])
 
 
 # --- checksums -----------------------------------------------------------------------------------------------------

@@ -77,6 +77,8 @@ class ScoreOptions:
     """raters to score against (all)"""
     anonymous: bool = False
     """seg01 of two cases are two persons: no scores of single raters"""
+    label: Computed[tuple[int, ...]] = ()
+    """values that are foreground in the raters' masks (1, or 255)"""
     samples: Computed[int | None] = None
     """how many samples of each case to take (all)"""
     missing: Literal["error", "zero", "skip"] = "error"
@@ -136,7 +138,12 @@ def score(options: ScoreOptions, *, command: str | None = None) -> Scores:
     """
     choice = {"region": options.region, "part": options.part}
     listed = rater_truth(
-        options.targets, **choice, tasks=options.tasks, raters=options.raters or None, anonymous=options.anonymous
+        options.targets,
+        **choice,
+        tasks=options.tasks,
+        raters=options.raters or None,
+        anonymous=options.anonymous,
+        label=options.label or None,
     )
     tasks = []
     for items in listed.values():  # before the first case is scored, so that what is missing is reported at once

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from monai_ext.data.raters.decoding import MASK_TOLERANCE
+from monai_ext.data.raters.decoding import binary_mask
 from monai_ext.data.raters.predictions import Key, PredictionKinds
 from monai_ext.raster.images import ImageFileError, reading
+from monai_ext.raster.masks import checked_label
 from monai_ext.raster.nifti import SAME_PLACE, open_nifti, read_nifti
 
 __all__ = ["RaterCase", "read_rater_case"]
@@ -54,7 +55,8 @@ def read_rater_case(item: Mapping, files: Mapping[Key, Sequence[Path]] | None, k
     """
     paths = [None if path is None else Path(path) for path in item["label"]]
     first = next(path for path in paths if path is not None)
-    masks = {path: _binary(_stored(path), path) for path in paths if path is not None}
+    label = checked_label(item.get("label_values"))
+    masks = {path: binary_mask(_stored(path), path, label=label) for path in paths if path is not None}
     size = masks[first].shape
     for path, mask in masks.items():
         _check_size(mask, path, size, first)
@@ -66,7 +68,7 @@ def read_rater_case(item: Mapping, files: Mapping[Key, Sequence[Path]] | None, k
 
     def whole(kind: str, number: int) -> np.ndarray:
         """The values of one prediction at the size of the truth, slices put together."""
-        read = _probability if kind == "probability" else _binary
+        read = _probability if kind == "probability" else binary_mask
         parts = []
         for path in files[kind, number]:
             stored = _stored(path)
@@ -98,22 +100,6 @@ def _read_png(path: Path) -> np.ndarray:
     if mode not in GREY_MODES:
         raise ImageFileError(f"{path} has the colour mode {mode}: save one grey channel of 8 or 16 bits.")
     return values.astype(np.uint16) if mode.startswith("I") else values
-
-
-def _binary(values: np.ndarray, path: Path) -> np.ndarray:
-    """uint8 0/1 of the values of a mask; the rule of `read_rater_mask`, for any number of axes."""
-    if values.dtype == bool:
-        return values.astype(np.uint8)
-    highest = values.max(initial=0)
-    white = (65535 if values.dtype == np.uint16 and highest > 255 else 255) if highest > 1.5 else 1
-    foreground = np.abs(values - np.float32(white)) <= MASK_TOLERANCE
-    wrong = ~(foreground | (np.abs(values) <= MASK_TOLERANCE))
-    if wrong.any():
-        raise ImageFileError(
-            f"mask {path} holds the value {values[wrong][0]:g}: a mask has 0 and 1, or 0 and 255, alone; threshold it, "
-            "or name a probability map task01.nii.gz."
-        )
-    return foreground.astype(np.uint8)
 
 
 def _probability(values: np.ndarray, path: Path) -> np.ndarray:

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from monai_ext.formulas.regions import region_of_interest
 from monai_ext.raster.images import ImageFileError
-from monai_ext.raster.nifti import plane_of, read_nifti
+from monai_ext.raster.masks import Label, Values, checked_label, has_label, in_words
+from monai_ext.raster.nifti import advice, plane_of, read_nifti
 
-__all__ = ["DecodeRaters", "read_rater_mask"]
+__all__ = ["DecodeRaters", "binary_mask", "read_rater_mask"]
 
 _logger = logging.getLogger(__name__)
 
@@ -31,11 +32,12 @@ MOST_OUTSIDE = 0.2  # of the marked pixels, outside of the region of interest
 MASK_TOLERANCE = 1e-3  # files with a scale factor hold 0.99999994 for 1
 
 
-def read_rater_mask(path: str | os.PathLike, *, slice_index: int | None = None) -> np.ndarray:
-    """The mask of one rater, uint8 (H, W) of 0 and 1; an empty one is allowed.
+def read_rater_mask(path: str | os.PathLike, *, slice_index: int | None = None, label: Label = None) -> np.ndarray:
+    """The mask of one rater, uint8 (H, W) of 0 and 1; an empty one is allowed. See `binary_mask`.
 
-    Values are 0 and 1, or 0 and 255, within 0.001. Anything else (probabilities, several labels, NaN) is refused,
-    since no threshold for it is agreed on.
+    Args:
+        slice_index: see `read_nifti`.
+        label: see `binary_mask`.
 
     Raises:
         ImageFileError: the file cannot be read, holds other values, or is a volume without `slice_index`.
@@ -43,17 +45,35 @@ def read_rater_mask(path: str | os.PathLike, *, slice_index: int | None = None) 
     values = read_nifti(path, slice_index=slice_index)
     if values.ndim != 2:
         raise ImageFileError(
-            f"mask {path} has the shape {values.shape}: it should have the two axes of its image; list the slices of a "
-            "volume with slices=True."
+            f"mask {path} has the shape {values.shape}: it should have the two axes of its image; "
+            f"{advice(values.shape)}."
         )
-    highest = 255 if values.size and values.max() > 1.5 else 1
-    foreground = np.abs(values - np.float32(highest)) <= MASK_TOLERANCE
-    background = np.abs(values) <= MASK_TOLERANCE
-    wrong = ~(foreground | background)
+    return binary_mask(values, path, label=checked_label(label))
+
+
+def binary_mask(values: np.ndarray, path: str | os.PathLike, *, label: Values | str | None = None) -> np.ndarray:
+    """uint8 0/1 of the values of a rater's mask, of any number of axes.
+
+    Values are 0 and 1, or 0 and white (255; 65535 in 16 bits), within 0.001. Anything else (probabilities, several
+    labels, NaN) is refused, since no threshold for it is agreed on, unless `label` names the values of the foreground.
+
+    Raises:
+        ImageFileError: there are other values; or the label is no number.
+    """
+    if label is not None:
+        if isinstance(label, str) or any(isinstance(value, tuple) for value in label):
+            raise ImageFileError(f"mask {path} holds numbers, and the label {in_words(label)} is none.")
+        return has_label(values, label).astype(np.uint8)
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    highest = values.max(initial=0)
+    white = (65535 if values.dtype == np.uint16 and highest > 255 else 255) if highest > 1.5 else 1
+    foreground = np.abs(values - np.float32(white)) <= MASK_TOLERANCE
+    wrong = ~(foreground | (np.abs(values) <= MASK_TOLERANCE))
     if wrong.any():
         raise ImageFileError(
-            f"mask {path} holds the value {values[wrong][0]:g}: a mask has 0 and 1, or 0 and 255, alone; threshold a "
-            "probability map, and save each of several labels as a task of its own."
+            f"mask {path} holds the value {values[wrong][0]:g}: a mask has 0 and 1, or 0 and 255, alone; choose one or "
+            "several of its values by label, save each structure as a task of its own, or threshold a probability map."
         )
     return foreground.astype(np.uint8)
 
@@ -64,9 +84,9 @@ class DecodeRaters(Transform):
     Gives {"id": str, "image": `dtype` (C, H, W), "label": uint8 (R, H, W) of 0/1, "presence": bool (R,),
     "original_size": int64 (2,) = (H, W) of the file}. Column r belongs to the same rater in all cases; where that
     one is missing, presence is False and the mask empty, and where presence is True an empty mask means "nothing here".
-    An item without "label" gives neither label nor presence. Steps, in order, each for every channel of its own:
-    non-finite pixels, window, normalisation, region of interest, resizing (bilinear, antialiased; masks become
-    foreground where its share is at least half, as in `read_mask`).
+    An item without "label" gives neither label nor presence; "label_values" are the `label` of `binary_mask`. Steps, in
+    order, each for every channel of its own: non-finite pixels, window, normalisation, region of interest, resizing
+    (bilinear, antialiased; masks become foreground where its share is at least half, as in `read_mask`).
 
     With a region of interest an item also has "roi": int64 (4,), first row, first column, height and width of it, for
     `paste_region`; and where native masks are not cut to it, "label_is_whole": True.
@@ -141,7 +161,10 @@ class DecodeRaters(Transform):
 
     def __call__(self, data: Mapping) -> dict[str, str | Tensor]:
         path, index, files = data["image"], data.get("slice"), data.get("label")
-        masks = [None if file is None else read_rater_mask(file, slice_index=index) for file in files or ()]
+        label = data.get("label_values")
+        masks = [
+            None if file is None else read_rater_mask(file, slice_index=index, label=label) for file in files or ()
+        ]
         present = next((mask for mask in masks if mask is not None), None)
         stored = read_nifti(path, slice_index=index)
         plane = plane_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from monai_ext.data.isic import IMAGE_SUFFIXES, DatasetLayoutError
 from monai_ext.data.raters.decoding import DecodeRaters
-from monai_ext.data.raters.qubiq import find_parts, qubiq_items
+from monai_ext.data.raters.qubiq import find_parts, qubiq_items, slice_items
 from monai_ext.raster.images import ImageFileError, read_image
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.folders import files_in
@@ -52,25 +52,25 @@ def rater_image_items(
     without ending. Without pictures the folder is read as `qubiq_items` reads it, masks not required.
 
     Args:
-        region, task, slices: see `qubiq_items`.
+        region, task, slices: see `qubiq_items`; photographs have no slices.
         part: "Training", "Validation" or "Testing"; None where there is only one.
 
     Raises:
         DatasetLayoutError: nothing is there, two pictures share a name, or several parts are there and none is chosen.
     """
-    path = Path(path)
+    path, slices = Path(path), as_bool(slices, "slices")
     if path.is_file():
-        return [_picture_item(path, task)]
+        return _sliced([_picture_item(path, task)]) if slices else [_picture_item(path, task)]
     if region is None and part is None and path.is_dir():
         pictures = [file for file in files_in(path) if _is_picture(file)]
         if pictures:
-            return _distinct([_picture_item(file, task) for file in pictures], path)
+            items = _distinct([_picture_item(file, task) for file in pictures], path)
+            return _sliced(items) if slices else items
     if part is None:
         parts = list(find_parts(path, region))
         if len(parts) > 1:
             raise DatasetLayoutError(f"{path} holds the parts {', '.join(parts)}: choose one by part=.")
         part = parts[0]
-    slices = as_bool(slices, "slices")
     return qubiq_items(path, region=region, part=part, task=task, slices=slices, require_masks=False)
 
 
@@ -125,6 +125,10 @@ def _picture_item(path: Path, task: int) -> dict:
     else:
         name = path.stem
     return {"id": name, "case": name, "image": str(path), "task": task}
+
+
+def _sliced(items: Sequence[dict]) -> list[dict]:
+    return [each for item in items for each in (slice_items(item) if is_nifti(item["image"]) else [item])]
 
 
 def _distinct(items: list[dict], folder: Path) -> list[dict]:

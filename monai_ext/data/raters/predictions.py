@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from monai_ext.data.isic import DatasetLayoutError
 from monai_ext.data.raters.qubiq import MASK_NAME, PARTS, qubiq_items
+from monai_ext.raster.masks import Label
 from monai_ext.raster.nifti import open_nifti
 from monai_ext.runtime.errors import some_of
 from monai_ext.storage.folders import folders_in
@@ -59,13 +60,14 @@ def rater_truth(
     tasks: Sequence[int] = (),
     raters: Sequence[int] | None = None,
     anonymous: bool = False,
+    label: Label = None,
 ) -> dict[int, list[dict]]:
     """Task -> items of `qubiq_items` (cases without a mask of the task among them, "label" all None).
 
     Args:
         part: None: the only one there is, or the one that `dataset_dir` is named after.
         tasks: empty: all that anybody marked in this part, ascending.
-        region, raters, anonymous: see `qubiq_items`.
+        region, raters, anonymous, label: see `qubiq_items`.
 
     Raises:
         DatasetLayoutError: as `qubiq_items`, or no case of a task has a mask.
@@ -74,7 +76,9 @@ def rater_truth(
     root = Path(dataset_dir) if region is None else Path(dataset_dir) / region
     part, folder = _part(root, part)
     found = {int(match[1]) for path in folder.glob("*/task*") if (match := MASK_NAME.fullmatch(path.name))}
-    list_items = partial(qubiq_items, dataset_dir, region=region, part=part, raters=raters, anonymous=anonymous)
+    list_items = partial(
+        qubiq_items, dataset_dir, region=region, part=part, raters=raters, anonymous=anonymous, label=label
+    )
     if not found:  # explains itself
         list_items(task=tasks[0] if tasks else 1)
     truth = {}

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from monai_ext.data.isic import DatasetLayoutError, check_name
+from monai_ext.raster.masks import Label, checked_label
 from monai_ext.raster.nifti import open_nifti
 from monai_ext.runtime.errors import some_of
 from monai_ext.storage.folders import folders_in
 
-__all__ = ["find_parts", "identified_raters", "qubiq_items"]
+__all__ = ["find_parts", "identified_raters", "qubiq_items", "slice_items"]
 
 PARTS = ("training", "validation", "testing")
 IMAGE_NAME = re.compile(r"image\.nii(\.gz)?", re.IGNORECASE)
@@ -41,6 +42,7 @@ def qubiq_items(
     anonymous: bool = False,
     slices: bool = False,
     require_masks: bool = True,
+    label: Label = None,
 ) -> list[dict]:
     """One item for each case, or for each slice of each case, in natural order of the case names (case2 before case10).
 
@@ -62,6 +64,7 @@ def qubiq_items(
         anonymous: seg01 of one case is not the person of seg01 in another, as in LIDC; see `identified_raters`.
         slices: the files are volumes; list their slices along the third axis.
         require_masks: False lets cases through that nobody has marked.
+        label: which values of the masks are foreground, see `binary_mask`; the items have it as "label_values".
 
     Raises:
         DatasetLayoutError: no such folder, part, task or rater; a case without image, without masks (if required),
@@ -100,7 +103,9 @@ def qubiq_items(
         if numbers:
             item |= {"label": [None if mask is None else str(mask) for mask in masks], "raters": list(numbers)}
         item |= {"task": task, "anonymous": anonymous}
-        items += _slice_items(item) if slices else [item]
+        if numbers and checked_label(label) is not None:
+            item["label_values"] = label
+        items += slice_items(item) if slices else [item]
     return items
 
 
@@ -223,7 +228,8 @@ def _columns(
     return list(raters)
 
 
-def _slice_items(item: Mapping) -> list[dict]:
+def slice_items(item: Mapping) -> list[dict]:
+    """An item for each slice of an item's volume, along its third axis."""
     shape = open_nifti(item["image"]).shape
     depth = shape[2] if len(shape) > 2 else 1
     digits = max(3, len(str(depth - 1)))

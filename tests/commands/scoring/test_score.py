@@ -217,10 +217,11 @@ def test_the_command_prints_tables_and_writes_what_it_prints(many, tmp_path, cap
 def test_the_options_of_the_command_reach_the_scores(many, capsys):
     typed = ["score", "--predictions", str(many[1]), "--targets", str(many[0]), "--resamples", "9", "--tasks", "1"]
     typed += ["--raters", "1", "3", "--strict", "--bins", "4", "--seed", "5", "--missing", "skip", "--group", "patient"]
-    assert main([*typed, "--anonymous", "--estimator", "U"]) == 0
+    assert main([*typed, "--anonymous", "--estimator", "U", "--label", "1"]) == 0
     settings = json.loads((many[1] / "scores" / "scores.json").read_text())["settings"]
     expected = {"resamples": 9, "tasks": [1], "raters": [1, 3], "strict": True, "bins": 4, "seed": 5, "missing": "skip"}
     expected |= {"group": "patient", "anonymous": True, "estimator": "U", "region": None, "part": None, "samples": None}
+    expected |= {"label": [1]}
     assert settings == expected
     assert "anonymous raters 1, 3." in capsys.readouterr().out
 

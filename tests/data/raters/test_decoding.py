@@ -272,3 +272,39 @@ def test_a_zoom_below_one_and_a_centre_of_one_number_are_refused():
         DecodeRaters(zoom=0.5)
     with pytest.raises(ValueError, match="centre is"):
         DecodeRaters(centre=[3])
+
+
+# --- labels and shapes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("label", "counts"), [(1, [1, 4]), (2, [3, 5]), ([1, 2], [4, 9])])
+def test_a_label_chooses_among_the_values_of_the_masks(tmp_path, label, counts):
+    masks = {1: square(side=2, value=2), 2: square(side=3, value=2)}
+    for side, mask in masks.items():
+        mask[:side, :side] = 1
+    write_case(tmp_path / "case01", masks=masks)
+    with pytest.raises(ImageFileError, match=r"task01_seg01.nii.gz holds the value 1: .*by label"):
+        decode_one(tmp_path)
+    (item,) = qubiq_items(tmp_path, label=label)
+    assert DecodeRaters()(item)["label"].sum((1, 2)).tolist() == counts
+
+
+def test_a_label_that_is_no_number_is_refused(tmp_path):
+    write_case(tmp_path / "case01")
+    (item,) = qubiq_items(tmp_path, label="alpha")
+    with pytest.raises(ImageFileError, match="holds numbers, and the label alpha is none"):
+        DecodeRaters()(item)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32])
+def test_white_is_255_in_every_type(tmp_path, dtype):
+    path = save_nifti_array(tmp_path / "m.nii.gz", square(side=2, value=255, dtype=dtype))
+    assert np.array_equal(read_rater_mask(path), square(side=2))
+
+
+@pytest.mark.parametrize("slices", [False, True])
+def test_a_first_axis_of_length_1_gets_advice_that_helps(tmp_path, slices):
+    masks = {number: square(side=number)[None] for number in (1, 2)}
+    write_case(tmp_path / "case01", image=RAMP[None], masks=masks)
+    with pytest.raises(ImageFileError, match=r"\(1, 4, 5\).*its first axis has length 1: save it as 4 x 5"):
+        DecodeRaters()(qubiq_items(tmp_path, slices=slices)[0])

@@ -60,3 +60,17 @@ def test_another_number_of_channels_than_the_networks_is_named(phantoms):
     item = rater_image_items(phantoms)[0]
     with pytest.raises(ImageFileError, match="case01.*has 1 channel.*takes 4: set in_channels=1"):
         DecodeRaterImages(in_channels=4)(item)
+
+
+def test_volumes_without_a_case_folder_are_listed_by_slices(tmp_path):
+    from PIL import Image
+
+    values = np.arange(4 * 6 * 3, dtype=np.float32).reshape(4, 6, 3)
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "scan.nii.gz")
+    Image.new("L", (6, 4)).save(tmp_path / "photograph.png")
+    with pytest.raises(ImageFileError, match="list the slices of a volume with slices=True"):
+        DecodeRaterImages()(rater_image_items(tmp_path)[1])
+    items = rater_image_items(tmp_path, slices=True)
+    assert [item["id"] for item in items] == ["photograph", "scan_z000", "scan_z001", "scan_z002"]
+    assert np.array_equal(DecodeRaterImages()(items[2])["image"][0], values[:, :, 1])
+    assert [item["slice"] for item in rater_image_items(tmp_path / "scan.nii.gz", slices="True")] == [0, 1, 2]
