@@ -186,9 +186,10 @@ class ResumeHandler:
                 "--output_dir."
             )
         try:
+            state = self._read()
             if self.identity is not None:
-                self.identity.check(engine, self.path.parent)
-            self._restore(self._read(), engine)
+                self.identity.check(engine, self.path.parent, epoch=state["epoch"])
+            self._restore(state, engine)
         except ValueError:
             self._lock.release()
             raise

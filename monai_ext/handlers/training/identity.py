@@ -41,6 +41,7 @@ MAY_CHANGE = frozenset(
     {"max_epochs", "adversarial_epochs", "val_interval", "log_interval", "device", "backend", "precision", "compile",
      "channels_last", "num_workers", "shown_bands"}
 )  # fmt: skip
+STAGE_ONE = "pretrain_epochs"  # may change until the run has this many
 # What an evaluation may choose besides: batches and samples, and which part of which data set is scored.
 OF_AN_EVALUATION = MAY_CHANGE | {"batch_size", "samples", "tta", "seed", "region", "slices", "group"}
 WEIGHT_FILES = "_weights"  # settings with this ending name files, whose content counts
@@ -90,8 +91,8 @@ class RunIdentity:
             )
         return self._known
 
-    def check(self, engine: Engine, folder: Path) -> None:
-        """Compare with the run that was begun in `folder`.
+    def check(self, engine: Engine, folder: Path, *, epoch: int) -> None:
+        """Compare with the run that was begun in `folder` and has so many epochs.
 
         Raises:
             ValueError: they are not one run: names what differs, both values and the way out; or run.json is damaged.
@@ -101,7 +102,10 @@ class RunIdentity:
             _logger.warning(f"no {RUN_FILE} in '{folder}': so nothing is compared with it")
             return
         way_out = "set it as in the run, or begin another run in another --output_dir"
-        if found := disagreement(then, now, apart_from=MAY_CHANGE | self.counts):
+        ends = [run.settings.get(STAGE_ONE) for run in (then, now)]
+        is_open = all(isinstance(end, int) and epoch <= end for end in ends)
+        left_out = MAY_CHANGE | self.counts | ({STAGE_ONE} if is_open else set())
+        if found := disagreement(then, now, apart_from=left_out):
             name, old, new = found
             raise ValueError(f"{name} is {_shown(new)}, but the run in '{folder}' has {_shown(old)}: {way_out}.")
         if then.cases is None:

@@ -162,6 +162,18 @@ def test_a_finished_run_stays_as_it_is_when_nothing_is_left_to_train(trained, le
     assert before == {path.name: path.read_bytes() for path in trained.glob("*.*") if path.name != "run.log"}
 
 
+def test_a_finished_run_goes_on_for_more_epochs_along_the_schedule_of_a_run_of_that_length(
+    trained, lesion_phantoms, tmp_path
+):
+    longer, whole = Path(shutil.copytree(trained, tmp_path / "longer")), tmp_path / "whole"
+    train(longer, lesion_phantoms, resume=True, max_epochs=4, val_interval=2, **FOLD)
+    train(whole, lesion_phantoms, max_epochs=4, **FOLD)
+    rates = [[row["learning_rate"] for row in rows(run / "epochs.csv")] for run in (trained, longer, whole)]
+    assert rates[1][:2] == rates[0] and rates[1][2:] == rates[2][2:] and len(rates[1]) == 4
+    record = record_of(longer)
+    assert (record["status"], record["epoch"], record["settings"]["max_epochs"]) == ("finished", 4, 4)
+
+
 def test_weights_that_are_equal_are_equal_files(trained, lesion_phantoms, tmp_path):
     train(tmp_path / "again", lesion_phantoms, **FOLD)
     for name in ("model.pt", "final.pt"):
