@@ -267,7 +267,7 @@ def test_the_demos_viewer_shows_a_test_scene_by_the_demos_network(tmp_path):
 def test_mistakes_end_with_one_sentence(trained, phantoms, tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
     wrong = str(tmp_path / "other.pt")
-    assert "of another network" in sentence_of(lambda: train(tmp_path / "a", phantoms, generator_weights=wrong))
+    assert "of another network" in sentence_of(lambda: train(tmp_path / "a", phantoms, init_weights=wrong))
     assert "no checkpoint at" in sentence_of(lambda: evaluate(tmp_path / "none", phantoms))
     assert "--resume true" in sentence_of(lambda: train(trained, phantoms))
     assert "does not divide into patches" in sentence_of(lambda: train(tmp_path / "b", phantoms, patch=24))

@@ -309,7 +309,7 @@ def test_srresnet_overlay_trains_and_continues_from_the_shipped_weights(phantoms
         dataset_dir=str(phantoms),
         output_dir=str(tmp_path / "run"),
         **(TINY | {"generator_features": 48, "blocks": 12, "pretrain_epochs": 1, "adversarial_epochs": 0}),
-        generator_weights=str(BUNDLE / "models" / "srresnet.pt"),
+        init_weights=str(BUNDLE / "models" / "srresnet.pt"),
     )
     run.run()
     start, end = (

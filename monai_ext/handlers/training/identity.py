@@ -89,6 +89,7 @@ class RunIdentity:
                 cases={name: part for name, part in cases.items() if part is not None},
                 init_weights=_initial_weights(settings),
             )
+            _warn_of_seen_cases(self._known)
         return self._known
 
     def check(self, engine: Engine, folder: Path, *, epoch: int) -> None:
@@ -269,6 +270,23 @@ def _initial_weights(settings: Mapping[str, Any]) -> InitialWeights | None:
         earlier = {} if run.init_weights is None else run.init_weights.training or {}
         training = earlier | run.cases.get("training", {})
     return InitialWeights(file=str(file), sha256=file_sha256(str(file)), training=training)
+
+
+def _warn_of_seen_cases(run: TrainedRun) -> None:
+    """Validation cases that the initial weights have learnt from do not tell how good the network is on others."""
+    if run.init_weights is None or run.cases is None:
+        return
+    if run.init_weights.training is None:
+        _logger.warning(f"which cases '{run.init_weights.file}' was trained on is not known: validation may be on some")
+        return
+    validation = run.cases.get("validation", {})
+    learnt = set(run.init_weights.training.values()) - {""}
+    if seen := sorted(name for name, digest in validation.items() if digest in learnt):
+        _logger.warning(
+            f"'{run.init_weights.file}' was trained on {len(seen)} of the {len(validation)} validation cases "
+            f"({seen[0]}{', ...' if len(seen) > 1 else ''}): scores on them are too good, and an evaluation leaves them "
+            "out; give the fold of its run to keep more."
+        )
 
 
 def _is_text(value: object) -> bool:

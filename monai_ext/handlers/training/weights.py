@@ -36,18 +36,20 @@ def interpolated_weights(path: str | Path, towards: str | Path, share: float) ->
 
 
 def load_weights(
-    network: nn.Module, path: str | Path, *, towards: str | Path | None = None, realism: float = 0.0
+    network: nn.Module, path: str | Path | None, *, towards: str | Path | None = None, realism: float = 0.0
 ) -> None:
     """Give `network` the weights that `BestCheckpoint` or `FinalCheckpoint` saved.
 
     Args:
-        path: of the checkpoint.
+        path: of the checkpoint; None: the network keeps its own.
         towards, realism: a second checkpoint and the share of it, see `interpolated_weights`.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
         ValueError: it is damaged, or it holds another network.
     """
+    if path is None:
+        return
     state = load_checkpoint(path) if towards is None else interpolated_weights(path, towards, realism)
     there, wanted = _shapes(state), _shapes(network.state_dict())
     if there != wanted:

@@ -174,6 +174,25 @@ def test_a_finished_run_goes_on_for_more_epochs_along_the_schedule_of_a_run_of_t
     assert (record["status"], record["epoch"], record["settings"]["max_epochs"]) == ("finished", 4, 4)
 
 
+def test_finished_weights_go_on_with_more_data_and_cases_that_they_know_are_not_scored(
+    trained, grown, tmp_path, monkeypatch, capsys
+):
+    weights, run = trained / "final.pt", tmp_path / "more_data"
+    train(run, grown, init_weights=str(weights), max_epochs=1, learning_rate=1e-9, ema_decay=0.0, **FOLD)
+    first, then = (torch.load(folder / "final.pt", weights_only=True) for folder in (trained, run))
+    assert all(torch.allclose(then[name], value, atol=1e-6) for name, value in first.items() if "weight" in name)
+    begun, record = record_of(trained), record_of(run)
+    assert record["init_weights"]["file"] == str(weights)
+    assert record["init_weights"]["training"] == begun["cases"]["training"]
+    assert sum(map(len, record["cases"].values())) == 27
+    known = record["cases"]["validation"].keys() & begun["cases"]["training"].keys()
+    assert known and f"was trained on {len(known)} of the {len(record['cases']['validation'])} validation cases" in (
+        capsys.readouterr().out
+    )
+    typed(monkeypatch, output_dir=run)
+    assert set(evaluate(run, grown)) == record["cases"]["validation"].keys() - known
+
+
 def test_weights_that_are_equal_are_equal_files(trained, lesion_phantoms, tmp_path):
     train(tmp_path / "again", lesion_phantoms, **FOLD)
     for name in ("model.pt", "final.pt"):
