@@ -284,8 +284,8 @@ def _warn_of_seen_cases(run: TrainedRun) -> None:
     if seen := sorted(name for name, digest in validation.items() if digest in learnt):
         _logger.warning(
             f"'{run.init_weights.file}' was trained on {len(seen)} of the {len(validation)} validation cases "
-            f"({seen[0]}{', ...' if len(seen) > 1 else ''}): scores on them are too good, and an evaluation leaves them "
-            "out; give the fold of its run to keep more."
+            f"({seen[0]}{', ...' if len(seen) > 1 else ''}): scores on them are too good, and an evaluation leaves "
+            "them out."
         )
 
 
