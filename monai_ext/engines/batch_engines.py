@@ -25,6 +25,7 @@ from monai_ext.engines.precision import autocast, autocast_dtype
 
 __all__ = ["COMPILE_MODES", "BatchEvaluator", "BatchTrainer"]
 
+KNOWN = "known"  # pixels of the target that show something
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
@@ -140,7 +141,8 @@ class BatchTrainer(_SkipUnhandledEvents, SupervisedTrainer):
 class BatchEvaluator(_SkipUnhandledEvents, SupervisedEvaluator):
     """`monai.engines.SupervisedEvaluator` with the precision and memory layout of `BatchTrainer`, on whole batches.
 
-    `decollate` is False unless given; hand it True to post-process item by item, for instance at each image's own size.
+    A batch's "known", the pixels of its target that count, stays in the output for metrics. `decollate` is False unless
+    given; hand it True to post-process item by item, for instance at each image's own size.
     """
 
     def __init__(
@@ -161,6 +163,8 @@ class BatchEvaluator(_SkipUnhandledEvents, SupervisedEvaluator):
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Tensor]) -> dict[str, Any]:
         inputs, targets, args, kwargs = prepared(self, batchdata)
         output = self.state.output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
+        if KNOWN in batchdata:
+            output[KNOWN] = batchdata[KNOWN].to(inputs.device)
         with self.mode(self.network), self._in_precision:
             prediction = self.inferer(inputs, self.network, *args, **kwargs)
         output[Keys.PRED] = as_float32(prediction)

@@ -16,6 +16,7 @@ __all__ = [
     "as_wide",
     "check_image_pair",
     "decibels",
+    "known_mean",
     "mean_squared_error",
     "peak_signal_to_noise",
 ]
@@ -68,7 +69,9 @@ def decibels(error: Tensor, *, data_range: float = 1.0) -> Tensor:
     return 20 * math.log10(data_range) - 10 * error.log10()
 
 
-def peak_signal_to_noise(prediction: Tensor, target: Tensor, *, data_range: float = 1.0) -> Tensor:
+def peak_signal_to_noise(
+    prediction: Tensor, target: Tensor, *, data_range: float = 1.0, known: Tensor | None = None
+) -> Tensor:
     """PSNR of each image in dB, (B,), float64; infinite for equal images, NaN where there is a NaN.
 
     MONAI's `PSNRMetric` gives the same number, as a metric object and in the type of the images.
@@ -79,12 +82,28 @@ def peak_signal_to_noise(prediction: Tensor, target: Tensor, *, data_range: floa
     Args:
         prediction, target: (B, C, H, W), any real type.
         data_range: the largest possible value less the smallest one: 1, or 255 for images of 8 bits.
+        known: (B, 1, H, W) of bool: pixels that count; None: all.
 
     Raises:
         ValueError: shapes differ or are not (B, C, H, W), or images of integers and a range of 1.
     """
     check_image_pair(prediction, target, data_range=data_range)
-    return decibels(mean_squared_error(as_wide(prediction), as_wide(target)), data_range=data_range)
+    if known is None:
+        error = mean_squared_error(as_wide(prediction), as_wide(target))
+    else:
+        error = known_mean((as_wide(prediction) - as_wide(target)).square(), known)
+    return decibels(error, data_range=data_range)
+
+
+def known_mean(values: Tensor, known: Tensor) -> Tensor:
+    """Mean of `values` (B, C, H, W) over the pixels `known` (B, 1, H, W): (B,); NaN where there are none.
+
+    >>> values = torch.tensor([1.0, 3.0, 9.0]).view(1, 1, 1, 3)
+    >>> known_mean(values, torch.tensor([True, True, False]).view(1, 1, 1, 3))
+    tensor([2.])
+    """
+    weights = known.to(values).expand_as(values).flatten(1)
+    return (values.flatten(1) * weights).sum(1) / weights.sum(1)
 
 
 def check_image_pair(prediction: Tensor, target: Tensor, *, data_range: float = 1.0) -> None:

@@ -18,9 +18,17 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from monai_ext.formulas.images import PSNR_CEILING, LinearReduction, as_wide, check_image_pair, peak_signal_to_noise
+from monai_ext.formulas.images import (
+    PSNR_CEILING,
+    LinearReduction,
+    as_wide,
+    check_image_pair,
+    known_mean,
+    peak_signal_to_noise,
+)
 from monai_ext.metrics.image_scores import ImageScores
 
 __all__ = [
@@ -66,7 +74,9 @@ def shave(image: Tensor, border: int) -> Tensor:
     return image[..., border : height - border, border : width - border]
 
 
-def structural_similarity(prediction: Tensor, target: Tensor, *, data_range: float = 1.0) -> Tensor:
+def structural_similarity(
+    prediction: Tensor, target: Tensor, *, data_range: float = 1.0, known: Tensor | None = None
+) -> Tensor:
     """SSIM of each image, (B,), at most 1; NaN where there is a NaN.
 
     MONAI's `SSIMMetric` squares in float32 and is off by up to 1.5e-5 on smooth bright images, in twice the time.
@@ -74,6 +84,7 @@ def structural_similarity(prediction: Tensor, target: Tensor, *, data_range: flo
     Args:
         prediction, target: (B, C, H, W), any real type, H and W >= 11.
         data_range: the largest possible value less the smallest one: 1, or 255 for images of 8 bits.
+        known: (B, 1, H, W) of bool: windows count in which all pixels are known; None: all.
 
     Raises:
         ValueError: shapes differ or are not (B, C, H, W), or an image smaller than the window.
@@ -92,7 +103,9 @@ def structural_similarity(prediction: Tensor, target: Tensor, *, data_range: flo
     variances = _smooth(x.square() + y.square()) - squares  # of both together: SSIM has their sum only
     covariance = _smooth(x * y) - product
     similarity = (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
-    return similarity.flatten(1).mean(1)
+    if known is None:
+        return similarity.flatten(1).mean(1)
+    return known_mean(similarity, -F.max_pool2d(-known.to(similarity), WINDOW, stride=1) > 0)
 
 
 def _smooth(image: Tensor) -> Tensor:
@@ -128,9 +141,14 @@ def _gaussian_band(device: torch.device, dtype: torch.dtype) -> Tensor:
 class SuperResolutionScores(ImageScores):
     """The scores of `SUPER_RESOLUTION_SCORES` as a MONAI metric; they stay on the device until they are read.
 
-    Called as metric(y_pred, y, low_res=None) with images in [0, 1], tensors (B, C, H, W), or lists of (C, H, W) of
-    differing sizes. Scores that cannot be computed are left out: luma for other than three channels, `lr_psnr` and
-    `perceptual` without their argument. `aggregate` returns means by name, `per_image` the values behind them.
+    Called as metric(y_pred, y, low_res=None, known=None) with images in [0, 1], tensors (B, C, H, W), or lists of
+    (C, H, W) of differing sizes. Scores that cannot be computed are left out: luma for other than three channels,
+    `lr_psnr` and `perceptual` without their argument. `aggregate` returns means by name, `per_image` the values behind
+    them.
+
+    `known` (B, 1, H, W) of bool are the pixels that count: SSIM takes the windows of known pixels, LR-PSNR the
+    low-resolution pixels to which known ones alone contribute, and the perceptual distance is that with the target in
+    place of all others, over the share of the known.
 
     Args:
         scale: pixels cut off each side before the scores on luma.
@@ -161,24 +179,42 @@ class SuperResolutionScores(ImageScores):
             raise ValueError(f"scale={scale} and levels={levels} must be at least 1 (or levels None).")
         self.scale, self.degradation, self.perceptual, self.levels = scale, degradation, perceptual, levels
 
-    def _scores(self, y_pred: Tensor, y: Tensor, low_res: Tensor | None = None, **kwargs: Any) -> dict[str, Tensor]:
+    def _scores(
+        self, y_pred: Tensor, y: Tensor, low_res: Tensor | None = None, known: Tensor | None = None, **kwargs: Any
+    ) -> dict[str, Tensor]:
         check_image_pair(y_pred, y)
+        known = None if known is None or bool(known.all()) else known.to(y.device)
         prediction, target = y_pred, y
         if self.levels is not None:
             prediction = (as_wide(prediction).clamp(0, 1) * self.levels).round() / self.levels
         scores = {
-            "psnr": peak_signal_to_noise(prediction, target),
-            "ssim": structural_similarity(prediction, target),
+            "psnr": peak_signal_to_noise(prediction, target, known=known),
+            "ssim": structural_similarity(prediction, target, known=known),
         }
         if prediction.shape[1] == 3:
             pair = [shave(luma(image), self.scale) for image in (prediction, target)]
-            scores["psnr_luma"], scores["ssim_luma"] = peak_signal_to_noise(*pair), structural_similarity(*pair)
+            inner = None if known is None else shave(known, self.scale)
+            scores["psnr_luma"] = peak_signal_to_noise(*pair, known=inner)
+            scores["ssim_luma"] = structural_similarity(*pair, known=inner)
         if self.degradation is not None:
             given = self.degradation.reduce(as_wide(target)) if low_res is None else low_res.to(target.device)
-            scores["lr_psnr"] = peak_signal_to_noise(self.degradation.reduce(as_wide(prediction)), given)
+            reduced = self.degradation.reduce(as_wide(prediction))
+            scores["lr_psnr"] = peak_signal_to_noise(reduced, given, known=_reduced_known(known, reduced))
         if self.perceptual is not None:
-            scores["perceptual"] = self.perceptual(prediction.to(torch.float32), target.to(torch.float32))
+            shown = prediction if known is None else torch.where(known, prediction, as_wide(target))
+            scores["perceptual"] = self.perceptual(shown.to(torch.float32), target.to(torch.float32))
+            if known is not None:
+                scores["perceptual"] = scores["perceptual"] / known.float().flatten(1).mean(1)
         return scores
 
     def _for_mean(self, name: str, scores: Tensor) -> Tensor:
         return scores.clamp(max=PSNR_CEILING) if "psnr" in name else scores
+
+
+def _reduced_known(known: Tensor | None, reduced: Tensor) -> Tensor | None:
+    """Which pixels of `reduced` (B, C, h, w) depend on `known` (B, 1, s h, s w) pixels alone, by a bicubic kernel."""
+    if known is None:
+        return None
+    scale = known.shape[-1] // reduced.shape[-1]
+    unknown = F.max_pool2d((~known).float(), 4 * scale + 1, stride=1, padding=2 * scale)
+    return unknown[..., scale // 2 :: scale, scale // 2 :: scale] == 0

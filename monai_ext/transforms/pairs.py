@@ -90,6 +90,7 @@ class PairedCrops(BatchAugment):
             if len(parameters) != len(tiles):
                 raise ValueError(f"{len(tiles)} tiles, but parameters of {len(parameters)} were drawn.")
             tiles = take_crops(tiles, parameters.tensors["corner"].to(tiles.device), self.crop_size)
+            batch = {key: value for key, value in batch.items() if key != "known"}  # it is of whole tiles
         result = super().apply({**batch, "image": tiles}, parameters)
         high_res = result.pop("image")
         generator = torch.Generator().manual_seed(int(parameters.values["low_res_seed"][0]))  # on the host

@@ -247,3 +247,32 @@ def test_images_that_are_not_on_the_unit_scale_are_refused():
         SuperResolutionScores()(prediction, (255 * target).to(torch.uint8))
     with pytest.raises(ValueError, match="data_range=1 is not the range of torch.uint8"):
         structural_similarity(prediction, (255 * target).to(torch.uint8))
+
+
+def test_pixels_that_are_not_known_do_not_count():
+    prediction, target = images(2, 3, 48, 60)
+    degradation = Degradation(4)
+    low_res = degradation(target)
+    known = torch.zeros(2, 1, 48, 60, dtype=torch.bool)
+    known[0, ..., 16:], known[1] = True, True
+
+    def distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (x - y).abs().flatten(1).mean(1)
+
+    def scores(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        metric = SuperResolutionScores(degradation=degradation, perceptual=distance, levels=None)
+        metric(images, target, low_res=low_res, known=known)
+        return metric.per_image()
+
+    found, whole = scores(prediction), SuperResolutionScores(degradation=degradation, perceptual=distance, levels=None)
+    whole(prediction, target, low_res=low_res)
+    inner = prediction[:1, ..., 16:], target[:1, ..., 16:]
+    assert found["psnr"][0] == pytest.approx(peak_signal_to_noise(*inner).item())
+    assert found["ssim"][0] == pytest.approx(structural_similarity(*inner).item())
+    assert found["perceptual"][0] == pytest.approx(distance(*inner).item())
+    for name, values in whole.per_image().items():  # where all is known, nothing changes
+        assert found[name][1] == pytest.approx(values[1].item())
+    black = torch.where(known, prediction, 0.0)
+    for name, values in scores(black).items():
+        torch.testing.assert_close(values, found[name], msg=name)
+    assert whole.per_image()["psnr"][0] != pytest.approx(found["psnr"][0].item(), abs=1e-3)

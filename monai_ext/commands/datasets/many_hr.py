@@ -20,6 +20,8 @@ from monai_ext.data.many_hr.check import check_many_hr
 from monai_ext.data.many_hr.format import INDEX_FILE, ManyHrError
 from monai_ext.data.many_hr.plan import ManyHrSettings
 from monai_ext.data.tiles.listing import tile_items
+from monai_ext.data.tiles.pixel_scale import find_scale
+from monai_ext.data.tiles.survey import usable_tiles
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import atomic_path
 from monai_ext.storage.pictures import save_picture
@@ -39,7 +41,7 @@ class BuildOptions:
     """
 
     tiles: Path
-    """folder of 8-bit tiles"""
+    """folder of tiles"""
     output_dir: Path
     """folder of the data set"""
     records: int = 1000
@@ -66,6 +68,12 @@ class BuildOptions:
     """of that network (models/model.pt of the bundle)"""
     bands: tuple[int, ...] = DEFAULTS.bands
     """of the tiles, from 1"""
+    range: Computed[Annotated[tuple[float, float] | None, arg(metavar="LOW HIGH")]] = None
+    """pixel values that become 0 and 255 (those of 8 bits; found from the values of deeper tiles, with a note)"""
+    nodata: Computed[float | None] = None
+    """value that marks missing pixels (what tiles declare, or a value found far from all others)"""
+    no_alpha: bool = False
+    """a band tagged as alpha is a band like others"""
     agreement: float = DEFAULTS.agreement
     """of patches, levels"""
     block: int = 8
@@ -154,13 +162,17 @@ def build(options: BuildOptions) -> int:
         validation_fraction=options.validation_fraction,
         split_seed=options.split_seed,
     )
+    items = tile_items(options.tiles, block=options.block)
+    scale = find_scale(items, intensity_range=options.range, nodata=options.nodata, no_alpha=options.no_alpha)
+    usable = usable_tiles(items, bands=options.bands, scale=scale, whole=True)
     index = build_many_hr(
-        add_captures(tile_items(options.tiles, block=options.block), options.dates),
+        add_captures(usable, options.dates),
         options.output_dir,
         degradation=Degradation(options.scale, blur=options.blur),
         records=options.records,
         settings=settings,
         sampler=sampler,
+        scale=scale,
         credit=Credit(options.name, options.licence, options.creator, options.url, options.published),
         jobs=options.jobs,
     )

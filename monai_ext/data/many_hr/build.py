@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from msgspec.structs import asdict
 from torch import Tensor
 from tqdm import tqdm
 
@@ -41,6 +42,7 @@ from monai_ext.data.many_hr.measures import fitted_psnr, low_res_gaps, observed,
 from monai_ext.data.many_hr.plan import PARTS, ManyHrPlan, ManyHrSettings
 from monai_ext.data.many_hr.search import PatchLibrary
 from monai_ext.data.many_hr.targets import Provenance, Sampler, TargetMaker, derived_seed, kinds_of_targets
+from monai_ext.data.tiles.pixel_scale import PixelScale
 from monai_ext.formulas.images import LinearReduction
 from monai_ext.runtime.run_log import shows_progress
 from monai_ext.storage.files import atomic_path, write_text
@@ -60,6 +62,7 @@ def build_many_hr(
     records: int = 1000,
     settings: ManyHrSettings | None = None,
     sampler: Sampler | None = None,
+    scale: PixelScale | None = None,
     credit: Credit | None = None,
     jobs: int = 1,
     progress: bool = True,
@@ -74,6 +77,7 @@ def build_many_hr(
         degradation: the operator, without noise.
         settings: choices.
         sampler: network of the kind "sampled"; None: there are none of that kind.
+        scale: of tiles of other types than uint8, see `find_scale`: its range becomes 0 to 255.
         credit: origin and licence.
         jobs: records that are worked on at a time, in threads.
         progress: show a bar where standard error is a terminal.
@@ -90,7 +94,7 @@ def build_many_hr(
     if jobs < 1 or records < 1:
         raise ValueError(f"jobs={jobs} and records={records} must be at least 1.")
     folder, settings = Path(output_dir), settings or ManyHrSettings()
-    build = _Build(ManyHrPlan(items, settings), degradation, sampler)
+    build = _Build(ManyHrPlan(items, settings, scale=scale), degradation, sampler)
     if records > len(build.plan):
         raise ValueError(
             f"{records} records are more than the tiles allow, {len(build.plan)} (8 turns of each window of "
@@ -271,7 +275,7 @@ def _finish(folder: Path, build: _Build, shards: Sequence[Shard], fingerprint: s
         operator=repr(build.degradation),
         scale=build.degradation.scale,
         model=build.identity[1],
-        settings=settings.recorded(),
+        settings=settings.recorded() | _recorded(build.plan.scale),
         credit=credit._asdict(),
         tiles=build.plan.tiles,
         files={},
@@ -281,6 +285,10 @@ def _finish(folder: Path, build: _Build, shards: Sequence[Shard], fingerprint: s
     write_text(folder / CARD_FILE, data_card(index, records, targets))
     write_text(folder / CROISSANT_FILE, croissant(folder, index, names))
     return write_index(folder, index, [*names, CARD_FILE, CROISSANT_FILE])
+
+
+def _recorded(scale: PixelScale | None) -> dict[str, Any]:
+    return {} if scale is None else {"pixel_scale": asdict(scale)}
 
 
 def _counts(values: Iterable[str], order: Sequence[str]) -> dict[str, int]:

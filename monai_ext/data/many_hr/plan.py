@@ -19,7 +19,8 @@ from monai_ext.data.folds import seeded_key
 from monai_ext.data.many_hr.captures import add_captures, capture_groups, without_chance_years
 from monai_ext.data.many_hr.format import KINDS
 from monai_ext.data.many_hr.targets import derived_seed
-from monai_ext.data.tiles.images import read_tile
+from monai_ext.data.tiles.images import read_tile, tile_pixels
+from monai_ext.data.tiles.pixel_scale import PixelScale
 from monai_ext.data.tiles.split import take_places
 from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.opening import open_raster
@@ -132,6 +133,8 @@ class ManyHrPlan:
             count where the pictures are alike, see `without_chance_years`.
         settings: choices.
 
+        scale: of tiles of other types than uint8: their range becomes 0 to 255; None: they are refused.
+
     Attributes:
         tiles: "id", "place", "footprint", "date", "part" and "sha256" of the tiles large enough, in the order of their
             numbers.
@@ -142,8 +145,8 @@ class ManyHrPlan:
         ImageFileError: a tile cannot be read.
     """
 
-    def __init__(self, items: Sequence[Mapping], settings: ManyHrSettings):
-        self.settings = settings
+    def __init__(self, items: Sequence[Mapping], settings: ManyHrSettings, *, scale: PixelScale | None = None):
+        self.settings, self.scale = settings, None if scale is None or scale.is_usual else scale
         items = [dict(item) for item in items]
         if not all("footprint" in item for item in items):
             items = add_captures(items)
@@ -207,6 +210,7 @@ class ManyHrPlan:
     def fingerprint(self, *things: str) -> str:
         """Digest of the content: equal for equal tiles, settings and `things`."""
         content = [METHOD_VERSION, self.settings.recorded(), self.tiles, things]
+        content += [] if self.scale is None else [repr(self.scale)]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _numbers(self, key: str) -> list[int]:
@@ -216,9 +220,12 @@ class ManyHrPlan:
 
     def _tile(self, number: int) -> Tensor:
         path = self._paths[number]
+        if self.scale is not None:
+            values = tile_pixels(path, bands=self.settings.bands, scale=self.scale).values
+            return torch.from_numpy(self.scale.coded(values, codes=255))
         tile = read_tile(path, bands=self.settings.bands)
         if tile.dtype != torch.uint8:
-            raise ImageFileError(f"tile {path} has 16 bits: data sets hold 8; convert the tiles first.")
+            raise ImageFileError(f"tile {path} has 16 bits: data sets hold 8; name the range of its values by --range.")
         return tile
 
     def _key(self, purpose: str, window: Window) -> bytes:

@@ -12,6 +12,8 @@ import numpy as np
 
 from monai_ext.raster.opening import open_raster, stored_type
 from monai_ext.raster.value_range import ValueSample, known_values
+from monai_ext.runtime.ranks import is_main_process
+from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.records import read_record, write_record
 
 __all__ = ["FILE", "PixelScale", "find_scale", "keep_scale", "scale_beside", "scale_levels"]
@@ -45,12 +47,20 @@ class PixelScale(msgspec.Struct, frozen=True):
         return self.dtype == "uint8" and (self.low, self.high) == (0.0, 255.0)
 
     @property
+    def is_usual(self) -> bool:
+        """Whether nothing was chosen or found."""
+        return self == PixelScale()
+
+    @property
     def levels(self) -> int:
         """Steps of whole numbers from 0 to 1; 65535 for floats."""
         return max(1, round(self.high - self.low)) if np.dtype(self.dtype).kind in "iu" else CODES
 
-    def coded(self, values: np.ndarray) -> np.ndarray:
+    def coded(self, values: np.ndarray, *, codes: int = CODES) -> np.ndarray:
         """Values of tiles as unsigned integers, 0 and the highest being the ends of the range: uint8 if they are plain.
+
+        Args:
+            codes: the highest: 65535 for uint16, 255 for uint8.
 
         >>> PixelScale("int16", 0, 3000).coded(np.array([-5, 0, 1500, 3000, 9000], np.int16)).tolist()
         [0, 0, 32768, 65535, 65535]
@@ -58,7 +68,7 @@ class PixelScale(msgspec.Struct, frozen=True):
         if self.is_plain:
             return np.array(values, order="C")
         unit = (values.astype(np.float64) - self.low) / (self.high - self.low)
-        return np.rint(unit.clip(0, 1) * CODES).astype(np.uint16)
+        return np.rint(unit.clip(0, 1) * codes).astype(np.uint16 if codes > 255 else np.uint8)
 
 
 def find_scale(
@@ -134,9 +144,31 @@ def scale_beside(weights: str | Path) -> PixelScale | None:
     return read_record(path, PixelScale) if path.is_file() else None
 
 
-def keep_scale(folder: str | Path, scale: PixelScale) -> None:
-    """Leave the scale of a training for what uses its weights."""
-    write_record(Path(folder) / FILE, scale)
+def keep_scale(folder: str | Path, scale: PixelScale, *, resume: bool | str = False) -> None:
+    """Leave the scale of a training for what uses its weights, unless it is that of usual pictures.
+
+    Args:
+        resume: go on with a training; its scale has to be the same.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    if not is_main_process():
+        return
+    path, going_on = Path(folder) / FILE, as_bool(resume, "resume")
+    if going_on and (Path(folder) / "last.pt").is_file():
+        stored = scale_beside(path) or PixelScale()
+        if stored != scale:
+            raise ValueError(
+                f"'{folder}' was trained on {stored.dtype} values of {stored.low:g} to {stored.high:g}, nodata "
+                f"{stored.nodata}, and is resumed with {scale.dtype} of {scale.low:g} to {scale.high:g}, nodata "
+                f'{scale.nodata}: give --intensity_range "[{stored.low:g}, {stored.high:g}]" and --nodata as they '
+                "were, or train anew in another folder."
+            )
+    if not scale.is_usual:
+        write_record(path, scale)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _checked(intensity_range: Sequence[float]) -> tuple[float, float]:

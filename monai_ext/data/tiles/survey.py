@@ -27,6 +27,8 @@ NAMED_AT_MOST = 5
 
 BLANK, PLACEHOLDER, MISSING = "blank (one colour)", "a server's placeholder", f"more than {MOST_MISSING:.0%} missing"
 
+PARTLY = "no ground in a part"
+
 _logger = logging.getLogger(__name__)
 
 
@@ -102,7 +104,11 @@ class TileSurvey:
 
 
 def survey_tiles(
-    items: Sequence[Mapping], *, bands: Sequence[int] | None = None, scale: PixelScale | None = None
+    items: Sequence[Mapping],
+    *,
+    bands: Sequence[int] | None = None,
+    scale: PixelScale | None = None,
+    whole: bool = False,
 ) -> TileSurvey:
     """Look at the pixels of all tiles of a set, see `tile_pixels`.
 
@@ -111,6 +117,8 @@ def survey_tiles(
 
     Args:
         items: with "id" and "image", see `tile_items`.
+        bands, scale: see `read_tile`.
+        whole: leave out tiles as well of which a part shows no ground.
 
     Raises:
         ImageFileError: a tile cannot be read.
@@ -127,7 +135,9 @@ def survey_tiles(
     used, partly, left_out = [], {}, defaultdict(list)
     for item, content in zip(items, contents, strict=True):
         repeated = alike[content.digest] >= PLACEHOLDER_COUNT and content.flat >= REPEATED_SHARE
-        fault = content.fault or (PLACEHOLDER if repeated else None)
+        fault = (
+            content.fault or (PLACEHOLDER if repeated else None) or (PARTLY if whole and content.known < 1 else None)
+        )
         if fault:
             left_out[fault].append(str(item["id"]))
             continue
@@ -138,7 +148,11 @@ def survey_tiles(
 
 
 def usable_tiles(
-    items: Sequence[Mapping], *, bands: Sequence[int] | None = None, scale: PixelScale | None = None
+    items: Sequence[Mapping],
+    *,
+    bands: Sequence[int] | None = None,
+    scale: PixelScale | None = None,
+    whole: bool = False,
 ) -> list[Mapping]:
     """The tiles that show something, see `survey_tiles`; the log names the others.
 
@@ -146,7 +160,7 @@ def usable_tiles(
         DatasetLayoutError: none does.
         ImageFileError: a tile cannot be read.
     """
-    survey = survey_tiles(items, bands=bands, scale=scale)
+    survey = survey_tiles(items, bands=bands, scale=scale, whole=whole)
     for line in survey.lines():
         _logger.warning(line)
     if not survey.items:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.metrics.metric import reinit__is_reduced
-from monai.handlers import from_engine
 from torch import Tensor, nn
 
 from monai_ext.engines.precision import autocast
@@ -37,6 +36,8 @@ _logger = logging.getLogger(__name__)
 class MeanSuperResolutionScores(MultiMetricHandler):
     """Means over images of `SuperResolutionScores`, from whole batches, of prediction, label and low-resolution image.
 
+    Where batches have "known" (B, 1, H, W), the pixels that are not known do not count.
+
     The value of the metric is the score `key`, the others stand beside it, see `MultiMetricHandler`.
 
     Args:
@@ -50,13 +51,16 @@ class MeanSuperResolutionScores(MultiMetricHandler):
     def __init__(self, key: str = "psnr", **kwargs: Any):
         if key not in SUPER_RESOLUTION_SCORES:
             raise ValueError(f"key={key!r} is not a score: choose one of {SUPER_RESOLUTION_SCORES}.")
-        transform = from_engine(["pred", "label", "image"])
-        super().__init__(SuperResolutionScores(**kwargs), key, output_transform=transform)
+        super().__init__(SuperResolutionScores(**kwargs), key, output_transform=_compared)
 
     @reinit__is_reduced
-    def update(self, output: Sequence[Tensor]) -> None:
-        prediction, label, low_res = output
-        self.metric_fn(prediction, label, low_res=low_res)
+    def update(self, output: Sequence[Any]) -> None:
+        prediction, label, low_res, known = output
+        self.metric_fn(prediction, label, low_res=low_res, known=known)
+
+
+def _compared(output: Mapping[str, Tensor]) -> tuple[Tensor | None, ...]:
+    return output["pred"], output["label"], output["image"], output.get("known")
 
 
 class TileTable(EpochHandler):
@@ -181,7 +185,7 @@ class SuperResolutionTable(TileTable):
         versions |= {name: self._predict(engine, network, low_res) for name, network in self.others.items()}
         versions[self.name] = prediction
         for method, images in versions.items():
-            self.metrics[method](images, label, low_res=low_res)
+            self.metrics[method](images, label, low_res=low_res, known=engine.state.output.get("known"))
         self.collect_tiles(engine, {"bicubic": versions["bicubic"], "prediction": prediction})
 
     @staticmethod

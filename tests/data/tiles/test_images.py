@@ -36,7 +36,7 @@ def test_bands_are_picked_by_number_and_grey_stands_for_all(tmp_path):
     assert np.array_equal(pixels.numpy(), values[..., [2, 0]].transpose(2, 0, 1)) and pixels.is_contiguous()
     grey = read_tile(tile(tmp_path / "b.png", values[..., 0]), bands=[1, 2, 3])
     assert grey.shape == (3, 5, 6) and torch.equal(grey[0], grey[2])
-    with pytest.raises(ImageFileError, match="a.png has 3 bands: band 4 is asked for"):
+    with pytest.raises(ImageFileError, match="a.png has 3 bands: band 4 is wanted"):
         read_tile(tmp_path / "a.png", bands=[4])
 
 

@@ -10,7 +10,7 @@ from tile_files import geotiff, numbers, tile
 
 from monai_ext.data.tiles.images import DecodeTiled
 from monai_ext.data.tiles.listing import tile_items
-from monai_ext.data.tiles.pixel_scale import PixelScale, find_scale, keep_scale, scale_levels
+from monai_ext.data.tiles.pixel_scale import PixelScale, find_scale, keep_scale, scale_beside, scale_levels
 
 
 def reflectance(dtype, seed=0):
@@ -77,3 +77,16 @@ def test_what_has_no_range_in_common_is_refused(tmp_path):
     for wrong in ([3, 3], [5, 1], "all", [0, float("inf")]):
         with pytest.raises(ValueError, match="intensity_range=.* is empty"):
             find_scale(tile_items(tmp_path), intensity_range=wrong)
+
+
+def test_a_training_is_resumed_with_its_scale(tmp_path):
+    scale, other = PixelScale("uint16", 0, 3000), PixelScale("uint16", 0, 4000)
+    keep_scale(tmp_path, scale, resume=True)  # nothing to resume yet
+    (tmp_path / "last.pt").touch()
+    keep_scale(tmp_path, scale, resume="true")
+    with pytest.raises(ValueError, match="uint16 values of 0 to 3000.* is resumed with uint16 of 0 to 4000"):
+        keep_scale(tmp_path, other, resume=True)
+    keep_scale(tmp_path, other)
+    assert scale_beside(tmp_path / "model.pt") == other
+    keep_scale(tmp_path, PixelScale())  # usual pictures leave no record
+    assert scale_beside(tmp_path / "model.pt") is None

@@ -41,6 +41,7 @@ def test_blank_tiles_placeholders_and_collars(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         names = [item["id"] for item in usable_tiles(tile_items(tmp_path))]
     assert names == ["good_0", "good_1", "good_2", "good_3", "half"]
+    assert len(usable_tiles(tile_items(tmp_path), whole=True)) == 4
     messages = "\n".join(record.getMessage() for record in caplog.records)
     assert "2 of 12 tiles left out, blank (one colour): grey, sentence" in messages
     assert "2 of 12 tiles left out, more than 50% missing: black, most" in messages
