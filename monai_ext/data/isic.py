@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from monai_ext.data.passed_over import log_passed_over
 from monai_ext.raster.masks import Label, checked_label
 from monai_ext.runtime.errors import some_of
 from monai_ext.storage.folders import files_in, folders_in
@@ -108,7 +109,8 @@ def lesion_items(
 def image_items(folder_or_file: str | os.PathLike) -> list[dict[str, str]]:
     """Items {"id", "image"} of one image file, or of every image directly in a folder, sorted by id.
 
-    In a folder, masks (`*_segmentation`, `*_mask`), superpixels, hidden and other files are passed over.
+    In a folder, masks (`*_segmentation`, `*_mask`), superpixels and other files are passed over, with a line in the
+    log.
 
     Raises:
         DatasetLayoutError: nothing is there, the folder has no images, or two images share an id.
@@ -119,7 +121,7 @@ def image_items(folder_or_file: str | os.PathLike) -> list[dict[str, str]]:
         return [{"id": path.stem, "image": str(path)}]
     if not path.is_dir():
         raise DatasetLayoutError(f"{str(path)!r} is neither an image file nor a folder.")
-    images = {name: file for name, file in _by_id(path, masks=False).items() if not MASK_ENDING.search(name)}
+    images = _by_id(path, masks=False, and_masks=True)
     if not images:
         raise DatasetLayoutError(f"no image file lies in {path}; known are {' '.join(sorted(IMAGE_SUFFIXES))}.")
     return [{"id": name, "image": str(file)} for name, file in sorted(images.items())]
@@ -193,11 +195,17 @@ def _official_folders(root: Path) -> dict[tuple[int, str], _Folders]:
     return {key: _Folders(images.get(key), masks.get(key)) for key in images.keys() | masks.keys()}
 
 
-def _by_id(folder: Path, *, masks: bool) -> dict[str, Path]:
-    """id -> file of the images, or masks, that lie directly in a folder."""
+def _by_id(folder: Path, *, masks: bool, and_masks: bool = False) -> dict[str, Path]:
+    """id -> file of the images, or masks, that lie directly in a folder; with `and_masks` both lie there."""
     files: dict[str, Path] = {}
+    others: list[Path] = []
+    superpixels: list[Path] = []
     for path in files_in(folder):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or SUPERPIXELS.search(path.stem):
+        if SUPERPIXELS.search(path.stem):
+            superpixels.append(path)
+            continue
+        if path.suffix.lower() not in IMAGE_SUFFIXES or (and_masks and MASK_ENDING.search(path.stem)):
+            others.append(path)
             continue
         name = MASK_ENDING.sub("", path.stem) if masks else path.stem
         check_name(path)
@@ -205,4 +213,5 @@ def _by_id(folder: Path, *, masks: bool) -> dict[str, Path]:
             kind = "masks" if masks else "images"
             raise DatasetLayoutError(f"two {kind} in {folder} have the id {name}: {files[name].name} and {path.name}.")
         files[name] = path
+    log_passed_over(folder, others, folders_in(folder), expected=superpixels)
     return files

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from monai_ext.data.isic import IMAGE_SUFFIXES, DatasetLayoutError
+from monai_ext.data.passed_over import log_passed_over
 from monai_ext.data.raters.decoding import DecodeRaters
 from monai_ext.data.raters.qubiq import find_parts, qubiq_items, slice_items
 from monai_ext.raster.images import ImageFileError, read_image
 from monai_ext.runtime.settings import as_bool
-from monai_ext.storage.folders import files_in
+from monai_ext.storage.folders import files_in, folders_in
 
 __all__ = ["DecodeRaterImages", "is_nifti", "rater_image_items", "read_grey"]
 
@@ -62,8 +63,10 @@ def rater_image_items(
     if path.is_file():
         return _sliced([_picture_item(path, task)]) if slices else [_picture_item(path, task)]
     if region is None and part is None and path.is_dir():
-        pictures = [file for file in files_in(path) if _is_picture(file)]
+        files = files_in(path)
+        pictures = [file for file in files if _is_picture(file)]
         if pictures:
+            log_passed_over(path, (file for file in files if not _is_picture(file)), folders_in(path))
             items = _distinct([_picture_item(file, task) for file in pictures], path)
             return _sliced(items) if slices else items
     if part is None:

@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from monai_ext.data.isic import DatasetLayoutError
+from monai_ext.data.passed_over import log_passed_over
 from monai_ext.data.raters.qubiq import MASK_NAME, PARTS, qubiq_items
 from monai_ext.raster.masks import Label
 from monai_ext.raster.nifti import open_nifti
 from monai_ext.runtime.errors import some_of
-from monai_ext.storage.folders import folders_in
+from monai_ext.storage.folders import files_in, folders_in
 
 __all__ = ["PredictionKinds", "RaterPredictions", "rater_predictions", "rater_truth"]
 
@@ -115,7 +116,8 @@ def rater_predictions(
 
     The folders of the cases lie in `predictions_dir` itself or in its `<region>/`, `<part>/` or `<region>/<part>/`.
     A method predicts the same for every case: a case without one of the files that others have counts as missing as a
-    whole, since scores of sets depend on their size. Files that do not begin with "task" are passed over.
+    whole, since scores of sets depend on their size. Files that do not begin with "task" are passed over, with a line
+    in the log.
 
     Args:
         samples: how many samples of each case to take, by their numbers; None: all.
@@ -142,6 +144,7 @@ def rater_predictions(
         else:
             complete[item["id"]] = {key: tuple(path for path in files[key] if path is not None) for key in wanted}
     known = {str(item["case"]) for item in items}, {str(item["id"]) for item in items}
+    log_passed_over(folder, _passed_over(folder, [path for name, path in folders.items() if _belongs(name, *known)]))
     others = [name for name in folders if not _belongs(name, *known)]
     unknown = tuple(name for name in others if _holds_predictions(folders[name], task))
     if not complete:
@@ -181,6 +184,12 @@ def _belongs(name: str, cases: set[str], ids: set[str]) -> bool:
 def _holds_predictions(folder: Path, task: int | None = None) -> bool:
     matches = (PREDICTION_NAME.fullmatch(name) for name in os.listdir(folder))
     return any(match is not None and task in (None, int(match[1])) for match in matches)
+
+
+def _passed_over(folder: Path, cases: Iterable[Path]) -> list[Path]:
+    """Files beside the folders of the cases, and in them, that are no predictions."""
+    files = [path for case in cases for path in files_in(case) if not PREDICTION_NAME.fullmatch(path.name)]
+    return [*files_in(folder), *files]
 
 
 def _slice_folders(folders: Mapping[str, Path]) -> dict[str, dict[int, Path]]:

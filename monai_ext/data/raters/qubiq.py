@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from monai_ext.data.isic import DatasetLayoutError, check_name
+from monai_ext.data.passed_over import log_passed_over
 from monai_ext.raster.masks import Label, checked_label
 from monai_ext.raster.nifti import open_nifti
 from monai_ext.runtime.errors import some_of
-from monai_ext.storage.folders import folders_in
+from monai_ext.storage.folders import files_in, folders_in
 
 __all__ = ["find_parts", "identified_raters", "qubiq_items", "slice_items"]
 
 PARTS = ("training", "validation", "testing")
 IMAGE_NAME = re.compile(r"image\.nii(\.gz)?", re.IGNORECASE)
 MASK_NAME = re.compile(r"task(\d+)_seg(\d+)\.nii(?:\.gz)?", re.IGNORECASE)
+# A copy, another version or another spelling of a mask; tables and texts about one are none.
+ALMOST_A_MASK = re.compile(r"(?!.*\.(?:json|csv|txt|md)$)(?:.*task[\W_]*\d+.*seg|seg[ _-]*\d)", re.IGNORECASE)
+SAME_NAME = re.compile(r"task(\d+)_seg(\d+)\.(?:png|jpe?g|tiff?)", re.IGNORECASE)
 LAYOUT = "<region>/Training/case01/image.nii.gz with task01_seg01.nii.gz, task01_seg02.nii.gz, ..."
 
 
@@ -30,6 +34,7 @@ class _Case(NamedTuple):
     folder: Path
     image: Path | None
     masks: dict[tuple[int, int], Path]  # (task, rater) -> file
+    others: list[Path]  # files and folders that are passed over
 
 
 def qubiq_items(
@@ -53,7 +58,8 @@ def qubiq_items(
 
     `dataset_dir` holds `<region>/{Training,Validation,Testing}/<case>/`, or these folders from any level on. Case
     folders that lie there directly count as the training part, in a folder that is named after a part as that one. A
-    case holds `image.nii.gz` and `taskTT_segRR.nii.gz` (or .nii); other files and hidden folders are passed over.
+    case holds `image.nii.gz` and `taskTT_segRR.nii.gz` (or .nii). Files with almost such a name are an error; others
+    are passed over, with a line in the log, and hidden folders.
 
     Args:
         region: folder of the organ; needed where `dataset_dir` holds regions.
@@ -78,6 +84,10 @@ def qubiq_items(
         raise DatasetLayoutError(f"{dataset_dir} has no {part.lower()} part, only: {', '.join(parts)}.")
     everywhere = {name: _read_cases(folder) for name, folder in parts.items()}
     cases = everywhere[part.lower()]
+    log_passed_over(
+        parts[part.lower()],
+        [*files_in(parts[part.lower()]), *(path for case in cases for path in case.others)],
+    )
     known = {key for listed in everywhere.values() for case in listed for key in case.masks}
     numbers = _columns(known, task, raters, parts[part.lower()], needed=require_masks)
     several = len({number for number, _ in known}) > 1
@@ -86,7 +96,8 @@ def qubiq_items(
         if case.image is None:
             raise DatasetLayoutError(
                 f"case {case.folder} has no image: expected image.nii.gz beside "
-                + (f"{len(case.masks)} rater files." if case.masks else "task01_seg01.nii.gz, ...")
+                + (f"{len(case.masks)} rater files" if case.masks else "task01_seg01.nii.gz, ...")
+                + (f"; there are {some_of([path.name for path in case.others])}." if case.others else ".")
             )
         masks = [case.masks.get((task, number)) for number in numbers]
         if require_masks and not any(masks):
@@ -191,6 +202,7 @@ def _read_case(folder: Path) -> _Case:
     check_name(folder)
     image: Path | None = None
     masks: dict[tuple[int, int], Path] = {}
+    others: list[Path] = []
     for name in sorted(os.listdir(folder)):
         if match := MASK_NAME.fullmatch(name):
             path, key = folder / name, (int(match[1]), int(match[2]))
@@ -203,7 +215,16 @@ def _read_case(folder: Path) -> _Case:
             if image is not None:
                 raise DatasetLayoutError(f"case {folder} has two images: {image.name} and {name}.")
             image = folder / name
-    return _Case(folder, image, masks)
+        elif not name.startswith("."):
+            others.append(folder / name)
+    for path in others:
+        shown = SAME_NAME.fullmatch(path.name)  # a picture of a mask that is there
+        if ALMOST_A_MASK.match(path.name) and not (shown and (int(shown[1]), int(shown[2])) in masks):
+            raise DatasetLayoutError(
+                f"{path} has almost the name of a rater's mask: expected is task01_seg03.nii.gz, the numbers being "
+                "those of task and rater; rename it, or move it out of the case's folder."
+            )
+    return _Case(folder, image, masks, others)
 
 
 def _columns(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from monai_ext.data.isic import DatasetLayoutError, check_name
+from monai_ext.data.passed_over import log_passed_over
 from monai_ext.data.tiles.grid import DEEPEST_ZOOM
 from monai_ext.runtime.errors import one_line
 from monai_ext.storage.folders import files_below
@@ -68,8 +69,9 @@ def tile_items(
     root = Path(folder)
     if not root.is_dir():
         raise DatasetLayoutError(f"{str(root)!r} is not a folder of tiles.")
-    tiles = (file for file in files_below(root) if file.suffix.lower() in TILE_SUFFIXES)
-    files = sorted(tiles, key=lambda file: file.parts)
+    everything = sorted(files_below(root), key=lambda file: file.parts)
+    files = [file for file in everything if file.suffix.lower() in TILE_SUFFIXES]
+    log_passed_over(root, (file for file in everything if file.suffix.lower() not in TILE_SUFFIXES))
     if not files:
         raise DatasetLayoutError(f"no tile lies in {root}: known are {' '.join(sorted(TILE_SUFFIXES))}.")
     listing = _find_manifest(root) if manifest == "auto" else manifest
