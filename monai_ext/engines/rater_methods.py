@@ -21,6 +21,7 @@ from monai_ext.data.run_cases import RunCases
 from monai_ext.formulas.checks import check_choice
 from monai_ext.losses import ConsensusLoss, OrderedLoss, PerRaterLoss, majority_label, soft_label
 from monai_ext.networks import (
+    ConditionedHeads,
     ConsensusNet,
     DeepEnsemble,
     HolisticNet,
@@ -28,6 +29,7 @@ from monai_ext.networks import (
     MonteCarloDropout,
     OrderedHeads,
     RaterEnsemble,
+    RaterHeads,
     segmentation_backbone,
 )
 from monai_ext.raster.masks import Label
@@ -43,12 +45,13 @@ __all__ = [
     "rater_network",
 ]
 
-PER_RATER_METHODS = ("holistic", "holistic_shared", "holistic_faithful", "combined")
+PER_RATER_METHODS = ("conditioned", "heads", "holistic", "holistic_shared", "holistic_faithful", "combined")
 RATER_METHODS = (*PER_RATER_METHODS, "majority", "soft_label", "ordered", "deep_ensemble", "mc_dropout")
 WITHOUT_RATERS = (*RATER_METHODS[len(PER_RATER_METHODS) :], "prob_unet")  # these learn from all raters alike
 
 ORDERED_HEADS = 4
 UNIT_DROPOUT = 0.1  # after each convolution of mc_dropout
+CONDITIONED_FEATURES = 16
 
 _logger = logging.getLogger(__name__)
 
@@ -100,7 +103,7 @@ def rater_network(
             faithful=method == "holistic_faithful",
         )
 
-    def unet(out_channels: int = 1, dropout: float = 0.0) -> nn.Module:
+    def unet(out_channels: int = 1, dropout: float = 0.0, **kwargs: float) -> nn.Module:
         return segmentation_backbone(
             backbone,
             in_channels=in_channels,
@@ -108,8 +111,14 @@ def rater_network(
             features=features,
             dropout=dropout,
             encoder_weights=encoder_weights,
+            **kwargs,
         )
 
+    if method == "conditioned":
+        network = unet(CONDITIONED_FEATURES, initial_logit=0.0)
+        return ConditionedHeads(network, features=CONDITIONED_FEATURES, raters=raters)
+    if method == "heads":
+        return RaterHeads(unet(raters))
     if method == "combined":
         return RaterEnsemble([unet() for _ in range(raters)])
     if method == "deep_ensemble":

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_ext.formulas.checks import check_not_negative
-from monai_ext.networks.sampling import check_count, evaluation_mode, noise_by_case, seeded_globals
+from monai_ext.networks.sampling import check_count, evaluation_mode, noise_by_case, pad_to_multiple, seeded_globals
 
 __all__ = [
+    "ConditionedHeads",
     "ConsensusNet",
     "DeepEnsemble",
     "HeadSampling",
@@ -26,6 +28,7 @@ __all__ = [
     "MonteCarloDropout",
     "OrderedHeads",
     "RaterEnsemble",
+    "RaterHeads",
     "RaterSampler",
     "draw_heads",
     "level_sets",
@@ -204,6 +207,68 @@ class RaterEnsemble(HeadSampling):
         for network in self.networks:
             maps.append(_single_map(network(image)))
         return torch.cat(maps, dim=1)
+
+
+class RaterHeads(HeadSampling):
+    """A network with one logit map for each rater: image (B, C, H, W) -> logits (B, R, H, W).
+
+    Args:
+        network: image -> logits, for instance a `segmentation_backbone` with R output channels.
+    """
+
+    per_rater = True
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network(image)
+
+
+class ConditionedHeads(HeadSampling):
+    """One network for all raters, whose last layers are conditioned on an embedding of each: logits (B, R, H, W).
+
+    Features f of the network give a common logit, and a residual for each rater r (FiLM, Perez et al. 2018; one
+    embedding for each rater as in Pionono, Schmidt et al. 2023), at half resolution, where it costs a quarter:
+
+        logit_r = common(f) + upsample(residual(relu((1 + gain_r) * pool(f) + shift_r))),
+        (gain_r, shift_r) = modulation(e_r).
+
+    The residual starts at zero, so that raters' differences are learnt from a common answer; a rater with few masks
+    shares everything but the embedding.
+
+    Args:
+        network: image (B, C, H, W) -> features (B, F, H, W), for instance a `segmentation_backbone`.
+        features: number of features F.
+        raters: number of raters R.
+        embedding: numbers in a rater's embedding.
+        initial_logit: of all maps, where training begins.
+    """
+
+    per_rater = True
+
+    def __init__(
+        self, network: nn.Module, *, features: int, raters: int, embedding: int = 8, initial_logit: float = -3.0
+    ):
+        super().__init__()
+        self.network = network
+        self.common = nn.Conv2d(features, 1, 1)
+        self.embedding = nn.Embedding(raters, embedding)
+        self.modulation = nn.Linear(embedding, 2 * features)
+        self.residual = nn.Conv2d(features, 1, 3, padding=1)
+        nn.init.constant_(self.common.bias, initial_logit)
+        nn.init.zeros_(self.residual.weight)
+        nn.init.zeros_(self.residual.bias)
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.network(image)
+        pooled = F.avg_pool2d(pad_to_multiple(features, 2), 2)
+        gain, shift = self.modulation(self.embedding.weight)[..., None, None].chunk(2, dim=1)  # (R, F, 1, 1)
+        conditioned = (pooled[:, None] * (1 + gain) + shift).relu()  # (B, R, F, H / 2, W / 2)
+        residual = self.residual(conditioned.flatten(0, 1)).unflatten(0, conditioned.shape[:2])[:, :, 0]
+        residual = F.interpolate(residual, scale_factor=2.0, mode="bilinear")
+        return self.common(features.relu()) + residual[..., : image.shape[-2], : image.shape[-1]]
 
 
 class DeepEnsemble(RaterEnsemble):

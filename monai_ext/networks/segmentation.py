@@ -45,6 +45,7 @@ def segmentation_backbone(
     features: int = 16,
     dropout: float = 0.0,
     encoder_weights: str | os.PathLike | None = None,
+    initial_logit: float = FOREGROUND_LOGIT,
 ) -> nn.Module:
     """An encoder-decoder for images in [0, 1], logits (B, out_channels, H, W).
 
@@ -58,6 +59,7 @@ def segmentation_backbone(
         features: width F of the first stage of the first two.
         dropout: after the convolutions, of the last two in the decoder.
         encoder_weights: of mobilenet_v2, see `MobileNetV2UNet`.
+        initial_logit: of the last two, bias of the last layer where training begins; 0 for features.
 
     Raises:
         ValueError: no such backbone, or weights for one that takes none.
@@ -86,24 +88,23 @@ def segmentation_backbone(
         )
         return Standardised(network, 0.5, 0.25, stride=16)
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if in_channels == 3 else (GREY_MEAN, GREY_STD)
-    return Standardised(_on_imagenet_encoder(name, in_channels, out_channels, dropout, encoder_weights), mean, std, 32)
+    network = _on_imagenet_encoder(name, in_channels, out_channels, dropout, encoder_weights)
+    for layer in network.segmentation_head:
+        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+            nn.init.constant_(layer.bias, initial_logit)
+    return Standardised(network, mean, std, 32)
 
 
 def _on_imagenet_encoder(
     name: str, in_channels: int, out_channels: int, dropout: float, encoder_weights: str | os.PathLike | None
 ) -> FlexibleUNet:
     if name == "efficientnet_b0":
-        network = FlexibleUNet(in_channels, out_channels, "efficientnet-b0", decoder_channels=DECODER, dropout=dropout)
-    else:
-        network = MobileNetV2UNet(
-            in_channels,
-            out_channels,
-            encoder_weights=None if encoder_weights is None else os.fspath(encoder_weights),
-            decoder_channels=DECODER,
-            dropout=dropout,
-            frozen_norm=encoder_weights is not None,
-        )
-    for layer in network.segmentation_head:
-        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
-            nn.init.constant_(layer.bias, FOREGROUND_LOGIT)
-    return network
+        return FlexibleUNet(in_channels, out_channels, "efficientnet-b0", decoder_channels=DECODER, dropout=dropout)
+    return MobileNetV2UNet(
+        in_channels,
+        out_channels,
+        encoder_weights=None if encoder_weights is None else os.fspath(encoder_weights),
+        decoder_channels=DECODER,
+        dropout=dropout,
+        frozen_norm=encoder_weights is not None,
+    )

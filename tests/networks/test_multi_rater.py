@@ -7,12 +7,14 @@ from noisy_network import Noisy
 from torch import Tensor, nn
 
 from monai_ext.networks.multi_rater import (
+    ConditionedHeads,
     ConsensusNet,
     DeepEnsemble,
     LevelSetNet,
     MonteCarloDropout,
     OrderedHeads,
     RaterEnsemble,
+    RaterHeads,
     RaterSampler,
     draw_heads,
     level_sets,
@@ -35,12 +37,21 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def conditioned(features: int = 4, raters: int = 3) -> ConditionedHeads:
+    """With residuals that are not zero, as after training."""
+    network = ConditionedHeads(nn.Conv2d(1, features, 3, padding=1), features=features, raters=raters)
+    nn.init.normal_(network.residual.weight)
+    return network
+
+
 def every_sampler() -> list[nn.Module]:
     torch.manual_seed(0)
     return [
         ConsensusNet(Noisy()),
         LevelSetNet(Noisy()),
         OrderedHeads(Noisy()),
+        RaterHeads(Noisy()),
+        conditioned(),
         RaterEnsemble([Noisy(), Noisy(), Noisy()]),
         DeepEnsemble([Noisy(), Noisy()]),
         MonteCarloDropout(Noisy()),
@@ -137,6 +148,47 @@ def test_rater_ensemble_puts_the_map_of_network_r_in_channel_r():
     torch.testing.assert_close(ensemble(image), torch.cat([image, -2 * image], dim=1))
     torch.testing.assert_close(ensemble.sample(image, 2), torch.cat([image, -2 * image], dim=1).sigmoid())
     assert ensemble.per_rater and not DeepEnsemble([Logits()]).per_rater
+
+
+def test_conditioned_heads_agree_with_a_loop_over_raters():
+    torch.manual_seed(0)
+    network, image = conditioned().double(), torch.randn(2, 1, 5, 6, dtype=torch.double)
+    features = network.network(image)
+    weight, bias = network.common.weight[0, :, 0, 0], network.common.bias
+    common = sum(weight[i] * f.clamp(min=0) for i, f in enumerate(features.unbind(1))) + bias
+    rows = torch.cat([features, features[:, :, -1:]], dim=2)  # 5 rows become 6
+    pooled = sum(rows[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)) / 4
+    upsample = nn.Upsample(scale_factor=2, mode="bilinear")
+    for r, logits in enumerate(network(image).unbind(1)):
+        numbers = network.modulation.weight @ network.embedding.weight[r] + network.modulation.bias
+        modulated = torch.stack([f * (1 + numbers[i]) + numbers[4 + i] for i, f in enumerate(pooled.unbind(1))], dim=1)
+        residual = upsample(network.residual(modulated.clamp(min=0)))
+        torch.testing.assert_close(logits, common + residual[:, 0, :5])
+
+
+def test_conditioned_heads_begin_with_one_common_answer_and_learn_to_differ():
+    torch.manual_seed(0)
+    network, image = ConditionedHeads(nn.Conv2d(1, 4, 3, padding=1), features=4, raters=3), torch.randn(2, 1, 6, 6)
+    logits = network(image)
+    assert torch.equal(logits, logits[:, :1].expand(-1, 3, -1, -1)) and logits.mean() < -2
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+    target = torch.arange(3.0)[None, :, None, None].expand(2, 3, 6, 6) - 1
+    losses = []
+    for _ in range(100):
+        loss = (network(image) - target).square().mean()
+        losses.append(loss.item())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert losses[-1] < 0.3 < losses[0]  # one map for all has 2 / 3 at best
+
+
+def test_a_rater_without_masks_shares_all_but_the_embedding():
+    network = conditioned()
+    network(torch.randn(1, 1, 4, 4))[:, 0].sum().backward()
+    gradient = network.embedding.weight.grad
+    assert gradient[0].abs().sum() > 0 and not gradient[1:].any()
+    assert sum(p.numel() for p in network.parameters()) == (9 + 1) * 4 + 5 + 3 * 8 + 9 * 8 + (9 * 4 + 1)
 
 
 def test_one_raters_loss_leaves_the_other_networks_alone():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ SHOWN = {
     "generalized_energy_distance": "Energy distance² ↓",
     "hungarian_iou": "Hungarian IoU ↑",
     "sample_diversity": "Diversity",
+    "own_head_gain": "Own head less others ↑",
     "uncertainty_ncc": "Correlation with disagreement ↑",
     "ece": "ECE, raters ↓",
     "ece_consensus": "ECE, shares ↓",
@@ -49,6 +51,7 @@ SHOWN = {
 }
 FIGURE = ("qubiq_score", "generalized_energy_distance", "hungarian_iou")
 MUST_AGREE = ("samples", "raters")
+TOO_DIVERSE = 1.3  # times the diversity of the raters
 WAY_OUT = "run evaluate.json again"
 MUST_AGREE_SETTINGS = ("task", "spatial_size", "batch_size", "part")
 
@@ -57,6 +60,8 @@ class MethodSettings(msgspec.Struct, frozen=True):
     """Settings of a run, as far as a table shows or compares them."""
 
     method: str
+    backbone: str | None = None
+    seed: int | None = None
     task: int | None = None
     spatial_size: list[int] | None = None
     batch_size: int | None = None
@@ -75,10 +80,15 @@ class MethodSummary(msgspec.Struct, frozen=True):
 
 
 class MethodRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A method in table.json; `training_minutes`: mean over its runs."""
+    """A method in table.json.
+
+    `training_minutes`: mean over its runs; `sd_over_seeds`: of the mean QUBIQ score.
+    """
 
     method: str
     runs: int
+    seeds: int
+    sd_over_seeds: float | None
     parameters: int
     epochs: int | None
     training_minutes: float | None
@@ -113,12 +123,14 @@ class MethodTable(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Method:
-    """All evaluated runs of one method; `rows`: case -> score -> value, NaN where a score has none."""
+    """All evaluated runs of one method; `rows`: case -> score -> mean over seeds, NaN where a score has none."""
 
     name: str
     parameters: int
     minutes: float  # of training, mean over its runs; NaN where epochs.csv is not there
     runs: int
+    seeds: int
+    sd_over_seeds: float  # of the mean QUBIQ score; NaN of one seed
     summary: MethodSummary  # of the first run
     rows: Mapping[str, Mapping[str, float]]
 
@@ -126,24 +138,27 @@ class Method:
 def read_methods(folders: Sequence[str | Path]) -> list[Method]:
     """Every evaluated run in or below `folders`, by method in the order in which they are found.
 
+    Runs of one method with different backbones are methods of their own.
+
     Raises:
         FileNotFoundError: no such folder.
-        ResultsError: no evaluated run; a damaged file; a case that two runs of one method scored; runs that were not
-            scored alike (raters, number of samples) or not trained alike (size of batches and images). Epochs may
-            differ, and are shown.
+        ResultsError: no evaluated run; a damaged file; a case that two runs of one method and seed scored; runs that
+            were not scored alike (raters, number of samples) or not trained alike (size of batches and images).
+            Epochs may differ, and are shown.
     """
-    found: dict[str, list[tuple[Path, MethodSummary]]] = {}
+    found: dict[tuple[str, str | None], list[tuple[Path, MethodSummary]]] = {}
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise FileNotFoundError(f"no folder {folder}: give the output_dir of runs that evaluate.json has scored.")
         for path in sorted(folder.rglob("evaluation/summary.json")):
             summary = read_record(path, MethodSummary, error=ResultsError, way_out=WAY_OUT)
-            found.setdefault(summary.settings.method, []).append((path, summary))
+            found.setdefault((summary.settings.method, summary.settings.backbone), []).append((path, summary))
     if not found:
         raise ResultsError(f"no evaluation/summary.json below {_listed(folders)}: run evaluate.json of a bundle first.")
     everything = [entry for entries in found.values() for entry in entries]
     _check_alike(everything)
-    return [_method(name, entries) for name, entries in found.items()]
+    several = Counter(method for method, _ in found)
+    return [_method(m if several[m] == 1 else f"{m} ({part})", entries) for (m, part), entries in found.items()]
 
 
 def _check_alike(entries: Sequence[tuple[Path, MethodSummary]]) -> None:
@@ -161,15 +176,38 @@ def _check_alike(entries: Sequence[tuple[Path, MethodSummary]]) -> None:
 
 
 def _method(name: str, entries: Sequence[tuple[Path, MethodSummary]]) -> Method:
-    rows: dict[str, dict[str, float]] = {}
+    by_seed: dict[int | None, dict[str, dict[str, float]]] = {}
     minutes = []
-    for path, _ in entries:
+    for path, summary in entries:
+        rows = by_seed.setdefault(summary.settings.seed, {})
         for case, values in _read_cases(path.with_name("cases.csv")).items():
             if case in rows:
-                raise ResultsError(f"case {case!r} was scored by two runs of {name}, the second {path.parent.parent}.")
+                raise ResultsError(
+                    f"case {case!r} was scored by two runs of {name} with one seed, the second {path.parent.parent}."
+                )
             rows[case] = values
         minutes.append(_training_minutes(path.parent.parent / "epochs.csv"))
-    return Method(name, entries[0][1].parameters, float(np.mean(minutes)), len(entries), entries[0][1], rows)
+    means = [mean_of_known([row["qubiq_score"] for row in rows.values()], axis=0) for rows in by_seed.values()]
+    return Method(
+        name,
+        parameters=entries[0][1].parameters,
+        minutes=float(np.mean(minutes)),
+        runs=len(entries),
+        seeds=len(by_seed),
+        sd_over_seeds=float(np.std(means, ddof=1)) if len(means) > 1 else math.nan,
+        summary=entries[0][1],
+        rows=_means_over_seeds(list(by_seed.values())),
+    )
+
+
+def _means_over_seeds(seeds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    cases = dict.fromkeys(case for rows in seeds for case in rows)
+    found: dict[str, dict[str, float]] = {}
+    for case in cases:
+        rows = [seed[case] for seed in seeds if case in seed]
+        columns = dict.fromkeys(column for row in rows for column in row)
+        found[case] = {c: float(mean_of_known([row.get(c, math.nan) for row in rows], axis=0)) for c in columns}
+    return found
 
 
 def _read_cases(path: Path) -> dict[str, dict[str, float]]:
@@ -221,8 +259,8 @@ class RaterTableOptions:
     """Write one table of methods for several raters, from the evaluations of their runs.
 
     Each run folder holds what evaluate.json of the bundles qubiq_holistic and prob_unet wrote: evaluation/summary.json
-    and evaluation/cases.csv. Folds of one method are put together; every mean has a bootstrap interval over cases, and
-    each pair of methods is compared on the cases that both have.
+    and evaluation/cases.csv. Folds of one method are put together, seeds are averaged case by case. Every mean has a
+    bootstrap interval over cases, and each pair of methods is compared on the cases that both have.
     """
 
     runs: Paths
@@ -270,6 +308,8 @@ def rater_table(options: RaterTableOptions) -> MethodTable:
             MethodRow(
                 method=m.name,
                 runs=m.runs,
+                seeds=m.seeds,
+                sd_over_seeds=_known(m.sd_over_seeds),
                 parameters=m.parameters,
                 epochs=m.summary.settings.max_epochs,
                 training_minutes=_known(m.minutes),
@@ -281,7 +321,7 @@ def rater_table(options: RaterTableOptions) -> MethodTable:
         pairs=_pairs([m.name for m in methods], values["qubiq_score"], draw),
         rater_row=None if ceiling is None else dict(ceiling.scores),
         rater_row_cases=None if ceiling is None else ceiling.cases,
-        notes=[*_notes_on_cases(methods), *(() if ceiling is None else ceiling.notes)],
+        notes=[*_notes_on_cases(methods), *_notes_on_diversity(methods), *(() if ceiling is None else ceiling.notes)],
         conventions=summary.conventions,
     )
     picture = save_figure(_figure(table), output_dir / "scores.png")
@@ -332,6 +372,23 @@ def _notes_on_cases(methods: Sequence[Method]) -> list[str]:
     ]
 
 
+def _notes_on_diversity(methods: Sequence[Method]) -> list[str]:
+    """A sentence for each method whose samples differ much more than the raters' masks, which lowers its distance."""
+    notes = []
+    for method in methods:
+        pairs = [
+            (row.get("sample_diversity", math.nan), row.get("rater_diversity", math.nan))
+            for row in method.rows.values()
+        ]
+        ours, raters = mean_of_known(pairs, axis=0).tolist()
+        if ours > TOO_DIVERSE * raters:
+            notes.append(
+                f"{method.name}: diversity {ours:.3f} is more than {TOO_DIVERSE:g} times that of the annotators, "
+                f"{raters:.3f}; such sets can have a low energy distance without being right."
+            )
+    return notes
+
+
 def _blocks(table: MethodTable, picture: Path) -> list[Block]:
     settings = table.settings
     names = [entry.method for entry in table.methods]
@@ -357,7 +414,7 @@ def _blocks(table: MethodTable, picture: Path) -> list[Block]:
 
 def _main_table(table: MethodTable, names: Sequence[str]) -> Table:
     shown = [column for column in SHOWN if column in table.scores]
-    header = ("Method", "Parameters", "Epochs", "Minutes", "Cases", *(SHOWN[column] for column in shown))
+    header = ("Method", "Parameters", "Epochs", "Minutes", "Seeds", "Cases", *(SHOWN[column] for column in shown))
     rows = []
     for index, entry in enumerate(table.methods):
         minutes = entry.training_minutes
@@ -367,6 +424,7 @@ def _main_table(table: MethodTable, names: Sequence[str]) -> Table:
                 f"{entry.parameters:,}",
                 "-" if entry.epochs is None else str(entry.epochs),
                 "-" if minutes is None else f"{minutes:.1f}",
+                str(entry.seeds) if entry.sd_over_seeds is None else f"{entry.seeds} (sd {entry.sd_over_seeds:.4f})",
                 str(table.scores["qubiq_score"][index].cases),
                 *(_cell(table.scores[column][index]) for column in shown),
             )
@@ -375,7 +433,7 @@ def _main_table(table: MethodTable, names: Sequence[str]) -> Table:
         raters, cases = table.rater_row, table.rater_row_cases
         other = {"dice": "dice_each_rater"}
         size = "-" if cases is None else str(cases)
-        rows.append(("one more rater", "-", "-", "-", size, *(_cell(raters.get(other.get(c, c))) for c in shown)))
+        rows.append(("one more rater", "-", "-", "-", "-", size, *(_cell(raters.get(other.get(c, c))) for c in shown)))
     return Table("Scores by method", header, rows)
 
 

@@ -33,7 +33,7 @@ from monai_ext.metrics import (
 from monai_ext.storage.files import write_table
 from monai_ext.storage.records import write_record
 
-__all__ = ["MeanRaterScores", "RaterReport", "answer_scores", "rater_column"]
+__all__ = ["MeanRaterScores", "RaterReport", "answer_scores", "own_head_gain", "rater_column"]
 
 CONVENTIONS = {
     "mean": "over cases that have a value; sd with n - 1",
@@ -45,6 +45,7 @@ CONVENTIONS = {
     "dice_consensus": "p >= 0.5 and the majority vote (half suffices)",
     "sets": "samples at p > 0.5, d = 1 - IoU of the foreground, V-statistic (self pairs in)",
     "calibration": "15 equal bins over all pixels; plain names against each rater, _consensus against c / K",
+    "own_head_gain": "Dice of each rater with the own head less the mean Dice with the other heads, mean over raters",
     "uncertainty_ncc": "p (1 - p) with c/K (1 - c/K), Pearson over pixels",
 }
 OF_RATERS = ("rater_agreement", "rater_diversity", "leave_one_out_dice")
@@ -88,11 +89,29 @@ def answer_scores(answers: Tensor, masks: Tensor, *, presence: Tensor | None = N
     if heads:
         table = pairwise_dice(own > 0.5, masks)
         scores["heads_by_raters"] = table.masked_fill(missing[:, None], torch.nan)
+        scores["own_head_gain"] = own_head_gain(scores["heads_by_raters"])
     broken = answers.flatten(1).isnan().any(1)
     return {
         name: values if name in OF_RATERS else values.masked_fill(broken[(..., *[None] * (values.ndim - 1))], torch.nan)
         for name, values in scores.items()
     }
+
+
+def own_head_gain(table: Tensor) -> Tensor:
+    """Dice of each rater with the rater's own head less that with the other heads, mean over raters: (B,).
+
+    Above 0 where heads are nearer to their own rater than other raters' heads are.
+
+    >>> own_head_gain(torch.tensor([[[0.9, 0.7], [0.8, 0.8]]]))  # (0.9 - 0.8 + 0.8 - 0.7) / 2
+    tensor([0.1000])
+
+    Args:
+        table: (B, R, R), Dice of head k (row) with rater r (column), NaN in the columns of missing raters; NaN also
+            where R is 1.
+    """
+    own = table.diagonal(dim1=1, dim2=2)
+    others = (table.sum(1) - own) / (table.shape[1] - 1)
+    return (own - others).nanmean(1)
 
 
 class MeanRaterScores(MultiMetricHandler):

@@ -61,7 +61,7 @@ def test_means_intervals_pairs_and_files(tmp_path: Path) -> None:
     assert pair["mean"] == pytest.approx(-0.02) and pair["claimed"] and pair["p_holm"] < 0.01
     assert content["first_in_qubiq_score"] == [0.0, 1.0]
     page = (tmp_path / "table" / "table.md").read_text()
-    assert content["notes"] == [] and "| combined | 1,234 | 5 | 1.5 | 12 |" in page
+    assert content["notes"] == [] and "| combined | 1,234 | 5 | 1.5 | 1 | 12 |" in page
     assert "0.775 (" in page and "one more rater" in page and "0.800 (0.750-0.850)" in page
     assert json.loads((tmp_path / "table" / "table.json").read_text()) == content
     assert (tmp_path / "table" / "scores.png").stat().st_size > 1000
@@ -74,11 +74,42 @@ def test_folds_of_a_method_are_put_together(tmp_path: Path) -> None:
     assert method.runs == 2 and sorted(method.rows) == CASES
 
 
-def test_a_case_scored_twice_by_one_method_is_refused(tmp_path: Path) -> None:
+def test_a_case_scored_twice_by_one_method_and_seed_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_run(tmp_path / name, "holistic", better=0.0)
-    with pytest.raises(ResultsError, match=r"case 'case00' was scored by two runs of holistic"):
+    with pytest.raises(ResultsError, match=r"case 'case00' was scored by two runs of holistic with one seed"):
         read_methods([tmp_path])
+
+
+def test_seeds_are_averaged_case_by_case_and_their_spread_is_shown(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "holistic", better=0.0, seed=0)
+    write_run(tmp_path / "b", "holistic", better=0.02, seed=1)
+    write_run(tmp_path / "c", "holistic", better=0.04, seed=2, cases=CASES[1:])
+    table = told_table(RaterTableOptions((tmp_path,), tmp_path / "table", **FEW))
+    (entry,) = table["methods"]
+    assert (entry["runs"], entry["seeds"], table["scores"]["qubiq_score"][0]["cases"]) == (3, 3, 12)
+    # 0.71 for case00, and 0.71 + 0.01 k + 0.01 for the others: 0.775 + 11 / 1200
+    assert table["scores"]["qubiq_score"][0]["mean"] == pytest.approx(0.765 + 11 / 1200)
+    assert entry["sd_over_seeds"] == pytest.approx(np.std([0.755, 0.775, 0.8], ddof=1))
+    assert "| holistic | 1,234 | 5 | 1.5 | 3 (sd 0.0225) | 12 |" in (tmp_path / "table" / "table.md").read_text()
+
+
+def test_backbones_of_one_method_are_methods_of_their_own(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "combined", better=0.0, backbone="basic_unet")
+    write_run(tmp_path / "b", "combined", better=0.0, backbone="mobilenet_v2")
+    write_run(tmp_path / "c", "holistic", better=0.0, backbone="basic_unet")
+    names = [method.name for method in read_methods([tmp_path])]
+    assert names == ["combined (basic_unet)", "combined (mobilenet_v2)", "holistic"]
+
+
+def test_sets_far_more_diverse_than_the_raters_are_noted(tmp_path: Path) -> None:
+    for name, diversity in (("holistic", 0.25), ("soft_label", 0.27)):
+        folder = write_run(tmp_path / name, name, better=0.0, cases=CASES[:2])
+        rows = [f"{case},0.8,{diversity},0.2" for case in CASES[:2]]
+        columns = "id,qubiq_score,sample_diversity,rater_diversity"
+        (folder / "evaluation" / "cases.csv").write_text("\n".join([columns, *rows]))
+    (note,) = told_table(RaterTableOptions((tmp_path,), tmp_path / "table", **FEW))["notes"]
+    assert note.startswith("soft_label: diversity 0.270 is more than 1.3 times that of the annotators, 0.200")
 
 
 @pytest.mark.parametrize("settings", [{"batch_size": 6}, {"spatial_size": [32, 32]}])
@@ -133,7 +164,7 @@ def test_another_number_of_cases_behind_the_raters_row_is_told(tmp_path: Path) -
     (note,) = told_table(options)["notes"]
     assert "one more rater is over 9 cases" in note and note.endswith("the methods are over 12.")
     page = (tmp_path / "table" / "table.md").read_text()
-    assert "| one more rater | - | - | - | 9 |" in page and "over 9 cases" in page
+    assert "| one more rater | - | - | - | - | 9 |" in page and "over 9 cases" in page
 
 
 @pytest.mark.parametrize(
@@ -182,7 +213,7 @@ def test_methods_scored_on_different_cases_are_told_apart_from_better_ones(tmp_p
     (note,) = table["notes"]
     assert "(holistic 6, combined 12; 6 are common to all). Means over different cases do not compare" in note
     page = (tmp_path / "table" / "table.md").read_text()
-    assert "| holistic | 1,234 | 5 | 1.5 | 6 |" in page and note.split(";")[0] in page
+    assert "| holistic | 1,234 | 5 | 1.5 | 1 | 6 |" in page and note.split(";")[0] in page
     assert table["pairs"][0]["mean"] == pytest.approx(0.01)
 
 

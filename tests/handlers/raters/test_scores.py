@@ -63,6 +63,8 @@ def test_scores_of_a_case_counted_by_hand():
     torch.testing.assert_close(scores["dice_per_rater"], torch.tensor(expected, dtype=torch.float64), equal_nan=True)
     table = [[[1.0, 2 / 3], [1.0, 2 / 3]], [[2 / 3, math.nan], [0.0, math.nan]]]
     torch.testing.assert_close(scores["heads_by_raters"], torch.tensor(table, dtype=torch.float64), equal_nan=True)
+    # no head is nearer to rater 1 than the other in the first case; in the second the own one is, by 2 / 3
+    assert scores["own_head_gain"].tolist() == [pytest.approx((1 - 1 + 2 / 3 - 2 / 3) / 2), pytest.approx(2 / 3)]
     # majority of (1100, 1000) with half sufficing is 1100; p is .8 .7 .1 .15
     assert scores["dice_consensus"].tolist() == [1.0, pytest.approx(2 / 3)]
     assert scores["generalized_energy_distance"][0].item() == pytest.approx(2 * 0.25 - 0 - 0.25)
