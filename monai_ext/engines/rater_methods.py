@@ -18,12 +18,13 @@ from monai_ext.data import DatasetLayoutError, fold_items, identified_raters, qu
 from monai_ext.data.folds import Group
 from monai_ext.data.raters.qubiq import find_parts
 from monai_ext.data.run_cases import RunCases
-from monai_ext.formulas.checks import check_choice
+from monai_ext.formulas.checks import check_choice, check_not_negative
 from monai_ext.losses import ConsensusLoss, OrderedLoss, PerRaterLoss, majority_label, soft_label
 from monai_ext.networks import (
     ConditionedHeads,
     ConsensusNet,
     DeepEnsemble,
+    HeadSampling,
     HolisticNet,
     LevelSetNet,
     MonteCarloDropout,
@@ -70,6 +71,8 @@ def rater_network(
 ) -> nn.Module:
     """The network of a method, image (B, C, H, W) -> logits (B, heads, H, W), with `per_rater` and `sample`.
 
+    * conditioned: one U-Net whose last layers are conditioned on an embedding of each rater, see `ConditionedHeads`.
+    * heads: one U-Net with an output channel for each rater.
     * holistic: `HolisticNet`; holistic_shared: with one encoder and one decoder for all heads; holistic_faithful: as
       published.
     * combined: one U-Net for each rater ("U-Net combined").
@@ -87,21 +90,13 @@ def rater_network(
         dropout: of the holistic networks, see `HolisticNet`.
         members: of the deep ensemble.
         backbone, encoder_weights: see `segmentation_backbone`.
-        spread: of the level sets of soft_label and ordered, see `level_sets`.
+        spread: of the level sets that are samples, see `level_sets`; 0 for the maps of the heads themselves, in methods
+            that have heads.
 
     Raises:
         ValueError: no such method, or counts that a network refuses.
     """
     check_choice("method", method, RATER_METHODS)
-    if method in ("holistic", "holistic_shared", "holistic_faithful"):
-        return HolisticNet(
-            raters,
-            in_channels,
-            features=features,
-            dropout=dropout,
-            branches=1 if method == "holistic_shared" else None,
-            faithful=method == "holistic_faithful",
-        )
 
     def unet(out_channels: int = 1, dropout: float = 0.0, **kwargs: float) -> nn.Module:
         return segmentation_backbone(
@@ -114,20 +109,32 @@ def rater_network(
             **kwargs,
         )
 
-    if method == "conditioned":
+    def holistic(branches: int | None = None, faithful: bool = False) -> nn.Module:
+        return HolisticNet(
+            raters, in_channels, features=features, dropout=dropout, branches=branches, faithful=faithful
+        )
+
+    def conditioned() -> nn.Module:
         network = unet(CONDITIONED_FEATURES, initial_logit=0.0)
         return ConditionedHeads(network, features=CONDITIONED_FEATURES, raters=raters)
-    if method == "heads":
-        return RaterHeads(unet(raters))
-    if method == "combined":
-        return RaterEnsemble([unet() for _ in range(raters)])
-    if method == "deep_ensemble":
-        return DeepEnsemble([unet() for _ in range(members)])
-    if method == "mc_dropout":
-        return MonteCarloDropout(unet(dropout=UNIT_DROPOUT))
-    if method == "ordered":
-        return OrderedHeads(unet(ORDERED_HEADS), spread=spread)
-    return ConsensusNet(unet()) if method == "majority" else LevelSetNet(unet(), spread=spread)
+
+    networks: dict[str, Callable[[], nn.Module]] = {
+        "conditioned": conditioned,
+        "heads": lambda: RaterHeads(unet(raters)),
+        "holistic": holistic,
+        "holistic_shared": lambda: holistic(branches=1),
+        "holistic_faithful": lambda: holistic(faithful=True),
+        "combined": lambda: RaterEnsemble([unet() for _ in range(raters)]),
+        "majority": lambda: ConsensusNet(unet()),
+        "soft_label": lambda: LevelSetNet(unet()),
+        "ordered": lambda: OrderedHeads(unet(ORDERED_HEADS)),
+        "deep_ensemble": lambda: DeepEnsemble([unet() for _ in range(members)]),
+        "mc_dropout": lambda: MonteCarloDropout(unet(dropout=UNIT_DROPOUT)),
+    }
+    network = networks[method]()
+    if isinstance(network, HeadSampling | LevelSetNet):
+        network.spread = check_not_negative("spread", spread)
+    return network
 
 
 def rater_loss(method: str, losses: Callable | Sequence[Callable]) -> nn.Module:

@@ -114,10 +114,23 @@ class MapSampler(nn.Module):
 
 
 class HeadSampling(MapSampler):
-    """Base of networks with several heads: a sample is the map of one head, drawn by `draw_heads`."""
+    """Base of networks with several heads: a sample is the map of one head, drawn by `draw_heads`.
+
+    With a `spread` above 0, set after construction, the samples are level sets of the heads, n / heads of each, see
+    `level_sets`: the doubt of each head then counts as well as the difference of the heads. These are not random; n =
+    heads gives the mask of each head.
+    """
+
+    spread = 0.0
 
     def draw(self, maps: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        return draw_heads(maps, n, generator=generator)
+        if self.spread == 0:
+            return draw_heads(maps, n, generator=generator)
+        check_count("n", n)
+        heads = maps.split(1, dim=1)[:n]
+        counts = [len(range(place, n, len(heads))) for place in range(len(heads))]
+        sets = [level_sets(head, count, spread=self.spread) for head, count in zip(heads, counts, strict=True)]
+        return torch.cat(sets, dim=1)
 
 
 class ConsensusNet(MapSampler):

@@ -48,6 +48,14 @@ def test_losses_fit_their_methods():
     assert rater_loss("soft_label", losses).consensus is not majority_label
 
 
+def test_the_spread_reaches_every_method_that_has_one():
+    for method in RATER_METHODS:
+        network = rater_network(method, raters=2, features=2, members=2, spread=0.6)
+        assert getattr(network, "spread", None) == (None if method in ("mc_dropout", "majority") else 0.6)
+    with pytest.raises(ValueError, match="spread=-1"):
+        rater_network("conditioned", raters=2, features=2, spread=-1)
+
+
 def test_the_faithful_network_is_the_published_one():
     count = sum(p.numel() for p in rater_network("holistic_faithful", raters=3, features=64).parameters())
     assert count == 26_077_647

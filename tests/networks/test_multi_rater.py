@@ -150,6 +150,18 @@ def test_rater_ensemble_puts_the_map_of_network_r_in_channel_r():
     assert ensemble.per_rater and not DeepEnsemble([Logits()]).per_rater
 
 
+def test_heads_with_a_spread_are_sampled_as_level_sets_of_each():
+    network, maps = RaterHeads(Logits(out_channels=2)), torch.tensor([[[[0.3, 0.9]], [[0.4, 0.55]]]])
+    network.spread = 1.0
+    # levels 1/6, 3/6, 5/6 of the first head, 1/4 and 3/4 of the second
+    expected = [[1, 1], [0, 1], [0, 1], [1, 1], [0, 0]]
+    assert network.draw(maps, 5)[0, :, 0].tolist() == expected
+    assert torch.equal(network.draw(maps, 2), (maps > 0.5).float())  # one level, 1/2
+    assert network.draw(maps, 1).shape == (1, 1, 1, 2)
+    network.spread = 0.0
+    assert torch.equal(network.draw(maps, 2), maps)
+
+
 def test_conditioned_heads_agree_with_a_loop_over_raters():
     torch.manual_seed(0)
     network, image = conditioned().double(), torch.randn(2, 1, 5, 6, dtype=torch.double)
