@@ -270,9 +270,9 @@ class ConditionedHeads(HeadSampling):
         self.embedding = nn.Embedding(raters, embedding)
         self.modulation = nn.Linear(embedding, 2 * features)
         self.residual = nn.Conv2d(features, 1, 3, padding=1)
-        nn.init.constant_(self.common.bias, initial_logit)
-        nn.init.zeros_(self.residual.weight)
-        nn.init.zeros_(self.residual.bias)
+        nn.init.constant_(self.common.get_parameter("bias"), initial_logit)
+        for parameter in self.residual.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, image: Tensor) -> Tensor:
         features = self.network(image)

@@ -71,9 +71,10 @@ def segmentation_backbone(
     widths = [features * factor for factor in (1, 2, 4, 8, 16)]
     if name == "basic_unet":
         norm = ("group", {"num_groups": features})
-        return BasicUNet(
+        basic_unet = BasicUNet(
             2, in_channels, out_channels, features=(*widths, features), act="RELU", norm=norm, dropout=dropout
         )
+        return Standardised(basic_unet, 0.0, 1.0, stride=16)
     if name == "dynunet":
         network = DynUNet(
             2,
@@ -88,11 +89,11 @@ def segmentation_backbone(
         )
         return Standardised(network, 0.5, 0.25, stride=16)
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if in_channels == 3 else (GREY_MEAN, GREY_STD)
-    network = _on_imagenet_encoder(name, in_channels, out_channels, dropout, encoder_weights)
-    for layer in network.segmentation_head:
+    encoder_decoder = _on_imagenet_encoder(name, in_channels, out_channels, dropout, encoder_weights)
+    for layer in encoder_decoder.segmentation_head.children():
         if isinstance(layer, nn.Conv2d) and layer.bias is not None:
             nn.init.constant_(layer.bias, initial_logit)
-    return Standardised(network, mean, std, 32)
+    return Standardised(encoder_decoder, mean, std, 32)
 
 
 def _on_imagenet_encoder(
