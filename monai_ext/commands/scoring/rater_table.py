@@ -383,7 +383,7 @@ def _notes_on_diversity(methods: Sequence[Method]) -> list[str]:
         ours, raters = mean_of_known(pairs, axis=0).tolist()
         if ours > TOO_DIVERSE * raters:
             notes.append(
-                f"{method.name}: diversity {ours:.3f} is more than {TOO_DIVERSE:g} times that of the annotators, "
+                f"{method.name}: diversity {ours:.3f} is more than {TOO_DIVERSE:g} times that of the raters, "
                 f"{raters:.3f}; such sets can have a low energy distance without being right."
             )
     return notes

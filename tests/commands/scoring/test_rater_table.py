@@ -109,7 +109,7 @@ def test_sets_far_more_diverse_than_the_raters_are_noted(tmp_path: Path) -> None
         columns = "id,qubiq_score,sample_diversity,rater_diversity"
         (folder / "evaluation" / "cases.csv").write_text("\n".join([columns, *rows]))
     (note,) = told_table(RaterTableOptions((tmp_path,), tmp_path / "table", **FEW))["notes"]
-    assert note.startswith("soft_label: diversity 0.270 is more than 1.3 times that of the annotators, 0.200")
+    assert note.startswith("soft_label: diversity 0.270 is more than 1.3 times that of the raters, 0.200")
 
 
 @pytest.mark.parametrize("settings", [{"batch_size": 6}, {"spatial_size": [32, 32]}])
