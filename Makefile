@@ -35,8 +35,9 @@ bench: $(VENV)/.runtime
 
 # Every bundle as a zip with card, licence and weights: dist/NAME.zip, dist/NAME-huggingface.zip, dist/SHA256SUMS.
 bundles: $(VENV)/.runtime
-	$(BIN)/python -m monai_ext pack $(wildcard bundles/*) --output_dir dist
-	$(BIN)/python -m monai_ext pack $(wildcard bundles/*) --output_dir dist --hugging_face
+	$(BIN)/python bundles/frame.py
+	$(BIN)/python -m monai_ext pack $(patsubst %/LICENSE,%,$(wildcard bundles/*/LICENSE)) --output_dir dist
+	$(BIN)/python -m monai_ext pack $(patsubst %/LICENSE,%,$(wildcard bundles/*/LICENSE)) --output_dir dist --hugging_face
 
 # The pages of README, cards and docstrings: site/index.html.
 docs: $(VENV)/.docs

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "monai_ext"
+VALUE = re.compile(r'"(?P<text>(?:[^"\\]|\\.)*)"(?P<key>\s*:)?|(?P<plain>-?\d[\d.e-]*|true|false|null)')
 
 
 def rooms(root: Path = ROOT) -> dict[str, tuple[int, int, int]]:
@@ -34,22 +37,65 @@ def functions(root: Path = ROOT) -> list[int]:
     return sorted(sizes)
 
 
-def recipes(root: Path = ROOT) -> dict[str, tuple[int, int, int, float]]:
-    """Bundle -> lines of train.json, longest line, `$` expressions, share of its lines that another bundle has too."""
-    lines = {
-        path.parents[1].name: [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+@dataclass(frozen=True)
+class Recipe:
+    """The size of one train.json, and what of it stands in another bundle's too, up to indentation.
+
+    Attributes:
+        count, longest: lines that have a letter or digit, and the characters of the longest.
+        expressions: values that are `$` code.
+        shared: share of the lines that another bundle has.
+        shared_statements: the same without lines that only connect parts: keys and @references, with no class, number
+            or choice.
+    """
+
+    bundle: str
+    count: int
+    longest: int
+    expressions: int
+    shared: float
+    shared_statements: float
+
+
+def recipes(root: Path = ROOT) -> list[Recipe]:
+    """One for each bundle."""
+    texts = {
+        path.parents[1].name: path.read_text(encoding="utf-8")
         for path in sorted((root / "bundles").glob("*/configs/train.json"))
     }
-    found = {}
-    for name, mine in lines.items():
-        others = {line for other, theirs in lines.items() if other != name for line in theirs}
-        text = [line for line in mine if len(line) > 2]  # brackets repeat everywhere
-        path = root / "bundles" / name / "configs" / "train.json"
-        longest = max(map(len, path.read_text(encoding="utf-8").splitlines()))
-        content = json.loads(path.read_text(encoding="utf-8"))
-        expressions = sum(1 for value in _strings(content) if value.startswith("$") and not value.startswith("$from"))
-        found[name] = (len(mine), longest, expressions, sum(line in others for line in text) / len(text))
+    words = {
+        name: [line.strip() for line in text.splitlines() if any(map(str.isalnum, line))]
+        for name, text in texts.items()
+    }
+    found = []
+    for name, text in texts.items():
+        elsewhere = {line for other, lines in words.items() if other != name for line in lines}
+        statements = [line for line in words[name] if _states(line)]
+        found.append(
+            Recipe(
+                bundle=name,
+                count=len(text.splitlines()),
+                longest=max(map(len, text.splitlines())),
+                expressions=sum(value.startswith("$") for value in _strings(json.loads(text))),
+                shared=_share(words[name], elsewhere),
+                shared_statements=_share(statements, elsewhere),
+            )
+        )
     return found
+
+
+def _share(lines: Sequence[str], elsewhere: Container[str]) -> float:
+    return sum(line in elsewhere for line in lines) / len(lines)
+
+
+def _states(line: str) -> bool:
+    """Whether a line of JSON has a value that is not a reference.
+
+    >>> _states('"network": "@network", "device": "@device",'), _states('"network": "@network", "fused": true')
+    (False, True)
+    """
+    values = (value for value in VALUE.finditer(line) if not value["key"])
+    return any(value["plain"] or not value["text"].startswith(("@", "%")) for value in values)
 
 
 def _strings(value: object) -> Iterator[str]:
@@ -73,9 +119,13 @@ def tables(root: Path = ROOT) -> str:
     every = [_lines(path) for path in (root / PACKAGE).rglob("*.py")]
     rows = ["| folder | modules | median lines | largest |", "|---|---|---|---|"]
     rows += [f"| {name} | {count} | {median} | {largest} |" for name, (count, median, largest) in sizes.items()]
-    rows += ["", "| train.json of | lines | longest line | expressions | shared with another bundle |"]
-    rows += ["|---|---|---|---|---|"]
-    rows += [f"| {name} | {a} | {b} | {c} | {share:.0%} |" for name, (a, b, c, share) in recipes(root).items()]
+    rows += ["", "| train.json of | lines | longest line | expressions | shared lines | shared statements |"]
+    rows += ["|---|---|---|---|---|---|"]
+    rows += [
+        f"| {each.bundle} | {each.count} | {each.longest} | {each.expressions} | {each.shared:.0%} "
+        f"| {each.shared_statements:.0%} |"
+        for each in recipes(root)
+    ]
     rows += ["", f"{len(every)} files, {sum(every):,} lines; median file {int(statistics.median(every))} lines."]
     at = {part: lengths[int(part * (len(lengths) - 1))] for part in (0.5, 0.9)}
     rows += [f"{len(lengths):,} functions: median {at[0.5]} lines, 90th percentile {at[0.9]}, largest {lengths[-1]}."]

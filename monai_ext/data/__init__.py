@@ -1,7 +1,7 @@
 from monai_ext.data.decode_images import DecodeImaged
 from monai_ext.data.device.dataset import DeviceDataset, DeviceLoader
 from monai_ext.data.device.decoding import DecodeError
-from monai_ext.data.folds import assign_folds, fold_items
+from monai_ext.data.folds import assign_folds, fold_items, split_by_fold
 from monai_ext.data.isic import DatasetLayoutError, image_items, lesion_items, warn_if_overlapping
 from monai_ext.data.many_hr.build import build_many_hr
 from monai_ext.data.many_hr.captures import add_captures
@@ -105,6 +105,7 @@ __all__ = [
     "read_tile",
     "save_nifti",
     "scale_levels",
+    "split_by_fold",
     "split_by_place",
     "survey_tiles",
     "tile_items",

@@ -18,7 +18,7 @@ import numpy as np
 from monai_ext.data.near_duplicates import sorted_contents
 from monai_ext.data.run_cases import RunCases
 
-__all__ = ["Group", "assign_folds", "fold_items", "seeded_key"]
+__all__ = ["Group", "assign_folds", "fold_items", "seeded_key", "split_by_fold"]
 
 Group = Callable[[Mapping], str] | str | None
 
@@ -84,14 +84,38 @@ def fold_items(
         raise ValueError(f"part is {part!r}: choose 'training' or 'validation'.")
     if recorded is not None and (parts := recorded.divide(items)) is not None:
         return parts[part]
-    if fold == "all":
-        if part == "validation":
-            raise ValueError("fold is 'all', so all cases are trained on: validate on another part of the data.")
+    if fold == "all" and part == "training":
         return list(items)
+    return split_by_fold(items, fold, folds=folds, seed=seed, group=group, cache_dir=cache_dir)[part]
+
+
+def split_by_fold(
+    items: Sequence[Mapping],
+    fold: int | Literal["all"],
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    group: Group = None,
+    cache_dir: str | os.PathLike | None = None,
+    recorded: RunCases | None = None,
+) -> dict[str, list[Mapping]]:
+    """Both parts of `fold_items`, "training" and "validation", from one assignment of the folds.
+
+    Raises:
+        ValueError: as `fold_items`; `fold` "all" leaves nothing to validate on.
+    """
+    if recorded is not None and (known := recorded.divide(items)) is not None:
+        return {part: known.get(part, []) for part in ("training", "validation")}
+    if fold == "all":
+        raise ValueError("fold is 'all', so all cases are trained on: validate on another part of the data.")
     if not 0 <= fold < folds:
         raise ValueError(f"fold is {fold}: with folds={folds} it lies in 0 ... {folds - 1}.")
-    assigned = assign_folds(items, folds=folds, seed=seed, group=group, cache_dir=cache_dir)
-    return [item for item, own in zip(items, assigned, strict=True) if (own == fold) == (part == "validation")]
+    parts: dict[str, list[Mapping]] = {"training": [], "validation": []}
+    for item, own in zip(
+        items, assign_folds(items, folds=folds, seed=seed, group=group, cache_dir=cache_dir), strict=True
+    ):
+        parts["validation" if own == fold else "training"].append(item)
+    return parts
 
 
 def seeded_key(seed: int, name: str) -> bytes:

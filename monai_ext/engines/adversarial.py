@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from monai_ext.engines.batch_engines import BatchTrainer
 from monai_ext.engines.batches import as_float32, laid_out, prepared, to_channels_last
 from monai_ext.engines.gradients import average_over_ranks, clipped_step, copy_from_first_rank, frozen
-from monai_ext.losses.adversarial import LogisticAdversarialLoss
+from monai_ext.losses.adversarial import LogisticAdversarialLoss, R1Penalty
 
-__all__ = ["TERMS", "Adversary", "PairedAdversarialTrainer"]
+__all__ = ["TERMS", "Adversary", "PairedAdversarialTrainer", "logistic_adversary"]
 
 TERMS = "terms"  # key of the engine's output
 WeightedTerms = dict[str, tuple[float, Tensor]]  # name -> (weight, value)
@@ -100,6 +100,39 @@ class Adversary:
         return terms | {name: logits.detach().float().sigmoid().mean() for name, logits in scores.items()}
 
 
+def logistic_adversary(
+    discriminator: nn.Module,
+    *,
+    learning_rate: float,
+    device: torch.device | str | None = None,
+    betas: Sequence[float] = (0.5, 0.99),
+    weight: float = 1e-3,
+    label_smoothing: float = 0.0,
+    r1_gamma: float = 0.0,
+    r1_interval: int = 16,
+) -> Adversary:
+    """The adversary of the super-resolution bundles: logistic losses, Adam, and lazy R1 where `r1_gamma` is not 0.
+
+    Args:
+        learning_rate, betas: of Adam for the discriminator.
+        device: where the discriminator is moved; None leaves it where it is.
+        weight: of the adversarial term in the generator's loss.
+        label_smoothing: see `LogisticAdversarialLoss`.
+        r1_gamma: see `R1Penalty`.
+        r1_interval: steps between two penalties.
+    """
+    discriminator = discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    first, second = betas
+    return Adversary(
+        discriminator,
+        torch.optim.Adam(discriminator.parameters(), learning_rate, betas=(first, second), fused=True),
+        loss=LogisticAdversarialLoss(label_smoothing=label_smoothing),
+        weight=weight,
+        penalty=R1Penalty(r1_gamma) if r1_gamma else None,
+        penalty_interval=r1_interval,
+    )
+
+
 class PairedAdversarialTrainer(BatchTrainer):
     """`BatchTrainer` with an adversary from epoch `pretrain_epochs + 1` on.
 
@@ -132,6 +165,7 @@ class PairedAdversarialTrainer(BatchTrainer):
     """
 
     needs_image_losses = True
+    wraps_network = False
 
     def __init__(
         self,

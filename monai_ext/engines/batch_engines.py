@@ -22,6 +22,7 @@ from monai_ext.engines.averaging import ModelEMA
 from monai_ext.engines.batches import as_float32, prepared, to_channels_last
 from monai_ext.engines.gradients import clipped_step
 from monai_ext.engines.precision import autocast, autocast_dtype
+from monai_ext.runtime.ranks import data_parallel, is_distributed
 
 __all__ = ["COMPILE_MODES", "BatchEvaluator", "BatchTrainer"]
 
@@ -54,7 +55,10 @@ class BatchTrainer(_SkipUnhandledEvents, SupervisedTrainer):
     handler that reads the loss as a number makes the host wait, so read it every n iterations. `set_epoch` of the
     loader, if it has one, is called before each epoch (0 for the first), so that a resumed run sees the batches of an
     uninterrupted one. While it runs on a CPU the process keeps the memory that a step frees for the next
-    one, see `kept_memory`.
+    one, see `kept_memory`. Under torch.distributed a plain network is wrapped by `data_parallel`.
+
+    Network, optimiser, loss and average are attributes before the handlers are attached, so that these may take them
+    from the trainer.
 
     Args:
         device, max_epochs, train_data_loader, network, optimizer, loss_function: as in MONAI; the loss is computed
@@ -72,6 +76,8 @@ class BatchTrainer(_SkipUnhandledEvents, SupervisedTrainer):
         ValueError: `accumulation_steps` other than 1, another `precision`, or a network that was wrapped in
             `DistributedDataParallel` before it was in channels_last memory.
     """
+
+    wraps_network = True  # in `DistributedDataParallel`; a trainer that averages gradients itself does not
 
     def __init__(
         self,
@@ -95,10 +101,12 @@ class BatchTrainer(_SkipUnhandledEvents, SupervisedTrainer):
                 f"accumulation_steps={kwargs['accumulation_steps']}: each batch is a step here; choose 1 and a larger "
                 "batch_size."
             )
+        if self.wraps_network and is_distributed() and not isinstance(network, nn.parallel.DistributedDataParallel):
+            network = data_parallel(network, device, channels_last=channels_last)
+        self.network, self.optimizer, self.loss_function, self.average = network, optimizer, loss_function, average
         super().__init__(device, max_epochs, train_data_loader, network, optimizer, loss_function, **kwargs)
         self.dtype = autocast_dtype(device, precision)
         self._in_precision = autocast(self.state.device, self.dtype)
-        self.average = average
         self.max_grad_norm = max_grad_norm
         self.memory_format = to_channels_last(network, channels_last)
         if hasattr(train_data_loader, "set_epoch"):

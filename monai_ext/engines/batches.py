@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["as_float32", "laid_out", "prepared", "to_channels_last"]
+__all__ = ["as_float32", "count_items", "laid_out", "prepared", "to_channels_last"]
 
 
 def prepared(engine: Any, batchdata: dict[str, Tensor]) -> tuple[Tensor, Any, tuple, dict]:
@@ -22,6 +22,18 @@ def laid_out(images: Tensor, memory_format: torch.memory_format | None) -> Tenso
     if memory_format is None or images.ndim != 4:
         return images
     return images.contiguous(memory_format=memory_format)
+
+
+def count_items(loader: Any) -> int:
+    """Number of items of a loader's data set, on all ranks together.
+
+    Raises:
+        ValueError: the loader has no data set.
+    """
+    dataset = getattr(loader, "dataset", None)
+    if dataset is None:
+        raise ValueError(f"{type(loader).__name__} has no data set whose items could be counted.")
+    return sum(getattr(dataset, "shard_lengths", None) or [len(dataset)])
 
 
 def as_float32(prediction: Any) -> Any:

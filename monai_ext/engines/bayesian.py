@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from monai_ext.engines.adversarial import PairedAdversarialTrainer, WeightedTerms, with_a_loss
 from monai_ext.engines.batch_engines import BatchEvaluator
+from monai_ext.engines.batches import count_items
 from monai_ext.losses.super_resolution_elbo import SuperResolutionELBO, values_per_pixel, watched_terms
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution
 from monai_ext.networks.variational import VariationalConv2d, weight_divergence
 
-__all__ = ["SAMPLES", "BayesianAdversarialTrainer", "PrepareSuperResolution", "SampledEvaluator", "weight_prior"]
+__all__ = ["SAMPLES", "BayesianAdversarialTrainer", "PrepareSuperResolution", "SampledEvaluator"]
 
 SAMPLES = "samples"  # key of the evaluator's output
 
@@ -46,17 +47,6 @@ class PrepareSuperResolution(PrepareBatch):
         return low_res, high_res, (), {"high_res": high_res, "samples": self.samples}
 
 
-def weight_prior(network: nn.Module, *, elbo_weight: float, values: int) -> float:
-    """The weight that `BayesianAdversarialTrainer` gives the divergence of variational weights; 0 without such.
-
-    Args:
-        elbo_weight: of the bound in the loss.
-        values: number of all values in an epoch's targets.
-    """
-    variational = any(isinstance(module, VariationalConv2d) for module in network.modules())
-    return elbo_weight / values if variational else 0.0
-
-
 class BayesianAdversarialTrainer(PairedAdversarialTrainer):
     """`PairedAdversarialTrainer` for `BayesianSRResNet`: the same two stages, with a latent.
 
@@ -70,11 +60,12 @@ class BayesianAdversarialTrainer(PairedAdversarialTrainer):
 
     Args:
         args, kwargs: as for `PairedAdversarialTrainer`; `loss_function` is a `SuperResolutionELBO`, `image_losses` may
-            be empty, `prepare_batch` is `PrepareSuperResolution()` unless given.
+            be empty, `prepare_batch` is `PrepareSuperResolution(samples)` unless given.
+        samples: of the prior in each step; an energy score needs two.
         sample_losses: name -> (weight, loss) of both stages, called as loss(samples, target) with samples
             (B, n, C, H, W), such as `PerceptualEnergy`; entries without a loss (None) are left out.
-        weight_prior: weight of the divergence of variational weights from their prior, see `weight_divergence`; one
-            over the number of all values in the training set is the bound.
+        weight_prior: weight of the divergence of variational weights from their prior, see `weight_divergence`; None:
+            that of the bound, the loss's `elbo_weight` over the number of all values in an epoch's targets.
 
     Raises:
         ValueError: as `PairedAdversarialTrainer`, or a negative weight.
@@ -86,15 +77,17 @@ class BayesianAdversarialTrainer(PairedAdversarialTrainer):
     def __init__(
         self,
         *args: Any,
-        weight_prior: float = 0.0,
+        samples: int = 2,
+        weight_prior: float | None = None,
         sample_losses: Mapping[str, Sequence] | None = None,
         **kwargs: Any,
     ):
-        if weight_prior < 0:
+        if weight_prior is not None and weight_prior < 0:
             raise ValueError(f"weight_prior={weight_prior} must be at least 0.")
         self.weight_prior = weight_prior
         self.sample_losses = with_a_loss(sample_losses)
-        super().__init__(*args, **({"prepare_batch": PrepareSuperResolution()} | kwargs))
+        super().__init__(*args, **({"prepare_batch": PrepareSuperResolution(samples)} | kwargs))
+        self._variational = any(isinstance(module, VariationalConv2d) for module in self.network.modules())
 
     def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, Tensor]) -> dict[str, Any]:
         return self._update_both(batchdata)
@@ -105,12 +98,17 @@ class BayesianAdversarialTrainer(PairedAdversarialTrainer):
     def _generator_terms(self, output: Mapping[str, Tensor], targets: Tensor) -> WeightedTerms:
         parts = self.loss_function.terms(output, targets)
         terms = self.loss_function.weighted(parts, values=values_per_pixel(output))
-        if self.weight_prior:
-            terms["weights"] = (self.weight_prior, torch.as_tensor(weight_divergence(self.network)))
+        if self._variational and self.weight_prior != 0:
+            terms["weights"] = (self._weight_of_prior(targets), torch.as_tensor(weight_divergence(self.network)))
         terms |= {name: (w, loss(output["samples"], targets)) for name, (w, loss) in self.sample_losses.items()}
         if self.adversarial:
             terms |= self._image_terms(output["mean"], targets) | self.adversary.generator_term(self._fake(output))
         return terms | {name: (0.0, value) for name, value in watched_terms(parts).items()}
+
+    def _weight_of_prior(self, targets: Tensor) -> float:
+        if self.weight_prior is None:
+            self.weight_prior = self.loss_function.elbo_weight / (count_items(self.data_loader) * targets[0].numel())
+        return self.weight_prior
 
 
 class SampledEvaluator(BatchEvaluator):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from monai_ext.data.folds import Group
 from monai_ext.data.raters.qubiq import find_parts
 from monai_ext.data.run_cases import RunCases
 from monai_ext.formulas.checks import check_choice, check_not_negative
-from monai_ext.losses import ConsensusLoss, OrderedLoss, PerRaterLoss, majority_label, soft_label
+from monai_ext.losses import ConsensusLoss, OrderedLoss, PerRaterLoss, majority_label, mask_losses, soft_label
 from monai_ext.networks import (
     ConditionedHeads,
     ConsensusNet,
@@ -39,8 +40,8 @@ from monai_ext.runtime.settings import as_bool
 __all__ = [
     "PER_RATER_METHODS",
     "RATER_METHODS",
-    "evaluation_cases",
-    "known_raters",
+    "RaterCases",
+    "named_rater_loss",
     "rater_cases",
     "rater_loss",
     "rater_network",
@@ -156,6 +157,11 @@ def rater_loss(method: str, losses: Callable | Sequence[Callable]) -> nn.Module:
     return ConsensusLoss(losses, consensus=majority_label if method == "majority" else soft_label)
 
 
+def named_rater_loss(method: str, loss_name: str, **kwargs: Any) -> nn.Module:
+    """`rater_loss` of `mask_losses`, which gets `loss_name` and kwargs."""
+    return rater_loss(method, mask_losses(loss_name, **kwargs))
+
+
 def rater_cases(
     dataset_dir: str | os.PathLike,
     *,
@@ -228,43 +234,72 @@ def rater_cases(
     return chosen
 
 
-def known_raters(items: Sequence[Mapping], *, anonymous: bool | str = False) -> list[int] | None:
-    """The numbers of the raters of `rater_cases`, the same people in all cases; None where they are anonymous."""
-    return None if as_bool(anonymous, "anonymous") else list(items[0]["raters"])
-
-
-def evaluation_cases(
-    dataset_dir: str | os.PathLike,
-    *,
-    part: str | None = None,
-    fold: int | Literal["all"] = 0,
-    folds: int = 5,
-    seed: int = 0,
-    group: Group = None,
-    raters: Sequence[int] | None = None,
-    region: str | None = None,
-    anonymous: bool | str = False,
-    recorded: RunCases | None = None,
-    **kwargs: Any,
-) -> list[Mapping]:
-    """The cases by which a run is scored: those of its validation fold, or of another part of the data set.
+class RaterCases:
+    """The cases that a method learns from and those by which it is scored, each listed when first asked for.
 
     Known raters are those of the training. A data set without a training part, such as a folder of test cases alone,
     has no validation fold; its raters are those that marked it, unless `raters` says who they were in the training.
 
     Args:
-        part: of the data set; None: the validation fold of the training part, see `fold_items`.
-        raters, region, anonymous, kwargs: of the training, as for `rater_cases`.
-        recorded: of the run whose validation fold it is; it has the last word on which cases are held out.
+        dataset_dir, method, raters, region, anonymous, kwargs: as for `rater_cases`.
+        fold, folds, seed, group: see `fold_items`.
+        validation_part: the part of the data set by which a run is scored; None: the validation fold of its training
+            part.
+        recorded: of the run that is scored; it has the last word on which cases are held out.
+
+    Attributes:
+        training: cases of all other folds.
+        validation: cases of the fold, or of `validation_part`.
+        known_raters: numbers of the raters, the same people in all cases; None where they are anonymous.
     """
-    options: dict[str, Any] = {"region": region, "anonymous": anonymous, **kwargs}
-    if part is None:
-        training = rater_cases(dataset_dir, raters=raters, **options)
-        return fold_items(training, fold, part="validation", folds=folds, seed=seed, group=group, recorded=recorded)
-    if not raters and "training" in find_parts(Path(dataset_dir), region):
-        raters = known_raters(rater_cases(dataset_dir, **options), anonymous=anonymous)
-    cases = rater_cases(dataset_dir, raters=raters, part=part, evaluation=True, **options)
-    return [*cases] if recorded is None else recorded.check(cases)
+
+    def __init__(
+        self,
+        dataset_dir: str | os.PathLike,
+        *,
+        method: str,
+        raters: Sequence[int] | None = None,
+        region: str | None = None,
+        anonymous: bool | str = False,
+        fold: int | Literal["all"] = 0,
+        folds: int = 5,
+        seed: int = 0,
+        group: Group = None,
+        validation_part: str | None = None,
+        recorded: RunCases | None = None,
+        **kwargs: Any,
+    ):
+        self.dataset_dir, self.raters, self.validation_part = dataset_dir, raters, validation_part
+        self.recorded = recorded
+        self.options: dict[str, Any] = {"method": method, "region": region, "anonymous": anonymous, **kwargs}
+        self.folds: dict[str, Any] = {"fold": fold, "folds": folds, "seed": seed, "group": group}
+
+    @cached_property
+    def _labelled(self) -> list[dict]:
+        return rater_cases(self.dataset_dir, raters=self.raters, **self.options)
+
+    @cached_property
+    def training(self) -> list[Mapping]:
+        return fold_items(self._labelled, **self.folds)
+
+    @cached_property
+    def validation(self) -> list[Mapping]:
+        if self.validation_part is None:
+            return fold_items(self._labelled, part="validation", recorded=self.recorded, **self.folds)
+        raters = self.raters
+        if not raters and "training" in find_parts(Path(self.dataset_dir), self.options["region"]):
+            raters = None if self._are_anonymous else self._labelled[0]["raters"]
+        of_part: dict[str, Any] = {"part": self.validation_part, "evaluation": True, **self.options}
+        cases = rater_cases(self.dataset_dir, raters=raters, **of_part)
+        return [*cases] if self.recorded is None else self.recorded.check(cases)
+
+    @property
+    def known_raters(self) -> list[int] | None:
+        return None if self._are_anonymous else list(self.validation[0]["raters"])
+
+    @property
+    def _are_anonymous(self) -> bool:
+        return as_bool(self.options["anonymous"], "anonymous")
 
 
 def _to_learn_from(wanted: Sequence[int], marking: Sequence[int], place: str, *, all_needed: bool) -> list[int]:

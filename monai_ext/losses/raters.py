@@ -11,11 +11,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from monai.losses import TverskyLoss
 from torch import Tensor, nn
 
 from monai_ext.formulas.votes import consensus_mask, present_raters, rater_votes
+from monai_ext.runtime.settings import chosen
 
-__all__ = ["ConsensusLoss", "PerRaterLoss", "majority_label", "soft_label"]
+__all__ = ["ConsensusLoss", "PerRaterLoss", "majority_label", "mask_losses", "soft_label"]
 
 Target = Tensor | Mapping[str, Tensor]
 PairLoss = Callable[[Tensor, Tensor], Tensor]
@@ -150,3 +152,20 @@ def _as_list(losses: PairLoss | Sequence[PairLoss]) -> list[PairLoss]:
     if not found:
         raise ValueError("no loss given: pass one, or several to be added.")
     return found
+
+
+def mask_losses(
+    loss_name: str, *, bce_weight: float = 1.0, false_positives: float = 0.5, false_negatives: float = 0.5
+) -> list[nn.Module]:
+    """Losses of one mask by name, for `PerRaterLoss` and its like: "tversky", "bce", or "tversky_bce", their sum.
+
+    Args:
+        bce_weight: of the binary cross-entropy.
+        false_positives, false_negatives: alpha and beta of MONAI's `TverskyLoss`; 0.5 and 0.5 make it the Dice loss.
+
+    Raises:
+        ValueError: another name.
+    """
+    tversky = TverskyLoss(sigmoid=True, alpha=false_positives, beta=false_negatives, soft_label=True, reduction="none")
+    bce = nn.BCEWithLogitsLoss(torch.tensor(bce_weight), reduction="none")
+    return chosen({"tversky": [tversky], "bce": [bce], "tversky_bce": [tversky, bce]}, loss_name=loss_name)

@@ -24,8 +24,9 @@ from monai_ext.networks.latent import as_distribution, as_gaussian, bounded_gaus
 from monai_ext.networks.projection import ConsistencyProjection
 from monai_ext.networks.srresnet import ResidualBlock, SRResNet
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution
+from monai_ext.networks.variational import bayesian_convolution
 
-__all__ = ["BayesianSRResNet"]
+__all__ = ["BayesianSRResNet", "bayesian_srresnet"]
 
 READING_SIZE = 9  # of the convolution on the latent, as that of the generator on the image
 DETAIL_GAIN = 10.0  # detail is about a tenth of the range of an image
@@ -226,4 +227,49 @@ def _gaussian_head(channels: int, features: int, latent_channels: int) -> nn.Seq
         nn.Conv2d(channels, features, 3, padding=1),
         nn.PReLU(),
         nn.Conv2d(features, 2 * latent_channels, 3, padding=1),
+    )
+
+
+def bayesian_srresnet(
+    channels: int,
+    operator: LinearReduction,
+    *,
+    features: int = 48,
+    blocks: int = 12,
+    norm: str | tuple | None = None,
+    residual: bool | str = True,
+    upsampling: str = "direct",
+    latent_channels: int = 8,
+    texture_blocks: int = 2,
+    likelihood: str = "laplace",
+    weight_uncertainty: str = "none",
+    dropout: float = 0.1,
+) -> BayesianSRResNet:
+    """A `BayesianSRResNet` around an `SRResNet` of the operator's scale, both of the same kind of convolution.
+
+    Args:
+        channels: of image and answer.
+        features, blocks, norm, residual, upsampling: see `SRResNet`.
+        operator, latent_channels, texture_blocks, likelihood: see `BayesianSRResNet`.
+        weight_uncertainty, dropout: see `bayesian_convolution`.
+    """
+    conv = bayesian_convolution(weight_uncertainty, dropout=dropout)
+    generator = SRResNet(
+        channels,
+        channels,
+        features=features,
+        blocks=blocks,
+        scale=operator.scale,
+        norm=norm,
+        residual=residual,
+        upsampling=upsampling,
+        conv=conv,
+    )
+    return BayesianSRResNet(
+        generator,
+        operator,
+        latent_channels=latent_channels,
+        texture_blocks=texture_blocks,
+        likelihood=likelihood,
+        conv=conv,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from monai.networks.layers.utils import get_norm_layer
@@ -12,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 from monai_ext.formulas.images import LinearReduction
 from monai_ext.runtime.settings import as_bool
 
-__all__ = ["DetailDiscriminator", "SRDiscriminator"]
+__all__ = ["DetailDiscriminator", "SRDiscriminator", "detail_discriminator"]
 
 # Multiples of `features` and stride of each 3x3 convolution: k3n64s1, k3n64s2, k3n128s1 ... k3n512s2.
 LAYERS = ((1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2))
@@ -123,3 +124,17 @@ class DetailDiscriminator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         detail = self.operator.null_space(image)
         return self.discriminator(torch.cat([image - detail, self.gain * detail], dim=1))
+
+
+def detail_discriminator(
+    channels: int, *, operator: LinearReduction, gain: float | None = 10.0, **kwargs: Any
+) -> DetailDiscriminator | SRDiscriminator:
+    """A `DetailDiscriminator` of images with so many channels; with `gain` None an `SRDiscriminator` of whole images.
+
+    Args:
+        operator, gain: see `DetailDiscriminator`.
+        kwargs: further arguments of `SRDiscriminator`.
+    """
+    if gain is None:
+        return SRDiscriminator(channels, **kwargs)
+    return DetailDiscriminator(SRDiscriminator(2 * channels, **kwargs), operator, gain)

@@ -6,7 +6,7 @@ from monai_ext.transforms.components import *
 from monai_ext.transforms.degradation import *
 from monai_ext.transforms.interpolation import *
 from monai_ext.transforms.many_high_res import *
-from monai_ext.transforms.one_rater import *
 from monai_ext.transforms.pairs import *
 from monai_ext.transforms.parameters import *
+from monai_ext.transforms.raters import *
 from monai_ext.transforms.restore import *

@@ -13,12 +13,13 @@ import monai.bundle
 import numpy as np
 import pytest
 import torch
-from config_lines import config_lines
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, load_bundle_config, onnx_export, verify_net_in_out
 from monai.data import decollate_batch
 from monai.transforms import Compose
 from torch import nn
 
+from bundles import frame
+from docs.measures import recipes
 from monai_ext.commands.bundles.pack import pack_bundle
 
 REPOSITORY = Path(__file__).parents[2]
@@ -76,12 +77,30 @@ def test_configs_have_the_keys_that_the_model_zoo_asks_for(bundle, kind):
         assert intervals == ["@val_interval"]
 
 
-@pytest.mark.parametrize("lines", config_lines(), ids=lambda lines: lines.bundle)
-def test_a_training_is_stated_in_few_short_lines_without_code_to_be_read(lines):
-    """A discriminator has a network, losses, schedules and numbers of its own: 40 lines more."""
-    with_rival = "discriminator_def" in read(REPOSITORY / "bundles" / lines.bundle / "configs" / "train.json")
-    assert lines.count <= (125 if with_rival else 90) and lines.longest <= 120
-    assert lines.expressions <= (22 if with_rival else 12)
+@pytest.mark.parametrize("recipe", recipes(), ids=lambda recipe: recipe.bundle)
+def test_a_training_is_stated_in_few_short_lines_without_code_to_be_read(recipe):
+    assert recipe.count <= 90 and recipe.longest <= 120 and recipe.expressions <= 16
+
+
+@bundles
+def test_what_all_bundles_have_alike_is_that_of_the_frame(bundle):
+    configs = bundle / "configs"
+    for name in frame.COPIED:
+        assert (configs / name).read_bytes() == (frame.FRAME / name).read_bytes(), "run python bundles/frame.py"
+    metadata = (configs / "metadata.json").read_text(encoding="utf-8")
+    assert frame.framed_metadata(metadata) == metadata, "run python bundles/frame.py"
+
+
+def test_the_frame_sets_fields_and_versions_and_leaves_what_a_bundle_chooses():
+    changed = (BUNDLES[0] / "configs" / "metadata.json").read_text(encoding="utf-8")
+    metadata = json.loads(changed)
+    for field in ("monai_version", "authors", "schema"):
+        changed = changed.replace(json.dumps(metadata[field]), '"another"')
+    changed = re.sub(r'"fire": "[^"]*"', '"fire": "0.0", "unpinned": "7"', changed)
+    framed = json.loads(frame.framed_metadata(changed))
+    assert framed["required_packages_version"].pop("unpinned") == "7" and framed == metadata
+    with pytest.raises(ValueError, match="no line for authors"):
+        frame.framed_metadata(changed.replace('"authors"', '"writers"'))
 
 
 @bundles
@@ -115,22 +134,6 @@ def test_metadata_satisfies_the_published_schema(bundle):
     jsonschema = pytest.importorskip("jsonschema")
     metadata = read(bundle / "configs" / "metadata.json")
     jsonschema.validate(metadata, read(REPOSITORY / "tests" / "support" / metadata["schema"].rpartition("/")[2]))
-
-
-@bundles
-def test_packages_named_in_the_metadata_are_the_constrained_ones(bundle):
-    constrained = {}
-    for line in (REPOSITORY / "constraints.txt").read_text().splitlines():
-        if "==" in line and '< "3.11"' not in line:
-            name, version = line.split(";")[0].strip().split("==")
-            constrained[name.lower()] = version
-    metadata = read(bundle / "configs" / "metadata.json")
-    named = metadata["required_packages_version"] | {
-        "monai": metadata["monai_version"],
-        "torch": metadata["pytorch_version"],
-        "numpy": metadata["numpy_version"],
-    }
-    assert {k: v for k, v in named.items() if k.lower() in constrained and constrained[k.lower()] != v} == {}
 
 
 @bundles
@@ -390,7 +393,7 @@ def test_training_as_monai_label_starts_it(bundle_and_data, unpacked, tmp_path):
     parser = ConfigParser()
     parser.read_config(str(root / "configs" / "train.json"))
     parser["dataset_dir"] = folder
-    items = parser.get_parsed_content("items")
+    items = parser.get_parsed_content("train#dataset#data")
     if not all(isinstance(items[0].get(key), str) for key in ("image", "label")):
         pytest.skip("MONAI Label has one mask for each image; this bundle learns from other data")
     pairs = [{"image": item["image"], "label": item["label"]} for item in items[:10]]

@@ -97,6 +97,9 @@ def test_variational_weights_pay_for_their_divergence():
     run.run()
     torch.testing.assert_close(values[0], expected.detach())
     assert weight_divergence(network) < expected
+    weighed = trainer(network, discriminator, pretrain_epochs=1, weight_prior=None)
+    weighed.run()
+    assert weighed.weight_prior == 0.1 / (4 * 3 * 16 * 16)  # elbo_weight over all values
     with pytest.raises(ValueError, match="weight_prior=-1"):
         trainer(network, discriminator, weight_prior=-1)
 

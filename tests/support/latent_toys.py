@@ -20,6 +20,7 @@ class Pairs:
         generator = torch.Generator().manual_seed(5)
         high = [torch.rand(2, 3, size, size, generator=generator) for _ in range(2)]
         self.batches = [{"image": Degradation(SCALE)(images), "label": images} for images in high]
+        self.dataset = [image for images in high for image in images]
 
     def __len__(self) -> int:
         return len(self.batches)

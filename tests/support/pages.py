@@ -217,7 +217,7 @@ STANDS_FOR = {
 
 def make_project(folder: Path) -> None:
     """The repository's folders that commands name."""
-    for name in ("docs", "examples", "tests"):
+    for name in ("constraints.txt", "docs", "examples", "monai_ext", "tests"):
         (folder / name).symlink_to(REPOSITORY / name)
     shutil.copytree(REPOSITORY / "bundles", folder / "bundles", ignore=shutil.ignore_patterns("runs", "eval"))
 

@@ -192,13 +192,14 @@ _OWN = frozenset(
     for name in """
         commands.demo.aerial.aerial_blocks commands.demo.bayesian.bayesian_blocks commands.demo.lesions.lesion_blocks
         commands.demo.raters.rater_blocks data.fold_items data.image_items data.lesion_items data.many_hr_items
-        data.near_duplicates.groups_by_id data.rater_image_items data.split_by_place data.tile_items
-        data.write_aerial_phantoms data.write_lesion_phantoms data.write_rater_phantoms engines.evaluation_cases
-        engines.known_raters engines.rater_cases engines.rater_loss engines.rater_network engines.weight_prior
+        data.near_duplicates.groups_by_id data.rater_image_items data.split_by_fold data.split_by_place data.tile_items
+        data.write_aerial_phantoms data.write_lesion_phantoms data.write_rater_phantoms engines.logistic_adversary
+        engines.named_rater_loss engines.rater_cases engines.rater_loss engines.rater_network
         handlers.super_resolution.many_hr_table.ManyHighResTable transforms.many_high_res.ManyHighResCrops
         handlers.foreign_tiles handlers.group_tiles handlers.load_generator handlers.load_weights handlers.one_cycle
         handlers.start_generator handlers.take_settings_of_run handlers.uncertain_network handlers.with_weights
-        inferers.test_time_augmentation.largest_size networks.bayesian_convolution
+        inferers.test_time_augmentation.largest_size networks.bayesian_convolution networks.bayesian_srresnet
+        networks.detail_discriminator transforms.rater_augmentation
         phantoms.aerial.write_aerial_phantoms runtime.ranks.data_parallel runtime.ranks.join_ranks
         runtime.ranks.rank_device runtime.settings.chosen runtime.start.start_run
     """.split()
@@ -293,16 +294,16 @@ BUILTINS = frozenset(
 ATTRIBUTES = frozenset(
     """
     T absolute add_event_handler append argmax argmin as_posix astype attach average batch batch_size best_metric
-    best_metric_epoch bfloat16 bool channels children clamp clip clone close content contiguous copy count cpu cuda
-    data dataloader dataset date debug detach device difference dim disable_share_memory_cache double dtype endswith
-    energy epoch epoch_length error eval exists expand extend flatten float forward fromkeys fromtimestamp get glob
-    half index info insert int intersection inverse is_cuda is_dir is_file isdigit isoformat item items iteration
-    iterdir join joinpath keys last_epoch load_state_dict logger long lower lstrip max max_epochs mean metrics min
-    mkdir module modules name named_modules named_parameters ndim now numel numpy output parameters params parent
-    parents parts permute pop relative_to repeat replace requires_grad requires_grad_ reshape resolve rglob rsplit
-    rstrip run score setLevel set_epoch set_random_state shape size sort split splitlines squeeze startswith state
-    state_dict std stem step stop strftime strip suffix sum to today tolist total_seconds train transform transforms
-    transpose union unsqueeze update upper values var view warning with_name with_suffix zero_grad zfill
+    best_metric_epoch bfloat16 bool channels children clamp clip clone close content contiguous copy count cpu cuda data
+    dataloader dataset date debug detach device difference dim disable_share_memory_cache double dtype endswith energy
+    epoch epoch_length error eval exists expand extend flatten float forward fromkeys fromtimestamp get glob half index
+    info insert int intersection inverse is_cuda is_dir is_file isdigit isoformat item items iteration iterdir join
+    joinpath keys known_raters last_epoch load_state_dict logger long lower lstrip max max_epochs mean metrics min mkdir
+    module modules name named_modules named_parameters ndim now numel numpy output parameters params parent parents
+    parts permute pop relative_to repeat replace requires_grad requires_grad_ reshape resolve rglob rsplit rstrip run
+    score setLevel set_epoch set_random_state shape size sort split splitlines squeeze startswith state state_dict std
+    stem step stop strftime strip suffix sum to today tolist total_seconds train training transform transforms transpose
+    union unsqueeze update upper validation values var view warning with_name with_suffix zero_grad zfill
     """.split()
 )
 # Of these methods, how many arguments texts and lists take; files are moved by others.

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-from ignite.engine import Events
 from monai.utils import evenly_divisible_all_gather
 from torch.utils.tensorboard import SummaryWriter
 
@@ -16,7 +15,7 @@ from monai_ext.losses import ELBOLoss, samples_alike
 from monai_ext.metrics import HeadHealth, head_warnings
 from monai_ext.runtime.settings import as_bool
 
-__all__ = ["BetaWarmUp", "CollapseAlarm", "HeadHealthMonitor", "SamplesAlikeAlarm"]
+__all__ = ["CollapseAlarm", "HeadHealthMonitor", "SamplesAlikeAlarm"]
 
 LEAST_DIVERSITY = 0.25  # of the samples, as a share of the raters'
 CURVES = ("foreground_ratio", "background_probability", "dice_gap")
@@ -60,26 +59,6 @@ class HeadHealthMonitor(Alarm):
             text = " ".join(sentences).removesuffix(".").replace("head 0", f"the head of rater {number}")
             found[str(number)] = text or None
         return found
-
-
-class BetaWarmUp:
-    """Raises the weight of the divergence from 0 to `beta` over the first `share` of the iterations of a training run.
-
-    It depends on the iteration alone, so a resumed run goes on as an uninterrupted one. See `ELBOLoss`.
-    """
-
-    def __init__(self, loss: ELBOLoss, *, beta: float = 1.0, share: float = 0.2):
-        if not 0 <= share <= 1:
-            raise ValueError(f"share={share} must be in [0, 1]: the part of the training in which beta rises.")
-        self.loss, self.beta, self.share = loss, beta, share
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.ITERATION_STARTED, self._set)
-
-    def _set(self, engine: Engine) -> None:
-        length = self.share * engine.state.max_epochs * engine.state.epoch_length
-        done = engine.state.iteration - 1  # Ignite counts the iteration that begins
-        self.loss.set_beta(self.beta * (min(1.0, done / length) if length else 1.0))
 
 
 class CollapseAlarm(Alarm):

@@ -1,16 +1,25 @@
-"""The learning-rate schedule of bundles that train in one stage."""
+"""Schedules: the learning rate of bundles that train in one stage, and the weight of a divergence."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sized
-from typing import Any
+from typing import Any, Protocol
 
+from ignite.engine import Events
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
-__all__ = ["OneCycle", "one_cycle"]
+from monai_ext.handlers.engine import Engine
+
+__all__ = ["BetaWarmUp", "OneCycle", "one_cycle"]
 
 OF_THE_PLACE = ("last_epoch", "_step_count")  # all else of its state follows from the rate and the number of steps
+
+
+class HasBeta(Protocol):
+    """A loss with a weight that may be changed, such as `ELBOLoss`."""
+
+    def set_beta(self, beta: float) -> None: ...
 
 
 class OneCycle(OneCycleLR):
@@ -43,3 +52,25 @@ def one_cycle(optimizer: Optimizer, *, epochs: int, loader: Sized, warm_up: floa
     """
     rate, steps = optimizer.param_groups[0]["lr"], epochs * len(loader)
     return OneCycle(optimizer, rate, steps, pct_start=warm_up, div_factor=10, final_div_factor=100)
+
+
+class BetaWarmUp:
+    """Raises the weight of the divergence from 0 to `beta` over the first `share` of the iterations of a training run.
+
+    It depends on the iteration alone, so a resumed run goes on as an uninterrupted one. See `ELBOLoss`.
+    """
+
+    def __init__(self, loss: HasBeta, *, beta: float = 1.0, share: float = 0.2):
+        if not 0 <= share <= 1:
+            raise ValueError(f"share={share} must be in [0, 1]: the part of the training in which beta rises.")
+        self.loss = loss
+        self.beta = beta
+        self.share = share
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_STARTED, self._set)
+
+    def _set(self, engine: Engine) -> None:
+        length = self.share * engine.state.max_epochs * engine.state.epoch_length
+        done = engine.state.iteration - 1  # Ignite counts the iteration that begins
+        self.loss.set_beta(self.beta * (min(1.0, done / length) if length else 1.0))

@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
+from ignite.engine import Events
 from monai.handlers import LrScheduleHandler, StatsHandler, TensorBoardStatsHandler
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from monai_ext.engines.batches import count_items
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.training.checkpoints import BestCheckpoint, FinalCheckpoint, NonFiniteLossGuard, ResumeHandler
 from monai_ext.handlers.training.curves import TrainingCurves
 from monai_ext.handlers.training.identity import RunIdentity
 from monai_ext.handlers.training.records import EpochTable, RunRecord, TrainingProgress
 
-__all__ = ["Handler", "Part", "StandardTraining", "standard_or"]
+__all__ = ["Handler", "Part", "StandardTraining"]
 
 
 class Handler(Protocol):
@@ -31,23 +34,30 @@ Part = Handler | Literal["standard"] | None
 class StandardTraining:
     """Watches, shows, records and saves a training run in `output_dir`; for the trainer, after `ValidationHandler`.
 
-    The trainer gets, in this order: `guard` (`NonFiniteLossGuard`), an iteration-wise `LrScheduleHandler` where `state`
-    has an "lr_scheduler", `table` (`EpochTable`, epochs.csv), `saved` (`ResumeHandler`, last.pt), `final`
+    The trainer gets, in this order: `guard` (`NonFiniteLossGuard`), an iteration-wise `LrScheduleHandler` where there
+    is an `lr_scheduler`, `table` (`EpochTable`, epochs.csv), `saved` (`ResumeHandler`, last.pt), `final`
     (`FinalCheckpoint`, final.pt), `curves` (`TrainingCurves`), `progress` (`TrainingProgress`) and `record`
     (`RunRecord`, run.json). The evaluator gets, after its own handlers, `StatsHandler` and `TensorBoardStatsHandler`,
     and `best` (`BestCheckpoint`, model.pt). Each part named here can be replaced by another handler, or left out with
-    None.
+    None. `summary_writer` is closed at the end.
+
+    What a resumed run needs is taken from the trainer, a `BatchTrainer`: network, average (whose `.module` is what is
+    saved as weights) and optimiser.
 
     Args:
         output_dir: folder of the run.
         evaluator: the validation engine.
         summary_writer: of TensorBoard.
-        state: name -> all that a resumed run needs: "network", "average" (whose `.module` is what is saved as weights),
-            "optimizer", and whatever else has a state.
+        lr_scheduler: stepped in every iteration.
+        unit: what an item of the data is called; the settings in run.json then count training_<unit> and
+            validation_<unit>.
         settings, counts: further settings for run.json, see `RunRecord`.
         parts: name -> items of further parts that are held out, for run.json, see `RunIdentity`.
         resume: continue from last.pt.
         interval: iterations between two readings of the loss.
+
+    Raises (when attached):
+        ValueError: the trainer has no network, average or optimiser.
     """
 
     def __init__(
@@ -56,7 +66,8 @@ class StandardTraining:
         *,
         evaluator: Engine,
         summary_writer: SummaryWriter,
-        state: Mapping[str, Any],
+        lr_scheduler: Any = None,
+        unit: str | None = None,
         settings: Mapping[str, Any] | None = None,
         counts: Mapping[str, Sized] | None = None,
         parts: Mapping[str, Sequence[Mapping]] | None = None,
@@ -71,38 +82,78 @@ class StandardTraining:
         record: Part = "standard",
         best: Part = "standard",
     ):
-        folder, average = Path(output_dir), state["average"].module
-        optimizers = {name: part for name, part in state.items() if isinstance(part, torch.optim.Optimizer)}
-        scheduler = state.get("lr_scheduler")
-        identity = RunIdentity(settings, counts=counts, evaluator=evaluator, parts=parts)
-        resuming: dict[str, Any] = {"evaluator": evaluator, "resume": resume, "identity": identity}
-        recorded: dict[str, Any] = {"evaluator": evaluator, "summary_writer": summary_writer, "identity": identity}
-        self.evaluator = evaluator
-        self.of_trainer: list[Handler | None] = [
-            standard_or(guard, lambda: NonFiniteLossGuard(interval)),
-            scheduler and LrScheduleHandler(scheduler, print_lr=False, epoch_level=False),
-            standard_or(
-                table, lambda: EpochTable(folder / "epochs.csv", optimizer=state["optimizer"], evaluator=evaluator)
-            ),
-            standard_or(saved, lambda: ResumeHandler(folder / "last.pt", state, **resuming)),
-            standard_or(final, lambda: FinalCheckpoint(average, folder / "final.pt")),
-            standard_or(curves, lambda: TrainingCurves(summary_writer, optimizers=optimizers, interval=interval)),
-            standard_or(progress, lambda: TrainingProgress(evaluator, interval=interval)),
-            standard_or(record, lambda: RunRecord(folder / "run.json", **recorded)),
-        ]
-        self.of_evaluator: list[Handler | None] = [
-            StatsHandler(iteration_log=False),
-            TensorBoardStatsHandler(summary_writer, iteration_log=False),
-            standard_or(best, lambda: BestCheckpoint(average, folder / "model.pt")),
-        ]
+        self.folder, self.evaluator, self.summary_writer = Path(output_dir), evaluator, summary_writer
+        self.lr_scheduler, self.unit, self.resume, self.interval = lr_scheduler, unit, resume, interval
+        self.settings, self.counts, self.parts = settings, dict(counts or {}), parts
+        self.handlers: dict[str, Part] = {
+            "guard": guard, "table": table, "saved": saved, "final": final, "curves": curves, "progress": progress,
+            "record": record, "best": best,
+        }  # fmt: skip
 
     def attach(self, engine: Engine) -> None:
-        for target, handlers in ((engine, self.of_trainer), (self.evaluator, self.of_evaluator)):
+        state = self.state_of(engine)
+        for target, handlers in (
+            (engine, self.of_trainer(engine, state)),
+            (self.evaluator, self.of_evaluator(engine, state)),
+        ):
             for handler in handlers:
                 if handler is not None:
                     handler.attach(target)
+        engine.add_event_handler(Events.COMPLETED, self.summary_writer.close)
 
+    def state_of(self, engine: Engine) -> dict[str, Any]:
+        """Name -> what has a state: "network", "average", "optimizer", and "lr_scheduler" where there is one."""
+        state = {name: getattr(engine, name, None) for name in ("network", "average", "optimizer")}
+        if missing := [name for name, part in state.items() if part is None]:
+            raise ValueError(
+                f"the trainer {type(engine).__name__} has no {missing[0]}: use monai_ext.engines.BatchTrainer, with an "
+                "average of its network's weights."
+            )
+        if isinstance(network := state["network"], nn.parallel.DistributedDataParallel):
+            state["network"] = network.module
+        return state if self.lr_scheduler is None else state | {"lr_scheduler": self.lr_scheduler}
 
-def standard_or(given: Part, standard: Callable[[], Handler]) -> Handler | None:
-    """The part that is given, or a standard one where none is."""
-    return standard() if isinstance(given, str) else given
+    def counts_of(self, engine: Engine) -> dict[str, Sized]:
+        """The further counts, and, with a unit, those of both loaders."""
+        if self.unit is None:
+            return self.counts
+        loaders = {"training": engine.data_loader, "validation": self.evaluator.data_loader}
+        return {f"{part}_{self.unit}": range(count_items(loader)) for part, loader in loaders.items()} | self.counts
+
+    def of_trainer(self, engine: Engine, state: Mapping[str, Any]) -> list[Handler | None]:
+        """What the trainer gets."""
+        folder, evaluator, writer = self.folder, self.evaluator, self.summary_writer
+        optimizers = {name: part for name, part in state.items() if isinstance(part, torch.optim.Optimizer)}
+        scheduler, average, interval = self.lr_scheduler, state["average"].module, self.interval
+        identity = RunIdentity(self.settings, counts=self.counts_of(engine), evaluator=evaluator, parts=self.parts)
+        resuming: dict[str, Any] = {"evaluator": evaluator, "resume": self.resume, "identity": identity}
+        recorded: dict[str, Any] = {"evaluator": evaluator, "summary_writer": writer, "identity": identity}
+        return [
+            self.handler("guard", lambda: NonFiniteLossGuard(interval)),
+            None if scheduler is None else LrScheduleHandler(scheduler, print_lr=False, epoch_level=False),
+            self.handler(
+                "table", lambda: EpochTable(folder / "epochs.csv", optimizer=state["optimizer"], evaluator=evaluator)
+            ),
+            self.handler("saved", lambda: ResumeHandler(folder / "last.pt", state, **resuming)),
+            self.handler("final", lambda: FinalCheckpoint(average, folder / "final.pt")),
+            self.handler("curves", lambda: TrainingCurves(writer, optimizers=optimizers, interval=interval)),
+            self.handler("progress", lambda: TrainingProgress(evaluator, interval=interval)),
+            self.handler("record", lambda: RunRecord(folder / "run.json", **recorded)),
+        ]
+
+    def of_evaluator(self, engine: Engine, state: Mapping[str, Any]) -> list[Handler | None]:
+        """What the evaluator gets."""
+        return [
+            StatsHandler(iteration_log=False),
+            TensorBoardStatsHandler(self.summary_writer, iteration_log=False),
+            self.handler("best", lambda: self.best_checkpoint(engine, state)),
+        ]
+
+    def best_checkpoint(self, engine: Engine, state: Mapping[str, Any]) -> Handler:
+        """The standard of `best`."""
+        return BestCheckpoint(state["average"].module, self.folder / "model.pt")
+
+    def handler(self, name: str, standard: Callable[[], Handler]) -> Handler | None:
+        """The part that was given, or a standard one where none was."""
+        given = self.handlers[name]
+        return standard() if isinstance(given, str) else given

@@ -7,11 +7,10 @@ import math
 
 import pytest
 import torch
-from ignite.engine import Engine, Events
 from rater_outputs import engine
 
 from monai_ext.engines.raters import RaterEvaluator, RaterInferer
-from monai_ext.handlers.raters.health import BetaWarmUp, CollapseAlarm, HeadHealthMonitor, SamplesAlikeAlarm
+from monai_ext.handlers.raters.health import CollapseAlarm, HeadHealthMonitor, SamplesAlikeAlarm
 from monai_ext.handlers.raters.scores import MeanRaterScores
 from monai_ext.losses import ELBOLoss
 from monai_ext.networks import ProbabilisticUNet
@@ -60,26 +59,6 @@ def test_a_network_without_heads_has_no_heads_to_watch():
     HeadHealthMonitor([1, 2]).attach(made)
     made.validate()
     assert made.state.metrics == {}
-
-
-def test_beta_rises_linearly_with_the_iteration_also_in_a_resumed_run():
-    loss, seen = ELBOLoss(), []
-    trainer = Engine(lambda e, _: seen.append(loss.beta))
-    BetaWarmUp(loss, beta=2.0, share=0.5).attach(trainer)
-    trainer.run(range(4), max_epochs=2)
-    assert seen == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0]
-    seen.clear()
-    resumed = Engine(lambda e, _: seen.append(loss.beta))
-    BetaWarmUp(loss, beta=2.0, share=0.5).attach(resumed)
-
-    def restore(e: Engine) -> None:
-        e.state.epoch, e.state.iteration = 1, 4
-
-    resumed.add_event_handler(Events.STARTED, restore)
-    resumed.run(range(4), max_epochs=2)
-    assert seen == [2.0] * 4
-    with pytest.raises(ValueError, match="share=2"):
-        BetaWarmUp(loss, share=2)
 
 
 class Curves:

@@ -1,12 +1,14 @@
-"""The one-cycle schedule, and what a resumed run that is given more epochs makes of it."""
+"""Schedules: one cycle, and what a resumed run that is given more epochs makes of it; the warm-up of a divergence."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine, Events
 
-from monai_ext.handlers import one_cycle
+from monai_ext.handlers import BetaWarmUp, one_cycle
+from monai_ext.losses import ELBOLoss
 
 STEPS = 4  # of an epoch
 
@@ -52,3 +54,23 @@ def test_a_schedule_does_not_take_a_place_behind_its_end():
     go_on(*done, 3 * STEPS)
     with pytest.raises(ValueError, match="has 8 steps, and 12 are done: set a larger max_epochs"):
         resumed(2, done)
+
+
+def test_beta_rises_linearly_with_the_iteration_also_in_a_resumed_run():
+    loss, seen = ELBOLoss(), []
+    trainer = Engine(lambda e, _: seen.append(loss.beta))
+    BetaWarmUp(loss, beta=2.0, share=0.5).attach(trainer)
+    trainer.run(range(4), max_epochs=2)
+    assert seen == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0]
+    seen.clear()
+    resumed = Engine(lambda e, _: seen.append(loss.beta))
+    BetaWarmUp(loss, beta=2.0, share=0.5).attach(resumed)
+
+    def restore(e: Engine) -> None:
+        e.state.epoch, e.state.iteration = 1, 4
+
+    resumed.add_event_handler(Events.STARTED, restore)
+    resumed.run(range(4), max_epochs=2)
+    assert seen == [2.0] * 4
+    with pytest.raises(ValueError, match="share=2"):
+        BetaWarmUp(loss, share=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,9 @@ from monai_ext.runtime.errors import NonFiniteLossError
 
 FILES = {"epochs.csv", "final.pt", "last.pt", "model.pt", "run.json"}
 PARTS = {"table": "epochs.csv", "saved": "last.pt", "final": "final.pt", "record": "run.json", "best": "model.pt"}
+
+
+SETTINGS = {"fold": 3, "max_epochs": 2, "parameters": 2, "training_cases": 3, "validation_cases": 3}
 
 
 class Recorder:
@@ -44,10 +48,10 @@ def train(folder, losses=(1.0, 1.0), epochs: int = 2, **parts) -> nn.Module:
 
     trainer.add_event_handler(Events.EPOCH_COMPLETED, validate)
     writer = MainProcessWriter(str(folder / "tensorboard"))
-    state = {"network": network, "average": average, "optimizer": optimizer, "lr_scheduler": scheduler}
-    StandardTraining(
-        folder, evaluator=evaluator, summary_writer=writer, state=state, interval=10, settings={"fold": 3}, **parts
-    ).attach(trainer)
+    trainer.network, trainer.average, trainer.optimizer = network, average, optimizer
+    trainer.data_loader = evaluator.data_loader = SimpleNamespace(dataset=[0, 1, 2])
+    given = {"evaluator": evaluator, "summary_writer": writer, "lr_scheduler": scheduler, "settings": {"fold": 3}}
+    StandardTraining(folder, unit="cases", **given, **parts).attach(trainer)
     trainer.run(losses, max_epochs=epochs)
     writer.close()
     return network
@@ -56,7 +60,7 @@ def train(folder, losses=(1.0, 1.0), epochs: int = 2, **parts) -> nn.Module:
 def test_a_run_leaves_weights_state_table_and_record(tmp_path):
     network = train(tmp_path)
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == FILES
-    assert json.loads((tmp_path / "run.json").read_text())["settings"] == {"fold": 3, "max_epochs": 2}
+    assert json.loads((tmp_path / "run.json").read_text())["settings"] == SETTINGS
     saved = torch.load(tmp_path / "last.pt", weights_only=True)
     assert set(saved["objects"]) == {"network", "average", "optimizer", "lr_scheduler"}
     assert saved["objects"]["optimizer"]["param_groups"][0]["lr"] == 0.5**5  # the schedule goes by iteration
@@ -81,3 +85,10 @@ def test_a_nan_in_the_last_iteration_of_an_epoch_stops_the_run_before_anything_i
     with pytest.raises(NonFiniteLossError, match="epoch 1"):
         train(tmp_path, losses=(1.0, float("nan")))
     assert not list(tmp_path.glob("*.pt")) and not (tmp_path / "epochs.csv").exists()
+
+
+def test_a_trainer_without_averaged_weights_is_refused(tmp_path):
+    trainer = Engine(lambda engine, batch: None)
+    trainer.network = nn.Linear(1, 1)
+    with pytest.raises(ValueError, match="Engine has no average: use monai_ext.engines.BatchTrainer"):
+        StandardTraining(tmp_path, evaluator=trainer, summary_writer=MainProcessWriter(str(tmp_path))).attach(trainer)

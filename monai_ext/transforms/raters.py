@@ -1,16 +1,17 @@
-"""Augmentation of cases with several raters, of which one is drawn for each case."""
+"""Augmentation of cases with several raters, whose masks are all kept or of which one is drawn for each case."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from monai_ext.transforms.augmentations import RandomAffine, RandomFlip, RandomGamma, RandomNoise
 from monai_ext.transforms.batch import BatchAugment
 from monai_ext.transforms.parameters import AugmentParameters
 
-__all__ = ["OneRaterAugment", "pick_rater"]
+__all__ = ["OneRaterAugment", "pick_rater", "rater_augmentation"]
 
 
 def pick_rater(masks: Tensor, presence: Tensor, uniform: Tensor) -> Tensor:
@@ -52,3 +53,32 @@ class OneRaterAugment(BatchAugment):
     def apply(self, batch: Mapping, parameters: AugmentParameters) -> dict:
         label = pick_rater(batch[self.label_key], batch["presence"], parameters.tensors["rater"])
         return super().apply({**batch, self.label_key: label}, parameters)
+
+
+def rater_augmentation(
+    *,
+    flip_prob: float = 0.5,
+    rotate: float = 20,
+    scale: Sequence[float] | None = (0.85, 1.18),
+    translate: float | None = 0.05,
+    gamma: Sequence[float] | None = (0.8, 1.25),
+    noise: float | None = 0.03,
+    normalise: str = "minmax",
+    channels_last: bool = True,
+    one_rater: bool = False,
+) -> BatchAugment:
+    """The augmentation of the bundles for several raters: flips, shift, zoom and rotation, gamma, noise.
+
+    Args:
+        flip_prob: see `RandomFlip`. Flips may mix up raters who differ by side.
+        rotate, scale, translate: see `RandomAffine`.
+        gamma: see `RandomGamma`.
+        noise: see `RandomNoise`.
+        normalise: of `DecodeRaterImages`; gamma and noise are for images in [0, 1], which "minmax" makes.
+        channels_last: see `BatchAugment`.
+        one_rater: keep the mask of one rater, drawn anew in each epoch, see `OneRaterAugment`.
+    """
+    parts = [RandomFlip(flip_prob), RandomAffine(rotate, scale, translate=translate)]
+    if normalise == "minmax":
+        parts += [RandomGamma(gamma), RandomNoise(noise)]
+    return (OneRaterAugment if one_rater else BatchAugment)(parts, channels_last=channels_last)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from monai_ext.data import DeviceLoader, write_rater_phantoms
 from monai_ext.transforms import BatchAugment, OneRaterAugment, RandomAffine, RandomFlip, RandomGamma
-from monai_ext.transforms.one_rater import pick_rater
+from monai_ext.transforms.raters import pick_rater
 
 
 @pytest.fixture(scope="module")
