@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from monai_ext.runtime.errors import some_of
 from monai_ext.storage.fingerprint import content_sha256
 from monai_ext.storage.records import read_record
 
@@ -18,7 +19,6 @@ __all__ = ["RUN_FILE", "CaseDigests", "RunCases", "TrainedRun", "case_digests", 
 
 RUN_FILE = "run.json"
 LEARNT = "training"  # the part that weights have learnt from
-NAMED_AT_MOST = 3
 OF_A_FILE = ("slice", "image_row")  # what tells the cases of one file apart
 
 CaseDigests = dict[str, str]  # id -> digest of the case's image
@@ -135,8 +135,8 @@ class RunCases:
             part, count = max(lacking.items(), key=lambda pair: pair[1])
             raise ValueError(
                 f"{count} of the {len(cases[part])} cases of the {part} part of '{self.checkpoints[0]}' are not here, "
-                f"or have changed, and {len(seen)} of the {len(items)} that are here were trained on ({_some(seen)}): "
-                "give --dataset_dir the data set of the training, or one without its training cases."
+                f"or have changed, and {len(seen)} of the {len(items)} that are here were trained on "
+                f"({some_of(seen)}): give --dataset_dir the data set of the training, or one without its training cases."
             )
         self.origin = "another data set than that of the training"
         _logger.info(f"none of the {len(items)} cases was trained on: they are scored as {self.origin}")
@@ -151,7 +151,7 @@ class RunCases:
         runs = self._runs()
         if seen := _learnt(runs, case_digests(items)):
             raise ValueError(
-                f"{len(seen)} of the {len(items)} cases were trained on by '{self.checkpoints[0]}' ({_some(seen)}): "
+                f"{len(seen)} of the {len(items)} cases were trained on by '{self.checkpoints[0]}' ({some_of(seen)}): "
                 "leave them out, or name another part or data set."
             )
         if unknown := [run for run in runs if run is None or run.cases is None]:
@@ -173,12 +173,12 @@ class RunCases:
             if gone and not left:
                 raise ValueError(
                     f"all {len(gone)} cases of the {part} part have images that the weights, or those that they began "
-                    f"with, were trained on ({_some(gone)}): score another data set."
+                    f"with, were trained on ({some_of(gone)}): score another data set."
                 )
             if gone:
                 _logger.warning(
                     f"{len(gone)} of the {len(there[part])} cases of the {part} part are left out: the weights, or "
-                    f"those that they began with, were trained on their images ({_some(gone)})"
+                    f"those that they began with, were trained on their images ({some_of(gone)})"
                 )
                 self.origin += f", without {len(gone)} whose images were trained on"
             there[part] = left
@@ -206,8 +206,3 @@ def _learnt(runs: Sequence[TrainedRun | None], digests: CaseDigests) -> list[str
 
 def _listed(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
     return [paths] if isinstance(paths, (str, Path)) else list(paths)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - NAMED_AT_MOST
-    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")

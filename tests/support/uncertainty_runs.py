@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +12,7 @@ from monai_ext.engines.uncertainty import UncertaintyEvaluator, UncertaintyInfer
 from monai_ext.handlers.super_resolution.uncertainty import UncertaintyReport
 
 ALEATORIC, AMBIGUITY = 0.03, 0.04  # true standard deviations
-
-
 OVERCONFIDENCE = 2.0  # the toy says half of both
-
-
 COUNTS = {"calibration": 120, "test": 40, "training": 20}
 
 
@@ -36,6 +33,14 @@ class Toy(torch.nn.Module):
         mean = F.interpolate(low_res, scale_factor=2.0)[:, None]
         noise = torch.randn(len(mean), n, *mean.shape[2:], generator=generator)
         return mean + AMBIGUITY / OVERCONFIDENCE * noise
+
+
+class Loader(list):
+    """Batches with the ids of a data set."""
+
+    @property
+    def dataset(self):
+        return SimpleNamespace(ids=[name for batch in self for name in batch["id"]])
 
 
 def tiles() -> tuple[list[dict], dict[str, str], dict[str, str]]:

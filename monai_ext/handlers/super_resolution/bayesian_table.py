@@ -122,9 +122,6 @@ class SampleTable(TileTable):
         self.write({self.method: columns}, {"method": self.method, "draws": draws, "scores": scores}, digits=".6g")
         captions = {kind: f"sd, black 0 to white {BRIGHTEST:g}" for kind in KINDS[1:]}
         save_triplets([replace(row, captions=captions) for row in self.rows], self.folder / "samples.png")
-        shown = {name: scores[name]["mean"] for name in ("mean_psnr", "sample_psnr", "lr_psnr_worst")}
-        _logger.info(
-            f"{len(self.ids)} tiles: PSNR {shown['mean_psnr']:.2f} dB of the mean, {shown['sample_psnr']:.2f} dB of a "
-            f"sample, LR-PSNR at least {shown['lr_psnr_worst']:.1f} dB in the mean; tables and figure in "
-            f"'{self.folder}'"
-        )
+        shown = {"mean_psnr": "PSNR of the mean", "sample_psnr": "PSNR of a sample", "lr_psnr_worst": "lowest LR-PSNR"}
+        means = [f"{title} {scores[key]['mean']:.2f} dB" for key, title in shown.items() if key in scores]
+        _logger.info(f"{len(self.ids)} tiles: {', '.join(means)}; tables and figure in '{self.folder}'")

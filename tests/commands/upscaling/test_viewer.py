@@ -1,14 +1,8 @@
-"""The page of samples and uncertainty: all inside one file, read back as it was written, no text executed."""
+"""`viewer`: a page of a window of an image, its samples and uncertainty."""
 
 from __future__ import annotations
 
-import base64
-import io
-import json
-import re
 import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -16,57 +10,20 @@ import pytest
 import torch
 from PIL import Image
 from upscaling_toys import ALL, NOISE_SD, Toy, bayesian_bundle, needs_rasterio, noise, save_picture, save_raster
+from viewer_pages import data_of, decoded, scene
 
 from monai_ext.commands.command_line import parse_options
-from monai_ext.commands.rendering import source
 from monai_ext.commands.upscaling import viewer
 from monai_ext.commands.upscaling.viewer import ViewerOptions
-from monai_ext.commands.upscaling.viewer_page import ViewerScene, viewer_page
+from monai_ext.commands.upscaling.viewer_page import viewer_page
 from monai_ext.metrics.conformal import Calibration, write_calibration
 from monai_ext.upscaling import Upscaler
-from monai_ext.upscaling.layers import DEVIATIONS, Layers
-
-HOSTILE = "</script><script>alert(1)</script>&<img src=x onerror=alert(2)>"
+from monai_ext.upscaling.layers import Layers
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
     return bayesian_bundle(tmp_path_factory.mktemp("bundle"))
-
-
-class Tags(HTMLParser):
-    """Names of all elements of a page, and what their attributes say."""
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.names: list[str] = []
-        self.values: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.names.append(tag)
-        self.values += [value or "" for _, value in attrs]
-
-
-def data_of(page: str) -> dict:
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
-
-
-def decoded(source: str) -> np.ndarray:
-    """(C, H, W) of 0 ... 255, as a canvas reads it."""
-    head, body = source.split(",", 1)
-    assert head == "data:image/png;base64"
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(body))))
-    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-
-
-def scene(bands: int = 3, **changes: object) -> ViewerScene:
-    generator = np.random.default_rng(0)
-    names = ("mean", "sample 1", "lower", "upper")
-    layers = {name: generator.random((bands, 8, 6)) for name in names}
-    layers |= {name: generator.random((bands, 8, 6)) * 0.07 for name in DEVIATIONS}
-    usual = {"low_res": generator.random((bands, 4, 3)), "layers": layers, "deviations": DEVIATIONS}
-    return ViewerScene(**(usual | {"bands": [f"b{i}" for i in range(bands)]} | changes))
 
 
 @needs_rasterio
@@ -82,51 +39,6 @@ def test_missing_pixels_are_named_in_the_page_and_not_painted(tmp_path, bundle):
     script = (tmp_path / "page.html").read_text()
     assert "isKnown(at) ? 255 : 0" in script and "missing in the image" in script
     assert data_of(viewer_page(scene(), title="t"))["known"] is None
-
-
-@pytest.mark.parametrize("bands", [1, 3])
-def test_values_survive_the_way_through_the_page(bands):
-    shown = scene(bands)
-    data = data_of(viewer_page(shown, title="t"))
-    np.testing.assert_allclose(decoded(data["low_res"]) / 255, shown.low_res, atol=0.5 / 255 + 1e-9)
-    for name, layer in shown.layers.items():
-        step = data["deviation_step"] if name in DEVIATIONS else 1 / 255
-        np.testing.assert_allclose(decoded(data["layers"][name]) * step, layer, atol=step / 2 + 1e-9)
-    assert data["deviation_step"] == pytest.approx(max(shown.layers[name].max() for name in DEVIATIONS) / 255)
-
-
-def test_text_is_shown_and_never_executed():
-    page = viewer_page(scene(bands=3, about=HOSTILE, unit=HOSTILE, interval=HOSTILE), title=HOSTILE)
-    assert Tags(page).names.count("script") == 2 and "img" not in Tags(page).names
-    assert page.count("</script>") == 2
-    assert data_of(page)["about"] == HOSTILE
-    assert "innerHTML" not in page and "eval(" not in page and "document.write" not in page
-
-
-def test_the_page_fetches_nothing():
-    page = viewer_page(scene(), title="t")
-    assert "default-src 'none'" in page.replace("&#x27;", "'")
-    assert set(re.findall(r"https?://[^\"' ]*", page)) == {"http://www.w3.org/2000/svg"}  # the name of a language
-    assert not [value for value in Tags(page).values if value.startswith(("//", "http", "file"))]
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
-def test_its_script_parses(tmp_path):
-    (tmp_path / "page.js").write_text(source("viewer.js"))
-    subprocess.run(["node", "--check", str(tmp_path / "page.js")], check=True)
-
-
-def test_every_part_that_the_script_asks_for_is_there():
-    tags = Tags(viewer_page(scene(), title="t"))
-    assert set(re.findall(r'(?:find|ById)\("(\w+)"\)', source("viewer.js"))) <= set(tags.values)
-
-
-def test_scenes_that_a_page_cannot_show_are_refused():
-    with pytest.raises(ValueError, match=r"mean \(2, 8, 6\) with bands \['b0', 'b1'\]: a page shows one band or three"):
-        viewer_page(scene(bands=2), title="t")
-    odd = scene()
-    with pytest.raises(ValueError, match=r"layer 'extra' \(3, 2, 2\) must have the shape of the mean, \(3, 8, 6\)"):
-        viewer_page(scene(layers=dict(odd.layers) | {"extra": np.zeros((3, 2, 2))}), title="t")
 
 
 def test_a_scene_is_what_the_network_says_of_the_image():
