@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from monai_ext.runtime.bundle_options import refuse_unknown_options
+from monai_ext.runtime.plain_text import printable, without_secrets
 from monai_ext.runtime.run_log import keep_log, note
 
 __all__ = [
@@ -66,7 +67,7 @@ def one_line(error: BaseException) -> str:
     >>> one_line(ValueError("bad\\n  news"))
     'bad news'
     """
-    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    text = printable(" ".join(str(error).split())).rstrip(".") or type(error).__name__
     return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 3]}..."
 
 
@@ -101,12 +102,13 @@ def report_errors_in_one_sentence(*, log_dir: str | Path | None = None) -> None:
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         sentence = explain(error)
-        note("".join(traceback.format_exception(kind, error, trace)).rstrip(), logging.ERROR)
+        whole = "".join(traceback.format_exception(kind, error, trace))
+        note(whole.rstrip(), logging.ERROR)
         if sentence is None or os.environ.get(TRACEBACK_VARIABLE):
-            sys.__excepthook__(kind, error, trace)
+            sys.stderr.write(without_secrets(whole))
         if sentence is not None:
             note(f"error: {sentence}", logging.ERROR)
-            sys.stderr.write(f"\nerror: {sentence}\n")
+            sys.stderr.write(f"\nerror: {without_secrets(sentence)}\n")
 
     sys.excepthook = hook
     refuse_unknown_options(sys.argv)

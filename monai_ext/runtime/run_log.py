@@ -9,6 +9,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from monai_ext.runtime.plain_text import without_secrets
+
 __all__ = ["LOG_FILE", "RunLog", "keep_log", "note", "set_quiet", "shows_progress", "tell"]
 
 LOG_FILE = "run.log"
@@ -25,7 +27,7 @@ class RunLog(logging.Handler):
     The folder is not made for the log's sake: lines wait until the run makes it, and are dropped where it never does,
     so that a refused run leaves nothing. The file is opened for each line alone, so that what a killed run logged is
     there, and that two processes may add to it. A log that cannot be written (no right, no room) ends with one line on
-    standard error; the run goes on.
+    standard error; the run goes on. Keys and passwords in addresses are struck out, also in the command.
 
     Args:
         folder: of the run.
@@ -50,7 +52,7 @@ class RunLog(logging.Handler):
             return
         try:
             with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write("".join(self._waiting))
+                file.write(without_secrets("".join(self._waiting)))
         except OSError as error:
             self._given_up = True
             sys.stderr.write(f"no log from here on: '{self.path}' cannot be written ({error.strerror}).\n")
@@ -97,7 +99,7 @@ def shows_progress() -> bool:
 def tell(text: str) -> None:
     """Write a line to standard error, unless `set_quiet`, and to the log if one is kept."""
     if not _quiet:
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{without_secrets(text)}\n")
     note(text.strip())
 
 

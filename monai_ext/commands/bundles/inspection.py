@@ -18,6 +18,7 @@ from monai_ext.commands.bundles.binary_files import array_problem, disguise_of, 
 from monai_ext.commands.bundles.config_code import Code, code_of, imported_names
 from monai_ext.commands.bundles.files import WEIGHTS, BundleFile, BundleFiles, leaves_the_bundle, open_bundle
 from monai_ext.commands.command_line import Positional
+from monai_ext.runtime.plain_text import printable
 
 __all__ = ["InspectOptions", "Inspection", "inspect_bundle", "inspection_text", "run"]
 
@@ -300,15 +301,6 @@ def _is_plain(text: str) -> bool:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return False
     return True
-
-
-def printable(text: str) -> str:
-    """`text` on one line and whole; what a terminal would obey, or hide, is spelled out.
-
-    >>> printable("a\\x1b[2Jb")
-    'a\\\\x1b[2Jb'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def inspection_text(found: Inspection, name: str) -> str:

@@ -23,8 +23,8 @@ from urllib3.exceptions import HTTPError, InvalidHeader
 from urllib3.util import Retry
 
 from monai_ext import __version__
-from monai_ext.data.tiles.grid import without_secrets
 from monai_ext.runtime.errors import one_line
+from monai_ext.runtime.plain_text import without_secrets
 
 __all__ = ["TileClient", "TileFetchError", "TileMissingError", "TileRefusedError"]
 

@@ -9,14 +9,16 @@ import hashlib
 import logging
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from io import BytesIO
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import mercantile
 import msgspec
@@ -25,9 +27,10 @@ from tifffile import TiffFile
 from tqdm import tqdm
 
 from monai_ext.data.tiles.client import TileClient, TileFetchError, TileMissingError, TileRefusedError
-from monai_ext.data.tiles.grid import NATIONAL_MAP, TileArea, TileSource, without_secrets
+from monai_ext.data.tiles.grid import NATIONAL_MAP, TileArea, TileSource
 from monai_ext.raster.images import DECODING_ERRORS, FORMATS
 from monai_ext.runtime.errors import one_line
+from monai_ext.runtime.plain_text import without_secrets
 from monai_ext.runtime.run_log import shows_progress
 from monai_ext.storage.files import atomic_path
 from monai_ext.storage.records import read_record, write_record
@@ -39,6 +42,7 @@ SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MOST_FAILURES_IN_A_ROW = 8
 MOST_MISSING_AT_START = 200
+PATIENCE_S = 2.0  # with threads that are to end
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +125,7 @@ def fetch_tiles(
     records = _records(folder, source, area)
     record = AreaRecord(
         source=source.public_template,
-        attribution=source.attribution,
+        attribution=source.attribution and without_secrets(source.attribution),
         bbox=area.bbox,
         zoom=area.zoom,
         tiles_of_area=len(area),
@@ -150,13 +154,29 @@ class _Fetch:
         self._bar = tqdm(total=self.count, desc="fetching", unit="tile", disable=not (progress and shows_progress()))
 
     def run(self, jobs: int) -> FetchSummary:
-        with self._bar, ThreadPoolExecutor(min(jobs, self.count), thread_name_prefix="fetch") as pool:
-            workers = [pool.submit(self._work) for _ in range(min(jobs, self.count))]
+        ended: SimpleQueue[BaseException | None] = SimpleQueue()
+
+        def work() -> None:
             try:
-                for worker in as_completed(workers):
-                    worker.result()
+                self._work()
+                ended.put(None)
+            except BaseException as error:  # whatever ends a thread ends the run
+                ended.put(error)
+
+        # Daemons: one that waits for a server to accept a connection, which nothing breaks off, holds up no exit.
+        threads = [threading.Thread(target=work, name=f"fetch_{n}", daemon=True) for n in range(min(jobs, self.count))]
+        with self._bar:
+            try:
+                for thread in threads:
+                    thread.start()
+                for _ in threads:
+                    if (error := ended.get()) is not None:
+                        raise error
             except BaseException:  # an interrupt as well: the other threads must not go on behind its back
                 self.client.stop()
+                deadline = time.monotonic() + PATIENCE_S
+                for thread in threads:
+                    thread.join(max(0.0, deadline - time.monotonic()))
                 raise
         if self._first_failure is not None:
             raise TileFetchError(
@@ -263,15 +283,42 @@ def image_suffix(body: bytes, url: str) -> str:
 
 
 def _check_tiff(body: bytes) -> None:
-    """Refuse a TIFF whose directory cannot be read, or whose pixels are not all there."""
+    """Refuse a TIFF whose directory cannot be read, or whose pixels are not all there or cannot be decoded."""
     try:
         with TiffFile(BytesIO(body)) as tiff:
             page = tiff.pages.first
             ends = [start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=True)]
+            whole = bool(ends) and max(ends) <= len(body)
+            if whole and not _pillow_decodes(body):
+                _decode(page, body)
     except Exception as error:  # of any kind: tifffile has no base class for them
         raise ValueError(f"the image is damaged ({one_line(error)})") from error
-    if not ends or max(ends) > len(body):
+    if not whole:
         raise ValueError("the image is damaged (it is cut off)")
+
+
+def _pillow_decodes(body: bytes) -> bool:
+    """Whether Pillow reads this kind of TIFF; a damaged one is an error."""
+    try:
+        with Image.open(BytesIO(body), formats=["TIFF"]) as picture:
+            picture.load()
+    except Image.UnidentifiedImageError:
+        return False
+    return True
+
+
+def _decode(page: Any, body: bytes) -> None:
+    """By tifffile, or by GDAL where it lacks the codec; a codec that neither has is left to the reader of the tile."""
+    try:
+        page.asarray()
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        with suppress(ImportError):
+            from rasterio.io import MemoryFile
+
+            with MemoryFile(body) as file, file.open(driver="GTiff") as opened:
+                opened.read()
 
 
 def _look_for(path: Path) -> tuple[Path | None, list[Path]]:

@@ -13,17 +13,14 @@ from dataclasses import dataclass
 
 import mercantile
 
-__all__ = ["DEEPEST_ZOOM", "NATIONAL_MAP", "TileArea", "TileSource", "without_secrets"]
+from monai_ext.runtime.plain_text import without_secrets
+
+__all__ = ["DEEPEST_ZOOM", "NATIONAL_MAP", "TileArea", "TileSource"]
 
 DEEPEST_ZOOM = 30
 NORTHERN_END = 85.051129  # degrees; Web Mercator is a square
 TILE_PIXELS = 256
 FIELDS = frozenset({"z", "x", "y", "-y", "q", "s"})
-SECRET = re.compile(
-    r"([?&](?:[^=&\s]*(?:key|token|secret|sign|password|passwd|auth|appid|credential)[^=&\s]*|api|sig|tk|pk|pwd)=)[^&\s\"']+",
-    re.IGNORECASE,
-)
-LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 @dataclass(frozen=True)
@@ -159,15 +156,6 @@ class TileSource:
         if self.subdomains:
             values["s"] = self.subdomains[(tile.x + tile.y) % len(self.subdomains)]
         return self.template.format(**values)
-
-
-def without_secrets(url: str) -> str:
-    """A text with an address without its user and password, and without parameters that look like keys or tokens.
-
-    >>> without_secrets("https://tiles.org/1/0/0.png?v=2&access_token=abc")
-    'https://tiles.org/1/0/0.png?v=2&access_token=***'
-    """
-    return LOGIN.sub("***@", SECRET.sub(r"\1***", url))
 
 
 NATIONAL_MAP = TileSource(

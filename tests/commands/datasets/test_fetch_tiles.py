@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+import sys
 import time
 
 import pytest
@@ -30,6 +31,18 @@ def test_the_command_says_what_it_will_do_and_did(tmp_path, capsys):
     assert re.search(r"of [\d.]+ [EW] to [\d.]+ [EW], [\d.]+ [NS] to [\d.]+ [NS]\n", said)
     assert "4 tiles fetched (0.0 MB), 0 were there, 0 do not exist" in said
     assert record(tmp_path)[0]["attribution"] == "mine" and server.asked[0][2] == "me"
+
+
+def test_keys_and_passwords_are_in_no_file_and_no_message(tmp_path, capsys, monkeypatch):
+    with serving(good) as server:
+        url = server.url.replace("//", "//me:hidden1@") + "/{z}/{x}/{y}.jpg?key=hidden2&t=0123456789hidden3abcdef"
+        credit = ["--attribution", "from http://x.org/?sig=hidden4"]
+        arguments = [*command(server, tmp_path), "--url", url, *credit]
+        monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "monai_ext", *arguments])
+        assert main(arguments) == 0
+    written = "".join(file.read_text(errors="replace") for file in tmp_path.rglob("*.*") if file.suffix != ".jpg")
+    said = capsys.readouterr()
+    assert "# command: " in written and "***@127.0.0.1" in written and "hidden" not in written + said.out + said.err
 
 
 def test_more_tiles_than_the_limit_need_yes(tmp_path):

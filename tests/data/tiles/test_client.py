@@ -214,3 +214,20 @@ def test_keys_stay_out_of_errors_and_logs_and_the_servers_words_out_of_both(capl
         quick(attempts=1).get(server.url.replace("//", "//user:hidden3@") + url, bytes)
     told = f"{caught.value} {other.value} {caplog.text}"
     assert "hidden" not in told and "\x1b" not in told and "/1/0/0.jpg" in caplog.text
+
+
+def test_a_status_line_with_what_a_terminal_obeys_is_spelled_out():
+    class Rude(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.wfile.write(b"HTTP/9 \x1b[31mred\r\n\r\n")
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Rude)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    with pytest.raises(TileFetchError) as caught:
+        quick(attempts=1).get(f"http://127.0.0.1:{server.server_port}/1/0/0.jpg", bytes)
+    assert "\x1b" not in str(caught.value) and "1/0/0.jpg failed in one attempt" in str(caught.value)
+    server.shutdown()
+    server.server_close()

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+import signal
+import threading
+import time
+from io import BytesIO
 
 import mercantile
+import numpy as np
 import pytest
+from tifffile import imwrite
 from tile_server import HTML, KOLKATA, encoded, fetch, good, picture_of, quick, record, serving
 
 from monai_ext.data.tiles.client import TileFetchError, TileRefusedError
-from monai_ext.data.tiles.fetch import ATTRIBUTION_FILE
+from monai_ext.data.tiles.fetch import ATTRIBUTION_FILE, fetch_tiles
 from monai_ext.data.tiles.grid import TileArea, TileSource
 from monai_ext.data.tiles.listing import tile_items
 from monai_ext.runtime.errors import explain
@@ -152,6 +158,48 @@ def test_pictures_that_repeat_are_counted(tmp_path):
     sea = encoded("blue")
     with serving(lambda path, before: (200, {}, picture_of(path) if path.endswith("3569.jpg") else sea)) as server:
         assert fetch(server, tmp_path).repeated == 2
+
+
+def tiff(bands=3, at=None, **options):
+    """A TIFF, with bytes in the middle of its pixels overwritten if `at` is given."""
+    buffer = BytesIO()
+    values = np.random.default_rng(0).integers(0, 255, (32, 32, bands), dtype=np.uint8)
+    imwrite(buffer, values, photometric="rgb" if bands == 3 else "minisblack", planarconfig="contig", **options)
+    body = bytearray(buffer.getvalue())
+    if at is not None:
+        body[at : at + 40] = b"\xff" * 40
+    return bytes(body)
+
+
+@pytest.mark.parametrize("bands", [3, 6])
+def test_a_tiff_is_decoded_before_it_is_kept(tmp_path, bands):
+    good, damaged = (tiff(bands, at, compression="zlib") for at in (None, 600))
+    with serving(lambda path, before: (200, {}, good)) as server:
+        assert fetch(server, tmp_path / "good").fetched == 4
+    with serving(lambda path, before: (200, {}, damaged)) as server:
+        with pytest.raises(TileFetchError, match="4 of 4 tiles .*: the image is damaged"):
+            fetch(server, tmp_path / "damaged", client=quick(attempts=1))
+    assert not list((tmp_path / "damaged").rglob("*.tif"))
+
+
+def test_an_interrupt_while_a_server_does_not_accept_ends_at_once(tmp_path, monkeypatch):
+    waiting = threading.Event()
+
+    def connect(*args, **kwargs):
+        waiting.set()
+        time.sleep(60)
+
+    def interrupt():
+        waiting.wait()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    monkeypatch.setattr("urllib3.util.connection.create_connection", connect)
+    monkeypatch.setattr("monai_ext.data.tiles.fetch.PATIENCE_S", 0.2)
+    threading.Thread(target=interrupt, daemon=True).start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        fetch_tiles(KOLKATA, tmp_path, source=TileSource("http://127.0.0.1:9/{z}/{x}/{y}"), client=quick(timeout=60))
+    assert time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import re
 import mercantile
 import pytest
 
-from monai_ext.data.tiles.grid import NATIONAL_MAP, TileArea, TileSource, without_secrets
+from monai_ext.data.tiles.grid import NATIONAL_MAP, TileArea, TileSource
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,5 @@ def test_zoom_0_has_no_quadkey():
         TileSource("https://t.org/{q}").url(mercantile.Tile(0, 0, 0))
 
 
-def test_keys_in_addresses_are_not_shown():
-    assert without_secrets("https://t.org/1?v=3&apiKey=s1&x=2") == "https://t.org/1?v=3&apiKey=***&x=2"
-    for name in ("api", "sig", "tk", "pk", "auth", "sign", "access_token", "X-Amz-Signature", "pwd"):
-        assert without_secrets(f"https://t.org/1?a=1&{name}=s1&b=2") == f"https://t.org/1?a=1&{name}=***&b=2"
-    assert without_secrets("https://me:s1@t.org/1?tkl=5&style=api") == "https://***@t.org/1?tkl=5&style=api"
+def test_keys_in_templates_are_not_shown():
     assert "s1" not in TileSource("https://t.org/{q}?subscription-key=s1").public_template
