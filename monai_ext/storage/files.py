@@ -24,6 +24,7 @@ __all__ = [
     "inside",
     "make_folder",
     "remove_leftovers",
+    "scratch_path",
     "table_rows",
     "write_table",
     "write_text",
@@ -40,6 +41,7 @@ NOT_WRITABLE = frozenset(
 )
 
 _umask_lock = threading.Lock()
+_tidied: set[str] = set()  # folders that this process has looked through for leftovers
 
 
 class WriteError(OSError):
@@ -52,7 +54,7 @@ def atomic_path(path: str | Path, *, previous: str | Path | None = None) -> Iter
 
     If the block raises, the temporary file is removed and whatever lay at `path` stays as it was. The parent folder is
     made if need be. The suffix is kept, since many writers choose the format by it. A process that is killed leaves its
-    temporary file behind, see `remove_leftovers`.
+    temporary file behind; the next one that writes into the folder removes it, see `remove_leftovers`.
 
     Args:
         previous: what lay at `path` gets this name, at the moment when the new file is complete.
@@ -64,6 +66,7 @@ def atomic_path(path: str | Path, *, previous: str | Path | None = None) -> Iter
     path = Path(path)
     make_folder(path.parent)
     with writing(path):
+        _tidy_once(path.parent)
         handle, temporary = _temporary(path)
         try:
             yield temporary
@@ -81,6 +84,26 @@ def atomic_path(path: str | Path, *, previous: str | Path | None = None) -> Iter
                 raise refusal from None  # explain() would report the writer's error instead
             raise
         finally:
+            os.close(handle)
+
+
+@contextmanager
+def scratch_path(path: str | Path) -> Iterator[Path]:
+    """A temporary file beside `path` that is removed on leaving the block, or, after a kill, as that of `atomic_path`.
+
+    Raises:
+        WriteError: the folder cannot be written to.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    with writing(path):
+        _tidy_once(path.parent)
+        handle, temporary = _temporary(path)
+        try:
+            yield temporary
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
             os.close(handle)
 
 
@@ -203,6 +226,14 @@ def _cell(value: Any, digits: str) -> Any:
     if not isinstance(value, float):
         return value
     return "" if math.isnan(value) else format(value, digits) if digits else value
+
+
+def _tidy_once(folder: Path) -> None:
+    """Remove what killed processes left in `folder`, the first time that this process writes into it."""
+    name = os.path.abspath(folder)
+    if name not in _tidied:
+        _tidied.add(name)
+        remove_leftovers(folder)
 
 
 def _temporary(path: Path) -> tuple[int, Path]:

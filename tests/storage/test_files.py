@@ -9,24 +9,40 @@ import pytest
 from killing import forked
 from odd_names import ODD_NAMES
 
-from monai_ext.storage.files import atomic_path, inside, remove_leftovers, write_table, write_text
+from monai_ext.storage.files import atomic_path, inside, remove_leftovers, scratch_path, write_table, write_text
 
 
-def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path, scratch):
+def killed_writing(path, scratch, writer=atomic_path) -> None:
     def die() -> None:
-        with atomic_path(tmp_path / "table.csv") as temporary:
+        with writer(path) as temporary:
             temporary.write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert forked(die, scratch) == -signal.SIGKILL
-    assert len(list(tmp_path.glob(".table-*.part.csv"))) == 1
+
+
+def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path, scratch):
     with atomic_path(tmp_path / "table.csv") as temporary:
+        killed_writing(tmp_path / "table.csv", scratch)
+        assert len(list(tmp_path.glob(".table-*.part.csv"))) == 2
         temporary.write_text("new")
         remove_leftovers(tmp_path, "other")
         assert len(list(tmp_path.glob(".table-*.part.csv"))) == 2
         remove_leftovers(tmp_path, "table")
         assert list(tmp_path.glob(".table-*.part.csv")) == [temporary]
     assert (tmp_path / "table.csv").read_text() == "new"
+
+
+@pytest.mark.parametrize("writer", [atomic_path, scratch_path])
+def test_whoever_writes_into_a_folder_next_removes_what_was_left_there(tmp_path, scratch, writer):
+    killed_writing(tmp_path / "a.png", scratch, writer)
+    killed_writing(tmp_path / "long" / "b.tif", scratch, writer)
+    (tmp_path / ".mine.part").write_text("of somebody else")
+    write_text(tmp_path / "c.txt", "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.part", "c.txt", "long", "scratch"]
+    with scratch_path(tmp_path / "long" / "d.rows") as rows:
+        assert [path.name for path in (tmp_path / "long").iterdir()] == [rows.name]
+    assert list((tmp_path / "long").iterdir()) == []
 
 
 def test_a_link_at_the_place_of_an_output_is_replaced_and_not_followed(tmp_path):

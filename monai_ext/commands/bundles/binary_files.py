@@ -9,8 +9,9 @@ from typing import IO, Any
 
 from monai_ext.commands.bundles.files import is_zip
 
-__all__ = ["array_problem", "disguise_of", "is_torchscript"]
+__all__ = ["ARRAYS", "array_problem", "disguise_of", "is_torchscript"]
 
+ARRAYS = frozenset({".npy", ".npz"})
 LOOKED_AT = 1 << 20  # bytes in which a pickle that runs something would begin to
 HEADS = {
     b"\x7fELF": "program", b"MZ": "program", b"#!": "program", b"\xca\xfe\xba\xbe": "program",

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from monai_ext.commands.bundles.binary_files import array_problem, disguise_of, is_torchscript
+from monai_ext.commands.bundles.binary_files import ARRAYS, array_problem, disguise_of, is_torchscript
 from monai_ext.commands.bundles.config_code import Code, code_of, imported_names
 from monai_ext.commands.bundles.files import WEIGHTS, BundleFile, BundleFiles, leaves_the_bundle, open_bundle
 from monai_ext.commands.command_line import Positional
@@ -26,7 +26,6 @@ LARGEST_CONFIG = 10 << 20  # bytes
 LARGEST_WEIGHTS = 4 << 30
 CONFIGS = {".json", ".yml", ".yaml"}
 LOGGING = {".conf", ".ini", ".cfg"}
-ARRAYS = {".npy", ".npz"}
 PROGRAMS = {
     ".py", ".pyc", ".pyw", ".pyz", ".egg", ".whl", ".so", ".pyd", ".dll", ".dylib", ".pt2", ".sh", ".bash", ".zsh",
     ".bat", ".cmd", ".ps1", ".exe", ".ipynb", ".jar", ".js", ".desktop", ".plan", ".engine", ".trt", ".onnx",

@@ -8,12 +8,15 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from monai_ext.commands.bundles.binary_files import ARRAYS, array_problem, disguise_of, is_torchscript
+from monai_ext.commands.bundles.files import WEIGHTS as WEIGHT_FILES
 from monai_ext.commands.bundles.hugging_face import repository_files
 from monai_ext.commands.command_line import Computed, Paths
 from monai_ext.runtime.errors import one_line
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import atomic_path, write_text
 from monai_ext.storage.fingerprint import file_sha256
+from monai_ext.storage.folders import files_in
 from monai_ext.storage.records import read_record
 
 __all__ = ["LARGEST_FILE", "PackError", "PackOptions", "Packed", "pack_bundle", "run"]
@@ -85,7 +88,8 @@ def pack_bundle(
 
     Raises:
         FileNotFoundError: the bundle lacks a file that the model zoo needs; or there is no such `weights`.
-        PackError: a config is no JSON, weights hold more than tensors, or a large file has no address.
+        PackError: a config is no JSON, weights or arrays hold more than numbers, a file is a symbolic link or a program
+            under another name, or a large file has no address.
     """
     bundle = Path(bundle).resolve()
     if missing := [name for name in NEEDED if not (bundle / name).is_file()]:
@@ -110,28 +114,44 @@ def _chosen(bundle: Path) -> Iterator[Path]:
     yield bundle / "LICENSE"
     yield from (path for path in bundle.glob("large_files.*") if path.suffix in (".json", ".yml", ".yaml"))
     for folder in FOLDERS:
+        if (bundle / folder).is_symlink():
+            yield bundle / folder
         for path in (bundle / folder).rglob("*"):
             hidden = any(part.startswith((".", "__")) for part in path.relative_to(bundle).parts)
-            if path.is_file() and not hidden:
+            if (path.is_file() or path.is_symlink()) and not hidden:
                 yield path
 
 
 def _check(files: dict[str, Path]) -> None:
-    from monai_ext.storage.tensor_files import unsafe_globals  # here, since it imports torch, which --help can spare
-
     for name, path in files.items():
+        if path.is_symlink() and name != WEIGHTS:
+            raise PackError(f"{path} is a symbolic link, and what it leads to may be private: put a copy in its place.")
         if path.suffix == ".json" and name.startswith("configs/"):
             read_record(path, object, error=PackError, way_out="mend it, since every user of the bundle reads it")
-        elif path.suffix == ".pt":
-            try:
-                names = unsafe_globals(path)
-            except ValueError as error:
-                raise PackError(f"{path} cannot be read as weights: {one_line(error)}.") from None
-            if names:
-                raise PackError(
-                    f"{path} holds more than tensors ({', '.join(names)}): save the state dict alone, so that it can "
-                    "be read with weights_only=True."
-                )
+        elif problem := _problem(path):
+            raise PackError(f"{path} {problem}.")
+
+
+def _problem(path: Path) -> str:
+    """What would run when a file is read, in words that follow its name; "" where nothing would."""
+    suffix = path.suffix.lower()
+    with path.open("rb") as file:
+        if suffix in ARRAYS:
+            return array_problem(file)
+        if suffix not in WEIGHT_FILES:
+            disguise = disguise_of(file)
+            if disguise != "weights":
+                return f"is a {disguise} under another name" if disguise == "program" else disguise
+        elif suffix == ".ts" and is_torchscript(file):
+            return ""
+    from monai_ext.storage.tensor_files import unsafe_globals  # here, since it imports torch, which --help can spare
+
+    try:
+        names = unsafe_globals(path)
+    except ValueError as error:
+        return f"cannot be read as weights: {one_line(error)}"
+    known = "save the state dict alone, so that it can be read with weights_only=True"
+    return f"holds more than tensors ({', '.join(names)}): {known}" if names else ""
 
 
 def _with_large_files(
@@ -221,5 +241,6 @@ def run(options: PackOptions) -> int:
 def _sums(packed: Sequence[Packed], folder: Path) -> str:
     """What `sha256sum --check SHA256SUMS` reads; zips of earlier calls keep their lines."""
     lines = {each.path.name: each.sha256 for each in packed}
-    lines = {path.name: file_sha256(path) for path in folder.glob("*.zip") if path.name not in lines} | lines
+    others = (path for path in files_in(folder) if path.suffix == ".zip" and path.name not in lines)
+    lines |= {path.name: file_sha256(path) for path in others}
     return "".join(f"{lines[name]}  {name}\n" for name in sorted(lines))

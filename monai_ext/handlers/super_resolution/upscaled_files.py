@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +15,7 @@ from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.item_writer import ItemWriter
 from monai_ext.raster.info import RasterInfo
 from monai_ext.raster.opening import check_output, open_raster, write_raster
-from monai_ext.storage.files import atomic_path, inside
+from monai_ext.storage.files import atomic_path, inside, scratch_path
 from monai_ext.upscaling.pixel_coding import BandNetwork, PixelCoding
 
 __all__ = ["UpscaledWriter"]
@@ -59,10 +58,9 @@ class UpscaledWriter(ItemWriter):
         is_picture = info.geo is None and plain and (info.dtype == np.uint8 or deep)
         target = inside(self.folder, f"{name}{'.png' if is_picture else '.tif'}")
         check_output(target, info, scale=scale)
-        with atomic_path(target) as temporary, tempfile.NamedTemporaryFile(dir=target.parent, prefix=".rows-") as rows:
+        with atomic_path(target) as temporary, scratch_path(target.with_suffix(".rows")) as rows:
             np.ascontiguousarray(pixels.transpose(1, 0, 2)).tofile(rows)  # (H, planes, W)
-            rows.flush()
-            write_raster(temporary, target, Path(rows.name), info, scale=scale, fingerprint="")
+            write_raster(temporary, target, rows, info, scale=scale, fingerprint="")
 
     def _pixels(self, source: Path, prediction: Tensor) -> tuple[RasterInfo, np.ndarray]:
         """What the upscaled file holds beside its pixels, and these, (planes, s*H, s*W)."""

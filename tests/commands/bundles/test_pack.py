@@ -7,18 +7,21 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from killing import forked
 from monai.apps.utils import HashCheckError
 from monai.bundle import download, download_large_files, load_bundle_config
 from tile_server import serving
 
 from monai_ext.commands.bundles import pack
 from monai_ext.commands.bundles.pack import PackError, PackOptions, pack_bundle
+from monai_ext.storage.files import atomic_path
 
 BUNDLE = Path(__file__).parents[3] / "bundles" / "lesion_unet"
 
@@ -179,6 +182,61 @@ def test_what_would_not_work_is_refused_in_a_sentence(bundle, tmp_path):
     with pytest.raises(ValueError, match="pack them apart"):
         pack.run(PackOptions((BUNDLE, BUNDLE), tmp_path, weights=tmp_path / "a.pt"))
     assert list(tmp_path.glob("*.zip")) == []
+
+
+@pytest.mark.parametrize("name", ["docs/secret.txt", "configs/more.json", "models/more", "LICENSE", "docs/folder"])
+def test_symbolic_links_are_refused(bundle, tmp_path, name):
+    secret = tmp_path / "id_rsa"
+    secret.mkdir() if name == "docs/folder" else secret.write_text("{}")
+    (bundle / name).unlink(missing_ok=True)
+    (bundle / name).symlink_to(secret)
+    with pytest.raises(PackError, match=rf"{name} is a symbolic link, and what it leads to may be private"):
+        pack_bundle(bundle, tmp_path / "dist")
+    assert not (tmp_path / "dist").exists()
+
+
+def test_a_folder_that_is_a_symbolic_link_is_refused(bundle, tmp_path):
+    (bundle / "models").rename(tmp_path / "elsewhere")
+    (bundle / "models").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PackError, match="models is a symbolic link"):
+        pack_bundle(bundle, tmp_path / "dist")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("models/old.pth", "cannot be read as weights: .*bare pickle"),
+        ("models/more.bin", "cannot be read as weights: .*bare pickle"),
+        ("docs/notes.txt", "cannot be read as weights: .*bare pickle"),
+        ("docs/scores.npy", "is no array .*: a pickle under this name would run"),
+    ],
+)
+def test_pickles_are_refused_under_every_name(bundle, tmp_path, name, sentence):
+    (bundle / name).write_bytes(pickle.dumps(torch.nn.Linear(1, 1)))
+    with pytest.raises(PackError, match=f"{name} {sentence}"):
+        pack_bundle(bundle, tmp_path / "dist")
+
+
+def test_a_program_under_another_name_is_refused(bundle, tmp_path):
+    (bundle / "docs" / "figure.png").write_bytes(b"\x7fELF\2\1\1")
+    with pytest.raises(PackError, match="figure.png is a program under another name"):
+        pack_bundle(bundle, tmp_path / "dist")
+
+
+def test_what_a_killed_run_left_is_removed_and_not_in_the_sums(bundle, tmp_path, scratch):
+    def die() -> None:
+        with atomic_path(tmp_path / "dist" / "lesion_unet.zip") as temporary:
+            temporary.write_bytes(b"PK half")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert forked(die, scratch) == -signal.SIGKILL
+    assert len(list((tmp_path / "dist").iterdir())) == 1
+    (tmp_path / "dist" / ".other.zip").write_bytes(b"of somebody else")
+    assert pack.run(PackOptions((bundle,), tmp_path / "dist")) == 0
+    assert {path.name for path in (tmp_path / "dist").iterdir()} == {"SHA256SUMS", "lesion_unet.zip", ".other.zip"}
+    assert [line.split()[1] for line in (tmp_path / "dist" / "SHA256SUMS").read_text().splitlines()] == [
+        "lesion_unet.zip"
+    ]
 
 
 def test_sums_name_every_zip_of_the_folder(bundle, tmp_path):

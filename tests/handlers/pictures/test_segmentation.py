@@ -25,6 +25,19 @@ def test_predictions_are_written_at_their_own_size_with_the_threshold_asked_for(
     np.testing.assert_allclose(stored / 255, probability[0], atol=0.5 / 255)
 
 
+def test_predictions_of_an_earlier_run_among_the_new_ones_are_counted(tmp_path, caplog):
+    def predict(*names: str) -> str:
+        caplog.clear()
+        evaluator = engine([{"pred": torch.zeros(1, 4, 6)}] * len(names), [item(name) for name in names], length=1)
+        PredictionWriter(tmp_path).attach(evaluator)
+        evaluator.run_engine()
+        return caplog.text
+
+    assert "earlier run" not in predict("a", "b", "c")
+    assert "earlier run" not in predict("a", "b", "c")
+    assert f"'{tmp_path}' also holds 4 files of an earlier run, such as masks/a.png: remove them" in predict("c")
+
+
 def test_only_the_ids_asked_for_are_written(tmp_path):
     outputs = [{"pred": torch.zeros(1, 4, 6)}] * 2
     evaluator = engine(outputs, [item("a"), item("b")], length=1)
