@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-__all__ = ["OrthogonalMomentum", "convolution_matrices", "orthogonalised"]
+from monai_ext.runtime.settings import chosen
+
+__all__ = ["OrthogonalMomentum", "convolution_matrices", "generator_optimizer", "orthogonalised"]
 
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Newton-Schulz coefficients of the reference: singular values end in 0.7 to 1.2
 
@@ -124,3 +126,18 @@ class OrthogonalMomentum(torch.optim.Optimizer):
             length = group["lr"] * group["gain"] * max(matrices.shape[-2:]) ** 0.5
             for (weight, _), direction in zip(pairs, orthogonalised(matrices), strict=True):
                 weight.add_(direction.reshape(shape), alpha=-length)
+
+
+def generator_optimizer(
+    network: nn.Module, optimizer_name: str = "adam", *, lr: float, betas: tuple[float, float] = (0.9, 0.99)
+) -> torch.optim.Optimizer:
+    """ "adam", or "muon" (`OrthogonalMomentum`), of all parameters of a network.
+
+    Raises:
+        ValueError: another name.
+    """
+    makers: dict[str, Callable[[], torch.optim.Optimizer]] = {
+        "adam": lambda: torch.optim.Adam(network.parameters(), lr, betas=betas, fused=True),
+        "muon": lambda: OrthogonalMomentum(network, lr, betas=betas),
+    }
+    return chosen(makers, optimizer_name=optimizer_name)()

@@ -253,7 +253,7 @@ def test_report_overlay_is_the_papers_networks_and_the_reports_schedule(phantoms
     parameters = sum(p.numel() for p in parsed("network_def").parameters())
     assert parameters == 1_547_350  # of the paper's generator, see SRResNet
     assert parsed("max_epochs") == 11_000 and parsed("batch_size") == 8 and parsed("crop_size") == 256
-    assert isinstance(parsed("loss"), torch.nn.MSELoss)
+    assert isinstance(parsed("loss").first, torch.nn.MSELoss)
     assert type(parsed("discriminator_def")) is SRDiscriminator and parsed("perception").shift == 0
     assert parsed("adversary").optimizer.defaults["betas"] == (0.9, 0.99)
 
@@ -301,6 +301,46 @@ def test_muon_trains_both_stages_at_the_rates_of_their_schedules_and_resumes(pha
     table = rows(tmp_path / "run" / "epochs.csv")
     assert [row["epoch"] for row in table] == ["1", "2", "3", "4"]
     assert float(table[1]["train_loss"]) < float(table[0]["train_loss"])
+
+
+@pytest.fixture(scope="module")
+def two_sizes(tmp_path_factory) -> Path:
+    """Tiles of 64 and 48 pixels in folders by place, of which one has most."""
+    folder = tmp_path_factory.mktemp("places")
+    for place, count, size in (("town", 8, 64), ("shore", 3, 48), ("wood", 3, 64), ("field", 2, 48)):
+        write_aerial_phantoms(folder / place, count=count, size=(size, size), seed=count)
+    return folder
+
+
+RECIPE = {
+    "optimizer_name": "muon", "learning_rate": 0.004, "end_loss": "psnr", "loss_change": 0.5, "warm_up": 0.03,
+    "place_power": 0.5, "size_power": 0.75, "adversarial_schedule": "plateau", "place_pattern": "(?P<place>[a-z]+)/",
+}  # fmt: skip
+
+
+def test_the_recipe_of_the_shipped_weights_is_a_matter_of_options(two_sizes, tmp_path):
+    places = {"test_places": ["wood"], "validation_places": ["field"]}
+    run = train(tmp_path / "run", two_sizes, adversarial_epochs=1, **RECIPE, **places)
+    parsed = run.parser.get_parsed_content
+    assert [len(parsed("parts")[part]) for part in ("training", "validation", "test")] == [11, 2, 3]
+    weights = dict(zip(parsed("train#dataset").ids, parsed("train#dataloader").weights.tolist(), strict=True))
+    shore = 0.75**1.5  # (48 / 64) ** (2 * 0.75), of each of three tiles
+    assert weights["town_phantom_0000"] == pytest.approx(8**-0.5)
+    assert weights["shore_phantom_0000"] == pytest.approx(shore / (3 * shore) ** 0.5)
+    assert {type(part).__name__ for part in (parsed("loss").first, parsed("loss").last)} == {"L1Loss", "PSNRLoss"}
+    assert parsed("loss").progress >= 0.5 and parsed("loss").last.weight == 0.01
+    table = rows(tmp_path / "run" / "epochs.csv")
+    assert float(table[0]["train_loss"]) > 0 > float(table[1]["train_loss"])  # PSNR from the second epoch on
+    assert parsed("train#handlers#2").rate_warm_up == 0.03
+
+
+def test_training_on_everything_watches_training_tiles_and_can_be_scored_on_places_that_are_new(two_sizes, tmp_path):
+    everything = {"test_fraction": 0, "validation_fraction": 0, "watched_tiles": 4}
+    options = RECIPE | {"pretrain_epochs": 1, "adversarial_epochs": 0}
+    run = train(tmp_path / "run", two_sizes, **options, **everything)
+    parts = run.parser.get_parsed_content("parts")
+    assert len(parts["training"]) == 16 and len(parts["validation"]) == 4 and parts["test"] == []
+    assert (tmp_path / "run" / "final.pt").exists()
 
 
 def test_srresnet_overlay_trains_and_continues_from_the_shipped_weights(phantoms, tmp_path):

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from monai_ext.engines.orthogonal_momentum import OrthogonalMomentum, convolution_matrices, orthogonalised
+from monai_ext.engines.orthogonal_momentum import (
+    OrthogonalMomentum,
+    convolution_matrices,
+    generator_optimizer,
+    orthogonalised,
+)
 from monai_ext.networks import GatedSRNet, SRResNet
 
 
@@ -105,3 +110,14 @@ def test_weights_without_a_gradient_stay():
     before = copy.deepcopy(network.state_dict())
     OrthogonalMomentum(network).step()
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_a_generators_optimiser_is_chosen_by_name():
+    network = nn.Conv2d(16, 16, 3)
+    muon, adam = (generator_optimizer(network, name, lr=0.01) for name in ("muon", "adam"))
+    assert type(muon) is OrthogonalMomentum and type(adam) is torch.optim.Adam
+    for optimizer in (muon, adam):
+        group = optimizer.param_groups[0]
+        assert group["lr"] == 0.01 and group["betas"] == (0.9, 0.99)
+    with pytest.raises(ValueError, match="optimizer_name='sgd': choose adam or muon"):
+        generator_optimizer(network, "sgd", lr=0.01)

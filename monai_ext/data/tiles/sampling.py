@@ -14,8 +14,8 @@ __all__ = ["tile_weights"]
 
 def tile_weights(
     dataset: DeviceDataset, *, place_power: float = 1.0, kind_power: float = 1.0, size_power: float = 0.0
-) -> Tensor:
-    """Weights of the tiles of a data set for `DeviceLoader`, (N,) float64.
+) -> Tensor | None:
+    """Weights of the tiles of a data set for `DeviceLoader`, (N,) float64; None where all powers leave them alike.
 
     A tile's weight is (its pixels) ** `size_power`. Then the tiles of each place are scaled together so that the place
     has the sum S ** `place_power` instead of S, and after that those of each kind likewise. With a power of 1 nothing
@@ -33,6 +33,8 @@ def tile_weights(
     """
     if min(place_power, kind_power, size_power) < 0:
         raise ValueError(f"place_power={place_power}, kind_power={kind_power}, size_power={size_power}: 0 or more.")
+    if (place_power, kind_power, size_power) == (1, 1, 0):
+        return None
     pixels = torch.tensor([prod(shape[-2:]) for shape in dataset.shapes("image")], dtype=torch.float64)
     weights = (pixels / pixels.max()) ** size_power
     for key, power in (("place", place_power), ("kind", kind_power)):

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch.optim import Optimizer
+
 from monai_ext.engines.adversarial import Adversary
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.super_resolution.adversarial_health import AdversarialAlarm
@@ -29,6 +31,7 @@ class AdversarialTraining(StandardTraining):
         output_dir, kwargs: as for `StandardTraining`.
         stages: (epochs, learning rate of the generator, shape) of both stages, see `StagedLearningRate`.
         discriminator_learning_rate: in stage two, with the shape of the generator's.
+        rate_warm_up: of all rates, see `StagedLearningRate`.
         scores: metrics by which the weights of each stage are chosen, see `StageCheckpoints`.
     """
 
@@ -38,6 +41,7 @@ class AdversarialTraining(StandardTraining):
         *,
         stages: Sequence[Sequence],
         discriminator_learning_rate: float,
+        rate_warm_up: float = 0.1,
         scores: Sequence[str] = ("val_psnr", "val_perceptual"),
         rates: Part = "standard",
         discriminator_rates: Part = "standard",
@@ -45,7 +49,7 @@ class AdversarialTraining(StandardTraining):
         **kwargs: Any,
     ):
         super().__init__(output_dir, **kwargs)
-        self.stages, self.scores = stages, scores
+        self.stages, self.rate_warm_up, self.scores = stages, rate_warm_up, scores
         (pretrain_epochs, *_), (adversarial_epochs, _, shape) = stages
         self.discriminator_stages = [
             (pretrain_epochs, 0.0, "constant"),
@@ -64,11 +68,14 @@ class AdversarialTraining(StandardTraining):
         rival = _adversary(engine)
         gap = 0.97 - getattr(rival.loss, "label_smoothing", 0.0)
         return [
-            self.handler("rates", lambda: StagedLearningRate(state["optimizer"], self.stages)),
-            self.handler("discriminator_rates", lambda: StagedLearningRate(rival.optimizer, self.discriminator_stages)),
+            self.handler("rates", lambda: self._rates(state["optimizer"], self.stages)),
+            self.handler("discriminator_rates", lambda: self._rates(rival.optimizer, self.discriminator_stages)),
             self.handler("alarm", lambda: AdversarialAlarm(gap=gap, interval=self.interval)),
             *super().of_trainer(engine, state),
         ]
+
+    def _rates(self, optimizer: Optimizer, stages: Sequence[Sequence]) -> StagedLearningRate:
+        return StagedLearningRate(optimizer, stages, warm_up=self.rate_warm_up)
 
     def best_checkpoint(self, engine: Engine, state: Mapping[str, Any]) -> Handler:
         pretrained, adversarial = self.scores
