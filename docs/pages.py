@@ -17,7 +17,7 @@ PACKAGE = "monai_ext"
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".svg"}
 TOP = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 MODULE_PAGE = "---\ntitle: {name}\n---\n\n::: {name}\n    options:\n      heading_level: 1\n"
-REPOSITORY_FILE = re.compile(r"(LICENSE|examples/.*|benchmarks/.*|monai_ext/.*|bundles/[^/]+/configs/.*)")
+REPOSITORY_FILE = re.compile(r"(LICENSE|examples/.*|benchmarks/.*|weights/.*|monai_ext/.*|bundles/[^/]+/configs/.*)")
 
 
 def generated_pages(root: Path = ROOT) -> tuple[dict[str, str], dict[str, Path]]:

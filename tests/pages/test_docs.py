@@ -57,7 +57,11 @@ def test_links_and_pictures_of_the_site_lead_to_its_pages(made):
 
 def test_links_in_the_repositorys_pages_lead_to_files():
     sources = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]
-    sources += [*(ROOT / "bundles").glob("*/docs/*.md"), ROOT / "benchmarks" / "README.md"]
+    sources += [
+        *(ROOT / "bundles").glob("*/docs/*.md"),
+        ROOT / "benchmarks" / "README.md",
+        ROOT / "weights" / "README.md",
+    ]
     broken = {
         (path.relative_to(ROOT).as_posix(), target)
         for path in sources

@@ -35,7 +35,7 @@ STORIES = {
     "machines": ["docs/scaling.md"],
     "house": [
         "CONTRIBUTING.md", "benchmarks/README.md", "docs/bundles.md", "docs/in_your_project.md", "docs/structure.md",
-        "pack --help", "inspect --help",
+        "weights/README.md", "pack --help", "inspect --help",
     ],
 }  # fmt: skip
 NOT_RUN = {  # how they begin, and why they are not
@@ -44,6 +44,7 @@ NOT_RUN = {  # how they begin, and why they are not
     "tensorboard ": "serves until it is stopped",
     "OMP_NUM_THREADS=1 python -m pytest ": "these tests are that",
     "python -m benchmarks ": "minutes; tests/benchmarks/test_performance.py runs a quick one",
+    "python -m weights ": "trainings; tests/weights/test_recipes.py checks every command",
     "python -m benchmarks.same_results ": "tests/benchmarks/test_same_results.py runs it on phantoms",
 }
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)

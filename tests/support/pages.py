@@ -51,7 +51,7 @@ from monai_ext.phantoms.aerial import write_aerial_phantoms
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [
-    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "weights/README.md")),
     *sorted((REPOSITORY / "docs").glob("*.md")),
     *sorted((REPOSITORY / "bundles").glob("*/docs/README.md")),
 ]

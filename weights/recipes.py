@@ -1,0 +1,124 @@
+"""What makes the weights of each bundle, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from weights.steps import Options, Step, bundle_run, evaluation, program, training
+from weights.tiles import HELD_OUT
+
+__all__ = ["RECIPES"]
+
+
+def srgan_aerial(data: Path, output: Path, imagenet: str) -> list[Step]:
+    """Tiles of 20 places. Two stages with eight places held out, scored on these; then both stages on all tiles."""
+    name, tiles, runs, models = "srgan_aerial", output / "tiles", output / "runs", output / "models"
+    common = {"dataset_dir": tiles, "feature_weights": imagenet, "validation_fraction": 0}
+    held = {**common, "test_places": list(HELD_OUT)}
+    whole = {**common, "test_fraction": 0}
+    drawn = {"crop_size": 124, "place_power": 0.5, "size_power": 0.75}
+    one = {**drawn, "adversarial_epochs": 0, "val_interval": 8, "optimizer_name": "muon", "learning_rate": 0.004,
+        "warm_up": 0.03, "end_loss": "psnr"}  # fmt: skip
+    short = {**one, "pretrain_epochs": 16, "ema_decay": 0.995, "loss_change": 0.6}
+    long = {**one, "pretrain_epochs": 34, "ema_decay": 0.998, "generator_weights": runs / "held_one" / "final.pt"}
+    two = {**drawn, "pretrain_epochs": 0, "adversarial_epochs": 2, "batch_size": 8, "val_interval": 1,
+        "adversarial_schedule": "plateau", "warm_up": 0.05, "ema_decay": 0.995}  # fmt: skip
+    mirrored = {"flips": "[[3], [2], [2, 3]]", "evaluation_dir": runs / "held_one" / "evaluation_mirrored"}
+
+    def begun(start: str) -> Options:
+        return {"generator_weights": runs / start / "final.pt"}
+
+    def scores(step: str, run: str, options: Options) -> Step:
+        return evaluation(step, name, runs / run, {"ckpt_path": runs / run / "final.pt", **held, **options})
+
+    return [
+        program("tiles of all places", "tiles", data, tiles, makes=tiles / "manifest.csv"),
+        training("stage one, eight places held out", name, runs / "held_one", {**held, **short}),
+        training("stage two, eight places held out", name, runs / "held_two", {**held, **two, **begun("held_one")}),
+        scores("scores of stage one", "held_one", short),
+        scores("scores of stage one, mirror images averaged", "held_one", {**short, **mirrored}),
+        scores("scores of stage two", "held_two", two),
+        training("stage one, all tiles", name, runs / "one", {**whole, **long}),
+        training("stage two, all tiles", name, runs / "two", {**whole, **two, **begun("one")}),
+        program("stage one as shipped", "finish", runs / "one" / "final.pt", makes=models / "model.pt"),
+        program("stage two as shipped", "finish", runs / "two" / "final.pt", tiles, makes=models / "adversarial.pt"),
+    ]
+
+
+def bayesian_srgan_aerial(data: Path, output: Path, imagenet: str) -> list[Step]:
+    """Tiles of seven places. A generator, two stages of the stochastic network, calibration and scores, two seeds."""
+    name, tiles, steps = "bayesian_srgan_aerial", data / "aerial", []
+    overlays = ("bundles/srgan_aerial/configs/srresnet.json", "bundles/bayesian_srgan_aerial/configs/comparison.json")
+    model, members = output / "models" / "model.pt", [output / f"models/ensemble/seed_{seed}.pt" for seed in (0, 1)]
+    for seed in (0, 1):
+        generator, one, two = (output / "runs" / f"seed_{seed}" / run for run in ("srresnet", "one", "two"))
+        common = {"dataset_dir": tiles, "seed": seed, "ema_decay": 0.99}
+        first = {"pretrain_epochs": 30, "adversarial_epochs": 0, "val_interval": 10, "feature_weights": imagenet,
+            "generator_weights": generator / "pretrained.pt"}  # fmt: skip
+        second = {"pretrain_epochs": 0, "adversarial_epochs": 10, "val_interval": 5, "feature_weights": imagenet,
+            "generator_weights": one / "final.pt", "batch_size": 4, "crop_size": 96}  # fmt: skip
+        alone = {"pretrain_epochs": 40, "adversarial_epochs": 0, "val_interval": 20}
+        steps += [
+            training(f"generator, seed {seed}", "srgan_aerial", generator, {**common, **alone}, overlays=overlays),
+            training(f"stage one, seed {seed}", name, one, {**common, **first}),
+            training(f"stage two, seed {seed}", name, two, {**common, **second}),
+            program(f"network of seed {seed} as shipped", "finish", two / "final.pt", makes=members[seed]),
+        ]
+    run, ensemble = output / "runs" / "seed_0" / "two", {"checkpoints": [str(member) for member in members]}
+    steps.append(program("a single network as shipped", "finish", run / "final.pt", makes=model))
+    choices: list[tuple[str, Path, Options]] = [
+        ("the single network", model, {"ckpt_path": model}), ("the ensemble", members[0], ensemble)
+    ]  # fmt: skip
+    for words, weights, choice in choices:
+        calibration = weights.parent / "calibration.json"
+        options = {"dataset_dir": tiles, "output_dir": run, "calibration_path": calibration, **choice}
+        command = bundle_run(name, ["train.json", "calibrate.json"], options)
+        steps.append(Step(f"calibration of {words}", command, calibration))
+    scored = {"dataset_dir": tiles, "feature_weights": imagenet, "evaluation_dir": output / "evaluation", **ensemble}
+    return [*steps, evaluation("scores of the ensemble", name, run, scored)]
+
+
+def prob_unet(data: Path, output: Path, imagenet: str) -> list[Step]:
+    """LIDC-IDRI slices, split by patient: trained on all training cases, scored on the test cases."""
+    cases, run = output / "lidc", output / "runs" / "ordered"
+    common = {"dataset_dir": cases, "anonymous": True, "fold": "all"}
+    trained = {**common, "validation_part": "Validation", "encoder_weights": imagenet, "max_epochs": 5,
+        "val_interval": 5}  # fmt: skip
+    return [
+        program("cases of LIDC-IDRI", "slices", data / "lidc-2d", cases, makes=cases / "complete.txt"),
+        training("training on all training cases", "prob_unet", run, trained),
+        evaluation("scores on the test cases", "prob_unet", run,
+            {**common, "evaluation_part": "Testing", "figure_ids": []}),
+        program("weights as shipped", "finish", run / "final.pt", makes=output / "models" / "model.pt"),
+    ]  # fmt: skip
+
+
+def qubiq_holistic(data: Path, output: Path, imagenet: str) -> list[Step]:
+    """Cells of five raters (BU-BIL), fold 0 of three: trained, scored. The bundle ships no weights yet."""
+    run = output / "runs" / "holistic"
+    options = {"dataset_dir": data / "multirater" / "bu-bil-cells", "raters": [1, 2, 3, 4, 5], "folds": 3}
+    return [
+        training("training", "qubiq_holistic", run, options),
+        evaluation("scores of fold 0", "qubiq_holistic", run, options),
+        program("weights in half precision", "finish", run / "final.pt", makes=output / "models" / "model.pt"),
+    ]
+
+
+def lesion_unet(data: Path, output: Path, imagenet: str) -> list[Step]:
+    """ISIC 2017, fold 3 of five, two processes of one thread each: trained, scored."""
+    run, common = output / "runs" / "fold_3", {"dataset_dir": data / "isic", "fold": 3}
+    options = {**common, "encoder_weights": imagenet, "max_epochs": 64, "size_stages": [[0, 0.75], [0.6, 1]],
+        "learning_rate": 0.0015, "ema_decay": 0.997, "val_interval": 16}  # fmt: skip
+    trained = training("training", "lesion_unet", run, options, overlays=["multi_gpu.json"])
+    two = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    return [
+        Step(trained.name, (*two, *trained.words), trained.makes, trained.begun),
+        evaluation("scores of fold 3", "lesion_unet", run, common),
+        program("weights as shipped", "finish", run / "final.pt", makes=output / "models" / "model.pt"),
+    ]
+
+
+RECIPES: dict[str, Callable[[Path, Path, str], list[Step]]] = {
+    recipe.__name__: recipe for recipe in (lesion_unet, qubiq_holistic, prob_unet, srgan_aerial, bayesian_srgan_aerial)
+}
