@@ -21,13 +21,13 @@ def srgan_aerial(data: Path, output: Path, imagenet: str) -> list[Step]:
     one = {**drawn, "adversarial_epochs": 0, "val_interval": 8, "optimizer_name": "muon", "learning_rate": 0.004,
         "warm_up": 0.03, "end_loss": "psnr"}  # fmt: skip
     short = {**one, "pretrain_epochs": 16, "ema_decay": 0.995, "loss_change": 0.6}
-    long = {**one, "pretrain_epochs": 34, "ema_decay": 0.998, "generator_weights": runs / "held_one" / "final.pt"}
+    long = {**one, "pretrain_epochs": 34, "ema_decay": 0.998, "init_weights": runs / "held_one" / "final.pt"}
     two = {**drawn, "pretrain_epochs": 0, "adversarial_epochs": 2, "batch_size": 8, "val_interval": 1,
         "adversarial_schedule": "plateau", "warm_up": 0.05, "ema_decay": 0.995}  # fmt: skip
     mirrored = {"flips": "[[3], [2], [2, 3]]", "evaluation_dir": runs / "held_one" / "evaluation_mirrored"}
 
     def begun(start: str) -> Options:
-        return {"generator_weights": runs / start / "final.pt"}
+        return {"init_weights": runs / start / "final.pt"}
 
     def scores(step: str, run: str, options: Options) -> Step:
         return evaluation(step, name, runs / run, {"ckpt_path": runs / run / "final.pt", **held, **options})
@@ -55,9 +55,9 @@ def bayesian_srgan_aerial(data: Path, output: Path, imagenet: str) -> list[Step]
         generator, one, two = (output / "runs" / f"seed_{seed}" / run for run in ("srresnet", "one", "two"))
         common = {"dataset_dir": tiles, "seed": seed, "ema_decay": 0.99}
         first = {"pretrain_epochs": 30, "adversarial_epochs": 0, "val_interval": 10, "feature_weights": imagenet,
-            "generator_weights": generator / "pretrained.pt"}  # fmt: skip
+            "init_weights": generator / "pretrained.pt"}  # fmt: skip
         second = {"pretrain_epochs": 0, "adversarial_epochs": 10, "val_interval": 5, "feature_weights": imagenet,
-            "generator_weights": one / "final.pt", "batch_size": 4, "crop_size": 96}  # fmt: skip
+            "init_weights": one / "final.pt", "batch_size": 4, "crop_size": 96}  # fmt: skip
         alone = {"pretrain_epochs": 40, "adversarial_epochs": 0, "val_interval": 20}
         steps += [
             training(f"generator, seed {seed}", "srgan_aerial", generator, {**common, **alone}, overlays=overlays),
