@@ -30,8 +30,8 @@ from monai_ext.raster.images import (
 
 __all__ = ["Label", "MaskFile", "Values", "checked_label", "decode_mask", "has_label", "in_words", "read_mask"]
 
-Label = int | str | Sequence[int] | Sequence[Sequence[int]] | None
 Values = tuple[int | tuple[int, ...], ...]
+Label = int | str | Sequence[int] | Sequence[Sequence[int]] | Values | None
 
 ALPHA = "alpha"
 FOREGROUND_ABOVE = 128  # the ISIC challenge's rule, on the scale 0 ... 255

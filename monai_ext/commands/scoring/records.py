@@ -50,6 +50,7 @@ class TaskScores(msgspec.Struct, frozen=True, kw_only=True):
     without_target: list[str] = []
     unknown_predictions: list[str] = []
     other_affine: list[str] = []
+    better_turned: str | None = None
     raters: list[int] = []
     raters_without_head: list[int] = []
     heads_without_rater: list[int] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import platform
 import re
@@ -30,6 +31,7 @@ from monai_ext.commands.scoring.summaries import (
     task_summary,
 )
 from monai_ext.commands.scoring.tables import score_blocks, text_page
+from monai_ext.commands.scoring.turns import turned_dice
 from monai_ext.data.raters.cases import read_rater_case
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions, rater_predictions, rater_truth
 from monai_ext.runtime.errors import some_of
@@ -38,6 +40,8 @@ from monai_ext.storage.files import write_table, write_text
 from monai_ext.storage.records import read_record, write_record
 
 __all__ = ["MissingPredictionError", "ScoreOptions", "run", "score"]
+
+_logger = logging.getLogger(__name__)
 
 SCORES = MAP_SCORES | SET_SCORES | HEAD_SCORES
 NOT_SETTINGS = ("predictions", "targets", "output_dir", "jobs")  # options that change no number
@@ -158,6 +162,8 @@ def score(options: ScoreOptions, *, command: str | None = None) -> Scores:
     for items, marked, found in tasks:
         own = _scored_cases(marked, found, options)
         summaries.append(task_summary(items, found, own, anonymous=options.anonymous, bootstrap=bootstrap))
+        if summaries[-1].better_turned:
+            _logger.warning(summaries[-1].better_turned)
         cases += own
     content = Scores(
         command=command,
@@ -231,7 +237,7 @@ def _scored(item: Mapping, found: RaterPredictions, options: ScoreOptions) -> Sc
     row |= {name: scores[name] for name in names}
     row |= {f"raters_{name}": ceiling.get(name, math.nan) for name in names}
     row["rater_agreement"] = ceiling.get("rater_agreement", math.nan)
-    return ScoredCase(row, counted=True, heads=heads, elsewhere=case.elsewhere)
+    return ScoredCase(row, counted=True, heads=heads, elsewhere=case.elsewhere, turned=turned_dice(case))
 
 
 def _worst(name: str, item: Mapping, kinds: PredictionKinds) -> float:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from monai_ext.commands.scoring.case_scores import HEAD_SCORES, MAP_SCORES, SET_SCORES
 from monai_ext.commands.scoring.records import Predicted, ScoresOfAll, Statistic, Summary, TaskScores
+from monai_ext.commands.scoring.turns import better_turn
 from monai_ext.commands.statistics import bootstrap_interval, mean_of_known
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions
 from monai_ext.metrics import area_under_risk_coverage
@@ -31,6 +32,7 @@ class ScoredCase(NamedTuple):
     counted: bool  # False for a missing prediction that is left out of the means
     heads: NDArray[np.float64] | None  # Dice of heads and raters, (A, R)
     elsewhere: Path | None  # see `RaterCase`
+    turned: NDArray[np.float64] | None = None  # see `turned_dice`
 
 
 class Bootstrap(NamedTuple):
@@ -81,6 +83,7 @@ def task_summary(
         without_target=[item["id"] for item in items if not any(item["label"])],
         unknown_predictions=list(found.unknown),
         other_affine=[str(case.elsewhere) for case in cases if case.elsewhere is not None],
+        better_turned=better_turn([case.turned for case in cases if case.turned is not None]),
         raters=raters,
         raters_without_head=[number for number in raters if number not in heads] if heads else [],
         heads_without_rater=[number for number in heads if number not in raters],

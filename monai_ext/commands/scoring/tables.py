@@ -62,6 +62,8 @@ def _facts(task: TaskScores, settings: Mapping) -> list[str]:
     ):
         if names:
             lines.append(f"{what} ({len(names)}): {some_of(names)}.")
+    if task.better_turned:
+        lines.append(task.better_turned)
     if task.raters_without_head:
         lines.append(f"No mask is predicted for raters {', '.join(map(str, task.raters_without_head))}.")
     if task.heads_without_rater:

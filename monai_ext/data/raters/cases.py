@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from monai_ext.data.raters.decoding import binary_mask
+from monai_ext.data.raters.geometry import Geometry, Reading, geometry_of, item_geometry, reading_in
 from monai_ext.data.raters.predictions import Key, PredictionKinds
 from monai_ext.raster.images import ImageFileError, reading
 from monai_ext.raster.masks import checked_label
-from monai_ext.raster.nifti import SAME_PLACE, open_nifti, read_nifti
+from monai_ext.raster.nifti import open_nifti, read_nifti
 
 __all__ = ["RaterCase", "read_rater_case"]
 
@@ -56,7 +57,12 @@ def read_rater_case(item: Mapping, files: Mapping[Key, Sequence[Path]] | None, k
     paths = [None if path is None else Path(path) for path in item["label"]]
     first = next(path for path in paths if path is not None)
     label = checked_label(item.get("label_values"))
-    masks = {path: binary_mask(_stored(path), path, label=label) for path in paths if path is not None}
+    reference = item_geometry(item)
+    masks = {
+        path: binary_mask(_reading(path, reference)(_stored(path)), path, label=label)
+        for path in paths
+        if path is not None
+    }
     size = masks[first].shape
     for path, mask in masks.items():
         _check_size(mask, path, size, first)
@@ -72,6 +78,8 @@ def read_rater_case(item: Mapping, files: Mapping[Key, Sequence[Path]] | None, k
         parts = []
         for path in files[kind, number]:
             stored = _stored(path)
+            if len(files[kind, number]) == 1:
+                stored = _reading(path, reference)(stored)
             _check_size(stored, path, size if len(files[kind, number]) == 1 else size[:2], first)
             parts.append(read(stored, path))
         return np.ascontiguousarray(parts[0] if len(parts) == 1 else np.stack(parts, axis=-1))
@@ -85,7 +93,7 @@ def read_rater_case(item: Mapping, files: Mapping[Key, Sequence[Path]] | None, k
         probability=torch.from_numpy(whole("probability", 0)) if kinds.probability else None,
         heads=stacked("seg", kinds.raters),
         samples=stacked("sample", kinds.samples),
-        elsewhere=_elsewhere(next(iter(files.values())), first),
+        elsewhere=_elsewhere(next(iter(files.values())), reference),
     )
 
 
@@ -151,9 +159,15 @@ def _by(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _elsewhere(paths: Sequence[Path], truth: Path) -> Path | None:
-    """The predicted file if it is a NIfTI whose affine differs from that of the truth; slices have their own."""
-    if len(paths) > 1 or paths[0].suffix.lower() == ".png":
+def _reading(path: Path, reference: Geometry | None) -> Reading:
+    """How the voxels of a file come into the order of the case's; those of a PNG have it."""
+    if reference is None or path.suffix.lower() == ".png":
+        return Reading()
+    return reading_in(reference, geometry_of(path))
+
+
+def _elsewhere(paths: Sequence[Path], reference: Geometry | None) -> Path | None:
+    """The predicted file if it is a NIfTI that lies beside the case by its affine; slices have their own."""
+    if len(paths) > 1 or _reading(paths[0], reference).beside is None:
         return None
-    same = np.allclose(open_nifti(paths[0]).affine, open_nifti(truth).affine, rtol=SAME_PLACE, atol=SAME_PLACE)
-    return None if same else paths[0]
+    return paths[0]

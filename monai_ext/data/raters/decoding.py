@@ -1,6 +1,7 @@
 """Decode a case: its image, the masks of all raters, and which raters are present.
 
-Rows and columns are the first two axes as stored, see `monai_ext.raster.nifti`.
+Rows and columns are the first two axes of the image as stored, see `monai_ext.raster.nifti`; masks that lie in the same
+place in another order of voxels are brought into that of the image, see `monai_ext.data.raters.geometry`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from monai.transforms import Transform
 from torch import Tensor
 
+from monai_ext.data.raters.geometry import Geometry, Reading, geometry_of, item_geometry, reading_in
 from monai_ext.formulas.regions import region_of_interest
 from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.masks import Label, Values, checked_label, has_label, in_words
@@ -49,6 +51,21 @@ def read_rater_mask(path: str | os.PathLike, *, slice_index: int | None = None, 
             f"{advice(values.shape)}."
         )
     return binary_mask(values, path, label=checked_label(label))
+
+
+def _read_mask(
+    path: str | os.PathLike, reference: Geometry | None, slice_index: int | None, label: Values | str | None
+) -> np.ndarray:
+    """`read_rater_mask` in the order of the reference's voxels."""
+    turn = Reading() if reference is None else reading_in(reference, geometry_of(path))
+    if turn.axes is None:
+        return read_rater_mask(path, slice_index=slice_index, label=label)
+    values = turn(read_nifti(path))
+    if values.ndim == 3 and slice_index is not None:
+        values = values[:, :, slice_index]
+    if values.ndim != 2:
+        raise ImageFileError(f"mask {path} has the shape {values.shape}: {advice(values.shape)}.")
+    return binary_mask(values, path, label=label)
 
 
 def binary_mask(values: np.ndarray, path: str | os.PathLike, *, label: Values | str | None = None) -> np.ndarray:
@@ -161,10 +178,8 @@ class DecodeRaters(Transform):
 
     def __call__(self, data: Mapping) -> dict[str, str | Tensor]:
         path, index, files = data["image"], data.get("slice"), data.get("label")
-        label = data.get("label_values")
-        masks = [
-            None if file is None else read_rater_mask(file, slice_index=index, label=label) for file in files or ()
-        ]
+        label, reference = checked_label(data.get("label_values")), item_geometry(data)
+        masks = [None if file is None else _read_mask(file, reference, index, label) for file in files or ()]
         present = next((mask for mask in masks if mask is not None), None)
         stored = read_nifti(path, slice_index=index)
         plane = plane_of(
