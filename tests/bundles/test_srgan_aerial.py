@@ -16,6 +16,7 @@ from ignite.engine import Events
 from monai.utils import set_determinism
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from upscaling_toys import needs_rasterio, noise, read, save_raster
 
 from monai_ext.commands.demo.aerial import aerial_blocks
 from monai_ext.commands.demo.page import DemoRun
@@ -332,6 +333,18 @@ def test_the_recipe_of_the_shipped_weights_is_a_matter_of_options(two_sizes, tmp
     table = rows(tmp_path / "run" / "epochs.csv")
     assert float(table[0]["train_loss"]) > 0 > float(table[1]["train_loss"])  # PSNR from the second epoch on
     assert parsed("train#handlers#2").rate_warm_up == 0.03
+
+
+@needs_rasterio
+@pytest.mark.parametrize(("bands", "shown"), [([1, 2, 3, 4], [3, 0, 1]), ([5], [0, 0, 0])])
+def test_any_number_of_bands_is_trained_and_enlarged(bands, shown, tmp_path):
+    (tmp_path / "tiles").mkdir()
+    for number in range(12):
+        save_raster(tmp_path / "tiles" / f"{number}.tif", noise(5, 32, 32, seed=number))
+    options = {"bands": bands, "shown_bands": shown, "pretrain_epochs": 1, "adversarial_epochs": 1}
+    train(tmp_path / "run", tmp_path / "tiles", **options)
+    inference(tmp_path / "tiles", tmp_path / "out", tmp_path / "run" / "final.pt", bands=bands)
+    assert read(next((tmp_path / "out").glob("*.tif"))).shape == (len(bands), 128, 128)
 
 
 def test_training_on_everything_watches_training_tiles_and_can_be_scored_on_places_that_are_new(two_sizes, tmp_path):
