@@ -135,9 +135,8 @@ class RunCases:
             part, count = max(lacking.items(), key=lambda pair: pair[1])
             raise ValueError(
                 f"{count} of the {len(cases[part])} cases of the {part} part of '{self.checkpoints[0]}' are not here, "
-                f"or have changed, and {len(seen)} of the {len(items)} that are here were trained on "
-                f"({some_of(seen)}): give --dataset_dir the data set of the training, or one without its training "
-                "cases."
+                f"or have changed, and {len(seen)} of the {len(items)} here were trained on ({some_of(seen)}): "
+                "give --dataset_dir the data set of the training, or one without its training cases."
             )
         self.origin = "another data set than that of the training"
         _logger.info(f"none of the {len(items)} cases was trained on: they are scored as {self.origin}")

@@ -149,8 +149,9 @@ class BatchTrainer(_SkipUnhandledEvents, SupervisedTrainer):
 class BatchEvaluator(_SkipUnhandledEvents, SupervisedEvaluator):
     """`monai.engines.SupervisedEvaluator` with the precision and memory layout of `BatchTrainer`, on whole batches.
 
-    A batch's "known", the pixels of its target that count, stays in the output for metrics. `decollate` is False unless
-    given; hand it True to post-process item by item, for instance at each image's own size.
+    A batch's "known", the pixels of its target that count, stays in the output for metrics. `metric_cmp_fn` is
+    `is_better` and `decollate` False unless given; hand it True to post-process item by item, for instance at each
+    image's own size.
     """
 
     def __init__(
@@ -163,7 +164,8 @@ class BatchEvaluator(_SkipUnhandledEvents, SupervisedEvaluator):
         channels_last: bool = True,
         **kwargs: Any,
     ):
-        super().__init__(torch.device(device), val_data_loader, network, **({"decollate": False} | kwargs))
+        usual: dict[str, Any] = {"decollate": False, "metric_cmp_fn": is_better}
+        super().__init__(torch.device(device), val_data_loader, network, **(usual | kwargs))
         self.dtype = autocast_dtype(device, precision)
         self._in_precision = autocast(self.state.device, self.dtype)
         self.memory_format = to_channels_last(network, channels_last)
@@ -179,6 +181,15 @@ class BatchEvaluator(_SkipUnhandledEvents, SupervisedEvaluator):
         self._fire(IterationEvents.FORWARD_COMPLETED)
         self._fire(IterationEvents.MODEL_COMPLETED)
         return self.state.output
+
+
+def is_better(score: float, best: float) -> bool:
+    """Whether a score is higher than the best one; any is better than NaN, which MONAI keeps as the first one's.
+
+    >>> is_better(0.2, float("nan")), is_better(float("nan"), 0.2), is_better(0.3, 0.2)
+    (True, False, True)
+    """
+    return score > best or (best != best and score == score)
 
 
 def _set_epoch(engine: SupervisedTrainer) -> None:

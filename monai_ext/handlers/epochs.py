@@ -10,6 +10,7 @@ from ignite.engine import Events
 from torch import Tensor
 
 from monai_ext.handlers.engine import Engine
+from monai_ext.handlers.finite import refuse_non_finite_predictions
 
 __all__ = ["Alarm", "EpochHandler"]
 
@@ -17,11 +18,17 @@ _logger = logging.getLogger(__name__)
 
 
 class EpochHandler:
-    """Calls `reset` when an epoch starts, `collect` after every `interval`-th iteration, `finish` when it ends."""
+    """Calls `reset` when an epoch starts, `collect` after every `interval`-th iteration, `finish` when it ends.
+
+    A subclass with `only_finite` does not see predictions with NaN, see `refuse_non_finite_predictions`.
+    """
 
     interval = 1
+    only_finite = False
 
     def attach(self, engine: Engine) -> None:
+        if self.only_finite:
+            refuse_non_finite_predictions(engine)
         engine.add_event_handler(Events.EPOCH_STARTED, self.reset)
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self.collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.finish)

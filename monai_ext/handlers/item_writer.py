@@ -13,6 +13,7 @@ from pathlib import Path
 from ignite.engine import Events
 
 from monai_ext.handlers.engine import Engine
+from monai_ext.handlers.finite import refuse_non_finite_predictions
 from monai_ext.storage.folders import files_below
 
 __all__ = ["ItemWriter"]
@@ -23,7 +24,7 @@ _logger = logging.getLogger(__name__)
 
 
 class ItemWriter:
-    """Calls `write` for each batch and logs at the end how many items were `written`, which `write` counts.
+    """Calls `write` for each batch, whose predictions are finite, and logs at the end how many items were `written`.
 
     Args:
         folder: where to write.
@@ -37,12 +38,13 @@ class ItemWriter:
         self._before: dict[Path, int] = {}
 
     def attach(self, engine: Engine) -> None:
+        refuse_non_finite_predictions(engine)
         engine.add_event_handler(Events.STARTED, self._look_before)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.write)
         engine.add_event_handler(Events.COMPLETED, self._log_count)
 
     def write(self, engine: Engine) -> None:
-        """Write the files of the engine's batch."""
+        """Write the files of the engine's batch and count them in `written`."""
         raise NotImplementedError
 
     def _log_count(self, engine: Engine) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +13,9 @@ from monai_ext.handlers.epochs import EpochHandler
 from monai_ext.handlers.multi_metric import MultiMetricHandler
 from monai_ext.metrics import SEGMENTATION_SCORES, SegmentationScores, segmentation_scores
 from monai_ext.metrics.segmentation import thresholded_counts
-from monai_ext.runtime.errors import some_of
 from monai_ext.storage.files import write_table
 
 __all__ = ["CaseTable", "MeanSegmentationScores"]
-
-_logger = logging.getLogger(__name__)
 
 
 class MeanSegmentationScores(MultiMetricHandler):
@@ -48,8 +43,8 @@ class CaseTable(EpochHandler):
     """Writes one row of scores per image to a CSV file when the engine's epoch ends, at once or not at all.
 
     For evaluators that decollate: each item's prediction must have its label's size, so that scores refer to the
-    pixels of the original mask. Columns: `columns`, then `SEGMENTATION_SCORES`, empty where the prediction
-    holds NaN; a warning names these cases.
+    pixels of the original mask. Columns: `columns`, then `SEGMENTATION_SCORES`. A prediction with NaN ends the
+    evaluation, see `refuse_non_finite_predictions`.
 
     Args:
         path: the CSV file.
@@ -58,6 +53,8 @@ class CaseTable(EpochHandler):
             not independent, and statistics must take them together.
         threshold: foreground is `prediction > threshold`: 0.5 for probabilities.
     """
+
+    only_finite = True
 
     def __init__(
         self,
@@ -84,10 +81,6 @@ class CaseTable(EpochHandler):
             self.rows.append(row | {name: value.mean().item() for name, value in scores.items()})
 
     def finish(self, engine: Engine) -> None:
-        broken = [str(row[self.columns[0]]) for row in self.rows if math.isnan(row["dice"])]
-        if broken:
-            of_all = f"{len(broken)} of {len(self.rows)} cases"
-            _logger.warning(f"the prediction holds NaN for {of_all}: {some_of(broken)}; no scores")
         grouped = [] if self.groups is None else ["group"]
         rows = sorted(self.rows, key=lambda row: str(row[self.columns[0]]))
         write_table(self.path, rows, [*self.columns, *grouped, *SEGMENTATION_SCORES], digits=".6f")

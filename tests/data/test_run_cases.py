@@ -1,95 +1,116 @@
-"""Cases of a run are known by their images, and none that was learnt from is scored."""
+"""Cases of a run are found again by id and image, and no case that was learnt from is scored."""
 
 from __future__ import annotations
 
-import shutil
+import json
+from pathlib import Path
 
-import msgspec
 import pytest
 
-from monai_ext.data.run_cases import RUN_FILE, InitialWeights, RunCases, TrainedRun, case_digests, read_trained_run
+from monai_ext.data import RunCases, fold_items, split_by_place
+from monai_ext.data.run_cases import case_digests, read_trained_run
 
-PARTS = {"training": ["a", "b"], "validation": ["c", "d"]}
+
+def items_of(folder: Path, names: str, content: str = "") -> list[dict]:
+    folder.mkdir(exist_ok=True)
+    items = []
+    for name in names:
+        file = folder / f"{name}.png"
+        file.write_text(content or name)
+        items.append({"id": name, "image": str(file), "place": name})
+    return items
+
+
+def run_of(folder: Path, **parts: list[dict]) -> Path:
+    """Weights of a run that had these items as its parts."""
+    folder.mkdir()
+    cases = {part: case_digests(items) for part, items in parts.items()}
+    (folder / "run.json").write_text(json.dumps({"status": "finished", "cases": cases}))
+    return folder / "model.pt"
 
 
 @pytest.fixture
-def items(tmp_path):
-    found = []
-    for name in "abcd":
-        (tmp_path / f"{name}.png").write_bytes(name.encode() * 9)
-        found.append({"id": name, "image": str(tmp_path / f"{name}.png")})
-    return found
+def items(tmp_path) -> list[dict]:
+    return items_of(tmp_path / "data", "abcdef")
 
 
-def write_run(folder, items, parts=PARTS, **fields) -> None:
-    digests = case_digests(items)
-    cases = {part: {name: digests[name] for name in names} for part, names in parts.items()}
-    folder.mkdir(exist_ok=True)
-    (folder / RUN_FILE).write_bytes(msgspec.json.encode(TrainedRun(cases=cases, **fields)))
+@pytest.fixture
+def weights(tmp_path, items) -> Path:
+    return run_of(tmp_path / "run", training=items[:4], validation=items[4:])
 
 
-def ids(items) -> list[str]:
-    return [item["id"] for item in items]
+def ids(items: list) -> str:
+    return "".join(item["id"] for item in items)
 
 
-def test_digests_are_of_the_images_and_of_the_place_in_a_file(items, tmp_path):
-    shutil.copy(items[0]["image"], tmp_path / "copy.png")
-    rows = [{"id": i, "image": items[0]["image"], "slice": i} for i in range(2)]
-    found = case_digests([*items, {"id": "copy", "image": tmp_path / "copy.png"}, {"id": "gone", "image": "no"}, *rows])
-    assert found["a"] == found["copy"] != found["b"] and len(found["a"]) == 16 and found["gone"] == ""
-    assert len({found["a"], found["0"], found["1"]}) == 3
+def test_digests_are_of_the_images_wherever_they_lie_and_tell_slices_apart(tmp_path, items):
+    moved = items_of(tmp_path / "moved", "abcdef")
+    assert case_digests(items) == case_digests(moved) and len(set(case_digests(items).values())) == 6
+    slices = [{"id": f"a{number}", "image": items[0]["image"], "slice": number} for number in (0, 1)]
+    assert len(set(case_digests(slices).values())) == 2
+    assert case_digests([{"id": "x", "image": str(tmp_path / "none")}, {"id": "y"}]) == {"x": "", "y": ""}
 
 
-def test_the_validation_part_is_found_again_whatever_was_added(items, tmp_path, caplog):
-    write_run(tmp_path / "run", items)
-    (tmp_path / "e.png").write_bytes(b"e")
-    cases = RunCases(tmp_path / "run" / "model.pt")
-    with caplog.at_level("INFO"):
-        divided = cases.divide([{"id": "e", "image": str(tmp_path / "e.png")}, *items])
-    assert ids(divided["validation"]) == ["c", "d"] and ids(divided["training"]) == ["a", "b"]
-    assert "1 cases that the training did not have are left out" in caplog.text
-    assert cases.origin == "the validation part of the training"
+def test_parts_of_a_run_are_found_wherever_the_data_lie(tmp_path, weights):
+    moved = items_of(tmp_path / "moved", "fedcbagh")
+    assert ids(RunCases(weights).divide(moved)["validation"]) == "fe"
+    assert ids(fold_items(moved, 5, part="validation", recorded=RunCases(str(weights)))) == "fe"
 
 
-def test_a_part_that_is_not_all_there_beside_training_cases_is_refused(items, tmp_path):
-    write_run(tmp_path / "run", items)
-    with pytest.raises(ValueError, match=r"1 of the 2 cases of the validation part .* 2 of the 3 .* \(a, b\)"):
-        RunCases(tmp_path / "run").divide(items[:3])
+def test_a_file_of_another_case_by_the_name_of_one_is_not_that_case(tmp_path, weights):
+    changed = items_of(tmp_path / "data", "abcd") + items_of(tmp_path / "data", "ef", content="another")
+    with pytest.raises(ValueError, match="2 of the 2 cases of the validation part .* 4 of the 6 here were trained on"):
+        RunCases(weights).divide(changed)
 
 
-def test_a_data_set_without_training_cases_is_scored_whole_or_divided_anew(items, tmp_path):
-    write_run(tmp_path / "run", items)
-    other = [{"id": "x", "image": str(tmp_path / "x.png")}]
-    (tmp_path / "x.png").write_bytes(b"x")
-    assert RunCases(tmp_path / "run").divide(other) == {"validation": other}
-    assert RunCases(tmp_path / "run", ("training", "validation")).divide(other) is None
+def test_a_part_of_the_held_out_cases_alone_is_another_data_set(items, weights):
+    recorded = RunCases(weights)
+    assert ids(recorded.divide(items[4:5])["validation"]) == "e"
+    assert recorded.origin == "another data set than that of the training"
 
 
-def test_cases_of_another_id_with_a_training_image_are_refused(items, tmp_path):
-    write_run(tmp_path / "run", items)
-    with pytest.raises(ValueError, match=r"1 of the 2 cases were trained on by .* \(renamed\)"):
-        RunCases(tmp_path / "run").check([{"id": "renamed", "image": items[0]["image"]}, items[2]])
-    assert ids(RunCases(tmp_path / "run").check(items[2:])) == ["c", "d"]
+def test_cases_named_for_an_evaluation_must_not_have_been_trained_on(tmp_path, items, weights):
+    assert ids(RunCases(weights).check(items[4:])) == "ef"
+    copies = items_of(tmp_path / "copies", "xy", content="a")
+    with pytest.raises(ValueError, match=r"2 of the 2 cases were trained on by .*model.pt' \(x, y\)"):
+        RunCases(weights).check(copies)
 
 
-def test_what_any_of_the_weights_or_their_beginning_learnt_from_is_left_out(items, tmp_path):
-    write_run(tmp_path / "first", items)
-    begun = InitialWeights(file="w.pt", sha256="", training={"c": case_digests(items)["c"]})
-    write_run(tmp_path / "second", items, {"training": ["a"]}, init_weights=begun)
-    cases = RunCases([tmp_path / "first", tmp_path / "second"])
-    assert ids(cases.divide(items)["validation"]) == ["d"]
-    assert cases.origin.endswith("without 1 whose images were trained on")
-    write_run(tmp_path / "second", items, {"training": ["c", "d"]})
-    with pytest.raises(ValueError, match="all 2 cases of the validation part have images that the weights"):
-        cases.divide(items)
+def test_a_case_that_any_of_several_weights_learnt_from_is_left_out(tmp_path, items, weights, caplog):
+    other = run_of(tmp_path / "other", training=items[2:5], validation=items[:2])
+    recorded = RunCases([weights, other])
+    assert ids(recorded.divide(items)["validation"]) == "f"
+    assert "1 of the 2 cases of the validation part are left out" in caplog.text
+    third = run_of(tmp_path / "third", training=items, validation=[])
+    with pytest.raises(ValueError, match="all 2 cases of the validation part .* score another data set"):
+        RunCases([weights, third]).divide(items)
 
 
-def test_weights_without_a_record_are_scored_with_a_warning(items, tmp_path, caplog):
-    (tmp_path / "run").mkdir()
-    assert read_trained_run(tmp_path / "run") is None
-    assert RunCases(tmp_path / "run").divide(items) is None and "no run.json lies beside them" in caplog.text
-    (tmp_path / "run" / RUN_FILE).write_text("{}")
-    assert ids(RunCases(tmp_path / "run").check(items)) == list("abcd") and "does not record it" in caplog.text
-    (tmp_path / "run" / RUN_FILE).write_text("[")
-    with pytest.raises(ValueError, match="take it from a copy of the run"):
-        read_trained_run(tmp_path / "run")
+def test_a_case_that_the_initial_weights_learnt_from_is_left_out(items, weights):
+    run = json.loads((weights.parent / "run.json").read_text())
+    run["init_weights"] = {"file": "w.pt", "sha256": "", "training": {"other name": case_digests(items)["e"]}}
+    (weights.parent / "run.json").write_text(json.dumps(run))
+    recorded = RunCases(weights)
+    assert ids(recorded.divide(items)["validation"]) == "f"
+    assert recorded.origin == "the validation part of the training, without 1 whose images were trained on"
+
+
+def test_parts_by_place_are_those_of_the_run(tmp_path, items):
+    weights = run_of(
+        tmp_path / "run", training=items[:2], validation=items[2:3], calibration=items[3:4], test=items[4:]
+    )
+    recorded = RunCases(weights, parts=("calibration", "test"))
+    parts = split_by_place(items, test_fraction=0.5, seed=3, recorded=recorded)
+    assert {part: ids(found) for part, found in parts.items()} == {
+        "training": "ab", "validation": "c", "calibration": "d", "test": "ef"
+    }  # fmt: skip
+
+
+def test_what_a_run_does_not_record_is_divided_anew_with_a_warning(tmp_path, items, caplog):
+    assert RunCases(tmp_path / "nothing" / "model.pt").divide(items) is None
+    weights = run_of(tmp_path / "run", training=items)
+    assert RunCases(weights).divide(items) is None
+    assert caplog.text.count("cannot be checked") == 2
+    (weights.parent / "run.json").write_text('{"cases": 3}')
+    with pytest.raises(ValueError, match="run.json is damaged .* remove it"):
+        read_trained_run(weights)

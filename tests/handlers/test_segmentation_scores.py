@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-
+import pytest
 import torch
 from training_engines import engine, item, read
 
@@ -26,17 +25,12 @@ def test_case_table_scores_each_case_and_names_its_group(tmp_path):
     assert [(row["id"], row["group"], float(row["dice"])) for row in table] == [("a", "g1", 0.0), ("b", "g1", 1.0)]
 
 
-def test_a_case_whose_prediction_holds_nan_has_an_empty_row_and_is_named(tmp_path, caplog):
+def test_a_case_whose_prediction_holds_nan_is_refused_and_no_table_written(tmp_path):
     truth = torch.zeros(1, 4, 6)
     outputs = [{"pred": truth.clone(), "label": truth}, {"pred": truth.clone(), "label": truth}]
     outputs[1]["pred"][0, 2, 3] = torch.nan
     evaluator = engine(outputs, [item("b"), item("a")], length=1)
     CaseTable(tmp_path / "cases.csv").attach(evaluator)
-    with caplog.at_level(logging.WARNING):
+    with pytest.raises(ValueError, match="the prediction for a holds NaN"):
         evaluator.run_engine()
-    table = read(tmp_path / "cases.csv")
-    assert [(row["id"], row["dice"], row["specificity"]) for row in table] == [
-        ("a", "", ""),
-        ("b", "1.000000", "1.000000"),
-    ]
-    assert "the prediction holds NaN for 1 of 2 cases: a; no scores" in caplog.text
+    assert not (tmp_path / "cases.csv").exists()

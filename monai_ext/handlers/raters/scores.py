@@ -16,6 +16,7 @@ from ignite.engine import Events
 from torch import Tensor
 
 from monai_ext.handlers.engine import Engine
+from monai_ext.handlers.finite import refuse_non_finite_predictions
 from monai_ext.handlers.multi_metric import MultiMetricHandler
 from monai_ext.handlers.training.run_settings import RunSettings
 from monai_ext.metrics import (
@@ -179,6 +180,7 @@ class RaterReport:
         self.ids: list[str] = []
 
     def attach(self, engine: Engine) -> None:
+        refuse_non_finite_predictions(engine)
         engine.add_event_handler(Events.EPOCH_STARTED, lambda: self.ids.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: self.ids.extend(e.state.batch["id"]))
         engine.add_event_handler(Events.COMPLETED, self._write)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_ext.formulas.images import LinearReduction
-from monai_ext.handlers.training.checkpoints import load_checkpoint
+from monai_ext.handlers.training.checkpoints import load_finite_weights
 from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
 from monai_ext.networks.gated_sr_net import GatedBlock, GatedSRNet
 from monai_ext.networks.srresnet import ResidualBlock, SRResNet
@@ -93,7 +93,7 @@ def load_generator(network: BayesianSRResNet, path: str | Path | None) -> None:
     """
     if path is None:
         return
-    state = load_checkpoint(path)
+    state = load_finite_weights(path)
     if any(name.startswith(GENERATOR) for name in state):
         _fill(network, state, path)
     else:
@@ -114,7 +114,7 @@ def start_generator(generator: SRResNet | GatedSRNet, path: str | Path | None) -
     """
     if path is None:
         return
-    state = load_checkpoint(path)
+    state = load_finite_weights(path)
     known = 1 + max((int(name.split(".")[1]) for name in state if re.match(r"blocks\.\d+\.", name)), default=-1)
     further = tuple(f"blocks.{index}." for index in range(known, len(generator.blocks)))
     _fill(generator, state, path, optional=further)
@@ -136,7 +136,7 @@ def _make_deterministic(generator: nn.Module, method: str) -> None:
 
 
 def _load(network: nn.Module, path: str | Path) -> None:
-    _fill(network, load_checkpoint(path), path)
+    _fill(network, load_finite_weights(path), path)
 
 
 def _fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, optional: tuple[str, ...] = ()) -> None:

@@ -73,6 +73,8 @@ class TileTable(EpochHandler):
         bands: channels shown as red, green and blue.
     """
 
+    only_finite = True
+
     def __init__(
         self, folder: str | Path, *, items: Iterable[Mapping[str, Any]] | None, shown: int, bands: Sequence[int]
     ):

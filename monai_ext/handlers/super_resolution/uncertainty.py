@@ -111,6 +111,8 @@ class UncertaintyReport(EpochHandler):
         ValueError: no tile is of the group "calibration", or they are too few for the rule.
     """
 
+    only_finite = True
+
     def __init__(
         self,
         folder: str | Path,

@@ -23,7 +23,9 @@ from monai_ext.storage.files import WriteError, atomic_path, remove_leftovers
 from monai_ext.storage.locks import FolderLock
 from monai_ext.storage.tensor_files import read_tensors
 
-__all__ = ["BestCheckpoint", "FinalCheckpoint", "NonFiniteLossGuard", "ResumeHandler", "load_checkpoint"]
+__all__ = [
+    "BestCheckpoint", "FinalCheckpoint", "NonFiniteLossGuard", "ResumeHandler", "load_checkpoint", "load_finite_weights"
+]  # fmt: skip
 
 STATE_KEYS = frozenset({"objects", "epoch", "iteration", "best_metric", "best_metric_epoch", "random"})
 
@@ -41,6 +43,28 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at '{path}': train first, or name another with --ckpt_path.")
     return read_tensors(path, named=f"checkpoint '{path}'")
+
+
+def load_finite_weights(path: str | Path) -> dict[str, Any]:
+    """The state of a network that `load_checkpoint` reads, without NaN and infinities.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or some of its weights are NaN or infinite.
+    """
+    state = load_checkpoint(path)
+    if broken := not_finite(state):
+        raise ValueError(
+            f"the weights '{path}' hold NaN or infinite values in {len(broken)} of {len(state)} tensors, such as "
+            f"'{broken[0]}': their training failed, so take those of an earlier epoch or another run."
+        )
+    return state
+
+
+def not_finite(state: Mapping[str, Any]) -> list[str]:
+    """Names of the tensors of a state that hold NaN or infinite values."""
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    return [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
 
 
 class NonFiniteLossGuard:
@@ -83,7 +107,13 @@ class _WeightsCheckpoint:
         self.path = Path(path)
 
     def save(self) -> None:
-        _save({name: value.cpu() for name, value in self.network.state_dict().items()}, self.path)
+        state = {name: value.cpu() for name, value in self.network.state_dict().items()}
+        if broken := not_finite(state):
+            raise NonFiniteLossError(
+                f"the weights became NaN or infinite ('{broken[0]}' and {len(broken) - 1} further tensors), so "
+                f"'{self.path}' is not written: lower --learning_rate or set --max_grad_norm 1."
+            )
+        _save(state, self.path)
 
 
 class BestCheckpoint(_WeightsCheckpoint):
@@ -101,22 +131,39 @@ class BestCheckpoint(_WeightsCheckpoint):
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save_if_best)
 
     def _save_if_best(self, engine: Engine) -> None:
-        if engine.state.best_metric_epoch == engine.state.epoch:
+        if engine.state.best_metric_epoch == engine.state.epoch and not math.isnan(engine.state.best_metric):
             self.save()
 
 
 class FinalCheckpoint(_WeightsCheckpoint):
     """Saves the network's weights when training ends: weights that the validation data had no part in choosing.
 
-    A run interrupted before its last epoch writes none. Arguments as of `BestCheckpoint`.
+    A run interrupted before its last epoch writes none, nor does one whose validation gave NaN in all epochs.
+
+    Args:
+        network, path: as of `BestCheckpoint`.
+        evaluator: the validation engine.
+
+    Raises (when training ends):
+        NonFiniteLossError: the validation score was NaN in all epochs, or the weights hold NaN.
     """
+
+    def __init__(self, network: nn.Module, path: str | Path, *, evaluator: Engine | None = None):
+        super().__init__(network, path)
+        self.evaluator = evaluator
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.COMPLETED, self._save_if_done)
 
     def _save_if_done(self, engine: Engine) -> None:
-        if engine.state.epoch == engine.state.max_epochs:
-            self.save()
+        if engine.state.epoch != engine.state.max_epochs:
+            return
+        if self.evaluator is not None and math.isnan(self.evaluator.state.best_metric):
+            raise NonFiniteLossError(
+                f"{self.evaluator.state.key_metric_name} was NaN in all epochs, so '{self.path}' is not written: see "
+                "that the network's output is finite and the score defined for the validation cases."
+            )
+        self.save()
 
 
 class ResumeHandler:

@@ -159,6 +159,8 @@ class StageCheckpoints:
         if self._best is None:
             self._best = self._before(epoch)
         stage = "pretrained" if epoch <= self.pretrain_epochs else "adversarial"
+        if any(math.isnan(engine.state.metrics.get(name, 0.0)) for name in self.scores.values()):
+            return
         score = engine.state.metrics.get(self.scores[stage])
         if not _is_best(stage, score, self._best.get(stage, BestEpoch(0)).value):
             return

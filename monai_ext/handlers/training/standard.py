@@ -135,7 +135,7 @@ class StandardTraining:
                 "table", lambda: EpochTable(folder / "epochs.csv", optimizer=state["optimizer"], evaluator=evaluator)
             ),
             self.handler("saved", lambda: ResumeHandler(folder / "last.pt", state, **resuming)),
-            self.handler("final", lambda: FinalCheckpoint(average, folder / "final.pt")),
+            self.handler("final", lambda: FinalCheckpoint(average, folder / "final.pt", evaluator=evaluator)),
             self.handler("curves", lambda: TrainingCurves(writer, optimizers=optimizers, interval=interval)),
             self.handler("progress", lambda: TrainingProgress(evaluator, interval=interval)),
             self.handler("record", lambda: RunRecord(folder / "run.json", **recorded)),

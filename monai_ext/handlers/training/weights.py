@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from monai_ext.handlers.training.checkpoints import load_checkpoint
+from monai_ext.handlers.training.checkpoints import load_finite_weights
 
 __all__ = ["interpolated_weights", "load_weights", "with_weights"]
 
@@ -26,10 +26,10 @@ def interpolated_weights(path: str | Path, towards: str | Path, share: float) ->
     """
     if not 0 <= share <= 1:
         raise ValueError(f"realism={share}: choose a share from 0 (the first weights) to 1 (the others).")
-    first = load_checkpoint(path)
+    first = load_finite_weights(path)
     if not share:
         return first
-    second = load_checkpoint(towards)
+    second = load_finite_weights(towards)
     if _shapes(first) != _shapes(second):
         raise ValueError(f"'{path}' and '{towards}' hold different networks: nothing lies between their weights.")
     return {name: _between(value, second[name], share) for name, value in first.items()}
@@ -50,7 +50,7 @@ def load_weights(
     """
     if path is None:
         return
-    state = load_checkpoint(path) if towards is None else interpolated_weights(path, towards, realism)
+    state = load_finite_weights(path) if towards is None else interpolated_weights(path, towards, realism)
     there, wanted = _shapes(state), _shapes(network.state_dict())
     if there != wanted:
         left_over = len(there.keys() - wanted.keys())

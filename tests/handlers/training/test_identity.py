@@ -113,7 +113,7 @@ def test_another_data_set_is_scored_whole_and_one_with_training_images_refused(t
             if file.stem.startswith(seen):  # the same image by another name
                 file.rename(file.with_name(file.name.replace(seen, "renamed")))
     sentence = sentence_of(lambda: evaluate(trained, grown))
-    assert "1 of the 6 cases of the validation part" in sentence and "12 of the 26 that are here" in sentence
+    assert "1 of the 6 cases of the validation part" in sentence and "12 of the 26 here" in sentence
 
 
 def test_a_run_without_a_record_of_its_cases_is_scored_with_a_line_that_it_cannot_be_checked(
