@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -11,22 +10,9 @@ from torch import Tensor
 
 from monai_ext.inferers.axis_windows import AxisWindows
 
-__all__ = ["Feather", "Halo", "OutputRows", "Strip"]
+__all__ = ["Feather", "Halo", "OutputRows"]
 
 BLOCK = 2**18  # values that are finished at a time on a CPU: they stay in its cache from one operation to the next
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Finished rows of the output.
-
-    Attributes:
-        top: their first row in the output.
-        pixels: (B, C, rows, s*W); the memory is used again for the next strip.
-    """
-
-    top: int
-    pixels: Tensor
 
 
 class OutputRows:
@@ -67,9 +53,9 @@ class OutputRows:
             finished = values[..., rows, :] if self.finish is None else self.finish(values[..., rows, :])
             self._strip(finished)[..., rows, left:right] = finished
 
-    def strip(self) -> Strip:
-        """What has been put since `begin`."""
-        return Strip(self._top, self._strip(self.pixels))
+    def strip(self) -> Tensor:
+        """What has been put since `begin`, (B, C, rows, s*W); the memory is used again for the next strip."""
+        return self._strip(self.pixels)
 
     def _blocks(self, values: Tensor) -> Iterator[slice]:
         height = values.shape[-2]
@@ -110,7 +96,7 @@ class Halo:
             core = window[..., top : top + scale * self.rows.core(row), left : left + width]
             self.output.put(core, scale * self.columns.edges[number])
 
-    def take(self, row: int, scale: int) -> Strip:
+    def take(self, row: int, scale: int) -> Tensor:
         """The rows that are complete with row `row` of the grid."""
         return self.output.strip()
 
@@ -143,7 +129,7 @@ class Feather:
             values = window[..., upright.of_window, across.of_window].float()
             self._canvas[..., upright.of_canvas, left:right].addcmul_(values, weights)
 
-    def take(self, row: int, scale: int) -> Strip:
+    def take(self, row: int, scale: int) -> Tensor:
         """See `Halo`."""
         context, core = scale * self.rows.context, scale * self.rows.core(row)
         first, last = row == 0, row == self.rows.count - 1

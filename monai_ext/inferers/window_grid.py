@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from monai_ext.inferers.axis_windows import AxisWindows
-from monai_ext.inferers.stitching import Feather, Halo, Strip
+from monai_ext.inferers.stitching import Feather, Halo
 
 __all__ = ["WindowGrid"]
 
@@ -103,7 +103,7 @@ class WindowGrid:
             )
         self.merge.place(outputs.detach().unflatten(0, (count, batch)), row, column, self._scale)
 
-    def strip(self, row: int) -> Strip:
+    def strip(self, row: int) -> Tensor:
         """The rows of the output that are complete with row `row` of the grid."""
         return self.merge.take(row, self._scale)
 

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from monai_ext.raster.images import ImageFileError
-from monai_ext.raster.info import BandTags, GeoTags, RasterInfo, Turn, picture_tags
+from monai_ext.raster.info import BandTags, GeoTags, RasterInfo, Turn, opaque, picture_tags
 from monai_ext.raster.pillow import FINGERPRINT, chosen_planes, tiff_orientation
 from monai_ext.runtime.errors import one_line
 
@@ -214,8 +214,7 @@ class GdalRaster:
             pixels[: info.bands] = info.dtype.type(self._ends) - pixels[: info.bands]
         if info.alpha == "mask":
             mask = dataset.dataset_mask(window=window)[None]
-            highest = np.iinfo(np.int8).max if info.dtype == np.int8 else 255
-            pixels = np.concatenate([pixels, np.minimum(mask, highest).astype(pixels.dtype)])
+            pixels = np.concatenate([pixels, np.minimum(mask, opaque(info.alpha, info.dtype)).astype(pixels.dtype)])
         return pixels
 
     def close(self) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-__all__ = ["BandTags", "GeoTags", "Raster", "RasterInfo", "Turn", "picture_tags"]
+__all__ = ["Alpha", "BandTags", "GeoTags", "Raster", "RasterInfo", "Turn", "opaque", "picture_tags"]
+
+Alpha = Literal["soft", "hard", "mask"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class RasterInfo:
     bands: int
     dtype: np.dtype
     nodata: tuple[float | None, ...]
-    alpha: Literal["soft", "hard", "mask"] | None = None
+    alpha: Alpha | None = None
     geo: GeoTags | None = None
     picture: dict[str, Any] = field(default_factory=dict)
     bits: int | None = None
@@ -85,6 +88,12 @@ class RasterInfo:
     def planes(self) -> int:
         """Number of bands, alpha or mask included."""
         return self.bands + (self.alpha is not None)
+
+
+def opaque(alpha: Alpha | None, dtype: np.dtype) -> float:
+    """What an alpha channel of this kind and type holds where nothing shines through."""
+    highest = float(np.iinfo(dtype).max) if dtype.kind in "iu" else math.inf
+    return min(highest, 255.0) if alpha == "mask" else 1.0 if math.isinf(highest) else highest
 
 
 def picture_tags(info: RasterInfo) -> GeoTags:

@@ -1,14 +1,21 @@
-"""Pictures written by Pillow, so that a full disk is noticed."""
+"""Pictures and figures as files, so that a full disk is noticed."""
 
 from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-__all__ = ["save_picture"]
+from monai_ext.storage.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["save_figure", "save_picture"]
+
+DPI = 110
 
 
 def save_picture(picture: Image.Image, path: Path, **options: Any) -> None:
@@ -20,3 +27,10 @@ def save_picture(picture: Image.Image, path: Path, **options: Any) -> None:
     content = BytesIO()
     picture.save(content, Image.registered_extensions()[path.suffix.lower()], **options)
     path.write_bytes(content.getbuffer())
+
+
+def save_figure(figure: Figure, path: Path, *, dpi: int | None = None) -> Path:
+    """Write `figure` as PNG on white, whole or not at all."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=dpi or DPI, facecolor="white")
+    return path

@@ -13,7 +13,7 @@ from monai.utils.type_conversion import dtype_numpy_to_torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from monai_ext.raster.info import Raster
+from monai_ext.raster.info import Alpha, Raster, opaque
 from monai_ext.raster.missing_pixels import nearest_known
 from monai_ext.raster.value_range import settle_values
 
@@ -44,7 +44,7 @@ class PixelCoding:
     low: float
     high: float
     nodata: tuple[float | None, ...]
-    alpha: Literal["soft", "hard", "mask"] | None
+    alpha: Alpha | None
     validity: int
 
     @classmethod
@@ -68,9 +68,7 @@ class PixelCoding:
     @property
     def opaque(self) -> float:
         """Alpha of full coverage."""
-        if self.alpha == "mask":
-            return 255.0
-        return float(np.iinfo(self.dtype).max) if self.dtype.kind in "iu" else 1.0
+        return opaque(self.alpha, self.dtype)
 
     @property
     def marks_missing(self) -> bool:

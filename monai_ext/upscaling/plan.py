@@ -64,7 +64,7 @@ class Plan:
                 grid.place(outputs, row, column)
             strip = grid.strip(row)
             if row >= first:
-                yield strip.pixels[0].cpu().numpy()
+                yield strip[0].cpu().numpy()
 
     def _load(self, grid: WindowGrid, row: int) -> None:
         """Read what the windows of row `row` of the grid cover."""

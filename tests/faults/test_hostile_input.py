@@ -346,7 +346,7 @@ class Tags(HTMLParser):
 
 def test_a_report_shows_names_of_cases_as_text(tmp_path, plain_figures, monkeypatch):
     monkeypatch.setattr("monai_ext.commands.comparison.report.case_figure", case_figure)  # which shows them
-    monkeypatch.setattr("monai_ext.commands.plotting.DPI", 15)
+    monkeypatch.setattr("monai_ext.storage.pictures.DPI", 15)
     out = write_comparison(tmp_path)
     for loss in ("dice", "jaccard"):
         shutil.rmtree(out / loss)

@@ -336,7 +336,7 @@ def _is_more(given: str | None, least: object) -> bool:
 
 
 def _ours(words: Words, patch) -> None:
-    patch.setattr("monai_ext.commands.plotting.DPI", 20)
+    patch.setattr("monai_ext.storage.pictures.DPI", 20)
     patch.setattr(uncertainty_checks, "CheckSettings", FEW_QUESTIONS)
     for module in (demo, reproduce, runs):
         patch.setattr(module, "subprocess", _without_processes(patch))

@@ -30,16 +30,17 @@ from monai_ext.commands.comparison.summaries import (
     write_tables,
 )
 from monai_ext.commands.html import Block, Heading, Picture, Table, Text, html_page, markdown_page
-from monai_ext.commands.plotting import colours_of, save_figure
+from monai_ext.commands.plotting import colours_of
 from monai_ext.commands.statistics import mean_of_known
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import remove_leftovers, write_text
+from monai_ext.storage.pictures import save_figure
 
 __all__ = ["ReportOptions", "report", "run"]
 
 LABELS = {"bce": "BCE", "dice": "Dice", "tversky": "Tversky", "jaccard": "Jaccard", "dice_bce": "BCE + Dice"}
 MAIN = ("dice", "jaccard", "precision")
-# Dice, Jaccard, "precision" in %, mean and sd over five folds, as the 2022 report of this comparison printed them.
+# Dice, Jaccard, "precision" in %, mean and sd of five folds, as printed by the research report (IIT Bombay, May 2022).
 REPORTED = {
     "bce": ((92.55, 1.29), (86.67, 1.99), (88.31, 1.54)),
     "dice": ((92.82, 1.50), (87.13, 2.36), (88.71, 2.00)),
@@ -117,11 +118,12 @@ def _reported(names: Mapping[str, str]) -> list[Block]:
     rows = [[names[loss], *(f"{mean:.2f} ± {sd:.2f}" for mean, sd in REPORTED[loss])] for loss in known]
     header = ("Loss (reported)", *(METRICS[metric] for metric in MAIN))
     return [
-        Table("Reported, not ours: the 2022 study, mean ± standard deviation over five folds, %", header, rows),
+        Table("Reported, not ours: mean ± standard deviation over five folds, %", header, rows),
         Text(
-            "Reported: printed by the study that this comparison repeats, on its own data and by its own protocol. Its "
-            "precision lies below its Dice under every loss, which is the mark of an average precision of two binary "
-            "masks with swapped arguments: set it beside our legacy average precision, not beside our precision."
+            "Reported: printed by the research report (IIT Bombay, May 2022) whose comparison is repeated here, on its "
+            "own data and by its own protocol. Its precision lies below its Dice under every loss, which is the mark "
+            "of an average precision of two binary masks with swapped arguments: set it beside our legacy average "
+            "precision, not beside our precision."
         ),
     ]
 

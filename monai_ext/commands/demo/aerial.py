@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from monai_ext.commands.demo.page import DemoRun, Panel, command_blocks, read_training, stage_curves
 from monai_ext.commands.html import Block, Heading, Picture, Table, Text
-from monai_ext.commands.plotting import save_figure
+from monai_ext.storage.pictures import save_figure
 
 __all__ = ["aerial_blocks"]
 

@@ -11,12 +11,12 @@ from monai.bundle import ConfigParser
 
 from monai_ext.commands.demo.page import DemoRun, Panel, command_blocks, read_table, read_training, stage_curves
 from monai_ext.commands.html import Block, Heading, Picture, Table, Text
-from monai_ext.commands.plotting import save_figure
 from monai_ext.commands.upscaling.image_options import SampleOptions
 from monai_ext.commands.upscaling.viewer import viewer_scene, write_viewer
 from monai_ext.handlers.training.weights import load_weights
 from monai_ext.metrics.conformal import read_calibration
 from monai_ext.raster.opening import open_raster
+from monai_ext.storage.pictures import save_figure
 from monai_ext.upscaling import Layers, Upscaler
 
 __all__ = ["bayesian_blocks", "write_demo_viewer"]

@@ -10,8 +10,9 @@ import numpy as np
 from monai_ext.commands.comparison.figures import CaseRow, case_figure, curve_figure
 from monai_ext.commands.demo.page import DemoRun, command_blocks, read_table, read_training
 from monai_ext.commands.html import Block, Heading, Picture, Table, Text
-from monai_ext.commands.plotting import colours_of, save_figure
+from monai_ext.commands.plotting import colours_of
 from monai_ext.metrics import SEGMENTATION_SCORES
+from monai_ext.storage.pictures import save_figure
 
 __all__ = ["lesion_blocks"]
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from monai_ext.commands.demo.page import WAY_OUT, DemoRun, command_blocks, read_table, read_training
 from monai_ext.commands.demo.rater_figures import RaterCase, matrix_figure, outline_figure, rater_curve_figure
 from monai_ext.commands.html import Block, Heading, Picture, Table, Text
-from monai_ext.commands.plotting import save_figure
 from monai_ext.data import qubiq_items, read_nifti, read_rater_mask
 from monai_ext.runtime.run_log import tell
+from monai_ext.storage.pictures import save_figure
 from monai_ext.storage.records import read_record
 
 __all__ = ["rater_blocks", "rater_conclusions"]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from monai_ext.commands.plotting import OKABE_ITO, plain_axis, save_figure
+from monai_ext.commands.plotting import OKABE_ITO, plain_axis
 from monai_ext.commands.uncertainty.known_truth import (
     coverage_figure,
     find_modes,
@@ -39,6 +39,7 @@ from monai_ext.networks.uncertain_sr import UncertainSuperResolution, WeightEnse
 from monai_ext.phantoms.aerial import draw_aerial
 from monai_ext.phantoms.modes import draw_fields
 from monai_ext.runtime.run_log import shows_progress, tell
+from monai_ext.storage.pictures import save_figure
 from monai_ext.storage.records import write_record
 
 __all__ = ["CheckSettings", "UncertaintyChecksOptions", "run", "uncertainty_checks"]

@@ -17,12 +17,13 @@ from scipy.stats import mannwhitneyu
 
 from monai_ext.commands.command_line import Paths
 from monai_ext.commands.comparison.results import ResultsError
-from monai_ext.commands.plotting import plain_axis, save_figure
+from monai_ext.commands.plotting import plain_axis
 from monai_ext.handlers.super_resolution.uncertainty import CALIBRATION_GROUP
 from monai_ext.handlers.super_resolution.uncertainty_figures import KIND_COLOURS
 from monai_ext.runtime.errors import one_line
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import table_rows
+from monai_ext.storage.pictures import save_figure
 from monai_ext.storage.records import read_record, write_record
 
 __all__ = [

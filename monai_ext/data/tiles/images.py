@@ -17,7 +17,7 @@ from torch import Tensor
 from monai_ext.data.tiles.collars import collar
 from monai_ext.data.tiles.pixel_scale import PixelScale
 from monai_ext.raster.images import ImageFileError
-from monai_ext.raster.info import RasterInfo
+from monai_ext.raster.info import RasterInfo, opaque
 from monai_ext.raster.missing_pixels import nearest_known
 from monai_ext.raster.opening import open_raster
 from monai_ext.raster.value_range import known_values
@@ -98,8 +98,8 @@ def read_tile(
         planes, info = _planes(path, scale)
         values = planes[: info.bands]
         if info.alpha is not None:
-            opaque = 255 if info.alpha == "mask" else np.iinfo(info.dtype).max if info.dtype.kind in "iu" else 1.0
-            values = (values * (planes[-1] / opaque) + 0.5 * (info.dtype.kind in "iu")).astype(planes.dtype)
+            share = planes[-1] / opaque(info.alpha, info.dtype)
+            values = (values * share + 0.5 * (info.dtype.kind in "iu")).astype(planes.dtype)
         values = _chosen(values, path, info, bands)
     return torch.from_numpy(_coded(values, path, scale))
 

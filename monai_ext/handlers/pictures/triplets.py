@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.pictures.drawing import Picture, as_picture, upscaled_pixels
 from monai_ext.handlers.pictures.rows import PictureRows
-from monai_ext.storage.files import atomic_path
+from monai_ext.storage.pictures import save_figure
 
 __all__ = ["TripletPictures", "TripletRow", "save_triplets"]
 
@@ -60,7 +60,7 @@ def save_triplets(rows: Sequence[TripletRow], path: str | Path) -> None:
     if not rows:
         raise ValueError("no tile to show: give at least one row.")
     columns = list(rows[0].pictures)
-    figure = Figure(figsize=(2.4 * len(columns), 2.7 * len(rows)), layout="constrained", dpi=160)
+    figure = Figure(figsize=(2.4 * len(columns), 2.7 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
     for row, line in zip(rows, axes, strict=True):
         for name, axis in zip(columns, line, strict=True):
@@ -70,5 +70,4 @@ def save_triplets(rows: Sequence[TripletRow], path: str | Path) -> None:
             if row is rows[0]:
                 axis.set_title(name, fontsize=10)
         line[0].set_ylabel(row.title, fontsize=7)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)
+    save_figure(figure, Path(path), dpi=160)

@@ -16,7 +16,7 @@ from monai_ext.engines.uncertainty import KINDS
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.epochs import EpochHandler
 from monai_ext.handlers.super_resolution.scores import places_of
-from monai_ext.handlers.super_resolution.uncertainty_figures import reliability_figure, save_png, sparsification_figure
+from monai_ext.handlers.super_resolution.uncertainty_figures import reliability_figure, sparsification_figure
 from monai_ext.handlers.training.run_settings import RunSettings
 from monai_ext.handlers.training.weight_digests import weight_digests
 from monai_ext.metrics.conformal import Calibration, ConformalRule, write_calibration
@@ -31,6 +31,7 @@ from monai_ext.metrics.uncertainty_tables import (
     sparsification_curves,
 )
 from monai_ext.storage.files import write_table
+from monai_ext.storage.pictures import save_figure
 from monai_ext.storage.records import write_record
 
 __all__ = ["CALIBRATION_GROUP", "UncertaintyReport", "foreign_tiles", "group_tiles"]
@@ -262,8 +263,8 @@ class UncertaintyReport(EpochHandler):
             oracles[title] = (curves["total"]["removed"], curves["total"]["oracle"])
             calibrated[title] = kinds["total"]["calibrated"]["coverage"]
         figure = reliability_figure(reliability, calibrated, promised=1 - self.rule.alpha)
-        save_png(figure, self.folder / "reliability.png")
-        save_png(sparsification_figure(rest, oracles), self.folder / "sparsification.png")
+        save_figure(figure, self.folder / "reliability.png")
+        save_figure(sparsification_figure(rest, oracles), self.folder / "sparsification.png")
 
 
 def _warn_of_caution(calibration: Calibration) -> None:

@@ -6,27 +6,17 @@ One panel for each group of images, one colour for each kind of uncertainty (Oka
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from monai_ext.storage.files import atomic_path
-
-__all__ = ["KIND_COLOURS", "Curve", "reliability_figure", "save_png", "sparsification_figure"]
+__all__ = ["KIND_COLOURS", "Curve", "reliability_figure", "sparsification_figure"]
 
 KIND_COLOURS = {"total": "#000000", "aleatoric": "#0072B2", "ambiguity": "#E69F00", "epistemic": "#009E73"}
 GREY = "#888888"
-DPI = 110
 
 Curve = tuple[Sequence[float], Sequence[float]]  # x and y
-
-
-def save_png(figure: Figure, path: str | Path) -> None:
-    """Write `figure`, whole or not at all."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, facecolor="white")
 
 
 def _panels(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:

@@ -278,7 +278,7 @@ def test_further_arguments_that_are_no_pairs_are_refused(further, message):
 
 def test_the_command_writes_the_report_and_fails_when_a_run_failed(place, monkeypatch, capfd):
     faked = functools.partial(compare, make_commands=fake_commands, list_ids=lambda _: IDS)
-    monkeypatch.setattr("monai_ext.commands.plotting.DPI", 20)
+    monkeypatch.setattr("monai_ext.storage.pictures.DPI", 20)
     monkeypatch.setattr(module, "compare", faked)
     (place / "bundle/control/fail_train_dice").touch()
     assert module.run(*command(place)) == 1

@@ -60,7 +60,7 @@ def files_below(folder: Path) -> set[str]:
 
 
 def test_a_killed_worker_is_replaced_and_the_report_is_that_of_the_local_backend(place, monkeypatch):
-    monkeypatch.setattr("monai_ext.commands.plotting.DPI", 20)
+    monkeypatch.setattr("monai_ext.storage.pictures.DPI", 20)
     (place / "bundle/control/hang_train").touch()
     seen: dict = {}
 

@@ -13,7 +13,7 @@ from evaluated_runs import CASES, write_run
 from monai_ext.__main__ import main
 from monai_ext.commands.comparison.results import ResultsError
 from monai_ext.commands.scoring import rater_table as module
-from monai_ext.commands.scoring.rater_table import RaterTableOptions, rater_table, read_methods
+from monai_ext.commands.scoring.rater_table import RaterTableOptions, rater_table
 
 FEW = {"resamples": 200}
 
@@ -67,20 +67,6 @@ def test_means_intervals_pairs_and_files(tmp_path: Path) -> None:
     assert (tmp_path / "table" / "scores.png").stat().st_size > 1000
 
 
-def test_folds_of_a_method_are_put_together(tmp_path: Path) -> None:
-    write_run(tmp_path / "fold0", "holistic", better=0.0, cases=CASES[:6], fold=0)
-    write_run(tmp_path / "fold1", "holistic", better=0.0, cases=CASES[6:], fold=1)
-    (method,) = read_methods([tmp_path])
-    assert method.runs == 2 and sorted(method.rows) == CASES
-
-
-def test_a_case_scored_twice_by_one_method_and_seed_is_refused(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        write_run(tmp_path / name, "holistic", better=0.0)
-    with pytest.raises(ResultsError, match=r"case 'case00' was scored by two runs of holistic with one seed"):
-        read_methods([tmp_path])
-
-
 def test_seeds_are_averaged_case_by_case_and_their_spread_is_shown(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "holistic", better=0.0, seed=0)
     write_run(tmp_path / "b", "holistic", better=0.02, seed=1)
@@ -94,14 +80,6 @@ def test_seeds_are_averaged_case_by_case_and_their_spread_is_shown(tmp_path: Pat
     assert "| holistic | 1,234 | 5 | 1.5 | 3 (sd 0.0225) | 12 |" in (tmp_path / "table" / "table.md").read_text()
 
 
-def test_backbones_of_one_method_are_methods_of_their_own(tmp_path: Path) -> None:
-    write_run(tmp_path / "a", "combined", better=0.0, backbone="basic_unet")
-    write_run(tmp_path / "b", "combined", better=0.0, backbone="mobilenet_v2")
-    write_run(tmp_path / "c", "holistic", better=0.0, backbone="basic_unet")
-    names = [method.name for method in read_methods([tmp_path])]
-    assert names == ["combined (basic_unet)", "combined (mobilenet_v2)", "holistic"]
-
-
 def test_sets_far_more_diverse_than_the_raters_are_noted(tmp_path: Path) -> None:
     for name, diversity in (("holistic", 0.25), ("soft_label", 0.27)):
         folder = write_run(tmp_path / name, name, better=0.0, cases=CASES[:2])
@@ -112,28 +90,10 @@ def test_sets_far_more_diverse_than_the_raters_are_noted(tmp_path: Path) -> None
     assert note.startswith("soft_label: diversity 0.270 is more than 1.3 times that of the raters, 0.200")
 
 
-@pytest.mark.parametrize("settings", [{"batch_size": 6}, {"spatial_size": [32, 32]}])
-def test_unequal_trainings_are_refused(tmp_path: Path, settings: dict) -> None:
-    write_run(tmp_path / "a", "holistic", better=0.0)
-    write_run(tmp_path / "b", "combined", better=0.0, **settings)
-    with pytest.raises(ResultsError, match=f"has {next(iter(settings))} = .*do not compare"):
-        read_methods([tmp_path])
-
-
-def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no folder .*absent"):
-        read_methods([tmp_path / "absent"])
-    with pytest.raises(ResultsError, match="no evaluation/summary.json below"):
-        read_methods([tmp_path])
+def test_a_missing_file_of_raters_scores_is_named(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", "holistic", better=0.0)
     with pytest.raises(ResultsError, match=r"nothing.json is no scores.json"):
-        told_table(RaterTableOptions((folder,), tmp_path / "table", rater_scores=tmp_path / "nothing.json"))
-    (folder / "evaluation" / "cases.csv").write_text("id,qubiq_score\ncase00,many\n")
-    with pytest.raises(ResultsError, match=r"cases.csv is damaged .could not convert string to float: 'many'"):
-        read_methods([folder])
-    (folder / "evaluation" / "summary.json").write_text("{")
-    with pytest.raises(ResultsError, match=r"summary.json is damaged"):
-        read_methods([folder])
+        rater_table(RaterTableOptions((folder,), tmp_path / "table", rater_scores=tmp_path / "nothing.json"))
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
