@@ -1,6 +1,6 @@
 """Every command of every page and of every `--help` is run on phantoms; the README's Python is run too.
 
-A command that is new on a page is run from then on, at its place; `NOT_RUN` names those that cannot be.
+A command that is new on a page is run from then on, at its place; `page_registry.py` has an entry for each page.
 """
 
 from __future__ import annotations
@@ -11,42 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from page_registry import joined, stories
 from pages import PAGES, REPOSITORY, commands, make_project, options, run, settings, sources
 
 from monai_ext.__main__ import COMMANDS, examples, main
 from monai_ext.data import write_lesion_phantoms
 
 SOURCES = sources()
-# What each test types from beginning to end in one folder, so that commands find what earlier ones left.
-STORIES = {
-    "readme": ["README.md", "docs/segmentation.md", "compare --help"],
-    "lesions": ["bundles/lesion_unet/docs/README.md", "demo --help", "report --help", "reproduce --help"],
-    "raters": ["bundles/qubiq_holistic/docs/README.md", "docs/raters.md", "score --help", "rater_table --help"],
-    "anonymous": ["bundles/prob_unet/docs/README.md"],
-    "tiles": ["bundles/srgan_aerial/docs/README.md"],
-    "answers": [
-        "bundles/bayesian_srgan_aerial/docs/README.md", "upscale --help", "viewer --help", "uncertainty_report --help",
-        "uncertainty_checks --help",
-    ],
-    "sets": ["fetch_tiles --help", "many_hr build --help", "many_hr check --help", "many_hr show --help",
-        "docs/many_hr.md",
-    ],
-    "rasters": ["docs/super_resolution.md"],
-    "machines": ["docs/scaling.md"],
-    "house": [
-        "CONTRIBUTING.md", "benchmarks/README.md", "docs/bundles.md", "docs/in_your_project.md", "docs/structure.md",
-        "weights/README.md", "pack --help", "inspect --help",
-    ],
-}  # fmt: skip
-NOT_RUN = {  # how they begin, and why they are not
-    "pip ": "installs from a network",
-    ". ": "changes the shell that it is typed in",
-    "tensorboard ": "serves until it is stopped",
-    "OMP_NUM_THREADS=1 python -m pytest ": "these tests are that",
-    "python -m benchmarks ": "minutes; tests/benchmarks/test_performance.py runs a quick one",
-    "python -m weights ": "trainings; tests/weights/test_recipes.py checks every command",
-    "python -m benchmarks.same_results ": "tests/benchmarks/test_same_results.py runs it on phantoms",
-}
+STORIES = stories()
+NOT_RUN = joined("not_run")
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -84,6 +57,9 @@ make c
 def test_every_source_of_commands_is_in_one_story_and_every_excuse_is_needed():
     assert sorted(name for names in STORIES.values() for name in names) == sorted(SOURCES)
     assert set(NOT_RUN) == {excuse(words) for told in SOURCES.values() for words in told} - {None}
+    typed = {word for told in SOURCES.values() for words in told for word in words}
+    replaced = joined("stands_for")
+    assert replaced.keys() | joined("reads").keys() <= typed | set(replaced.values())
 
 
 def test_a_command_of_an_unknown_program_is_refused(monkeypatch):

@@ -3,6 +3,7 @@
 A command is a line of an indented block, or of a fenced one that names no other language, or inline code that begins
 with a program and says more than its name. `run` types it: folders that it reads and that no earlier command
 left are filled with phantoms, numbers are lowered to `SMALL`, and further processes are forks of this one or this one.
+What is particular to a page is in `page_registry.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from io import BytesIO
@@ -33,11 +34,10 @@ import pytest
 import torch
 import torch.distributed.run
 import torch.multiprocessing
-from evaluated_runs import write_run
 from fake_bundle import FAKE
+from page_registry import joined
 from PIL import Image
 from tile_server import serving
-from upscaling_toys import noise, save_picture
 
 from monai_ext.__main__ import COMMANDS, examples, main
 from monai_ext.commands.bundles import reproduce
@@ -45,9 +45,6 @@ from monai_ext.commands.comparison import compare, runs
 from monai_ext.commands.demo import demo
 from monai_ext.commands.uncertainty import checks as uncertainty_checks
 from monai_ext.commands.uncertainty.checks import CheckSettings
-from monai_ext.data import write_lesion_phantoms, write_rater_phantoms
-from monai_ext.networks import MobileNetV2Encoder
-from monai_ext.phantoms.aerial import write_aerial_phantoms
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [
@@ -110,109 +107,12 @@ def sources() -> dict[str, list[list[str]]]:
     return {name: told for name, told in found.items() if told}
 
 
-# --- phantoms ------------------------------------------------------------------------------------------------------
-
-
-def _pictures(folder: Path) -> None:
-    folder.mkdir()
-    for number in range(2):
-        save_picture(folder / f"{number}.png", noise(3, 24, 32, seed=number))
-
-
-def _raters(folder: Path, count: int = 10) -> None:
-    write_rater_phantoms(folder, count=count, size=(32, 32))
-
-
-def _region(folder: Path) -> None:
-    """Two parts of an organ."""
-    _raters(folder / "kidney")
-    shutil.copytree(folder / "kidney" / "Training", folder / "kidney" / "Validation")
-
-
-def _parts(folder: Path) -> None:
-    """All three parts of a data set."""
-    _raters(folder, 6)
-    for part in ("Validation", "Testing"):
-        shutil.copytree(folder / "Training", folder / part)
-
-
-def _patients(folder: Path) -> None:
-    _raters(folder, 3)
-    for case in list(folder.glob("*/case*")):
-        case.rename(case.with_name(case.name.replace("case", "patient")))
-
-
-def _predictions(folder: Path) -> None:
-    """Those of a method that draws as the raters do: a mask for each of them, and a set of 16."""
-    for make, name in ((_raters, "known"), (_patients, "patients")):
-        make(folder.with_name(name))
-        shutil.copytree(folder.with_name(name) / "Training", folder, dirs_exist_ok=True)
-        shutil.rmtree(folder.with_name(name))
-    for image in folder.rglob("image.nii.gz"):
-        image.unlink()
-        for number in range(16):
-            mask = image.with_name(f"task01_seg{number % 5 + 1:02d}.nii.gz")
-            shutil.copy(mask, image.with_name(f"task01_sample{number + 1:02d}.nii.gz"))
-
-
-def _tiles(folder: Path) -> None:
-    write_aerial_phantoms(folder, count=30, size=(64, 64))
-
-
 def _photographs(path: str, asked_before: int) -> tuple[int, dict[str, str], bytes]:
     """What a tile server answers: a picture of its own for each address."""
     seed = [int(number) for number in re.findall(r"\d+", path)]
     picture = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8))
     picture.save(content := BytesIO(), "JPEG")
     return 200, {"Content-Type": "image/jpeg"}, content.getvalue()
-
-
-def _evaluated(folder: Path) -> None:
-    for name in ("holistic", "combined"):
-        write_run(folder / name, name, better=0.0)
-
-
-def _trained_bundle(archive: Path) -> None:
-    assert main(["pack", "bundles/lesion_unet", "--output_dir", "packed"]) == 0
-    shutil.copy("packed/lesion_unet.zip", archive)
-
-
-def _copied(source: str) -> Callable[[Path], None]:
-    def copy(target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if Path(source).is_dir() else shutil.copy)(source, target)
-
-    return copy
-
-
-PHANTOMS: dict[str, Callable[[Path], object]] = {
-    "ISIC2017": lambda folder: write_lesion_phantoms(folder, count=22, size=(32, 40)),
-    "PICTURES": _pictures,
-    "QUBIQ": _region,
-    "LIDC": _raters,
-    "LIDC-2D": _parts,
-    "BU-BIL": _raters,
-    "cells": _raters,
-    "lidc-nodule": _patients,
-    "predicted": _predictions,
-    "TILES": _tiles,
-    "tiles/baltimore": _tiles,
-    "runs/cells": _evaluated,
-    "runs/holistic": lambda folder: write_run(folder, "holistic", better=0.0),
-    "runs/combined": lambda folder: write_run(folder, "combined", better=0.0),
-    "runs/srgan/final.pt": _copied("bundles/srgan_aerial/models/srresnet.pt"),
-    "runs/bayesian_noisy": _copied("runs/bayesian"),
-    "downloaded_bundle.zip": _trained_bundle,
-    "mobilenet_v2.pt": lambda path: torch.save(MobileNetV2Encoder().state_dict(), path),
-    **{name: lambda path: save_picture(path, noise(3, 16, 16)) for name in ("orthophoto.tif", "tile.png")},
-}
-STANDS_FOR = {
-    "imagenet": "mobilenet_v2.pt",
-    "INPUT": "tile.png",
-    "OUTPUT": "enlarged.tif",
-    "ADDRESS": "https://example.org/weights",
-    "bundles/NAME": "bundles/lesion_unet",
-}
 
 
 def make_project(folder: Path) -> None:
@@ -223,10 +123,11 @@ def make_project(folder: Path) -> None:
 
 
 def _supply(words: Words) -> None:
+    makers = joined("reads")
     for option, word in zip(("", *words), words, strict=False):
-        if word in PHANTOMS and not Path(word).exists() and option != "--output_dir":
+        if word in makers and not Path(word).exists() and option != "--output_dir":
             Path(word).parent.mkdir(parents=True, exist_ok=True)
-            PHANTOMS[word](Path(word))
+            makers[word](Path(word))
 
 
 # --- run -----------------------------------------------------------------------------------------------------------
@@ -237,16 +138,6 @@ SMALL = {
     "weight_samples": 2, "latent_samples": 2, "evaluated_samples": 2, "shown_tiles": 1, "discriminator_features": 4,
     "calibration_fraction": 0.5,
 }  # fmt: skip
-LESS = {  # options that come last, so that they hold
-    "compare": "--losses bce dice --folds 2",
-    "score": "--resamples 100",
-    "many_hr build": "--records 12 --targets 2 --size 32 --block 1",
-    "uncertainty_checks": "--steps 1 --members 2 --scenes 2 3",
-    "examples/in_your_own_project.py": "--epochs 1",
-    "tests/fuzz/fuzz_readers.py": "--count 60",
-    "tests/fuzz/many_files.py": "--count 20",
-    "benchmarks.unit_costs": "--runs 25 --tiles 8",
-}
 FEW_QUESTIONS = partial(
     CheckSettings, asked=2, size=32, scales=(2, 4), noises=(0.0, 0.1), weight_samples=2, latent_samples=2,
     interval_scenes=20, mode_fields=2, mode_steps=2, mode_samples=3,
@@ -258,9 +149,9 @@ def run(words: Words, patch) -> None:
     while "=" in words[0]:
         patch.setenv(*words[0].split("=", 1))
         words = words[1:]
-    words = [STANDS_FOR.get(word, word).replace("/PATH/", f"{os.getcwd()}/") for word in words]
+    words = [joined("stands_for").get(word, word).replace("/PATH/", f"{os.getcwd()}/") for word in words]
     _supply(words)
-    words += shlex.split(LESS.get(program_of(words), ""))
+    words += shlex.split(joined("shorter").get(program_of(words), ""))
     _make_room(words)
     if words[0] == "torchrun":
         _in_forks(words, patch)
