@@ -8,13 +8,14 @@ does not declare are found where they lie alone, far from all values.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from monai_ext.raster.info import Raster, RasterInfo
+from monai_ext.raster.info import Raster
 
 __all__ = ["ValueRange", "ValueSample", "known_values", "settle_values"]
 
@@ -128,17 +129,21 @@ def _note(dtype: np.dtype, lowest: float, highest: float, low: float, high: floa
     return f"{dtype} values from {lowest:g} to {highest:g}: {low:g} to {high:g} become 0 to 1{beyond}"
 
 
-def known_values(planes: np.ndarray, info: RasterInfo) -> np.ndarray:
-    """Which values (bands, n, W) of `Raster.rows` are known: finite, not nodata, and not under an alpha of 0."""
-    colours = planes[: info.bands]
+def known_values(planes: np.ndarray, nodata: Sequence[float | None]) -> np.ndarray:
+    """Which values (bands, n, W) of `Raster.rows` are known: finite, not nodata, and not under an alpha of 0.
+
+    Args:
+        nodata: of each band; a plane behind the bands is alpha.
+    """
+    colours = planes[: len(nodata)]
     known = np.isfinite(colours)
-    for band, nodata in enumerate(info.nodata):
-        if nodata is not None and not np.isnan(nodata):
+    for band, value in enumerate(nodata):
+        if value is not None and not np.isnan(value):
             with np.errstate(over="ignore"):
-                marker = np.float64(nodata).astype(info.dtype) if info.dtype.kind == "f" else nodata
+                marker = np.float64(value).astype(planes.dtype) if planes.dtype.kind == "f" else value
             known[band] &= colours[band] != marker
-    if info.alpha is not None:
-        known &= planes[info.bands] > 0
+    if len(planes) > len(nodata):
+        known &= planes[-1] > 0
     return known
 
 
@@ -173,7 +178,7 @@ def settle_values(
     sample = ValueSample(info.dtype, info.bits)
     for top in range(0, info.size[0], SCANNED_ROWS):
         planes = raster.rows(top, min(top + SCANNED_ROWS, info.size[0]))
-        sample.add(planes[: info.bands], known_values(planes, info) | np.isinf(planes[: info.bands]))
+        sample.add(planes[: info.bands], known_values(planes, info.nodata) | np.isinf(planes[: info.bands]))
     markers = sample.markers()
     if markers and all(value is None for value in info.nodata):
         raster.info = replace(info, nodata=(markers[0],) * info.bands)

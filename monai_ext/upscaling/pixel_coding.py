@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from monai_ext.raster.info import Alpha, Raster, opaque
 from monai_ext.raster.missing_pixels import nearest_known
-from monai_ext.raster.value_range import settle_values
+from monai_ext.raster.value_range import known_values, settle_values
 
 __all__ = ["BandNetwork", "PixelCoding"]
 
@@ -156,19 +156,9 @@ class PixelCoding:
 
     def _valid(self, planes: np.ndarray) -> np.ndarray:
         """(validity, n, W) of bool."""
-        colours = planes[: self.bands]
-        valid = np.ones((self.validity, *planes.shape[1:]), bool)
         if self.validity == self.bands:
-            if self.dtype.kind == "f":
-                valid &= np.isfinite(colours)
-            for band, nodata in enumerate(self.nodata):
-                if nodata is not None and not np.isnan(nodata):
-                    with np.errstate(over="ignore"):
-                        marker = np.float64(nodata).astype(self.dtype) if self.dtype.kind == "f" else nodata
-                    valid[band] &= colours[band] != marker
-        if self.alpha is not None:
-            valid &= planes[self.bands] > 0
-        return valid
+            return known_values(planes, self.nodata)
+        return planes[self.bands :][: self.validity] > 0
 
 
 class BandNetwork(nn.Module):

@@ -61,7 +61,8 @@ def tile_pixels(
         ImageFileError: as `read_tile`.
     """
     planes, info = _planes(path, scale)
-    values, known = (_chosen(each, path, info, bands) for each in (planes[: info.bands], known_values(planes, info)))
+    both = planes[: info.bands], known_values(planes, info.nodata)
+    values, known = (_chosen(each, path, info, bands) for each in both)
     if collars:
         known = known & ~collar(values, lossy=Path(path).suffix.lower() in (".jpg", ".jpeg", ".webp"))
     return TilePixels(nearest_known(values, known, fallback=0), np.logical_and.reduce(known))

@@ -119,7 +119,7 @@ def find_scale(
     for path in types:
         with closing(open_raster(path, nodata=nodata, alpha=not no_alpha)) as raster:
             planes = raster.rows(0, raster.info.size[0])
-            sample.add(planes[: raster.info.bands], known_values(planes, raster.info), limit=SAMPLED)
+            sample.add(planes[: raster.info.bands], known_values(planes, raster.info.nodata), limit=SAMPLED)
     if nodata is None and sample.markers():
         nodata = sample.markers()[0]
         _logger.warning(
