@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, get_type_hints
 
 from monai_ext import __version__
-from monai_ext.runtime.errors import report_errors_in_one_sentence
+from monai_ext.runtime.errors import WAYS_ON, report_errors_in_one_sentence, tell_interrupted
 from monai_ext.runtime.run_log import keep_log, set_quiet
 
 __all__ = ["COMMANDS", "Command", "examples", "main"]
@@ -27,6 +27,7 @@ class Command(NamedTuple):
     summary: str
     examples: tuple[str, ...]
     keeps_log: bool = False  # in the option `output_dir`, of commands that take long
+    way_on: str = ""  # after an interrupt
 
     def load(self) -> tuple[Callable[..., int], type]:
         """The function, and the dataclass of its options."""
@@ -35,6 +36,7 @@ class Command(NamedTuple):
         return function, get_type_hints(function)["options"]
 
 
+SAME_AGAIN = "the same command goes on from what is there"
 COMMANDS = {
     "demo": Command(
         "demo.demo:run",
@@ -52,6 +54,7 @@ COMMANDS = {
             "      --backend ray --gpus_per_run 0.5",
         ),
         keeps_log=True,
+        way_on=SAME_AGAIN,
     ),
     "report": Command(
         "comparison.report:run", "tables, tests and figures of a comparison", ("report runs/comparison",)
@@ -66,11 +69,13 @@ COMMANDS = {
         "map tiles of a box of longitude and latitude, from any tile server; resumable",
         ("fetch_tiles --bbox -76.62 39.28 -76.58 39.30 --zoom 16 --output_dir tiles/baltimore",),
         keeps_log=True,
+        way_on=SAME_AGAIN,
     ),
     "many_hr build": Command(
         "datasets.many_hr:build",
         "make a data set of low-resolution images with many high-resolution targets each; resumable",
         ("many_hr build --tiles tiles/baltimore --output_dir many_hr --records 1000 --targets 8",),
+        way_on=SAME_AGAIN,
     ),
     "many_hr check": Command(
         "datasets.many_hr:check",
@@ -88,6 +93,7 @@ COMMANDS = {
             "upscale orthophoto.tif layers.tif --bundle bundles/bayesian_srgan_aerial --samples 4 --bounds "
             "--uncertainty",
         ),
+        way_on="the same command with --resume goes on from the strips that are finished",
     ),
     "viewer": Command(
         "upscaling.viewer:run",
@@ -171,11 +177,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_quiet(line.quiet)
     if command.keeps_log and not getattr(line.options, "dry_run", False):
         keep_log(line.options.output_dir)
+    if command.way_on:
+        WAYS_ON.append(command.way_on)
     try:
         return function(line.options, line.further) if passes_on else function(line.options)
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted\n")
+        tell_interrupted()
         return 130
+    finally:
+        WAYS_ON.clear()
 
 
 def _without_command(arguments: Sequence[str]) -> int:

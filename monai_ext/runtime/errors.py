@@ -19,14 +19,17 @@ from monai_ext.runtime.run_log import keep_log, note
 __all__ = [
     "NonFiniteLossError",
     "TRACEBACK_VARIABLE",
+    "WAYS_ON",
     "explain",
     "one_line",
     "report_errors_in_one_sentence",
     "some_of",
+    "tell_interrupted",
 ]
 
 TRACEBACK_VARIABLE = "MONAI_EXT_TRACEBACK"
 LONGEST_REASON = 200  # characters of a library's message inside a sentence of ours
+WAYS_ON: list[str] = []  # how to go on after an interrupt, of what is running; the last one is said
 # What a disk or its owner is to blame for, wherever it shows: in a curve's writer, a log, a library.
 OF_THE_DISK = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
@@ -55,6 +58,11 @@ def explain(error: BaseException) -> str | None:
         if isinstance(link, OSError) and link.errno is not None and (link.errno in OF_THE_DISK or _raised_here(link)):
             place = "the disk" if link.filename is None else f"'{link.filename}'"
             refusal = f"cannot use {place} ({link.strerror}): see that it is there, has room, and may be written to."
+        elif isinstance(link, UnicodeEncodeError) and link.reason.startswith("surrogates"):
+            return (
+                f"a name holds letters that Python takes for {sys.getfilesystemencoding()} here and cannot write: set "
+                "the environment variable PYTHONUTF8=1, or a locale such as LC_ALL=C.UTF-8."
+            )
         elif isinstance(link, (ValueError, OSError, NonFiniteLossError)) and _raised_here(link):
             sentence = str(link)
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
@@ -89,9 +97,10 @@ def _raised_here(error: BaseException) -> bool:
 def report_errors_in_one_sentence(*, log_dir: str | Path | None = None) -> None:
     """From now on let uncaught errors that `explain` finds a sentence for end the process with it and exit status 1.
 
-    What is logged of such an error on the way, as MONAI's handlers do, loses its stack trace too. Set the environment
-    variable MONAI_EXT_TRACEBACK=1 to see the whole stack trace as well. In a `monai.bundle run`, an option that its
-    configs do not have is the first such error, see `refuse_unknown_options`.
+    What is logged of such an error on the way, as MONAI's handlers do, loses its stack trace too. So does an interrupt,
+    which ends the process as it usually does, with a sentence of how to go on. Set the environment variable
+    MONAI_EXT_TRACEBACK=1 to see the whole stack trace as well. In a `monai.bundle run`, an option that its configs do
+    not have is the first such error, see `refuse_unknown_options`.
 
     Args:
         log_dir: what is logged from now on is added to `run.log` in this folder as well, see `RunLog`, and so is the
@@ -101,6 +110,9 @@ def report_errors_in_one_sentence(*, log_dir: str | Path | None = None) -> None:
     _hide_known_traces()
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, KeyboardInterrupt) and not os.environ.get(TRACEBACK_VARIABLE):
+            tell_interrupted()
+            return
         sentence = explain(error)
         whole = "".join(traceback.format_exception(kind, error, trace))
         note(whole.rstrip(), logging.ERROR)
@@ -112,6 +124,13 @@ def report_errors_in_one_sentence(*, log_dir: str | Path | None = None) -> None:
 
     sys.excepthook = hook
     refuse_unknown_options(sys.argv)
+
+
+def tell_interrupted() -> None:
+    """Write that the process was interrupted, and how to go on if `WAYS_ON` has it, to standard error and the log."""
+    sentence = ": ".join(["interrupted", *WAYS_ON[-1:]])
+    note(sentence, logging.WARNING)
+    sys.stderr.write(f"\n{sentence}\n")
 
 
 def _hide_known_traces() -> None:

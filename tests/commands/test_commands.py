@@ -165,3 +165,32 @@ def test_options_are_read_back_as_they_are_typed():
     line = parse_options(kind, words.split())
     assert line.options == kind((-76.62, 39.28, -76.58, 39.3), 16, Path("tiles"), dry_run=True)
     assert line.quiet and line.further == ()
+
+
+@pytest.mark.parametrize(
+    ("typed", "way_on"),
+    [
+        (
+            "upscale a.png b.png --bundle bundles/srgan_aerial",
+            ": the same command with --resume goes on from the strips",
+        ),
+        (
+            f"compare --bundle {REPOSITORY}/bundles/lesion_unet --dataset_dir d --output_dir o",
+            ": the same command goes on from what is there",
+        ),
+        ("fetch_tiles --bbox 1 1 2 2 --zoom 3 --output_dir o", ": the same command goes on from what is there"),
+        ("many_hr build --tiles t --output_dir o", ": the same command goes on from what is there"),
+        ("report o", "\n"),
+    ],
+)
+def test_an_interrupt_is_one_sentence_with_the_way_on(typed, way_on, monkeypatch, capsys):
+    name = next(name for name in COMMANDS if typed.startswith(name))
+    kind = COMMANDS[name].load()[1]
+
+    def interrupted(options, further=()):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(COMMANDS[name]), "load", lambda command: (interrupted, kind))
+    monkeypatch.setattr("monai_ext.__main__.keep_log", lambda folder: None)
+    assert main(typed.split()) == 130
+    assert f"\ninterrupted{way_on}" in capsys.readouterr().err

@@ -69,3 +69,19 @@ def test_temporary_files_keep_the_suffix_and_hide_their_name(tmp_path):
         assert temporary.suffix == ".png" and temporary.name.startswith(".picture")
         temporary.write_bytes(b"x")
     assert (tmp_path / "picture.png").read_bytes() == b"x"
+
+
+def test_an_interrupt_of_a_run_is_one_sentence_with_the_way_on(tmp_path):
+    code = (
+        "from monai_ext.runtime.errors import WAYS_ON, report_errors_in_one_sentence as report\n"
+        "report(log_dir='.')\nWAYS_ON.append('--resume true goes on')\nraise KeyboardInterrupt\n"
+    )
+    done = run_python(code, tmp_path, MONAI_EXT_TRACEBACK="")
+    assert done.returncode in (130, -2) and done.stderr.strip() == "interrupted: --resume true goes on"
+    assert "WARNING - interrupted: --resume true goes on" in (tmp_path / "run.log").read_text()
+    assert "Traceback" in run_python(code, tmp_path, MONAI_EXT_TRACEBACK="1").stderr
+
+
+def test_names_that_the_locale_cannot_read_are_one_sentence_with_the_way_out(tmp_path):
+    error = error_of(lambda: write_text(tmp_path / "a.txt", "d\udcc3\udca4"))
+    assert explain(error).startswith("a name holds letters that Python takes for") and "PYTHONUTF8=1" in explain(error)

@@ -351,16 +351,12 @@ def run(options: CompareOptions, further: Sequence[str] = ()) -> int:
         further: unknown options, `--key value` or `--key=value`: arguments of every bundle run.
     """
     options = replace(options, arguments=_pairs(further))
-    try:
-        failed = compare(
-            options,
-            jobs=options.jobs or 1,
-            backend=backend_of(options, needed=(options.bundle, options.dataset_dir)),
-            part=options.part,
-        )
-    except KeyboardInterrupt:
-        tell("\nstopped; the same command continues.")
-        return 130
+    failed = compare(
+        options,
+        jobs=options.jobs or 1,
+        backend=backend_of(options, needed=(options.bundle, options.dataset_dir)),
+        part=options.part,
+    )
     for outcome in failed:
         tell(f"failed: {outcome.run.name}: {outcome.error}\n  log: {outcome.log}")
     finished = any(options.output_dir.glob("*/fold*_seed*/finished.json"))

@@ -72,7 +72,7 @@ class LocalBackend:
 
     Args:
         keep_open: file descriptors that the runs inherit, so that a lock is held until the last of them has ended.
-        threads: of each run; None: an equal share of the cores.
+        threads: of each run; None: OMP_NUM_THREADS where it is set, or an equal share of the cores.
         wrapper: words before every command, see `tied_to_this_process`.
     """
 
@@ -83,8 +83,8 @@ class LocalBackend:
             raise ValueError(f"jobs = {jobs}: give at least 1.")
         self.jobs, self.keep_open, self.wrapper = jobs, tuple(keep_open), tuple(wrapper)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = threads or max(1, cores // jobs)
-        self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+        chosen = str(threads) if threads else os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // jobs))
+        self.environment = {**os.environ, "OMP_NUM_THREADS": chosen, "PYTHONUNBUFFERED": "1"}
 
     def __call__(self, runs: Iterable[Run]) -> Iterator[Outcome]:
         waiting = iter(runs)

@@ -176,7 +176,8 @@ class _Fetch:
                 self.client.stop()
                 deadline = time.monotonic() + PATIENCE_S
                 for thread in threads:
-                    thread.join(max(0.0, deadline - time.monotonic()))
+                    if thread.is_alive():
+                        thread.join(max(0.0, deadline - time.monotonic()))
                 raise
         if self._first_failure is not None:
             raise TileFetchError(

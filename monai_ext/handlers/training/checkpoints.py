@@ -16,7 +16,7 @@ from torch import nn
 
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.training.identity import RunIdentity
-from monai_ext.runtime.errors import NonFiniteLossError, one_line
+from monai_ext.runtime.errors import WAYS_ON, NonFiniteLossError, one_line
 from monai_ext.runtime.ranks import is_main_process
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.files import WriteError, atomic_path, remove_leftovers
@@ -218,6 +218,7 @@ class ResumeHandler:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
 
     def _start(self, engine: Engine) -> None:
+        WAYS_ON.append("the same command with --resume true goes on after the last whole epoch")
         if is_main_process():
             self._lock.acquire()
             if not engine.has_event_handler(self._end):  # now, so that they come after everyone else's
@@ -286,6 +287,7 @@ class ResumeHandler:
     def _end(self, engine: Engine) -> None:
         if engine.state.epoch == engine.state.max_epochs:
             self.previous.unlink(missing_ok=True)
+        WAYS_ON.clear()
         self._lock.release()
 
     def _abandon(self, engine: Engine, error: BaseException) -> None:

@@ -100,7 +100,8 @@ def test_all_losses_of_a_fold_come_before_the_next_fold(place):
     assert len(set(names)) == 8
 
 
-def test_jobs_run_side_by_side_and_share_the_cores(place):
+def test_jobs_run_side_by_side_and_share_the_cores(place, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     (place / "bundle/control/hang_train").touch()
     plan = Plan(place / "bundle", place / "data", place / "out", ("bce", "dice"), 2)
     runs = plan.runs(fake_commands)
@@ -118,6 +119,14 @@ def test_jobs_run_side_by_side_and_share_the_cores(place):
     thread.join()
     threads = (place / "out/bce/fold0_seed0/train.txt").read_text().strip()
     assert int(threads) == max(1, len(os.sched_getaffinity(0)) // 2)
+
+
+def test_the_threads_that_the_user_chose_are_those_of_a_run(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert LocalBackend(jobs=2).environment["OMP_NUM_THREADS"] == "7"
+    assert LocalBackend(threads=3).environment["OMP_NUM_THREADS"] == "3"
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    assert int(LocalBackend(jobs=2).environment["OMP_NUM_THREADS"]) == max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 def test_another_backend_receives_the_runs_one_by_one(place):
@@ -287,15 +296,6 @@ def test_the_command_writes_the_report_and_fails_when_a_run_failed(place, monkey
     (place / "bundle/control/fail_train_dice").unlink()
     assert module.run(*command(place, "--no_report")) == 0
     assert "Incomplete" in (place / "out/report/report.md").read_text()  # not written again
-
-
-def test_ctrl_c_ends_the_command_with_a_word(place, monkeypatch, capfd):
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(module, "compare", interrupted)
-    assert module.run(*command(place)) == 130
-    assert "the same command continues" in capfd.readouterr().err
 
 
 def test_parts_work_side_by_side_and_together_do_every_run_once(place):
