@@ -21,6 +21,7 @@ from monai_ext.__main__ import COMMANDS, main
 from monai_ext.commands.command_line import parse_options
 
 REPOSITORY = Path(__file__).parents[2]
+LESIONS = REPOSITORY / "bundles" / "lesion_unet"
 CARDS = sorted((REPOSITORY / "bundles").glob("*/docs/README.md"))
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md")), *CARDS]
 # Options of tools other than ours that pages mention.
