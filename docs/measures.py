@@ -47,6 +47,7 @@ class Recipe:
         shared: share of the lines that another bundle has.
         shared_statements: the same without lines that only connect parts: keys and @references, with no class, number
             or choice.
+        frame: share of the lines that a bundle for other data has, one whose images another component decodes.
     """
 
     bundle: str
@@ -55,6 +56,7 @@ class Recipe:
     expressions: int
     shared: float
     shared_statements: float
+    frame: float
 
 
 def recipes(root: Path = ROOT) -> list[Recipe]:
@@ -67,9 +69,11 @@ def recipes(root: Path = ROOT) -> list[Recipe]:
         name: [line.strip() for line in text.splitlines() if any(map(str.isalnum, line))]
         for name, text in texts.items()
     }
+    decoders = {name: json.loads(text)["train"]["preprocessing"]["_target_"] for name, text in texts.items()}
     found = []
     for name, text in texts.items():
         elsewhere = {line for other, lines in words.items() if other != name for line in lines}
+        far = {line for other, lines in words.items() if decoders[other] != decoders[name] for line in lines}
         statements = [line for line in words[name] if _states(line)]
         found.append(
             Recipe(
@@ -79,6 +83,7 @@ def recipes(root: Path = ROOT) -> list[Recipe]:
                 expressions=sum(value.startswith("$") for value in _strings(json.loads(text))),
                 shared=_share(words[name], elsewhere),
                 shared_statements=_share(statements, elsewhere),
+                frame=_share(words[name], far),
             )
         )
     return found
@@ -119,11 +124,11 @@ def tables(root: Path = ROOT) -> str:
     every = [_lines(path) for path in (root / PACKAGE).rglob("*.py")]
     rows = ["| folder | modules | median lines | largest |", "|---|---|---|---|"]
     rows += [f"| {name} | {count} | {median} | {largest} |" for name, (count, median, largest) in sizes.items()]
-    rows += ["", "| train.json of | lines | longest line | expressions | shared lines | shared statements |"]
-    rows += ["|---|---|---|---|---|---|"]
+    rows += ["", "| train.json of | lines | longest line | expressions | shared lines | shared statements | frame |"]
+    rows += ["|---|---|---|---|---|---|---|"]
     rows += [
         f"| {each.bundle} | {each.count} | {each.longest} | {each.expressions} | {each.shared:.0%} "
-        f"| {each.shared_statements:.0%} |"
+        f"| {each.shared_statements:.0%} | {each.frame:.0%} |"
         for each in recipes(root)
     ]
     rows += ["", f"{len(every)} files, {sum(every):,} lines; median file {int(statistics.median(every))} lines."]
