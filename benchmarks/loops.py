@@ -144,7 +144,7 @@ def usual_trainer(parts: Parts, batches: Iterable, *, epochs: int, folder: Path 
 
 def our_evaluator(device: torch.device, batches: Iterable, network: nn.Module) -> BatchEvaluator:
     """Our evaluator: all scores, counted on whole batches."""
-    metric = {"val_mean_dice": MeanSegmentationScores("dice")}
+    metric = {"val_mean_dice": MeanSegmentationScores("dice", threshold=0)}
     return BatchEvaluator(device, batches, network, precision="fp32", key_val_metric=metric)
 
 

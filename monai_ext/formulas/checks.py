@@ -21,9 +21,12 @@ __all__ = [
     "check_spatial",
     "checked_range",
     "has_labels",
+    "not_probabilities",
 ]
 
-FARTHEST = 1.0  # how far outside [0, 1] a target may reach: resampling overshoots, grey values are beyond this
+FARTHEST = 0.5  # how far outside [0, 1] a target may reach: resampling overshoots; [-1, 1] and grey values are beyond
+ROUNDING = 1e-3  # how far outside [0, 1] resized probabilities may reach
+MOST_CHANNELS = 16  # a last axis of so many at most, far shorter than the two before it, is no axis of an image
 
 
 def check_same_shape(**tensors: Tensor) -> None:
@@ -54,7 +57,10 @@ def check_spatial(name: str, tensor: Tensor) -> None:
         raise ValueError(
             f"{name} {shape} must be (B, C, H, W) or (B, C, H, W, D): batch and channels before the pixels."
         )
-    if tensor.ndim == 4 and shape[3] == 1 and min(shape[1:3]) > 1:
+    smallest = min(shape[1:3])
+    if tensor.ndim == 4 and (
+        shape[3] == 1 < smallest or (shape[3] <= MOST_CHANNELS and 4 * shape[3] <= smallest >= 16)
+    ):
         raise ValueError(f"{name} {shape} has its channel last: pass (B, C, H, W), for example {name}.movedim(-1, 1).")
 
 
@@ -101,6 +107,26 @@ def has_labels(name: str, masks: Tensor, *, present: Tensor | None = None) -> Te
             f"for example {name} == 1, and divide grey values that stand for probabilities by 255."
         )
     return several
+
+
+def not_probabilities(name: str, values: Tensor, *, threshold: float) -> Tensor:
+    """Which of the maps (B, N, ...) reach outside [0, 1], though the threshold is of probabilities: (B, N), bool.
+
+    Thresholds outside (0, 1) are of logits, and fit all values. On the CPU such a map is an error.
+
+    Raises:
+        ValueError: there is such a map, and it is on the CPU.
+    """
+    if not 0 < threshold < 1 or not values.is_floating_point() or values.numel() == 0:
+        return values.new_zeros(values.shape[:2], dtype=torch.bool)
+    low, high = values.flatten(2).aminmax(dim=-1)
+    beyond = (low < -ROUNDING) | (high > 1 + ROUNDING)
+    if values.device.type == "cpu" and beyond.any():
+        raise ValueError(
+            f"{name} reaches from {low.min().item():g} to {high.max().item():g}, and the threshold {threshold:g} is "
+            "for probabilities: apply the sigmoid first, or set the threshold 0 for logits."
+        )
+    return beyond
 
 
 def checked_range(name: str, images: Tensor) -> Tensor:

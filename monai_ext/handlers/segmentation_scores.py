@@ -25,14 +25,14 @@ class MeanSegmentationScores(MultiMetricHandler):
 
     Args:
         key: the score that is the metric's value.
-        threshold: see `SegmentationScores`; the default fits logits.
+        threshold: see `SegmentationScores`.
         output_transform: the engine's output -> (prediction, label).
 
     Raises:
         ValueError: `key` is not a known score.
     """
 
-    def __init__(self, key: str = "dice", *, threshold: float = 0.0, output_transform: Callable | None = None):
+    def __init__(self, key: str = "dice", *, threshold: float, output_transform: Callable | None = None):
         if key not in SEGMENTATION_SCORES:
             raise ValueError(f"key={key!r} is not a segmentation score: choose one of {SEGMENTATION_SCORES}.")
         transform = output_transform or from_engine(["pred", "label"])

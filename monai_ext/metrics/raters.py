@@ -15,7 +15,7 @@ import torch
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
-from monai_ext.formulas.checks import check_masks, has_labels
+from monai_ext.formulas.checks import check_masks, has_labels, not_probabilities
 from monai_ext.formulas.overlaps import dice_of_counts
 from monai_ext.formulas.votes import consensus_mask, present_raters, rater_votes, votes_reach
 
@@ -232,6 +232,7 @@ class RaterScore(CumulativeIterationMetric):
         masks = masks > 0.5 if masks.is_floating_point() else masks != 0
         if self.threshold is not None and prediction.is_floating_point():
             broken = broken | prediction.flatten(1).isnan().any(1)
+            broken = broken | not_probabilities("y_pred", prediction, threshold=self.threshold).any(1)
             prediction = prediction > self.threshold
         scores = self.function(prediction, masks, presence=presence, **self.options)
         if isinstance(scores, Tensor):

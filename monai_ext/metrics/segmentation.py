@@ -21,7 +21,7 @@ import torch
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
-from monai_ext.formulas.checks import check_same_shape, check_spatial, has_labels
+from monai_ext.formulas.checks import check_same_shape, check_spatial, has_labels, not_probabilities
 
 __all__ = ["SEGMENTATION_SCORES", "SegmentationScores", "confusion_counts", "segmentation_scores"]
 
@@ -59,14 +59,19 @@ def confusion_counts(prediction: Tensor, target: Tensor) -> Tensor:
 def thresholded_counts(prediction: Tensor, target: Tensor, *, threshold: float) -> Tensor:
     """`confusion_counts` of {prediction > threshold} and {target > 0.5}.
 
-    A channel with NaN in its prediction or several labels in its mask (an error on the CPU, see `has_labels`) has
-    counts of -1, from which `segmentation_scores` makes NaN. Nothing waits for the device.
+    A channel with NaN in its prediction, and on other devices than the CPU, where these are errors, one with several
+    labels in its mask or prediction (`has_labels`) or with values that the threshold does not fit (`not_probabilities`)
+    has counts of -1, from which `segmentation_scores` makes NaN. Nothing waits for the device.
     """
     prediction, target = prediction.as_subclass(Tensor), target.as_subclass(Tensor)  # MONAI's costs more per call
     counts = confusion_counts(prediction > threshold, target > 0.5)
     broken = has_labels("the masks", target)
     if prediction.is_floating_point():
         broken = broken | prediction.flatten(2).amax(-1).isnan()  # keeps NaN, in a tenth of the time of isnan().any()
+        if 0 < threshold < 1:
+            broken = broken | not_probabilities("the prediction", prediction, threshold=threshold)
+    else:
+        broken = broken | has_labels("the prediction", prediction)
     return counts.masked_fill(broken[..., None], UNDEFINED)
 
 
@@ -110,14 +115,14 @@ class SegmentationScores(CumulativeIterationMetric):
 
     Called with masks (B, C, *spatial) or with a list of (C, *spatial) of differing sizes. `aggregate` returns the mean
     over images (and channels) by name, `per_image` the tensors behind it. Images whose prediction holds NaN enter no
-    mean, and a warning counts them; if all do, the means are NaN. Another warning is given where the default threshold,
-    for logits, met what can only be probabilities: values that are all above 0 and at most 1.
+    mean, and a warning counts them; if all do, the means are NaN. Another warning is given where the threshold 0, of
+    logits, met what can only be probabilities: values that are all above 0 and at most 1.
 
     Args:
         threshold: applied to the prediction as `prediction > threshold`: 0 for logits, 0.5 for probabilities.
     """
 
-    def __init__(self, threshold: float = 0.0):
+    def __init__(self, threshold: float):
         super().__init__()
         self.threshold = threshold
 

@@ -83,7 +83,7 @@ def test_validation_gives_the_dice_of_monais_evaluator_to_1e_6():
         postprocessing=lambda data: data | {"pred": (data["pred"] > 0).float()},
         key_val_metric={"dice": MeanDice(output_transform=from_engine(["pred", "label"]))},
     )
-    metric = {"dice": MeanSegmentationScores("dice")}
+    metric = {"dice": MeanSegmentationScores("dice", threshold=0)}
     ours = BatchEvaluator(CPU, Batches(1), net, precision="fp32", key_val_metric=metric)
     theirs.run()
     ours.run()
@@ -91,7 +91,7 @@ def test_validation_gives_the_dice_of_monais_evaluator_to_1e_6():
 
 
 def test_all_scores_reach_the_metrics_under_the_key_metrics_prefix():
-    metric = {"val_mean_dice": MeanSegmentationScores("dice")}
+    metric = {"val_mean_dice": MeanSegmentationScores("dice", threshold=0)}
     evaluator = BatchEvaluator(CPU, Batches(), network(), key_val_metric=metric)
     evaluator.run()
     assert {"val_mean_dice", "val_mean_jaccard", "val_mean_precision"} <= set(evaluator.state.metrics)
@@ -100,7 +100,7 @@ def test_all_scores_reach_the_metrics_under_the_key_metrics_prefix():
 
 def test_unknown_score_is_refused():
     with pytest.raises(ValueError, match="key='f1' is not a segmentation score"):
-        MeanSegmentationScores("f1")
+        MeanSegmentationScores("f1", threshold=0)
 
 
 def test_trainer_fires_monais_iteration_events_in_order():

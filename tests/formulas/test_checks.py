@@ -13,6 +13,7 @@ from monai_ext.formulas.checks import (
     check_spatial,
     checked_range,
     has_labels,
+    not_probabilities,
 )
 
 
@@ -35,7 +36,9 @@ def test_unknown_choices_name_the_known_ones():
         check_choice("norm", "layer", ("batch", "group"))
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 4, 5, 1), (1, 1, 4, 1), (2, 4, 1, 1), (2, 2, 2, 2)])
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 4, 5), (2, 3, 4, 5, 1), (1, 1, 4, 1), (2, 4, 1, 1), (2, 2, 2, 2), (2, 7, 64, 3), (2, 64, 64, 24)]
+)
 def test_batches_with_channels_before_the_pixels_pass(shape):
     check_spatial("image", torch.zeros(shape))
 
@@ -47,6 +50,8 @@ def test_batches_with_channels_before_the_pixels_pass(shape):
         ((4, 5), "batch and channels"),
         ((2, 1, 3, 4, 5, 6), "batch and channels"),
         ((2, 2, 2, 1), "has its channel last"),
+        ((2, 64, 64, 3), "has its channel last"),
+        ((2, 96, 128, 7), "has its channel last"),
         ((2, 4, 5, 1), r"has its channel last: .*image.movedim\(-1, 1\)"),
     ],
 )
@@ -101,11 +106,23 @@ def test_off_the_host_labels_are_returned_instead_of_an_error(monkeypatch):
     assert has_labels("masks", soft.as_subclass(Elsewhere)).tolist() == [[False, False, True, True]]
     images = torch.tensor([[[[0.0, 1.5]]], [[[0.0, 255.0]]], [[[-3.0, 0.0]]]])
     assert checked_range("target", images.as_subclass(Elsewhere)).tolist() == [False, True, True]
+    logits = torch.tensor([[[[0.0, 1.0]], [[-0.1, 1.0]]]])
+    assert not_probabilities("map", logits.as_subclass(Elsewhere), threshold=0.5).tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize(("threshold", "refused"), [(0.5, True), (0.01, True), (0, False), (1, False), (-2, False)])
+def test_a_threshold_of_probabilities_refuses_logits(threshold, refused):
+    assert not not_probabilities("map", torch.tensor([[[[0.0, 1.0]]]]), threshold=threshold).any()
+    if refused:
+        with pytest.raises(ValueError, match="map reaches from -3 to 2, and the threshold .* apply the sigmoid first"):
+            not_probabilities("map", torch.tensor([[[[-3.0, 2.0]]]]), threshold=threshold)
+    else:
+        assert not not_probabilities("map", torch.tensor([[[[-3.0, 2.0]]]]), threshold=threshold).any()
 
 
 def test_images_of_another_range_are_refused():
-    assert not checked_range("target", torch.tensor([[-1.0, 2.0], [0.0, 1.0]])).any()
-    for beyond in (2.001, -1.001):
+    assert not checked_range("target", torch.tensor([[-0.5, 1.5], [0.0, 1.0]])).any()
+    for beyond in (1.501, -0.501, -1.0, 255.0):
         with pytest.raises(ValueError, match=r"target reaches from .* to .*: divide by the range"):
             checked_range("target", torch.tensor([[0.0, beyond], [0.0, 1.0]]))
     with pytest.raises(ValueError, match="target is torch.uint8, scores are for images in"):

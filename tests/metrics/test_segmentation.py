@@ -71,7 +71,7 @@ def test_thresholded_jaccard_keeps_exactly_0_65():
 
 def test_means_equal_monais_metrics():
     prediction, truth = masks(16, 3, (1, 32, 32)), masks(16, 4, (1, 32, 32))
-    ours = SegmentationScores()
+    ours = SegmentationScores(0)
     ours(prediction[:10] - 0.5, truth[:10])
     ours(prediction[10:] - 0.5, truth[10:])
     given = ours.aggregate()
@@ -99,7 +99,7 @@ def test_a_prediction_with_nan_has_no_score_and_enters_no_mean(dtype):
     prediction[1, 0, 3, 3] = torch.nan  # on background: right as a mask
     prediction[2] = torch.nan  # an empty truth, which nothing above the threshold would fit
     prediction[3, 0, 0, 0] = -torch.inf  # is a number
-    metric = SegmentationScores()
+    metric = SegmentationScores(0)
     metric(prediction, truth)
     for values in metric.per_image().values():
         assert values.flatten().isnan().tolist() == [False, True, True, False]
@@ -114,7 +114,7 @@ def test_a_prediction_with_nan_has_no_score_and_enters_no_mean(dtype):
 
 def test_an_empty_validation_set_is_an_error():
     with pytest.raises(ValueError, match="no image has been scored"):
-        SegmentationScores().aggregate()
+        SegmentationScores(0).aggregate()
 
 
 def test_differing_shapes_are_an_error():
@@ -130,7 +130,7 @@ def test_counts_sum_to_the_number_of_pixels():
 def test_probabilities_scored_as_logits_are_reported():
     truth = masks(3, 7)
     probability = 0.1 + 0.8 * truth.float()
-    metric = SegmentationScores()
+    metric = SegmentationScores(0)
     metric(probability[:2], truth[:2])
     metric(probability[2:], truth[2:])
     with pytest.warns(UserWarning, match=r"between 0\.1 and 0\.9, as probabilities do, .*threshold=0\.5"):
@@ -144,7 +144,7 @@ def test_probabilities_scored_as_logits_are_reported():
 
 @pytest.mark.parametrize(("largest", "warned"), [(1.0, True), (1.5, False)])
 def test_values_up_to_one_are_probabilities(largest, warned):
-    metric = SegmentationScores()
+    metric = SegmentationScores(0)
     metric(torch.tensor([[[[0.2, largest]]]]), torch.ones(1, 1, 1, 2))
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always")
@@ -155,7 +155,7 @@ def test_values_up_to_one_are_probabilities(largest, warned):
 def test_logits_masks_and_a_single_negative_value_are_no_probabilities():
     truth = masks(3, 7)
     for prediction in (truth.float() - 0.5, truth.float(), truth, 2 * truth.float() + 0.1):
-        metric = SegmentationScores()
+        metric = SegmentationScores(0)
         metric(0.1 + 0.8 * truth.float(), truth)
         metric(prediction, truth)
         with warnings.catch_warnings():
@@ -173,18 +173,18 @@ def test_quotients_of_single_pixels():
 
 def test_masks_of_several_labels_are_refused():
     with pytest.raises(ValueError, match="the masks hold several values besides 0, up to 3"):
-        SegmentationScores()(torch.ones(1, 1, 2, 2), torch.tensor([[[[0, 1], [2, 3]]]]))
+        SegmentationScores(0)(torch.ones(1, 1, 2, 2), torch.tensor([[[[0, 1], [2, 3]]]]))
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 9), (3, 8, 9, 1)])
 def test_batches_without_channels_or_with_channels_last_are_refused(shape):
     with pytest.raises(ValueError, match="batch and channels before the pixels|channel last"):
-        SegmentationScores()(torch.zeros(shape), torch.zeros(shape))
+        SegmentationScores(0)(torch.zeros(shape), torch.zeros(shape))
 
 
 def test_lists_of_plain_images_are_refused():
     with pytest.raises(ValueError, match="batch and channels before the pixels"):
-        SegmentationScores()(list(torch.zeros(3, 8, 9)), list(torch.zeros(3, 8, 9)))
+        SegmentationScores(0)(list(torch.zeros(3, 8, 9)), list(torch.zeros(3, 8, 9)))
 
 
 def test_values_at_the_threshold_are_background():
@@ -194,3 +194,13 @@ def test_values_at_the_threshold_are_background():
     metric.reset()
     metric(torch.tensor([[[[0.5, 0.6]]]]), torch.tensor([[[[1.0, 0.5]]]]))
     assert metric.aggregate()["dice"] == 0.0
+
+
+def test_logits_scored_as_probabilities_and_grey_values_are_refused():
+    truth = masks(3, 7)
+    with pytest.raises(ValueError, match="the prediction reaches from -4 to 4, and the threshold 0.5 is for probabil"):
+        SegmentationScores(0.5)(8 * truth.float() - 4, truth)
+    with pytest.raises(ValueError, match="the prediction hold several values besides 0, up to 200"):
+        SegmentationScores(0.5)((100 * truth + 100).byte(), truth)
+    with pytest.raises(TypeError, match="threshold"):
+        SegmentationScores()

@@ -57,7 +57,7 @@ def train_tiny(folder: Path) -> None:
         CPU,
         DrawnBatches(),
         network,
-        key_val_metric={"val_mean_dice": MeanSegmentationScores()},
+        key_val_metric={"val_mean_dice": MeanSegmentationScores(threshold=0)},
         val_handlers=[BestCheckpoint(network, folder / "model.pt")],
     )
     parts = {"network": network, "optimizer": optimizer}

@@ -40,7 +40,7 @@ class Run:
             CPU,
             DrawnBatches(),
             self.average.module,
-            key_val_metric={"val_mean_dice": MeanSegmentationScores()},
+            key_val_metric={"val_mean_dice": MeanSegmentationScores(threshold=0)},
             val_handlers=[BestCheckpoint(self.average.module, folder / "model.pt")],
         )
         resume_handler = ResumeHandler(
