@@ -22,10 +22,10 @@ from monai_ext.data.tiles.fetch import FetchSummary, fetch_tiles
 from monai_ext.data.tiles.grid import NATIONAL_MAP, TileArea, TileSource
 from monai_ext.data.tiles.images import DecodeTiled, read_tile
 from monai_ext.data.tiles.listing import tile_items
-from monai_ext.data.tiles.pixel_scale import PixelScale, find_scale, scale_levels
+from monai_ext.data.tiles.pixel_scale import PixelScale, find_scale
 from monai_ext.data.tiles.sampling import tile_weights
 from monai_ext.data.tiles.split import split_by_place
-from monai_ext.data.tiles.survey import TileSurvey, survey_tiles, usable_tiles
+from monai_ext.data.tiles.survey import TileSurvey, survey_tiles, tile_set, usable_tiles
 from monai_ext.phantoms.aerial import aerial_layers, draw_aerial, write_aerial_phantoms
 from monai_ext.phantoms.lesions import draw_lesion, write_lesion_phantoms
 from monai_ext.phantoms.modes import draw_fields, field_modes
@@ -104,11 +104,11 @@ __all__ = [
     "read_rater_mask",
     "read_tile",
     "save_nifti",
-    "scale_levels",
     "split_by_fold",
     "split_by_place",
     "survey_tiles",
     "tile_items",
+    "tile_set",
     "tile_weights",
     "usable_tiles",
     "warn_if_overlapping",

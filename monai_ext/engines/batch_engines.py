@@ -26,7 +26,7 @@ from monai_ext.runtime.ranks import data_parallel, is_distributed
 
 __all__ = ["COMPILE_MODES", "BatchEvaluator", "BatchTrainer"]
 
-KNOWN = "known"  # pixels of the target that show something
+FOR_SCORES = ("known", "levels")  # which pixels of the target show something; steps from 0 to 1 in its file
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
@@ -149,9 +149,9 @@ class BatchTrainer(_SkipUnhandledEvents, SupervisedTrainer):
 class BatchEvaluator(_SkipUnhandledEvents, SupervisedEvaluator):
     """`monai.engines.SupervisedEvaluator` with the precision and memory layout of `BatchTrainer`, on whole batches.
 
-    A batch's "known", the pixels of its target that count, stays in the output for metrics. `metric_cmp_fn` is
-    `is_better` and `decollate` False unless given; hand it True to post-process item by item, for instance at each
-    image's own size.
+    What scores need of a batch stays in the output: "known", the pixels of its target that count, and "levels".
+    `metric_cmp_fn` is `is_better` and `decollate` False unless given; hand it True to post-process item by item, for
+    instance at each image's own size.
     """
 
     def __init__(
@@ -173,8 +173,7 @@ class BatchEvaluator(_SkipUnhandledEvents, SupervisedEvaluator):
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Tensor]) -> dict[str, Any]:
         inputs, targets, args, kwargs = prepared(self, batchdata)
         output = self.state.output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
-        if KNOWN in batchdata:
-            output[KNOWN] = batchdata[KNOWN].to(inputs.device)
+        output |= {key: batchdata[key].to(inputs.device) for key in FOR_SCORES if key in batchdata}
         with self.mode(self.network), self._in_precision:
             prediction = self.inferer(inputs, self.network, *args, **kwargs)
         output[Keys.PRED] = as_float32(prediction)

@@ -148,7 +148,7 @@ class SuperResolutionScores(ImageScores):
 
     `known` (B, 1, H, W) of bool are the pixels that count: SSIM takes the windows of known pixels, LR-PSNR the
     low-resolution pixels to which known ones alone contribute, and the perceptual distance is that with the target in
-    place of all others, over the share of the known.
+    place of all others, over the share of the known. `levels` (B,) stand for the metric's own, unless that has none.
 
     Args:
         scale: pixels cut off each side before the scores on luma.
@@ -180,13 +180,20 @@ class SuperResolutionScores(ImageScores):
         self.scale, self.degradation, self.perceptual, self.levels = scale, degradation, perceptual, levels
 
     def _scores(
-        self, y_pred: Tensor, y: Tensor, low_res: Tensor | None = None, known: Tensor | None = None, **kwargs: Any
+        self,
+        y_pred: Tensor,
+        y: Tensor,
+        low_res: Tensor | None = None,
+        known: Tensor | None = None,
+        levels: Tensor | None = None,
+        **kwargs: Any,
     ) -> dict[str, Tensor]:
         check_image_pair(y_pred, y)
         known = None if known is None or bool(known.all()) else known.to(y.device)
         prediction, target = y_pred, y
         if self.levels is not None:
-            prediction = (as_wide(prediction).clamp(0, 1) * self.levels).round() / self.levels
+            steps = self.levels if levels is None else as_wide(levels.to(y.device)).view(-1, 1, 1, 1)
+            prediction = (as_wide(prediction).clamp(0, 1) * steps).round() / steps
         scores = {
             "psnr": peak_signal_to_noise(prediction, target, known=known),
             "ssim": structural_similarity(prediction, target, known=known),

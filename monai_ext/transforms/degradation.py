@@ -56,6 +56,10 @@ class Degradation:
         self.scale, self.levels = int(scale), levels
         self.blur, self.noise = check_not_negative("blur", blur), check_not_negative("noise", noise)
 
+    def rounded(self, levels: int | None) -> Degradation:
+        """The same with other `levels`."""
+        return Degradation(self.scale, blur=self.blur, noise=self.noise, levels=levels)
+
     def __repr__(self) -> str:
         return f"Degradation(scale={self.scale}, blur={self.blur}, noise={self.noise}, levels={self.levels})"
 

@@ -50,6 +50,8 @@ class PairedCrops(BatchAugment):
     `DeviceLoader`), so that a resumed run sees the pairs of an uninterrupted one; the noise of whole tiles depends on
     their place in the epoch alone.
 
+    A degradation that rounds takes the "levels" of the batch, where it has them: those of the tiles' files.
+
     Args:
         degradation: the operator, called as degradation(high_res, generator=...); has `scale`.
         parts: augmentation of the high resolution, see `BatchAugment`.
@@ -94,7 +96,10 @@ class PairedCrops(BatchAugment):
         result = super().apply({**batch, "image": tiles}, parameters)
         high_res = result.pop("image")
         generator = torch.Generator().manual_seed(int(parameters.values["low_res_seed"][0]))  # on the host
-        return result | {"image": self.degradation(high_res, generator=generator), "label": high_res}
+        degradation = self.degradation
+        if "levels" in batch and degradation.levels is not None:
+            degradation = degradation.rounded(int(batch["levels"][0]))
+        return result | {"image": degradation(high_res, generator=generator), "label": high_res}
 
 
 class ToUnitRanged(MapTransform):

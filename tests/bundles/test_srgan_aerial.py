@@ -403,3 +403,61 @@ def test_mistakes_end_with_one_sentence(trained, phantoms, tmp_path):
     nan = "$lambda prediction, target: prediction.mean() * float('nan')"
     assert "NaN" in sentence_of(lambda: train(tmp_path / "f", phantoms, loss=nan))
     assert not list((tmp_path / "f").glob("*.pt"))
+
+
+def test_reflectance_of_16_bits_with_blank_tiles_and_collars_has_the_scores_of_8_bits(tmp_path, phantoms):
+    """One range from the files through training and evaluation to the upscaled files; 16 of 40 scenes show nothing."""
+    rasterio = pytest.importorskip("rasterio", reason="needs rasterio (the extra geo)")
+    tiles, plain = tmp_path / "tiles", tmp_path / "plain"
+    tiles.mkdir()
+    plain.mkdir()
+    scenes = sorted(phantoms.glob("*.png")) or sorted(phantoms.glob("*.jpg"))
+
+    def write(name: str, pixels: np.ndarray) -> None:
+        about = {"driver": "GTiff", "count": 3, "height": 64, "width": 64, "dtype": "uint16", "photometric": "rgb"}
+        with rasterio.open(tiles / f"{name}.tif", "w", **about) as dataset:
+            dataset.write(pixels)
+
+    for scene in scenes:
+        eight = np.moveaxis(np.asarray(Image.open(scene).convert("RGB")), -1, 0)
+        Image.fromarray(np.moveaxis(eight, 0, -1)).save(plain / f"{scene.stem}.png")
+        pixels = np.rint(eight / 255 * 2999).astype(np.uint16) + 1
+        if scene == scenes[-1]:
+            pixels[:, :20] = 0  # a collar
+        write(scene.stem, pixels)
+    for number in range(16):
+        write(f"blank_{number}", np.full((3, 64, 64), 900 + number, np.uint16))
+    settings = TINY | {"pretrain_epochs": 1, "adversarial_epochs": 0, "intensity_range": [0, 3000]}
+    found = {}
+    for name, folder in (("deep", tiles), ("plain", plain)):
+        own = settings if name == "deep" else settings | {"intensity_range": None}
+        run = workflow(["train.json"], dataset_dir=str(folder), output_dir=str(tmp_path / name), **own)
+        run.run()
+        run = workflow(
+            ["train.json", "evaluate.json"],
+            dataset_dir=str(folder),
+            output_dir=str(tmp_path / name),
+            **(own | {"intensity_range": None}),
+        )
+        run.run()
+        table = rows(tmp_path / name / "evaluation" / "tiles.csv")
+        found[name] = {row["id"]: float(row["psnr"]) for row in table if row["method"] == "bicubic"}
+    log = (tmp_path / "deep" / "run.log").read_text()
+    assert "16 of 36 tiles left out, blank (one colour): blank_0" in log
+    assert "1 of 20 tiles show no ground in some pixels" in log and scenes[-1].stem in log
+    assert json.loads((tmp_path / "deep" / "pixel_scale.json").read_text())["high"] == 3000
+    assert not (tmp_path / "plain" / "pixel_scale.json").exists()
+    assert found["deep"].keys() == found["plain"].keys()
+    for tile, psnr in found["deep"].items():
+        assert psnr == pytest.approx(found["plain"][tile], abs=0.3 if tile != scenes[-1].stem else 3)
+    workflow(
+        ["inference.json"],
+        dataset_dir=str(tiles),
+        output_dir=str(tmp_path / "out"),
+        ckpt_path=str(tmp_path / "deep" / "model.pt"),
+        **SMALL,
+    ).run()
+    with rasterio.open(tmp_path / "out" / f"{scenes[0].stem}.tif") as upscaled:
+        with rasterio.open(tiles / f"{scenes[0].stem}.tif") as source:
+            assert upscaled.dtypes[0] == "uint16" and upscaled.shape == (256, 256)
+            assert upscaled.read().mean() == pytest.approx(source.read().mean(), rel=0.03)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -157,9 +157,9 @@ class DecodeTiled(Transform):
             scale of super-resolution.
         keep_paths: also return the file's path as "image_path".
         fill_missing: see `read_tile`.
-        scale: see `read_tile`.
+        scale: see `read_tile`; None: the "scale" of the item, if it has one. With a scale the item gets its "levels".
         known: also return "known", (1, H, W) of bool: which pixels show ground, see `tile_pixels`; all others are
-            filled, undeclared collars too.
+            filled, undeclared collars too. So are those of items with "known": True.
 
     Raises (when called):
         ImageFileError: as `read_tile`, or the tile is smaller than `multiple`.
@@ -184,23 +184,26 @@ class DecodeTiled(Transform):
         self.keep_paths = keep_paths
         self.fill_missing, self.scale, self.known = fill_missing, scale, known
 
-    def __call__(self, data: Mapping) -> dict[str, str | Tensor]:
+    def __call__(self, data: Mapping) -> dict[str, Any]:
         path, maps = data["image"], {}
-        if self.known:
-            values, known = tile_pixels(path, bands=self.bands, scale=self.scale)
-            pixels = torch.from_numpy(_coded(values, path, self.scale))
+        scale = data.get("scale") if self.scale is None else self.scale
+        if self.known or data.get("known"):
+            values, known = tile_pixels(path, bands=self.bands, scale=scale)
+            pixels = torch.from_numpy(_coded(values, path, scale))
             maps["known"] = torch.from_numpy(known)[None]
         else:
-            pixels = read_tile(path, bands=self.bands, fill_missing=self.fill_missing, scale=self.scale)
+            pixels = read_tile(path, bands=self.bands, fill_missing=self.fill_missing, scale=scale)
         height, width = (side // self.multiple * self.multiple for side in pixels.shape[1:])
         if not height or not width:
             raise ImageFileError(
                 f"tile {path} is {pixels.shape[1]} x {pixels.shape[2]} pixels: at least {self.multiple} are needed."
             )
-        item: dict[str, str | Tensor] = {
+        item: dict[str, Any] = {
             "id": str(data.get("id", Path(path).stem)),
             "image": pixels[:, :height, :width].contiguous(),
         }
+        if scale is not None and not scale.is_plain:
+            item["levels"] = scale.levels
         item |= {key: each[:, :height, :width].contiguous() for key, each in maps.items()}
         return item | ({"image_path": str(path)} if self.keep_paths else {})
 

@@ -16,10 +16,11 @@ from monai_ext.runtime.ranks import is_main_process
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.records import read_record, write_record
 
-__all__ = ["FILE", "PixelScale", "find_scale", "keep_scale", "scale_beside", "scale_levels"]
+__all__ = ["FILE", "PixelScale", "find_scale", "keep_scale", "scale_beside"]
 
 FILE = "pixel_scale.json"
 CODES = 65535
+TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 SAMPLED = 2**12  # values of a tile for quantiles
 
 _logger = logging.getLogger(__name__)
@@ -40,6 +41,13 @@ class PixelScale(msgspec.Struct, frozen=True):
     high: float = 255.0
     nodata: float | None = None
     no_alpha: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in TYPES or not (np.isfinite([self.low, self.high]).all() and self.low < self.high):
+            raise ValueError(
+                f"a scale of '{self.dtype}' from {self.low:g} to {self.high:g}: it needs a real type of pixels, and a "
+                "value of black below that of white"
+            )
 
     @property
     def is_plain(self) -> bool:
@@ -131,11 +139,6 @@ def find_scale(
     if given is None and found.note:
         _logger.info(f'{len(types)} tiles, {found.note} (--intensity_range "[LOW, HIGH]" sets them)')
     return PixelScale(dtype.name, low, high, nodata, no_alpha)
-
-
-def scale_levels(scale: PixelScale) -> int:
-    """See `PixelScale.levels`."""
-    return scale.levels
 
 
 def scale_beside(weights: str | Path) -> PixelScale | None:

@@ -9,15 +9,18 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from monai_ext.data.isic import DatasetLayoutError
 from monai_ext.data.tiles.images import tile_pixels
-from monai_ext.data.tiles.pixel_scale import PixelScale
+from monai_ext.data.tiles.listing import tile_items
+from monai_ext.data.tiles.pixel_scale import PixelScale, find_scale
+from monai_ext.runtime.settings import as_bool
 
-__all__ = ["TileContent", "TileSurvey", "survey_tiles", "tile_content", "usable_tiles"]
+__all__ = ["TileContent", "TileSurvey", "survey_tiles", "tile_content", "tile_set", "usable_tiles"]
 
 MOST_MISSING = 0.5  # share of a tile
 FLAT_SHARE, REPEATED_SHARE = 0.85, 0.3  # of known pixels of one colour: in a blank tile; in a repeated placeholder
@@ -160,15 +163,59 @@ def usable_tiles(
         DatasetLayoutError: none does.
         ImageFileError: a tile cannot be read.
     """
-    survey = survey_tiles(items, bands=bands, scale=scale, whole=whole)
+    return _reported(survey_tiles(items, bands=bands, scale=scale, whole=whole), len(items)).items
+
+
+def _reported(survey: TileSurvey, count: int) -> TileSurvey:
+    """The survey with its lines in the log, unless nothing is left."""
     for line in survey.lines():
         _logger.warning(line)
     if not survey.items:
         raise DatasetLayoutError(
-            f"none of the {len(items)} tiles shows ground: they are blank or placeholders, or nodata is taken for what "
+            f"none of the {count} tiles shows ground: they are blank or placeholders, or nodata is taken for what "
             "it is not; look at them by python -m monai_ext check FOLDER --kind tiles."
         )
-    return survey.items
+    return survey
+
+
+def tile_set(
+    folder: str | os.PathLike,
+    *,
+    intensity_range: Sequence[float] | None = None,
+    nodata: float | None = None,
+    no_alpha: bool = False,
+    weights: str | os.PathLike | None = None,
+    whole: bool = False,
+    **listing: Any,
+) -> list[dict[str, Any]]:
+    """Tiles of a folder that show something, for training and evaluation: `tile_items`, `find_scale`, `usable_tiles`.
+
+    Unless they are usual pictures, items have the "scale" of the set, by which `DecodeTiled` reads them. If some show
+    no ground in a part, items have "known": True, and `DecodeTiled` returns which pixels do.
+
+    Args:
+        intensity_range, nodata, no_alpha, weights: see `find_scale`.
+        whole: see `usable_tiles`.
+        listing: as for `tile_items`.
+
+    Raises:
+        DatasetLayoutError: as `tile_items`, or no tile shows anything.
+        ValueError: as `find_scale`.
+        ImageFileError: a tile cannot be read.
+    """
+    listed = tile_items(folder, **listing)
+    scale = find_scale(
+        listed,
+        intensity_range=intensity_range,
+        nodata=nodata,
+        no_alpha=as_bool(no_alpha, "no_alpha"),
+        weights=None if weights is None else Path(weights),
+    )
+    survey = _reported(survey_tiles(listed, scale=scale, whole=whole), len(listed))
+    more: dict[str, Any] = {} if scale.is_usual else {"scale": scale}
+    if survey.partly:
+        more["known"] = True
+    return [{**item, **more} for item in survey.items]
 
 
 def _some(names: Sequence[str]) -> str:

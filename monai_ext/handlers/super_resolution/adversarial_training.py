@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ignite.engine import Events
 from torch.optim import Optimizer
 
+from monai_ext.data.tiles.pixel_scale import PixelScale, keep_scale
 from monai_ext.engines.adversarial import Adversary
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.super_resolution.adversarial_health import AdversarialAlarm
@@ -56,6 +58,15 @@ class AdversarialTraining(StandardTraining):
             (adversarial_epochs, discriminator_learning_rate, shape),
         ]
         self.handlers |= {"rates": rates, "discriminator_rates": discriminator_rates, "alarm": alarm}
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._keep_scale)  # first: it may refuse to go on
+        super().attach(engine)
+
+    def _keep_scale(self, engine: Engine) -> None:
+        """The scale of the training's tiles is left beside the weights."""
+        items = getattr(getattr(engine.data_loader, "dataset", None), "data", None) or [{}]
+        keep_scale(self.folder, items[0].get("scale") or PixelScale(), resume=self.resume)
 
     def state_of(self, engine: Engine) -> dict[str, Any]:
         rival = _adversary(engine)

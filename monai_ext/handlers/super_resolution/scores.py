@@ -36,7 +36,8 @@ _logger = logging.getLogger(__name__)
 class MeanSuperResolutionScores(MultiMetricHandler):
     """Means over images of `SuperResolutionScores`, from whole batches, of prediction, label and low-resolution image.
 
-    Where batches have "known" (B, 1, H, W), the pixels that are not known do not count.
+    Where batches have "known" (B, 1, H, W), the pixels that are not known do not count; where they have "levels", those
+    of their files, these stand for the metric's.
 
     The value of the metric is the score `key`, the others stand beside it, see `MultiMetricHandler`.
 
@@ -55,12 +56,12 @@ class MeanSuperResolutionScores(MultiMetricHandler):
 
     @reinit__is_reduced
     def update(self, output: Sequence[Any]) -> None:
-        prediction, label, low_res, known = output
-        self.metric_fn(prediction, label, low_res=low_res, known=known)
+        prediction, label, low_res, known, levels = output
+        self.metric_fn(prediction, label, low_res=low_res, known=known, levels=levels)
 
 
 def _compared(output: Mapping[str, Tensor]) -> tuple[Tensor | None, ...]:
-    return output["pred"], output["label"], output["image"], output.get("known")
+    return output["pred"], output["label"], output["image"], output.get("known"), output.get("levels")
 
 
 class TileTable(EpochHandler):
@@ -186,8 +187,9 @@ class SuperResolutionTable(TileTable):
         versions = {method: interpolate(low_res, self.scale, method=method) for method in INTERPOLATIONS}
         versions |= {name: self._predict(engine, network, low_res) for name, network in self.others.items()}
         versions[self.name] = prediction
+        given = {key: engine.state.output.get(key) for key in ("known", "levels")}
         for method, images in versions.items():
-            self.metrics[method](images, label, low_res=low_res, known=engine.state.output.get("known"))
+            self.metrics[method](images, label, low_res=low_res, **given)
         self.collect_tiles(engine, {"bicubic": versions["bicubic"], "prediction": prediction})
 
     @staticmethod

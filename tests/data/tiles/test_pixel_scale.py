@@ -10,7 +10,7 @@ from tile_files import geotiff, numbers, tile
 
 from monai_ext.data.tiles.images import DecodeTiled
 from monai_ext.data.tiles.listing import tile_items
-from monai_ext.data.tiles.pixel_scale import PixelScale, find_scale, keep_scale, scale_beside, scale_levels
+from monai_ext.data.tiles.pixel_scale import PixelScale, find_scale, keep_scale, scale_beside
 
 
 def reflectance(dtype, seed=0):
@@ -31,7 +31,7 @@ def test_reflectance_of_any_type_has_its_own_range(tmp_path, dtype, caplog):
     assert (given.low, given.high) == (0, 3000)
     image = DecodeTiled(scale=given)(tile_items(tmp_path)[0])["image"].numpy() / 65535
     assert np.abs(image - reflectance(dtype) / 3000).max() < 1e-5  # nothing is lost to 256 levels
-    assert scale_levels(given) == (65535 if dtype == np.float32 else 3000)
+    assert given.levels == (65535 if dtype == np.float32 else 3000)
 
 
 def test_usual_pictures_and_full_16_bits_keep_the_range_of_their_type(tmp_path):
@@ -65,6 +65,11 @@ def test_the_range_of_the_weights_holds(tmp_path):
     with pytest.raises(ValueError, match="trained on uint16 values of 0 to 10000, and these tiles hold uint16 of 0 to"):
         find_scale(items, weights=weights, intensity_range=[0, 3000])
     tile(tmp_path / "eight" / "a.png", numbers(8, 8, 3))
+    for damaged in ('{"dtype": "object"}', '{"low": 5.0, "high": 5.0}', '{"high": null}', "[]", "{"):
+        (tmp_path / "pixel_scale.json").write_text(damaged)
+        with pytest.raises(ValueError, match="pixel_scale.json is damaged"):
+            find_scale(items, weights=weights)
+    keep_scale(tmp_path, trained)
     with pytest.raises(ValueError, match="trained on uint16 .* these tiles hold uint8"):
         find_scale(tile_items(tmp_path / "eight"), weights=weights)
 
