@@ -80,7 +80,7 @@ def with_site_links(text: str, source: str, pages: Mapping[str, str]) -> str:
 
 def gallery(pictures: Mapping[str, Path], cards: list[Path]) -> str:
     """A page with every picture of every bundle under the caption that its card gives it."""
-    lines = ["# Gallery", "", "Pictures of the bundles' cards; each card says how its pictures were made."]
+    lines = ["# Gallery", "", "Pictures of the bundles' cards; each card states how its pictures were made."]
     for card in cards:
         bundle, text = card.parents[1].name, card.read_text(encoding="utf-8")
         shown = [(name, path) for name, path in pictures.items() if name.startswith(f"bundles/{bundle}/")]

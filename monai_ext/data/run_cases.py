@@ -19,7 +19,7 @@ __all__ = ["RUN_FILE", "CaseDigests", "RunCases", "TrainedRun", "case_digests", 
 
 RUN_FILE = "run.json"
 LEARNT = "training"  # the part that weights have learnt from
-OF_A_FILE = ("slice", "image_row")  # what tells the cases of one file apart
+OF_A_FILE = ("slice", "image_row")  # what distinguishes the cases of one file
 
 CaseDigests = dict[str, str]  # id -> digest of the case's image
 

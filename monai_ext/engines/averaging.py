@@ -23,7 +23,7 @@ class ModelEMA(AveragedModel):
 
     Args:
         network: the network to follow, on the device where it is trained; copied, never changed.
-        decay: in [0, 1); 0.99 remembers about 100 steps, 0.999 about 1,000.
+        decay: in [0, 1); 0.99 averages about 100 steps, 0.999 about 1,000.
 
     Raises:
         ValueError: `decay` is outside [0, 1).

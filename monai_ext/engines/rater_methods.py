@@ -86,7 +86,7 @@ def rater_network(
 
     Args:
         method: one of `RATER_METHODS`.
-        raters: raters R; heads of the methods that answer for each of them.
+        raters: raters R; heads of the methods that predict each of them.
         features: width F of the first stage.
         dropout: of the holistic networks, see `HolisticNet`.
         members: of the deep ensemble.
@@ -177,7 +177,7 @@ def rater_cases(
 ) -> list[dict]:
     """`qubiq_items` of the raters `raters`, if `method` may learn from them, or be scored by them.
 
-    A method that answers for each rater needs raters who are the same people in all cases, and to learn from
+    A method that predicts each rater needs raters who are the same people in all cases, and to learn from
     them at least one mask of each. Raters of the data set who are left out are named in a warning. The other
     methods take all raters, or those of `raters` that there are.
 
@@ -189,7 +189,7 @@ def rater_cases(
             whoever marked nothing here being None in all cases.
 
     Raises:
-        ValueError: no such method; anonymous or no raters for a method that answers for each.
+        ValueError: no such method; anonymous or no raters for a method that predicts each.
         DatasetLayoutError: `raters` are not in the data set (`evaluation`: none of them is), or as `qubiq_items`.
     """
     if method not in (*PER_RATER_METHODS, *WITHOUT_RATERS):
@@ -238,7 +238,7 @@ class RaterCases:
     """The cases that a method learns from and those by which it is scored, each listed when first asked for.
 
     Known raters are those of the training. A data set without a training part, such as a folder of test cases alone,
-    has no validation fold; its raters are those that marked it, unless `raters` says who they were in the training.
+    has no validation fold; its raters are those that marked it, unless `raters` names those in the training.
 
     Args:
         dataset_dir, method, raters, region, anonymous, kwargs: as for `rater_cases`.

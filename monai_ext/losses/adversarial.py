@@ -1,7 +1,7 @@
 """Logistic loss of generator and discriminator, and the R1 gradient penalty that stabilises their training.
 
 MONAI's `PatchAdversarialLoss` is the least-squares game (with `no_activation_leastsq=True`; its default bends the
-logits first) and is called in the same way. Its other two criteria are not what their names say: "bce" clamps the log
+logits first) and is called in the same way. Its other two criteria are not what they are called: "bce" clamps the log
 of a sigmoid, so that a confident discriminator gives no gradient and autocast refuses it; "hinge" bounds the logits by
 a tanh. Hence the logistic loss here.
 """

@@ -248,7 +248,7 @@ def bayesian_srresnet(
     """A `BayesianSRResNet` around an `SRResNet` of the operator's scale, both of the same kind of convolution.
 
     Args:
-        channels: of image and answer.
+        channels: of image and output.
         features, blocks, norm, residual, upsampling: see `SRResNet`.
         operator, latent_channels, texture_blocks, likelihood: see `BayesianSRResNet`.
         weight_uncertainty, dropout: see `bayesian_convolution`.

@@ -248,7 +248,7 @@ class ConditionedHeads(HeadSampling):
         logit_r = common(f) + upsample(residual(relu((1 + gain_r) * pool(f) + shift_r))),
         (gain_r, shift_r) = modulation(e_r).
 
-    The residual starts at zero, so that raters' differences are learnt from a common answer; a rater with few masks
+    The residual starts at zero, so that raters' differences are learnt from a common output; a rater with few masks
     shares everything but the embedding.
 
     Args:

@@ -2,7 +2,7 @@
 
 The layout (streets, roofs, trees, fields, water, cars, shadows) comes from one seed, the fine texture (furrows, tiles,
 leaves, grain) from another. The texture hides from a reduction by `HIDDEN_SCALE`: scenes that differ in it alone have
-the same low-resolution image, so that the many answers to one question are known.
+the same low-resolution image, so that the many targets of one input are known.
 """
 
 from __future__ import annotations

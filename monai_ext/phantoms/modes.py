@@ -1,6 +1,6 @@
 """Synthetic fields whose furrows run in one of a few directions that low resolution does not show: known modes.
 
-All answers to a low-resolution image are known, so that it can be counted how many of them a network finds. Colours
+All targets of a low-resolution image are known, so that it can be counted how many of them a network finds. Colours
 differ from field to field and are seen; the direction of the furrows is drawn for each field and hidden.
 """
 

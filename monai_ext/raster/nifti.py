@@ -66,27 +66,27 @@ def open_nifti(path: str | os.PathLike) -> nib.Nifti1Image:
     """The image in a file, its header read, its voxels not yet; of a compressed file the checksum is right.
 
     Raises:
-        ImageFileError: it is missing, damaged or no NIfTI, or promises more voxels than it can hold.
+        ImageFileError: it is missing, damaged or no NIfTI, or declares more voxels than it can hold.
     """
     try:
         stored = nib.load(path)
         if not isinstance(stored, nib.Nifti1Image):
             raise NibabelFileError(f"it holds a {type(stored).__name__}")
-        promised = stored.get_data_dtype().itemsize * math.prod(stored.shape)
+        declared = stored.get_data_dtype().itemsize * math.prod(stored.shape)
         size = os.path.getsize(path)
     except FileNotFoundError as error:
         raise ImageFileError(f"image file {path} does not exist.") from error
     except READING_ERRORS as error:
         raise ImageFileError(f"cannot read {path} as NIfTI: {one_line(error)}.") from error
-    if not 0 < promised <= size * (DEFLATED_AT_MOST if os.fspath(path).lower().endswith(".gz") else 1):
+    if not 0 < declared <= size * (DEFLATED_AT_MOST if os.fspath(path).lower().endswith(".gz") else 1):
         raise ImageFileError(
-            f"cannot read {path} as NIfTI: its header promises {in_words(promised)} of voxels, and the file has "
+            f"cannot read {path} as NIfTI: its header declares {in_words(declared)} of voxels, and the file has "
             f"{in_words(size)}."
         )
-    return _checked(stored, path, promised) if os.fspath(path).lower().endswith(".gz") else stored
+    return _checked(stored, path, declared) if os.fspath(path).lower().endswith(".gz") else stored
 
 
-def _checked(stored: nib.Nifti1Image, path: str | os.PathLike, promised: int) -> nib.Nifti1Image:
+def _checked(stored: nib.Nifti1Image, path: str | os.PathLike, declared: int) -> nib.Nifti1Image:
     """The image of a compressed file, once its checksum is right; in memory where it was unpacked for that just now."""
     try:
         status = os.stat(path)
@@ -94,7 +94,7 @@ def _checked(stored: nib.Nifti1Image, path: str | os.PathLike, promised: int) ->
         if state in _sound:
             return stored
         proxy: Any = stored.dataobj  # an ArrayProxy, which nibabel types as array-like
-        content = _unpacked(path, int(proxy.offset) + promised + BLOCK)
+        content = _unpacked(path, int(proxy.offset) + declared + BLOCK)
         image = stored if content is None else type(stored).from_bytes(content)
     except ImageFileError:
         raise
@@ -118,7 +118,7 @@ def _unpacked(path: str | os.PathLike, most: int) -> bytes | None:
         while block := file.read(BLOCK):
             count += len(block)
             if count > most:
-                raise ImageFileError(f"cannot read {path} as NIfTI: it unpacks to more than its header promises.")
+                raise ImageFileError(f"cannot read {path} as NIfTI: it unpacks to more than its header declares.")
             if count <= KEPT_AT_MOST:
                 content += block
     return bytes(content) if count <= KEPT_AT_MOST else None

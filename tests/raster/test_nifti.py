@@ -77,8 +77,8 @@ def test_a_compressed_file_larger_than_what_is_kept_is_checked_all_the_same(tmp_
         read_nifti(flipped(path, path.stat().st_size - 6))
 
 
-def test_a_file_that_unpacks_to_more_than_its_header_promises_is_refused(tmp_path):
+def test_a_file_that_unpacks_to_more_than_its_header_declares_is_refused(tmp_path):
     path = written(tmp_path / "a.nii.gz")
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(3 * 2**20)))
-    with pytest.raises(ImageFileError, match="it unpacks to more than its header promises"):
+    with pytest.raises(ImageFileError, match="it unpacks to more than its header declares"):
         read_nifti(path)

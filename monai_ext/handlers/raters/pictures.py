@@ -42,10 +42,10 @@ class RaterPictures(PictureRows):
 
     def collect(self, engine: Engine, wanted: int) -> None:
         output = engine.state.output
-        answers, label = output["pred"], output["label"]
-        drawn = answers.get("heads", answers["samples"])[:wanted] > 0.5
+        predictions, label = output["pred"], output["label"]
+        drawn = predictions.get("heads", predictions["samples"])[:wanted] > 0.5
         images = output["image"][:wanted].float().cpu()
-        parts = (drawn, answers["probability"][:wanted, 0], label["masks"][:wanted], label["presence"][:wanted])
+        parts = (drawn, predictions["probability"][:wanted, 0], label["masks"][:wanted], label["presence"][:wanted])
         for image, *rest in zip(images, *(part.cpu() for part in parts), strict=True):
             self.add(_row(image, *rest))
 
@@ -77,7 +77,7 @@ def _outlined(picture: Picture, masks: Tensor, places: Sequence[int]) -> Picture
 
 
 class RaterPredictionWriter(ItemWriter):
-    """Writes the answers for each case as NIfTI, for the handlers of a `RaterEvaluator`; see `RaterWriter`.
+    """Writes the predictions for each case as NIfTI, for the handlers of a `RaterEvaluator`; see `RaterWriter`.
 
     `<folder>/<case>/task01_seg01.nii.gz` and so on are the masks of the heads, `task01_sample01.nii.gz` samples,
     `task01.nii.gz` the predicted share of raters, all in the geometry of the case's image. Beside those of a
@@ -119,19 +119,19 @@ class RaterPredictionWriter(ItemWriter):
         self.only = None if only is None else set(map(str, only))
 
     def write(self, engine: Engine) -> None:
-        answers: dict[str, Any] = {name: maps.cpu() for name, maps in engine.state.output["pred"].items()}
+        predictions: dict[str, Any] = {name: maps.cpu() for name, maps in engine.state.output["pred"].items()}
         for place, name in enumerate(engine.state.batch["id"]):
             if self.only is not None and name not in self.only:
                 continue
             item = self._with_geometry(self.items[name])
             if "roi" in engine.state.batch:
                 item = {**item, "roi": engine.state.batch["roi"][place].tolist()}
-            if self.masks and "heads" in answers:
-                self.writer.write_masks(item, answers["heads"][place], raters=self.raters)
+            if self.masks and "heads" in predictions:
+                self.writer.write_masks(item, predictions["heads"][place], raters=self.raters)
             if self.samples:
-                self.writer.write_samples(item, answers["samples"][place])
+                self.writer.write_samples(item, predictions["samples"][place])
             if self.probability:
-                self.writer.write_probability(item, answers["probability"][place])
+                self.writer.write_probability(item, predictions["probability"][place])
             self.written += 1
 
     def _with_geometry(self, item: Mapping) -> Mapping:

@@ -1,7 +1,7 @@
 """Scores of predictions for several raters: curves during training, a table of cases, a summary in JSON.
 
-All come from one function, `answer_scores`, of what `monai_ext.engines.RaterInferer` returns, so that curves and tables
-never differ in a definition.
+All come from `prediction_scores` of what `monai_ext.engines.RaterInferer` returns, so that curves and tables never
+differ in a definition.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from monai_ext.metrics import (
 from monai_ext.storage.files import write_table
 from monai_ext.storage.records import write_record
 
-__all__ = ["MeanRaterScores", "RaterReport", "answer_scores", "own_head_gain", "rater_column"]
+__all__ = ["MeanRaterScores", "RaterReport", "prediction_scores", "own_head_gain", "rater_column"]
 
 CONVENTIONS = {
     "mean": "over cases that have a value; sd with n - 1",
@@ -61,18 +61,18 @@ def rater_column(number: int) -> str:
     return f"dice_rater{number:02d}"
 
 
-def answer_scores(answers: Tensor, masks: Tensor, *, presence: Tensor | None = None, heads: int = 0) -> dict:
+def prediction_scores(predictions: Tensor, masks: Tensor, *, presence: Tensor | None = None, heads: int = 0) -> dict:
     """Every score of every case: (B,) each, (B, R) for one Dice per rater, (B, heads, R) for heads_by_raters.
 
     Args:
-        answers: (B, 1 + heads + n, H, W), the probability map, the maps of the heads, n samples as probabilities.
+        predictions: (B, 1 + heads + n, H, W), the probability map, the maps of the heads, n samples as probabilities.
         masks, presence: of the raters, (B, R, H, W) and (B, R).
-        heads: 0, or R for a method that answers for each rater.
+        heads: 0, or R for a method that predicts each rater.
 
-    A case whose answers hold NaN is NaN in everything that depends on them; a case without raters in everything but
+    A case whose predictions hold NaN is NaN in everything that depends on them; a case without raters in everything but
     `sample_diversity`.
     """
-    probability, own, samples = answers.split([1, heads, answers.shape[1] - 1 - heads], dim=1)
+    probability, own, samples = predictions.split([1, heads, predictions.shape[1] - 1 - heads], dim=1)
     predicted = own if heads else probability
     consensus = consensus_mask(masks, presence=presence)[:, None]
     missing = torch.zeros_like(masks.flatten(2)[..., 0], dtype=torch.bool) if presence is None else presence == 0
@@ -91,7 +91,7 @@ def answer_scores(answers: Tensor, masks: Tensor, *, presence: Tensor | None = N
         table = pairwise_dice(own > 0.5, masks)
         scores["heads_by_raters"] = table.masked_fill(missing[:, None], torch.nan)
         scores["own_head_gain"] = own_head_gain(scores["heads_by_raters"])
-    broken = answers.flatten(1).isnan().any(1)
+    broken = predictions.flatten(1).isnan().any(1)
     return {
         name: values if name in OF_RATERS else values.masked_fill(broken[(..., *[None] * (values.ndim - 1))], torch.nan)
         for name, values in scores.items()
@@ -116,7 +116,7 @@ def own_head_gain(table: Tensor) -> Tensor:
 
 
 class MeanRaterScores(MultiMetricHandler):
-    """Means over cases of all `answer_scores` that are one number, as an Ignite metric of a `RaterEvaluator`.
+    """Means over cases of all `prediction_scores` that are one number, as an Ignite metric of a `RaterEvaluator`.
 
     The value of the metric is the score `key`, the others stand beside it, see `MultiMetricHandler`. There is one
     `dice_raterNN` for each rater, a curve each in TensorBoard, unless they are anonymous, and `dice`, their mean
@@ -128,18 +128,18 @@ class MeanRaterScores(MultiMetricHandler):
     """
 
     def __init__(self, raters: Sequence[int] | None = None, *, key: str = "qubiq_score"):
-        self.score = RaterScore(answer_scores)
+        self.score = RaterScore(prediction_scores)
         super().__init__(self.score, key, output_transform=lambda output: (output["pred"], output["label"]))
         self.raters = None if raters is None else [int(number) for number in raters]
         self.samples: int | None = None
 
     def update(self, output: tuple[Mapping[str, Tensor], Mapping[str, Tensor]]) -> None:
-        answers, label = output
+        predictions, label = output
         if self.raters is not None and len(self.raters) != label["masks"].shape[1]:
             raise ValueError(f"masks of {label['masks'].shape[1]} raters, but raters={self.raters}: name each one.")
-        self.samples = answers["samples"].shape[1]
-        parts = [answers[name] for name in ("probability", "heads", "samples") if name in answers]
-        self.score.options["heads"] = answers["heads"].shape[1] if "heads" in answers else 0
+        self.samples = predictions["samples"].shape[1]
+        parts = [predictions[name] for name in ("probability", "heads", "samples") if name in predictions]
+        self.score.options["heads"] = predictions["heads"].shape[1] if "heads" in predictions else 0
         self.score(torch.cat(parts, dim=1), label)
 
     def per_case(self) -> dict[str, Tensor]:

@@ -79,24 +79,24 @@ class SampleTable(TileTable):
 
     @torch.no_grad()
     def collect(self, engine: Engine) -> None:
-        low_res, label, answers = (engine.state.output[key] for key in ("image", "label", "pred"))
-        mean, samples = answers["mean"], answers["samples"]
+        low_res, label, predicted = (engine.state.output[key] for key in ("image", "label", "pred"))
+        mean, samples = predicted["mean"], predicted["samples"]
         self.mean(mean, label, low_res=low_res)
         self.sample(samples[:, 0], label, low_res=low_res)
         self.sets(samples, label, low_res=low_res)
-        self.total(mean, label, variance=answers["total"])
-        self._further.append(self._more(answers, label, low_res))
+        self.total(mean, label, variance=predicted["total"])
+        self._further.append(self._more(predicted, label, low_res))
         images = {"mean": mean, "a sample": samples[:, 0], "another": samples[:, -1]}
-        self.collect_tiles(engine, images, {kind: answers[kind] for kind in KINDS[1:]})
+        self.collect_tiles(engine, images, {kind: predicted[kind] for kind in KINDS[1:]})
 
-    def _more(self, answers: Mapping[str, Tensor], label: Tensor, low_res: Tensor) -> dict[str, Tensor]:
-        more = {f"{kind}_sd": answers[kind].clamp(min=0).flatten(1).mean(1).sqrt() for kind in KINDS}
+    def _more(self, predicted: Mapping[str, Tensor], label: Tensor, low_res: Tensor) -> dict[str, Tensor]:
+        more = {f"{kind}_sd": predicted[kind].clamp(min=0).flatten(1).mean(1).sqrt() for kind in KINDS}
         if self.degradation is not None:
-            rounded = (answers["samples"].double() * self.levels).round() / self.levels
+            rounded = (predicted["samples"].double() * self.levels).round() / self.levels
             gaps = [(self.degradation.reduce(each) - low_res).abs().flatten(1).amax(1) for each in rounded.unbind(1)]
             more["lr_gap"] = torch.stack(gaps).amax(0)
         if self.calibration is not None:
-            lower, upper = self.calibration.apply(answers["mean"], answers["total"])
+            lower, upper = self.calibration.apply(predicted["mean"], predicted["total"])
             inside = (lower <= label) & (label <= upper)
             more["calibrated_coverage"] = inside.float().flatten(1).mean(1)
             more["calibrated_width"] = (upper - lower).flatten(1).mean(1)

@@ -18,8 +18,8 @@ class ManyHighResTable(SampleTable):
     """`SampleTable` for batches with "targets" (B, K, C, H, W), the first of which is the label.
 
     The columns of `SampleTable` compare with that one alone. To them come those of `SampleSetScores` with all K, under
-    the prefix `set_`: distance of each answer to the sample nearest to it (`set_best_psnr`), energy score and distance,
-    precision and recall of the set; and `target_distance`, the mean distance of two answers, which the samples' own,
+    the prefix `set_`: distance of each target to the sample nearest to it (`set_best_psnr`), energy score and distance,
+    precision and recall of the set; and `target_distance`, the mean distance of two targets, which the samples' own,
     `set_sample_distance`, should reach.
 
     Args:
@@ -41,9 +41,9 @@ class ManyHighResTable(SampleTable):
     @torch.no_grad()
     def collect(self, engine: Engine) -> None:
         super().collect(engine)
-        answers = engine.state.batch["targets"].to(engine.state.output["label"].device)
-        self.known(engine.state.output["pred"]["samples"], answers)
-        self._distances.append(torch.cat([sample_distance(record) for record in answers.split(1)]))
+        targets = engine.state.batch["targets"].to(engine.state.output["label"].device)
+        self.known(engine.state.output["pred"]["samples"], targets)
+        self._distances.append(torch.cat([sample_distance(record) for record in targets.split(1)]))
 
     def _columns(self) -> dict[str, np.ndarray]:
         more = {f"set_{name}": values for name, values in self.known.per_image().items()}

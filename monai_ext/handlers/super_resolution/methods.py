@@ -47,7 +47,7 @@ def uncertain_network(
         method: one of `SUPER_RESOLUTION_METHODS`.
         network: built as in its training; not changed.
         checkpoints: a file of weights for each member.
-        operator, consistent: for the methods without a latent: an operator makes their answers consistent with the
+        operator, consistent: for the methods without a latent: an operator makes their outputs consistent with the
             input, unless `consistent` is False.
 
     Raises:

@@ -150,16 +150,16 @@ class UncertaintyReport(EpochHandler):
         self._shares: dict[str, list[Tensor]] = defaultdict(list)  # of each tile by |e| / s of the total, 10 kB
 
     def collect(self, engine: Engine) -> None:
-        low_res, label, answers = (engine.state.output[key] for key in ("image", "label", "pred"))
+        low_res, label, predicted = (engine.state.output[key] for key in ("image", "label", "pred"))
         names = engine.state.batch["id"]
         members = [self.groups[name] for name in names]
         for group in dict.fromkeys(members):
             rows = [i for i, member in enumerate(members) if member == group]
-            mean, target = answers["mean"][rows], label[rows]
+            mean, target = predicted["mean"][rows], label[rows]
             for kind in KINDS:
-                self._scores[group, kind](mean, target, variance=answers[kind][rows])
-            if "samples" in answers:
-                self._sets[group](answers["samples"][rows], target, low_res=low_res[rows])
+                self._scores[group, kind](mean, target, variance=predicted[kind][rows])
+            if "samples" in predicted:
+                self._sets[group](predicted["samples"][rows], target, low_res=low_res[rows])
             latest = self._scores[group, "total"].latest
             assert latest is not None  # it was just updated
             shares = latest.ratios[..., 0]  # (b, C, Q)
@@ -262,7 +262,7 @@ class UncertaintyReport(EpochHandler):
             rest[title] = {kind: (curve["removed"], curve["by_uncertainty"]) for kind, curve in curves.items()}
             oracles[title] = (curves["total"]["removed"], curves["total"]["oracle"])
             calibrated[title] = kinds["total"]["calibrated"]["coverage"]
-        figure = reliability_figure(reliability, calibrated, promised=1 - self.rule.alpha)
+        figure = reliability_figure(reliability, calibrated, nominal=1 - self.rule.alpha)
         save_figure(figure, self.folder / "reliability.png")
         save_figure(sparsification_figure(rest, oracles), self.folder / "sparsification.png")
 

@@ -36,22 +36,22 @@ def _line(kind: str) -> dict[str, Any]:
 
 
 def reliability_figure(
-    curves: Mapping[str, Mapping[str, Curve]], calibrated: Mapping[str, float], *, promised: float
+    curves: Mapping[str, Mapping[str, Curve]], calibrated: Mapping[str, float], *, nominal: float
 ) -> Figure:
     """Share of values found inside the intervals of each nominal share; on the diagonal the prediction is calibrated.
 
     Args:
         curves: title of the panel -> kind -> nominal and found shares, 0 to 1.
         calibrated: title -> share found inside the calibrated intervals of the total.
-        promised: their nominal share.
+        nominal: their nominal share.
     """
     figure, axes = _panels(list(curves))
     for axis, (title, kinds) in zip(axes, curves.items(), strict=True):
         axis.plot([0, 100], [0, 100], color=GREY, linewidth=1, linestyle="--", label="calibrated")
-        for kind, (nominal, found) in kinds.items():
-            axis.plot([100 * x for x in nominal], [100 * y for y in found], **_line(kind))
+        for kind, (shares, found) in kinds.items():
+            axis.plot([100 * x for x in shares], [100 * y for y in found], **_line(kind))
         axis.plot(
-            100 * promised, 100 * calibrated[title], "*", color="#D55E00", markersize=12, clip_on=False,
+            100 * nominal, 100 * calibrated[title], "*", color="#D55E00", markersize=12, clip_on=False,
             label="total, after calibration",
         )  # fmt: skip
         axis.set(xlabel="Nominal coverage (%)", xlim=(0, 100), ylim=(0, 100), aspect="equal")

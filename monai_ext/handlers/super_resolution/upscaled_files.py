@@ -85,5 +85,5 @@ class UpscaledWriter(ItemWriter):
         validity = info.bands if marked else int(info.alpha is not None)
         coding = PixelCoding(info.dtype, info.bands, low, high, info.nodata, info.alpha, validity)
         scale = prediction.shape[-1] // info.size[1]
-        answer = BandNetwork(lambda _: prediction[None], coding, channels=info.bands, scale=scale)
-        return info, coding.encode(answer(coding.decode(planes)))[0].numpy()
+        as_network = BandNetwork(lambda _: prediction[None], coding, channels=info.bands, scale=scale)
+        return info, coding.encode(as_network(coding.decode(planes)))[0].numpy()

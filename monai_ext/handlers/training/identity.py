@@ -273,7 +273,7 @@ def _initial_weights(settings: Mapping[str, Any]) -> InitialWeights | None:
 
 
 def _warn_of_seen_cases(run: TrainedRun) -> None:
-    """Validation cases that the initial weights have learnt from do not tell how good the network is on others."""
+    """Validation cases that the initial weights have learnt from do not show how good the network is on others."""
     if run.init_weights is None or run.cases is None:
         return
     if run.init_weights.training is None:

@@ -12,7 +12,7 @@ from ignite.engine import Engine
 from rater_outputs import engine
 from torch import Tensor
 
-from monai_ext.handlers.raters.scores import MeanRaterScores, RaterReport, answer_scores
+from monai_ext.handlers.raters.scores import MeanRaterScores, RaterReport, prediction_scores
 from monai_ext.metrics import calibration_scores, dice_per_rater, hungarian_iou, qubiq_score, rater_agreement
 
 
@@ -57,7 +57,7 @@ def scored(raters: list[int] | None = (1, 2), outputs: list[dict] | None = None)
 
 
 def test_scores_of_a_case_counted_by_hand():
-    scores = answer_scores(torch.cat([*ANSWERS.values()], 1), MASKS, presence=PRESENCE, heads=2)
+    scores = prediction_scores(torch.cat([*ANSWERS.values()], 1), MASKS, presence=PRESENCE, heads=2)
     # head 0 draws 1100 and head 1 1100 in the first case; 0100 and 0000 in the second
     expected = [[1.0, 2 / 3], [2 / 3, math.nan]]
     torch.testing.assert_close(scores["dice_per_rater"], torch.tensor(expected, dtype=torch.float64), equal_nan=True)
@@ -124,7 +124,7 @@ def test_a_nan_in_the_answers_leaves_its_case_without_value_but_not_the_others()
 
 def test_a_case_without_raters_has_no_score_with_them():
     presence = torch.tensor([[True, True], [False, False]])
-    scores = answer_scores(torch.cat([*ANSWERS.values()], 1), MASKS, presence=presence, heads=2)
+    scores = prediction_scores(torch.cat([*ANSWERS.values()], 1), MASKS, presence=presence, heads=2)
     known = {name for name, values in scores.items() if not values[1].isnan().all()}
     assert known == {"sample_diversity"} and scores["dice_consensus"][0] == 1.0
 
