@@ -2,7 +2,7 @@ from monai_ext.data.decode_images import DecodeImaged
 from monai_ext.data.device.dataset import DeviceDataset, DeviceLoader
 from monai_ext.data.device.decoding import DecodeError
 from monai_ext.data.folds import assign_folds, fold_items, split_by_fold
-from monai_ext.data.isic import DatasetLayoutError, image_items, lesion_items, warn_if_overlapping
+from monai_ext.data.isic import DatasetLayoutError, image_items, lesion_items
 from monai_ext.data.many_hr.build import build_many_hr
 from monai_ext.data.many_hr.captures import add_captures
 from monai_ext.data.many_hr.check import ManyHrReport, check_many_hr
@@ -111,7 +111,6 @@ __all__ = [
     "tile_set",
     "tile_weights",
     "usable_tiles",
-    "warn_if_overlapping",
     "write_aerial_phantoms",
     "write_lesion_phantoms",
     "write_rater_phantoms",

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +16,7 @@ from monai_ext.raster.masks import Label, checked_label
 from monai_ext.runtime.errors import some_of
 from monai_ext.storage.folders import files_in, folders_in
 
-__all__ = ["DatasetLayoutError", "image_items", "lesion_items", "warn_if_overlapping"]
+__all__ = ["DatasetLayoutError", "image_items", "lesion_items"]
 
 IMAGE_SUFFIXES = frozenset(".bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .ppm .tga .tif .tiff .webp".split())
 SUPERPIXELS = re.compile(r"_superpixels$", re.IGNORECASE)  # beside the images of 2017, and no masks
@@ -137,21 +135,6 @@ def check_name(path: Path) -> None:
         path.name.encode()
     except UnicodeEncodeError as error:
         raise DatasetLayoutError(f"the name of {str(path)!r} is not UTF-8 and cannot be an id: rename it.") from error
-
-
-def warn_if_overlapping(train_items: Iterable[Mapping], test_items: Iterable[Mapping]) -> list[str]:
-    """The ids that are in both lists, sorted; a UserWarning if there are any.
-
-    Editions of ISIC share images: 529 of the 600 test images of 2017 are in the training set of 2018.
-    """
-    shared = sorted({str(item["id"]) for item in train_items} & {str(item["id"]) for item in test_items})
-    if shared:
-        warnings.warn(
-            f"{len(shared)} test images are also in the training list, so the score on them is too good: "
-            f"{some_of(shared)}. Editions of ISIC overlap: take training and test part from one edition.",
-            stacklevel=2,
-        )
-    return shared
 
 
 def _find_folders(root: Path, part: Part, edition: int | None) -> _Folders:

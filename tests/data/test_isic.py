@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_ext.data.isic import DatasetLayoutError, image_items, lesion_items, warn_if_overlapping
+from monai_ext.data.isic import DatasetLayoutError, image_items, lesion_items
 
 IDS = ["ISIC_0000000", "ISIC_0000002", "ISIC_0000010"]
 OFFICIAL = {
@@ -163,17 +163,6 @@ def test_image_items_take_a_file_or_the_images_of_a_folder(tmp_path):
         image_items(tmp_path / "empty")
     with pytest.raises(DatasetLayoutError, match="neither an image file nor a folder"):
         image_items(tmp_path / "nowhere")
-
-
-def test_shared_ids_of_training_and_test_are_warned_about():
-    train, test = [{"id": f"i{n}"} for n in range(9)], [{"id": f"i{n}"} for n in range(2, 12)]
-    with pytest.warns(UserWarning, match="7 test images are also in the training list.*i2, i3, i4, i5, i6 and 2 more"):
-        assert warn_if_overlapping(train, test) == [f"i{n}" for n in range(2, 9)]
-
-
-def test_disjoint_lists_are_silent(recwarn):
-    assert warn_if_overlapping([{"id": "a"}], [{"id": "b"}]) == []
-    assert not recwarn
 
 
 @pytest.mark.skipif(not os.environ.get("MONAI_EXT_DATA"), reason="set MONAI_EXT_DATA to the folder that holds isic/")

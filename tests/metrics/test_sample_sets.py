@@ -126,6 +126,8 @@ def test_precision_falls_with_samples_far_from_the_targets_and_recall_with_targe
     assert (both.precision.item(), both.recall.item()) == (1, 1)
     assert set_precision_recall(far, near, neighbours=1).precision.item() == 0.5
     assert set_precision_recall(near, far[:, :3], neighbours=1).recall.item() == pytest.approx(2 / 3)
+    edge = set_precision_recall(grey(0.0, 2.0, 4.0), grey(0.0, 1.0), neighbours=1)  # 2: on the rim
+    assert (edge.precision.item(), edge.recall.item()) == (pytest.approx(2 / 3), 1)
 
 
 def test_the_metric_names_scores_by_what_is_known():
@@ -155,6 +157,10 @@ def test_the_metric_caps_perfect_samples_and_finds_the_worst_consistency():
     rounded = SampleSetScores(degradation=degradation)
     rounded(samples[:, :1], high_res, low_res=low_res)
     assert 50 < rounded.aggregate()["lr_psnr_worst"] < 100  # what rounding to 8 bits leaves
+    bright = torch.ones(1, 1, 8, 8)
+    rounded.reset()
+    rounded(bright[:, None] + 0.1, bright, low_res=degradation.reduce(bright))
+    assert rounded.aggregate()["lr_psnr_worst"] == 100  # a file holds no more than 1
 
 
 def test_errors_name_what_does_not_fit():

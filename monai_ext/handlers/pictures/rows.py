@@ -22,14 +22,12 @@ class PictureRows:
         summary_writer: where to write.
         count: number of items, the first of the loader.
         interval: epochs between two pictures.
-        tag: TensorBoard's name of the picture; None: `TAG`.
     """
 
     TAG = "pictures"
 
-    def __init__(self, summary_writer: SummaryWriter, *, count: int = 4, interval: int = 1, tag: str | None = None):
-        self.summary_writer = summary_writer
-        self.count, self.interval, self.tag = count, interval, tag or self.TAG
+    def __init__(self, summary_writer: SummaryWriter, *, count: int = 4, interval: int = 1):
+        self.summary_writer, self.count, self.interval = summary_writer, count, interval
         self._rows: list[list[Picture]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -53,4 +51,4 @@ class PictureRows:
 
     def _show(self, engine: Engine) -> None:
         if self._rows:
-            self.summary_writer.add_image(self.tag, picture_grid(self._rows), engine.state.epoch, dataformats="HWC")
+            self.summary_writer.add_image(self.TAG, picture_grid(self._rows), engine.state.epoch, dataformats="HWC")

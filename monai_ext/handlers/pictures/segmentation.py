@@ -32,7 +32,7 @@ class SegmentationPictures(PictureRows):
     Args:
         summary_writer: where to write.
         mean, std: undo the normalisation, per channel: shown is `image * std + mean` in [0, 1].
-        kwargs: count, interval and tag, see `PictureRows`.
+        kwargs: count and interval, see `PictureRows`.
     """
 
     TAG = "image, truth, prediction, probability"

@@ -26,7 +26,7 @@ class TripletPictures(PictureRows):
     Args:
         summary_writer: where to write.
         bands: channels shown as red, green and blue.
-        kwargs: count, interval and tag, see `PictureRows`.
+        kwargs: count and interval, see `PictureRows`.
     """
 
     TAG = "low resolution, prediction, original"
