@@ -56,6 +56,15 @@ COMMANDS = {
         keeps_log=True,
         way_on=SAME_AGAIN,
     ),
+    "check": Command(
+        "datasets.check:run",
+        "look at a data set as a whole before anything is trained on it: masks, geometry, ranges, duplicates",
+        (
+            "check ISIC2017 --kind lesion --output_dir runs/check",
+            "check cells --kind raters",
+            "check tiles/baltimore --kind tiles",
+        ),
+    ),
     "report": Command(
         "comparison.report:run", "tables, tests and figures of a comparison", ("report runs/comparison",)
     ),

@@ -1,6 +1,7 @@
 from monai_ext.data.decode_images import DecodeImaged
 from monai_ext.data.device.dataset import DeviceDataset, DeviceLoader
 from monai_ext.data.device.decoding import DecodeError
+from monai_ext.data.first_look import DataSetError, LookedDataset
 from monai_ext.data.folds import assign_folds, fold_items, split_by_fold
 from monai_ext.data.isic import DatasetLayoutError, image_items, lesion_items
 from monai_ext.data.many_hr.build import build_many_hr
@@ -38,6 +39,7 @@ from monai_ext.raster.opening import open_raster
 from monai_ext.runtime.memory import DeviceMemoryError
 
 __all__ = [
+    "DataSetError",
     "DatasetLayoutError",
     "DecodeError",
     "DecodeImaged",
@@ -50,6 +52,7 @@ __all__ = [
     "DeviceMemoryError",
     "FetchSummary",
     "ImageFileError",
+    "LookedDataset",
     "ManyHighResDataset",
     "ManyHrError",
     "ManyHrReport",

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from monai.transforms import Transform
+from PIL import Image
 
-from monai_ext.raster.images import ImageFile, ImageFileError, checked_size, decode_image
+from monai_ext.data.first_look import MaskNumbers, contrast, image_numbers, mask_numbers, with_numbers
+from monai_ext.raster.images import TURNS, ImageFile, ImageFileError, checked_size, decode_image
 from monai_ext.raster.masks import MaskFile, checked_label, decode_mask
 
 __all__ = ["DecodeImaged"]
@@ -50,7 +53,30 @@ class DecodeImaged(Transform):
         self.keep_paths = keep_paths
 
     def __call__(self, data: Mapping) -> dict[str, Any]:
-        image = decode_image(data["image"], self.spatial_size, draft=self.draft)
+        item = self._decoded(data)[0]
+        item |= {key: value for key, value in data.items() if key not in ("id", "image", "label", "label_values")}
+        if self.keep_paths:
+            item |= {f"{key}_path": str(data[key]) for key in ("image", "label") if data.get(key) is not None}
+        return item
+
+    def with_look(self, data: Mapping) -> dict[str, Any]:
+        """The decoded item with its numbers for `monai_ext.data.first_look`, without keys that it does not know."""
+        item, image, mask = self._decoded(data)
+        pixels = image.pixels.numpy()
+        numbers = image_numbers(pixels, image.size, orientation=image.orientation, further_pages=image.further_pages)
+        return item | with_numbers(numbers, [] if mask is None else [self._mask_numbers(pixels, image, mask)])
+
+    def _mask_numbers(self, pixels: np.ndarray, image: ImageFile, mask: MaskFile) -> MaskNumbers:
+        values = mask.mask[0].numpy()
+        others = {"grey": mask.grey, "share": mask.share, "vanished": float(mask.share > 0 and not values.any())}
+        others["orientation"] = mask.orientation
+        if image.orientation in TURNS and mask.orientation == 1 and values.shape == pixels.shape[1:]:
+            turned = Image.fromarray(values).transpose(TURNS[image.orientation]).resize(values.shape[::-1])
+            others |= {"upright": contrast(pixels, values), "stored": contrast(pixels, np.asarray(turned))}
+        return mask_numbers(values, **others)
+
+    def _decoded(self, data: Mapping) -> tuple[dict[str, Any], ImageFile, MaskFile | None]:
+        image, mask = decode_image(data["image"], self.spatial_size, draft=self.draft), None
         item: dict[str, Any] = {"id": str(data.get("id", Path(data["image"]).stem)), "image": image.pixels}
         if data.get("label") is not None:
             label_size = None if self.label_spatial_size == "native" else self.spatial_size
@@ -59,10 +85,7 @@ class DecodeImaged(Transform):
             if mask.size != image.size:
                 raise ImageFileError(_two_sizes(data, image, mask))
         item["original_size"] = torch.tensor(image.size)
-        item |= {key: value for key, value in data.items() if key not in ("id", "image", "label", "label_values")}
-        if self.keep_paths:
-            item |= {f"{key}_path": str(data[key]) for key in ("image", "label") if data.get(key) is not None}
-        return item
+        return item, image, mask
 
     def __repr__(self) -> str:
         return (

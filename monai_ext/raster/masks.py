@@ -58,6 +58,7 @@ class MaskFile(NamedTuple):
     size: tuple[int, int]  # upright (H, W) in the file
     orientation: int  # EXIF, 1 ... 8
     grey: float  # share of its pixels that are neither black nor white
+    share: float  # of its pixels that are foreground, in the file
 
 
 def read_mask(path: str | os.PathLike, *, spatial_size: Sequence[int] | None = None, label: Label = None) -> Tensor:
@@ -133,12 +134,13 @@ def decode_mask(
         size = upright_size(picture, orientation)
         mask, grey = _foreground(picture, path) if label is None else (_labelled(picture, path, label), 0.0)
     mask = np.ascontiguousarray(mask).view(np.uint8)
+    share = np.count_nonzero(mask) / mask.size
     if orientation in TURNS:
         mask = np.array(Image.fromarray(mask).transpose(TURNS[orientation]))
     if spatial_size is not None and spatial_size != size:
         resized = Image.fromarray(mask * 255).resize(spatial_size[::-1], Image.Resampling.BILINEAR)
         mask = (np.asarray(resized) > 127).view(np.uint8)
-    return MaskFile(torch.from_numpy(mask)[None], size, orientation, grey)  # a copy of its own on all paths
+    return MaskFile(torch.from_numpy(mask)[None], size, orientation, grey, share)  # a copy of its own on all paths
 
 
 def _foreground(picture: Image.Image, path: str | os.PathLike) -> tuple[NDArray[np.bool_], float]:

@@ -169,6 +169,7 @@ REGISTRY = {
     "uncertainty_report --help": Page("answers", reads={"runs/bayesian_noisy": _copied("runs/bayesian")}),
     "uncertainty_checks --help": Page("answers"),
     "fetch_tiles --help": Page("sets", reads={"tiles/baltimore": _tiles}),
+    "check --help": Page("sets"),
     "many_hr build --help": Page("sets", shorter={"many_hr build": "--records 12 --targets 2 --size 32 --block 1"}),
     "many_hr check --help": Page("sets"),
     "many_hr show --help": Page("sets"),

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from tqdm import tqdm
 
 from monai_ext import __version__
@@ -32,6 +33,7 @@ from monai_ext.commands.scoring.summaries import (
 )
 from monai_ext.commands.scoring.tables import score_blocks, text_page
 from monai_ext.commands.scoring.turns import turned_dice
+from monai_ext.data.first_look import ImageNumbers, MaskNumbers, SetNumbers, mask_numbers, review
 from monai_ext.data.raters.cases import read_rater_case
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions, rater_predictions, rater_truth
 from monai_ext.runtime.errors import some_of
@@ -137,6 +139,7 @@ def score(options: ScoreOptions, *, command: str | None = None) -> Scores:
     Raises:
         DatasetLayoutError: see `rater_truth` and `rater_predictions`.
         ImageFileError: see `read_rater_case`.
+        DataSetError: the raters' masks cannot be meant, such as all empty.
         MissingPredictionError: cases without complete prediction under missing="error".
         ValueError: an option does not fit.
     """
@@ -161,6 +164,7 @@ def score(options: ScoreOptions, *, command: str | None = None) -> Scores:
     summaries = []
     for items, marked, found in tasks:
         own = _scored_cases(marked, found, options)
+        _look_at_targets(marked, own, options)
         summaries.append(task_summary(items, found, own, anonymous=options.anonymous, bootstrap=bootstrap))
         if summaries[-1].better_turned:
             _logger.warning(summaries[-1].better_turned)
@@ -237,7 +241,20 @@ def _scored(item: Mapping, found: RaterPredictions, options: ScoreOptions) -> Sc
     row |= {name: scores[name] for name in names}
     row |= {f"raters_{name}": ceiling.get(name, math.nan) for name in names}
     row["rater_agreement"] = ceiling.get("rater_agreement", math.nan)
-    return ScoredCase(row, counted=True, heads=heads, elsewhere=case.elsewhere, turned=turned_dice(case))
+    look = tuple(
+        mask_numbers(mask.numpy()) if present else MaskNumbers()
+        for mask, present in zip(case.masks, case.presence, strict=True)
+    )
+    return ScoredCase(row, True, heads, case.elsewhere, turned_dice(case), look)
+
+
+def _look_at_targets(items: Sequence[Mapping], cases: Sequence[ScoredCase], options: ScoreOptions) -> None:
+    """Log what the raters' masks show as a set, or refuse it."""
+    seen = [case for case in cases if case.look]
+    images = np.full((len(seen), len(ImageNumbers._fields)), np.nan)
+    masks = np.array([case.look for case in seen]).reshape(len(seen), -1, len(MaskNumbers._fields))
+    names = [str(case.row["id"]) for case in seen]
+    review(SetNumbers(names, images, masks, items[0]["raters"]), labelled=bool(options.label)).log()
 
 
 def _worst(name: str, item: Mapping, kinds: PredictionKinds) -> float:

@@ -17,6 +17,7 @@ from monai_ext.commands.scoring.case_scores import HEAD_SCORES, MAP_SCORES, SET_
 from monai_ext.commands.scoring.records import Predicted, ScoresOfAll, Statistic, Summary, TaskScores
 from monai_ext.commands.scoring.turns import better_turn
 from monai_ext.commands.statistics import bootstrap_interval, mean_of_known
+from monai_ext.data.first_look import MaskNumbers
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions
 from monai_ext.metrics import area_under_risk_coverage
 
@@ -33,6 +34,7 @@ class ScoredCase(NamedTuple):
     heads: NDArray[np.float64] | None  # Dice of heads and raters, (A, R)
     elsewhere: Path | None  # see `RaterCase`
     turned: NDArray[np.float64] | None = None  # see `turned_dice`
+    look: tuple[MaskNumbers, ...] = ()  # of the raters' masks
 
 
 class Bootstrap(NamedTuple):

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from monai_ext.data.device.cache_file import DecodedFileError, file_key, read_decoded, write_decoded
 from monai_ext.data.device.decoded_set import DecodedSet, collect
 from monai_ext.data.device.decoding import decode_items
+from monai_ext.data.first_look import IMAGE_KEY, MASKS_KEY, SetNumbers, review, set_numbers
 from monai_ext.runtime.memory import DeviceMemoryError, free_memory, in_words
 
 logger = logging.getLogger(__name__)
@@ -56,10 +57,13 @@ class DeviceDataset(Dataset):
         nbytes: size of all tensors.
         spilled: whether they lie in host memory instead of on the device.
         rank: whose shard it is.
+        look: numbers of all images and masks, see `monai_ext.data.first_look`, whose findings are logged; None where
+            `transform` has no method `with_look`.
         shard_lengths: number of items of each rank.
 
     Raises:
         DecodeError: an item cannot be decoded; names the item and its files.
+        DataSetError: the set cannot be meant as it is, such as masks that are all inverted.
         DeviceMemoryError: not enough memory, found before decoding, or as soon as differing sizes show it.
     """
 
@@ -88,7 +92,8 @@ class DeviceDataset(Dataset):
 
         def decode() -> DecodedSet:
             bar = progress and self.rank == 0
-            stream = decode_items(items, transform, num_workers=num_workers, on_error=on_error, progress=bar)
+            described = getattr(transform, "with_look", transform)
+            stream = decode_items(items, described, num_workers=num_workers, on_error=on_error, progress=bar)
             with closing(stream):
                 return collect(stream, len(items), self._place)
 
@@ -98,6 +103,7 @@ class DeviceDataset(Dataset):
             decoded = self._from_file(Path(cache_dir), items, transform, decode, on_error)
         self.ids, self._groups, self.nbytes = decoded.ids, decoded.groups, decoded.nbytes
         self.data = [items[position] for position in decoded.kept]
+        self.look = self._first_look(decoded)
         self.spilled = self._groups[0][next(iter(self._groups[0]))].device != self.device
         self.members = [torch.tensor(members) for members in decoded.members]
         self._group_of, self._row_of = torch.zeros(2, len(self.ids), dtype=torch.long).unbind()
@@ -107,6 +113,22 @@ class DeviceDataset(Dataset):
         self.shard_lengths = [len(range(rank, len(data), world_size)) for rank in range(world_size)]
         if on_error == "skip" and world_size > 1 and dist.is_initialized():
             dist.all_gather_object(self.shard_lengths, len(self.ids))
+
+    def _first_look(self, decoded: DecodedSet) -> SetNumbers | None:
+        """The numbers that the transform found beside its tensors, taken out of the groups, and what they show."""
+        if IMAGE_KEY not in decoded.groups[0]:
+            return None
+        images, masks = {}, {}
+        for group, members in zip(decoded.groups, decoded.members, strict=True):
+            for index, image, mask in zip(members, group.pop(IMAGE_KEY).cpu(), group.pop(MASKS_KEY).cpu(), strict=True):
+                images[index], masks[index] = image, mask
+        order = range(len(decoded.ids))
+        raters = self.data[0].get("raters", ())
+        numbers = set_numbers(decoded.ids, [images[i] for i in order], [masks[i] for i in order], raters)
+        found = review(numbers, labelled=any(item.get("label_values") is not None for item in self.data))
+        if self.rank == 0 or found.refused:
+            found.log()
+        return numbers
 
     def __len__(self) -> int:
         return len(self.ids)

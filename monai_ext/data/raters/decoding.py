@@ -12,7 +12,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from monai.transforms import Transform
 from torch import Tensor
 
+from monai_ext.data.first_look import MaskNumbers, image_numbers, mask_numbers, with_numbers
 from monai_ext.data.raters.geometry import Geometry, Reading, geometry_of, item_geometry, reading_in
 from monai_ext.formulas.regions import region_of_interest
 from monai_ext.raster.images import ImageFileError
@@ -31,6 +32,7 @@ __all__ = ["DecodeRaters", "binary_mask", "read_rater_mask"]
 _logger = logging.getLogger(__name__)
 
 MOST_OUTSIDE = 0.2  # of the marked pixels, outside of the region of interest
+DECODED_KEYS = frozenset({"id", "image", "label", "label_values"})
 MASK_TOLERANCE = 1e-3  # files with a scale factor hold 0.99999994 for 1
 
 
@@ -53,19 +55,50 @@ def read_rater_mask(path: str | os.PathLike, *, slice_index: int | None = None, 
     return binary_mask(values, path, label=checked_label(label))
 
 
+def _reading(path: str | os.PathLike | None, reference: Geometry | None) -> Reading:
+    return Reading() if path is None or reference is None else reading_in(reference, geometry_of(path))
+
+
 def _read_mask(
-    path: str | os.PathLike, reference: Geometry | None, slice_index: int | None, label: Values | str | None
+    path: str | os.PathLike, reading: Reading, slice_index: int | None, label: Values | str | None
 ) -> np.ndarray:
-    """`read_rater_mask` in the order of the reference's voxels."""
-    turn = Reading() if reference is None else reading_in(reference, geometry_of(path))
-    if turn.axes is None:
+    """`read_rater_mask` in another order of voxels."""
+    if reading.axes is None:
         return read_rater_mask(path, slice_index=slice_index, label=label)
-    values = turn(read_nifti(path))
+    values = reading(read_nifti(path))
     if values.ndim == 3 and slice_index is not None:
         values = values[:, :, slice_index]
     if values.ndim != 2:
         raise ImageFileError(f"mask {path} has the shape {values.shape}: {advice(values.shape)}.")
     return binary_mask(values, path, label=label)
+
+
+def _masks_in_numbers(
+    item: Mapping, masks: Sequence[np.ndarray | None], readings: Sequence[Reading]
+) -> list[MaskNumbers]:
+    marked = [mask for mask in masks if mask is not None and mask.any()]
+    overlaps = iter([np.nan] * len(marked))
+    if len(marked) > 1:
+        flat = np.array([mask.ravel() for mask in marked], dtype=np.float32)
+        dice = 2 * (flat @ flat.T) / np.add.outer(flat.sum(1), flat.sum(1))
+        np.fill_diagonal(dice, -1)
+        overlaps = iter(dice.max(1))
+    numbers = []
+    for row, (mask, reading) in enumerate(zip(masks, readings, strict=True)):
+        if mask is None:
+            numbers.append(MaskNumbers())
+            continue
+        found = bool(mask.any())
+        numbers.append(
+            mask_numbers(
+                mask,
+                vanished=float(found and not item["label"][row].any()),
+                reordered=float(reading.axes is not None),
+                beside=np.nan if reading.beside is None else reading.beside,
+                overlap=float(next(overlaps)) if found else np.nan,
+            )
+        )
+    return numbers
 
 
 def binary_mask(values: np.ndarray, path: str | os.PathLike, *, label: Values | str | None = None) -> np.ndarray:
@@ -99,11 +132,12 @@ class DecodeRaters(Transform):
     """From the paths of an item of `qubiq_items` to its pixels.
 
     Gives {"id": str, "image": `dtype` (C, H, W), "label": uint8 (R, H, W) of 0/1, "presence": bool (R,),
-    "original_size": int64 (2,) = (H, W) of the file}. Column r belongs to the same rater in all cases; where that
-    one is missing, presence is False and the mask empty, and where presence is True an empty mask means "nothing here".
-    An item without "label" gives neither label nor presence; "label_values" are the `label` of `binary_mask`. Steps, in
-    order, each for every channel of its own: non-finite pixels, window, normalisation, region of interest, resizing
-    (bilinear, antialiased; masks become foreground where its share is at least half, as in `read_mask`).
+    "original_size": int64 (2,) = (H, W) of the file}. Column r belongs to the same rater in all cases; where that one
+    is missing, presence is False and the mask empty, and where presence is True an empty mask means "nothing here".
+    Other keys of the item stay as they are. An item without "label" gives neither label nor presence; "label_values"
+    are the `label` of `binary_mask`. Steps, in order, each for every channel of its own: non-finite pixels, window,
+    normalisation, region of interest, resizing (bilinear, antialiased; masks become foreground where its share is at
+    least half, as in `read_mask`).
 
     With a region of interest an item also has "roi": int64 (4,), first row, first column, height and width of it, for
     `paste_region`; and where native masks are not cut to it, "label_is_whole": True.
@@ -176,17 +210,33 @@ class DecodeRaters(Transform):
         self.zoom = float(zoom)
         self.centre = None if centre is None else tuple(float(place) for place in centre)
 
-    def __call__(self, data: Mapping) -> dict[str, str | Tensor]:
+    def __call__(self, data: Mapping) -> dict[str, Any]:
+        return self._decoded(data)[0] | {key: value for key, value in data.items() if key not in DECODED_KEYS}
+
+    def with_look(self, data: Mapping) -> dict[str, Any]:
+        """The decoded item with its numbers for `monai_ext.data.first_look`, without keys that it does not know."""
+        item, stored, masks, readings = self._decoded(data)
+        finite = np.isfinite(stored)
+        known = stored if finite.all() else np.where(finite, stored, stored[finite].min())
+        numbers = image_numbers(known, stored.shape[1:], finite=float(finite.mean()))
+        return item | with_numbers(numbers, _masks_in_numbers(item, masks, readings))
+
+    def _decoded(self, data: Mapping) -> tuple[dict[str, Any], np.ndarray, list[np.ndarray | None], list[Reading]]:
+        """The item, and as they were read the values (C, H, W) of its image, its masks, and how these were read."""
         path, index, files = data["image"], data.get("slice"), data.get("label")
         label, reference = checked_label(data.get("label_values")), item_geometry(data)
-        masks = [None if file is None else _read_mask(file, reference, index, label) for file in files or ()]
+        readings = [_reading(file, reference) for file in files or ()]
+        masks = [
+            None if file is None else _read_mask(file, reading, index, label)
+            for file, reading in zip(files or (), readings, strict=True)
+        ]
         present = next((mask for mask in masks if mask is not None), None)
         stored = read_nifti(path, slice_index=index)
         plane = plane_of(
             stored.shape, path, mask_size=None if present is None else present.shape, channel_axis=self.channel_axis
         )
         stored = stored[None] if plane.channel_axis is None else np.moveaxis(stored, plane.channel_axis, 0)
-        item: dict[str, str | Tensor] = {
+        item: dict[str, Any] = {
             "id": str(data.get("id", Path(path).parent.name)),
             "image": self._to_dtype(self._pixels(stored, path), path),
         }
@@ -200,7 +250,7 @@ class DecodeRaters(Transform):
             empty = np.zeros(plane.size, dtype=np.uint8)
             item["label"] = self._resized_masks(np.stack([empty if mask is None else mask for mask in masks]), path)
             item["presence"] = torch.tensor([mask is not None for mask in masks])
-        return item | self._place(plane.size, labelled=bool(files))
+        return item | self._place(plane.size, labelled=bool(files)), stored, masks, readings
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from monai_ext.data.isic import IMAGE_SUFFIXES, DatasetLayoutError
 from monai_ext.data.passed_over import log_passed_over
 from monai_ext.data.raters.decoding import DecodeRaters
+from monai_ext.data.raters.geometry import Reading
 from monai_ext.data.raters.qubiq import find_parts, qubiq_items, slice_items
 from monai_ext.raster.images import ImageFileError, read_image
 from monai_ext.runtime.settings import as_bool
@@ -94,25 +96,22 @@ class DecodeRaterImages(DecodeRaters):
         super().__init__(**settings)
         self.in_channels = in_channels
 
-    def __call__(self, data: Mapping) -> dict[str, str | Tensor]:
+    def _decoded(self, data: Mapping) -> tuple[dict[str, Any], np.ndarray, list[np.ndarray | None], list[Reading]]:
         path = data["image"]
-        item = super().__call__(data) if is_nifti(path) else self._photograph(data)
-        channels = len(item["image"])
+        decoded = super()._decoded(data) if is_nifti(path) else self._photograph(data)
+        channels = len(decoded[0]["image"])
         if channels != self.in_channels:
             raise ImageFileError(
                 f"image {path} has {channels} channel(s), the network takes {self.in_channels}: set "
                 f"in_channels={channels}."
             )
-        return item
+        return decoded
 
-    def _photograph(self, data: Mapping) -> dict[str, str | Tensor]:
+    def _photograph(self, data: Mapping) -> tuple[dict[str, Any], np.ndarray, list[np.ndarray | None], list[Reading]]:
         path = data["image"]
-        picture = read_grey(path) if self.in_channels == 1 else read_image(path).float()
-        return {
-            "id": str(data.get("id", Path(path).stem)),
-            "image": self._to_dtype(self._pixels(picture.numpy(), path), path),
-            **self._place(picture.shape[1:], labelled=False),
-        }
+        picture = (read_grey(path) if self.in_channels == 1 else read_image(path).float()).numpy()
+        item = {"id": str(data.get("id", Path(path).stem)), "image": self._to_dtype(self._pixels(picture, path), path)}
+        return item | self._place(picture.shape[1:], labelled=False), picture, [], []
 
 
 def _is_picture(path: Path) -> bool:

@@ -19,7 +19,7 @@ from monai_ext.raster.nifti import open_nifti
 from monai_ext.runtime.errors import some_of
 from monai_ext.storage.folders import files_in, folders_in
 
-__all__ = ["find_parts", "identified_raters", "qubiq_items", "slice_items"]
+__all__ = ["PARTS", "find_parts", "identified_raters", "qubiq_items", "slice_items"]
 
 PARTS = ("training", "validation", "testing")
 IMAGE_NAME = re.compile(r"image\.nii(\.gz)?", re.IGNORECASE)

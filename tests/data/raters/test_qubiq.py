@@ -75,7 +75,7 @@ def test_a_part_without_masks_can_be_listed_to_predict(tmp_path):
     shutil.rmtree(tmp_path / "Training")
     (item,) = qubiq_items(tmp_path, part="Testing", require_masks=False)
     assert "label" not in item and "raters" not in item
-    assert sorted(DecodeRaters()(item)) == ["id", "image", "original_size"]
+    assert not {"label", "presence"} & set(DecodeRaters()(item))
     with pytest.raises(DatasetLayoutError, match="no rater file lies in the cases of"):
         qubiq_items(tmp_path, part="Testing")
     with pytest.raises(ValueError, match="case02 has no raters"):

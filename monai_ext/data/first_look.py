@@ -1,0 +1,434 @@
+"""A first look at a data set as a whole, before it is trained on, evaluated or scored.
+
+Decoders describe each image and mask in a few numbers while they decode them. Over the whole set these show what no
+single file can: masks that are all inverted or empty, images that occur twice, masks without a geometry. What cannot be
+meant is refused; what is doubtful is a warning with numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from monai.data import Dataset
+from torch import Tensor
+
+from monai_ext.runtime.errors import some_of
+
+__all__ = [
+    "IMAGE_KEY",
+    "MASKS_KEY",
+    "DataSetError",
+    "FirstLook",
+    "ImageNumbers",
+    "LookedDataset",
+    "MaskNumbers",
+    "SetNumbers",
+    "contrast",
+    "image_numbers",
+    "look_at",
+    "mask_numbers",
+    "review",
+    "set_numbers",
+    "shared_images",
+    "with_numbers",
+]
+
+ENOUGH = 5  # images from which on what all have in common is no chance
+SURROUNDING = 0.9  # of an image's border is foreground, and more than half of the image: the mask looks inverted
+MOST = 0.9  # of the masks, for all of them
+FULL = 0.99
+DARK = 0.1  # of the range of 8 bits: 12 bits of data in 16 bits are 1/16
+SOFT = 0.02  # of a mask's pixels between black and white
+FITS_BETTER = 0.1  # contrast of lesion and surround
+NAMED_AT_MOST = 5
+
+IMAGE_KEY, MASKS_KEY = "look_image", "look_masks"
+
+_logger = logging.getLogger(__name__)
+
+
+class DataSetError(ValueError):
+    """A data set that cannot be meant as it is; the message names what all of it has in common, and the way out."""
+
+
+class ImageNumbers(NamedTuple):
+    """An image in numbers."""
+
+    lowest: float
+    highest: float
+    finite: float  # share of its values
+    height: float
+    width: float
+    channels: float
+    orientation: float  # EXIF
+    further_pages: float
+    checksum: float
+
+
+class MaskNumbers(NamedTuple):
+    """A mask in numbers; NaN where a rater is missing, or where there is nothing to compare."""
+
+    share: float = np.nan  # of the pixels that are foreground, in the file
+    border: float = np.nan  # of the border's pixels
+    sides: float = np.nan  # of the image that it touches, 0 ... 4
+    grey: float = 0.0  # of the pixels that are neither black nor white in the file
+    vanished: float = 0.0  # 1: nothing is left of it at the size of the network
+    orientation: float = 1.0  # EXIF
+    upright: float = np.nan  # contrast of inside and outside as the mask is read
+    stored: float = np.nan  # and where it was drawn on the pixels as they are stored
+    reordered: float = 0.0  # 1: its voxels were brought into the order of the image
+    beside: float = np.nan  # voxels between it and its image, by their affines
+    overlap: float = np.nan  # largest Dice with another rater
+    checksum: float = np.nan
+
+
+def image_numbers(
+    pixels: np.ndarray, size: Sequence[int], *, finite: float = 1.0, orientation: int = 1, further_pages: int = 0
+) -> ImageNumbers:
+    """The numbers of an image (C, H, W) that has the `size` (H, W) in its file."""
+    height, width = size
+    return ImageNumbers(
+        float(pixels.min()), float(pixels.max()), finite, height, width, len(pixels), orientation, further_pages,
+        zlib.crc32(np.ascontiguousarray(pixels).tobytes(), len(pixels)),
+    )  # fmt: skip
+
+
+def mask_numbers(mask: np.ndarray, **others: float) -> MaskNumbers:
+    """The numbers of a mask (H, W) of 0 and 1; `others` are those that its pixels do not show."""
+    edges = [mask[0], mask[-1], mask[:, 0], mask[:, -1]]
+    touched = [int(np.count_nonzero(edge)) for edge in edges]
+    return MaskNumbers(
+        **{
+            "share": np.count_nonzero(mask) / mask.size,
+            "border": sum(touched) / sum(edge.size for edge in edges),
+            "sides": sum(map(bool, touched)),
+            "checksum": zlib.crc32(np.packbits(mask != 0).tobytes(), mask.shape[0]),
+            **others,
+        }
+    )
+
+
+def contrast(image: np.ndarray, mask: np.ndarray) -> float:
+    """Difference of the mean grey inside and outside of a mask, in standard deviations of the image."""
+    grey = image.reshape(-1, *image.shape[-2:]).mean(0, dtype=np.float64)
+    inside = mask.astype(bool)
+    if not inside.any() or inside.all() or not grey.std():
+        return np.nan
+    return float(abs(grey[inside].mean() - grey[~inside].mean()) / grey.std())
+
+
+@dataclass(frozen=True)
+class SetNumbers:
+    """The numbers of all images and masks of a set.
+
+    Attributes:
+        ids: N names.
+        images: (N, 9), see `ImageNumbers`; NaN where there is none.
+        masks: (N, R, 12), see `MaskNumbers`.
+        raters: R numbers of raters, or empty where a mask is nobody's.
+    """
+
+    ids: Sequence[str]
+    images: np.ndarray
+    masks: np.ndarray
+    raters: Sequence[int] = ()
+
+    def image(self, name: str) -> np.ndarray:
+        """A column of `ImageNumbers`, (N,)."""
+        return self.images[:, ImageNumbers._fields.index(name)]
+
+    def mask(self, name: str) -> np.ndarray:
+        """A column of `MaskNumbers`, (N, R)."""
+        return self.masks[:, :, MaskNumbers._fields.index(name)]
+
+
+@dataclass
+class FirstLook:
+    """What was found: `facts` in numbers, what is `doubtful`, and what is `refused`, in sentences."""
+
+    facts: list[str] = field(default_factory=list)
+    doubtful: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def log(self) -> None:
+        """Log facts for information and what is doubtful as warnings.
+
+        Raises:
+            DataSetError: something is refused.
+        """
+        for line in self.facts:
+            _logger.info("%s", line)
+        for line in self.doubtful:
+            _logger.warning("%s", line)
+        if self.refused:
+            raise DataSetError(" ".join(self.refused))
+
+
+def with_numbers(image: ImageNumbers, masks: Sequence[MaskNumbers]) -> dict[str, Tensor]:
+    """The numbers of an item as tensors beside its own."""
+    return {
+        IMAGE_KEY: torch.tensor(image, dtype=torch.float64),
+        MASKS_KEY: torch.tensor(masks, dtype=torch.float64).reshape(len(masks), len(MaskNumbers._fields)),
+    }
+
+
+def look_at(
+    items: Sequence[Mapping],
+    transform: Any,
+    *,
+    on_error: Callable[[Mapping, Exception], None] | None = None,
+    num_workers: int | None = None,
+) -> SetNumbers:
+    """The numbers of all items, each decoded and let go again.
+
+    Args:
+        items: that `transform` takes.
+        transform: with a method `with_look`, see `DecodeImaged`.
+        on_error: called for an item that cannot be decoded, which is left out; None: the error is raised.
+        num_workers: threads; None: one for each core, at most 16.
+    """
+
+    def numbers(item: Mapping) -> tuple[Mapping, dict | Exception]:
+        try:
+            decoded = transform.with_look(item)
+        except (ValueError, OSError) as error:
+            if on_error is None:
+                raise
+            return item, error
+        return item, {key: decoded[key] for key in ("id", IMAGE_KEY, MASKS_KEY)}
+
+    found = []
+    with ThreadPoolExecutor(num_workers or min(16, os.cpu_count() or 1), thread_name_prefix="look") as pool:
+        for item, result in pool.map(numbers, items):
+            if isinstance(result, Exception):
+                if on_error is not None:
+                    on_error(item, result)
+            else:
+                found.append(result)
+    return set_numbers(
+        [each["id"] for each in found],
+        [each[IMAGE_KEY] for each in found],
+        [each[MASKS_KEY] for each in found],
+        _raters(items),
+    )
+
+
+def set_numbers(
+    ids: Sequence[str], images: Sequence[Tensor], masks: Sequence[Tensor], raters: Sequence[int] = ()
+) -> SetNumbers:
+    """The numbers of N items as one table; items without masks have rows of NaN."""
+    columns = max((len(each) for each in masks), default=0)
+    table = np.full((len(ids), columns, len(MaskNumbers._fields)), np.nan)
+    for row, each in zip(table, masks, strict=True):
+        row[: len(each)] = each.numpy()
+    stacked = np.array([each.numpy() for each in images]).reshape(len(ids), len(ImageNumbers._fields))
+    return SetNumbers(list(ids), stacked, table, tuple(raters) if len(raters) == columns else ())
+
+
+def _raters(items: Sequence[Mapping]) -> Sequence[int]:
+    return items[0].get("raters", ()) if items else ()
+
+
+class LookedDataset(Dataset):
+    """MONAI's `Dataset` after a first look at all its items, which logs what was found or refuses the set.
+
+    Args:
+        data: items.
+        transform: a decoder with a method `with_look`, or a `Compose` that begins with one.
+    """
+
+    def __init__(self, data: Sequence[Mapping], transform: Any):
+        super().__init__(data, transform)
+        decoder = transform.transforms[0] if hasattr(transform, "transforms") else transform
+        review(look_at(data, decoder), labelled=any(item.get("label_values") is not None for item in data)).log()
+
+
+# --- what the numbers show -----------------------------------------------------------------------------------------
+
+
+def review(numbers: SetNumbers, *, labelled: bool = False) -> FirstLook:
+    """What the numbers of a whole set show.
+
+    Args:
+        labelled: what is foreground was chosen by `label`, so that masks that look inverted are no mistake.
+    """
+    look = FirstLook()
+    if len(numbers.ids) and not np.isnan(numbers.images).all():
+        _review_images(numbers, look)
+    if numbers.masks.shape[1]:
+        _review_masks(numbers, look, labelled=labelled)
+        _review_geometry(numbers, look)
+    return look
+
+
+def shared_images(parts: Mapping[str, SetNumbers]) -> list[str]:
+    """Sentences on images that stand in several parts of a data set, pixel for pixel."""
+    where: dict[float, list[str]] = defaultdict(list)
+    for part, numbers in parts.items():
+        constant = numbers.image("lowest") == numbers.image("highest")
+        for name, checksum in zip(np.array(numbers.ids)[~constant], numbers.image("checksum")[~constant], strict=True):
+            where[checksum].append(f"{part} {name}")
+    several = [names for names in where.values() if len({name.split()[0] for name in names}) > 1]
+    if not several:
+        return []
+    listed = some_of([" = ".join(names) for names in several], most=NAMED_AT_MOST)
+    return [f"{len(several)} images stand in several parts, pixel for pixel: {listed}"]
+
+
+def _review_images(numbers: SetNumbers, look: FirstLook) -> None:
+    count, ids = len(numbers.ids), np.array(numbers.ids, dtype=object)
+    lowest, highest = numbers.image("lowest"), numbers.image("highest")
+    sizes = sorted({(int(h), int(w)) for h, w in zip(numbers.image("height"), numbers.image("width"), strict=True)})
+    size = _by(sizes[0]) if len(sizes) == 1 else f"{_by(sizes[0])} to {_by(sizes[-1])} ({len(sizes)} sizes)"
+    look.facts.append(f"{count} images of {size} pixels, values {lowest.min():g} to {highest.max():g}")
+    constant = lowest == highest
+    _doubt(look, ids[constant], count, "images hold one value alone")
+    if highest.max() > 1 and (lowest >= 0).all() and highest.max() <= 255:
+        dark = (highest <= DARK * 255) & ~constant
+        _doubt(
+            look, ids[dark], count,
+            f"images are nearly black (no value above {DARK * 255:.0f} of 255), as 12 bits of data in a file of 16 are",
+        )  # fmt: skip
+    _doubt(look, ids[numbers.image("finite") < 1], count, "images have NaN or infinite values")
+    pages = numbers.image("further_pages") > 0
+    _doubt(look, ids[pages], count, "images have further pages or frames, which are not read")
+    alike = _alike(numbers.image("checksum"), ~constant)
+    if alike:
+        groups = [" = ".join(ids[group]) for group in alike]
+        look.doubtful.append(
+            f"{sum(map(len, alike))} of {count} images occur more than once, pixel for pixel, and may stand in "
+            f"training and test alike: {some_of(groups, most=NAMED_AT_MOST)}"
+        )
+
+
+def _review_masks(numbers: SetNumbers, look: FirstLook, *, labelled: bool) -> None:
+    share, border, sides = (numbers.mask(name) for name in ("share", "border", "sides"))
+    present = ~np.isnan(share)
+    count = int(present.sum())
+    if not count:
+        return
+    names = _mask_names(numbers)
+    empty, full, inverted = share == 0, share >= FULL, (border >= SURROUNDING) & (share > 0.5) & (share < FULL)
+    marked = share[present & ~empty]
+    spread = f"{marked.min():.1%} to {marked.max():.1%} (median {np.median(marked):.1%})" if len(marked) else "none"
+    look.facts.append(
+        f"{count} masks, foreground {spread}; {int(empty.sum())} empty, {int((sides > 0).sum())} touch a border of the "
+        f"image, {int((sides == 4).sum())} all four"
+    )
+    _missing(numbers, present, look)
+    enough = len(numbers.ids) >= ENOUGH
+    if empty.sum() == count and (labelled or enough):
+        look.refused.append(
+            f"all {count} masks are empty: "
+            + ("no mask has the chosen label." if labelled else "look at one, or choose the foreground by label.")
+        )
+    elif empty.sum() and numbers.masks.shape[1] == 1:
+        _doubt(look, names[empty], count, "masks are empty")
+    elif empty.sum() > 0.5 * count:
+        _doubt(look, names[empty], count, "masks are empty")
+    if full.sum() == count and enough:
+        look.refused.append(
+            f"all {count} masks are foreground as a whole: look at one, or choose the foreground by label."
+        )
+    else:
+        _doubt(look, names[full], count, "masks are foreground as a whole")
+    if inverted.sum() >= MOST * count and enough and not labelled:
+        look.refused.append(
+            f"{int(inverted.sum())} of {count} masks look inverted: their foreground fills the border of the image and "
+            f"covers a median of {np.median(share[inverted]):.0%} of it; choose the dark structures by label (--label "
+            "0), or confirm the light ones (--label 255, or --label 1 where masks hold 0 and 1)."
+        )
+    else:
+        _doubt(look, names[inverted], count, "masks look inverted: their foreground fills the border of the image")
+    _doubt(look, names[numbers.mask("vanished") == 1], count, "masks are empty at the size of the network")
+    soft = numbers.mask("grey") > SOFT
+    if soft.any():
+        _doubt(
+            look, names[soft], count,
+            f"masks are soft, up to {np.nanmax(numbers.mask('grey')):.0%} of their pixels being grey, and are cut at "
+            "one half",
+        )  # fmt: skip
+    alike = _alike(numbers.mask("checksum").ravel(), (present & ~empty & ~full).ravel())
+    images = np.repeat(numbers.image("checksum"), numbers.masks.shape[1])
+    several = [group for group in alike if len(set(images[group])) > 1 and not np.isnan(images[group]).any()]
+    if several:
+        groups = [" = ".join(names.ravel()[group][:NAMED_AT_MOST]) for group in several]
+        look.doubtful.append(
+            f"{sum(map(len, several))} of {count} masks are equal though their images differ: "
+            f"{some_of(groups, most=NAMED_AT_MOST)}"
+        )
+
+
+def _missing(numbers: SetNumbers, present: np.ndarray, look: FirstLook) -> None:
+    if numbers.raters:
+        counts = present.sum(0)
+        if (counts < len(numbers.ids)).any():
+            listed = ", ".join(
+                f"rater {rater}: {marked}" for rater, marked in zip(numbers.raters, counts.tolist(), strict=True)
+            )
+            look.facts.append(f"masks of {len(numbers.ids)} images by {listed}")
+
+
+def _review_geometry(numbers: SetNumbers, look: FirstLook) -> None:
+    names, count = _mask_names(numbers), int((~np.isnan(numbers.mask("share"))).sum())
+    reordered = int((numbers.mask("reordered") == 1).sum())
+    if reordered:
+        look.facts.append(
+            f"{reordered} of {count} masks lie in another order of voxels and are brought into the image's"
+        )
+    beside = ~np.isnan(numbers.mask("beside"))
+    if beside.any():
+        _doubt(
+            look, names[beside], count,
+            f"masks lie up to {np.nanmax(numbers.mask('beside')):.1f} voxels beside their images by the affines of "
+            "both, and are taken voxel by voxel",
+        )  # fmt: skip
+    alone = (numbers.mask("overlap") == 0) & (numbers.mask("share") > 0)
+    _doubt(look, names[alone], count, "masks overlap with that of no other rater")
+    turned = (numbers.image("orientation")[:, None] > 1) & (numbers.mask("orientation") == 1)
+    if turned.any():
+        upright, stored = numbers.mask("upright")[turned], numbers.mask("stored")[turned]
+        better = int((stored - upright > FITS_BETTER).sum())
+        _doubt(
+            look, names[turned], count,
+            "masks have no EXIF orientation and their photographs have one; they are taken as drawn on the upright "
+            f"picture, and {better} would fit better on the pixels as stored (mean contrast {_mean(stored)} for "
+            f"{_mean(upright)}): save the photographs turned",
+        )  # fmt: skip
+
+
+def _doubt(look: FirstLook, names: np.ndarray, count: int, what: str) -> None:
+    if len(names):
+        look.doubtful.append(f"{len(names)} of {count} {what}: {some_of(list(names), most=NAMED_AT_MOST)}")
+
+
+def _mask_names(numbers: SetNumbers) -> np.ndarray:
+    """Names of the masks, (N, R)."""
+    columns = numbers.masks.shape[1]
+    raters = [f" rater {rater}" for rater in numbers.raters] or [""] * columns
+    return np.array([[f"{name}{rater}" for rater in raters] for name in numbers.ids], dtype=object).reshape(-1, columns)
+
+
+def _alike(checksums: np.ndarray, counted: np.ndarray) -> list[np.ndarray]:
+    """Positions of equal checksums among those counted, by groups of at least two."""
+    groups = defaultdict(list)
+    for position in np.flatnonzero(counted):
+        groups[checksums[position]].append(position)
+    return [np.array(group) for group in groups.values() if len(group) > 1]
+
+
+def _by(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))
+
+
+def _mean(values: np.ndarray) -> str:
+    return f"{np.nanmean(values):.2f}" if np.isfinite(values).any() else "-"
