@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
 from monai_ext.raster.images import TURNS, ImageFileError, is_deep_negative, orientation_of, reading
 from monai_ext.raster.info import RasterInfo
+from monai_ext.raster.png_rows import write_png
 from monai_ext.storage.pictures import save_picture
 
 __all__ = [
@@ -44,6 +45,7 @@ BIG_TIFF = 43
 MOST_TAGS = 65535
 LONGEST_TEXT = 2**20  # bytes of a text beside the pixels that are looked through
 JPEG_QUALITY = 95
+STRIP_BYTES = 8 * 2**20  # of raw rows at a time
 LONGEST = {".jpg": 65500, ".jpeg": 65500}  # pixels per side
 
 
@@ -256,23 +258,51 @@ def check_picture(path: Path, info: RasterInfo, *, scale: int) -> None:
 
 
 def write(path: Path, rows: Path, info: RasterInfo, *, scale: int, fingerprint: str) -> None:
-    """Write raw rows as a picture in the format of the suffix of `path`; see `write_raster`. JPEG with quality 95."""
-    height, width = scale * info.size[0], scale * info.size[1]
-    pixels = np.memmap(rows, dtype=info.dtype, mode="r", shape=(height, info.planes, width))
-    array = pixels[:, 0] if info.planes == 1 else np.ascontiguousarray(np.moveaxis(pixels, 1, -1))
-    picture = Image.fromarray(array)
-    options = dict(info.picture)
-    suffix = path.suffix.lower()
+    """Write raw rows as a picture in the format of the suffix of `path`; see `write_raster`. JPEG with quality 95.
+
+    PNG takes memory for some rows, JPEG and TIFF for the whole picture.
+    """
+    size = scale * info.size[0], scale * info.size[1]
+    options, suffix = dict(info.picture), path.suffix.lower()
+    strips = _strips(rows, info, size)
     if suffix == ".png":
         text = PngImagePlugin.PngInfo()
         text.add_text(FINGERPRINT, fingerprint)
-        options["pnginfo"] = text
-    elif suffix in (".jpg", ".jpeg"):
+        write_png(path, strips, size=size, **options, pnginfo=text)
+        return
+    if suffix in (".jpg", ".jpeg"):
         options |= {"quality": JPEG_QUALITY, "subsampling": 0, "comment": f"{FINGERPRINT}={fingerprint}"}
     else:
         options.pop("exif", None)
         options |= {"compression": "tiff_adobe_deflate", "tiffinfo": {SOFTWARE: f"{FINGERPRINT}={fingerprint}"}}
-    save_picture(picture, path, **options)
+    save_picture(_whole(strips, info, size), path, **options)
+
+
+def _strips(rows: Path, info: RasterInfo, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Raw rows as strips (n, W, planes)."""
+    height, width = size
+    step = max(1, STRIP_BYTES // (width * info.planes * info.dtype.itemsize))
+    with rows.open("rb") as file:
+        for top in range(0, height, step):
+            count = min(step, height - top)
+            strip = np.fromfile(file, info.dtype, count * info.planes * width)
+            yield np.ascontiguousarray(strip.reshape(count, info.planes, width).transpose(0, 2, 1))
+
+
+def _whole(strips: Iterator[np.ndarray], info: RasterInfo, size: tuple[int, int]) -> Image.Image:
+    """The picture, once in memory."""
+    if info.dtype != np.uint8:
+        planes = np.concatenate(list(strips))
+        return Image.fromarray(planes[..., 0] if info.planes == 1 else planes)
+    picture: Image.Image | None = None
+    top = 0
+    for strip in strips:
+        part = Image.fromarray(strip[..., 0] if info.planes == 1 else strip)
+        picture = picture or Image.new(part.mode, size[::-1])
+        picture.paste(part, (0, top))
+        top += len(strip)
+    assert picture is not None
+    return picture
 
 
 def fingerprint_of(path: Path) -> str | None:

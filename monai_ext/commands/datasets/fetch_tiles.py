@@ -14,6 +14,7 @@ from monai_ext.runtime.run_log import tell
 
 __all__ = ["FetchTilesOptions", "plan", "run"]
 
+HALF_WORLD = 180  # degrees
 MOST_TILES = 5000  # without --yes
 TYPICAL_BYTES = 19_000  # mean of 812 aerial JPEG tiles of 256 x 256
 SUSPICIOUS_SHARE = 0.02  # of tiles with one and the same content
@@ -46,7 +47,7 @@ class FetchTilesOptions:
     dry_run: bool = False
     """show how many tiles there are, and stop"""
     yes: bool = False
-    """allow more than 5,000 tiles"""
+    """allow more than 5,000 tiles, and a box of more than half the world across the antimeridian"""
 
 
 def plan(area: TileArea, source: TileSource, *, rate: float) -> str:
@@ -80,9 +81,21 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
+def _check_direction(area: TileArea, *, yes: bool) -> None:
+    """Refuse a box that crosses the antimeridian and more than half of the world: west and east are swapped."""
+    width = 360 - (area.west - area.east)
+    if area.west > area.east and width > HALF_WORLD and not yes:
+        raise ValueError(
+            f"--bbox {area.west:g} {area.south:g} {area.east:g} {area.north:g} goes {width:.4g} degrees east across "
+            f"the antimeridian ({len(area):,} tiles): the order is W S E N, so write {area.east:g} {area.south:g} "
+            f"{area.west:g} {area.north:g} for the box between, or add --yes if the way round the world is meant."
+        )
+
+
 def run(options: FetchTilesOptions) -> int:
     """`python -m monai_ext fetch_tiles`."""
     area = TileArea(*options.bbox, zoom=options.zoom)
+    _check_direction(area, yes=options.yes)
     attribution = options.attribution or (NATIONAL_MAP.attribution if options.url == NATIONAL_MAP.template else None)
     source = TileSource(options.url, attribution=attribution, subdomains=options.subdomains)
     client = TileClient(rate=options.rate, user_agent=options.user_agent, attempts=options.attempts)

@@ -24,10 +24,15 @@ from monai_ext.storage.locks import FolderLock
 from monai_ext.storage.tensor_files import read_tensors
 
 __all__ = [
-    "BestCheckpoint", "FinalCheckpoint", "NonFiniteLossGuard", "ResumeHandler", "load_checkpoint", "load_finite_weights"
+    "BestCheckpoint", "FinalCheckpoint", "NonFiniteLossGuard", "ResumeHandler", "load_checkpoint",
+    "load_finite_weights", "unwrapped",
 ]  # fmt: skip
 
 STATE_KEYS = frozenset({"objects", "epoch", "iteration", "best_metric", "best_metric_epoch", "random"})
+
+# Names under which the weights of a network lie in files of other programs; averaged ones come first.
+WRAPPERS = ("params_ema", "state_dict_ema", "params", "state_dict", "model_state_dict", "model", "generator")
+PREFIXES = ("module.", "_orig_mod.")
 
 _logger = logging.getLogger(__name__)
 
@@ -46,18 +51,39 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def load_finite_weights(path: str | Path) -> dict[str, Any]:
-    """The state of a network that `load_checkpoint` reads, without NaN and infinities.
+    """The state of a network that `load_checkpoint` reads, without NaN and infinities, see `unwrapped`.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or some of its weights are NaN or infinite.
     """
-    state = load_checkpoint(path)
+    state = unwrapped(load_checkpoint(path))
     if broken := not_finite(state):
         raise ValueError(
             f"the weights '{path}' hold NaN or infinite values in {len(broken)} of {len(state)} tensors, such as "
             f"'{broken[0]}': their training failed, so take those of an earlier epoch or another run."
         )
+    return state
+
+
+def unwrapped(state: Any) -> Any:
+    """The state of a network out of what other programs and wrappers put around it; anything else as it is.
+
+    A table that has no tensors of its own but one of `WRAPPERS` is opened, and a prefix of all names that
+    `DataParallel` ("module.") or `torch.compile` ("_orig_mod.") adds is cut off.
+
+    >>> unwrapped({"epoch": 3, "state_dict": {"module.bias": torch.zeros(1)}})
+    {'bias': tensor([0.])}
+    """
+    while isinstance(state, Mapping) and not any(isinstance(value, torch.Tensor) for value in state.values()):
+        inner = next((state[name] for name in WRAPPERS if isinstance(state.get(name), Mapping)), None)
+        if inner is None:
+            return state
+        state = inner
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        return state
+    while prefix := next((each for each in PREFIXES if state and all(name.startswith(each) for name in state)), None):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
 
 

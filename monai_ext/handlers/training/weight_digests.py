@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from monai_ext.handlers.training.checkpoints import load_checkpoint
+from monai_ext.handlers.training.checkpoints import load_checkpoint, unwrapped
 
 __all__ = ["digest_of", "weight_digests"]
 
@@ -33,4 +33,4 @@ def weight_digests(paths: Sequence[str | Path]) -> tuple[str, ...]:
         FileNotFoundError: there is no such file.
         ValueError: one is damaged.
     """
-    return tuple(sorted(digest_of(load_checkpoint(path)) for path in paths))
+    return tuple(sorted(digest_of(unwrapped(load_checkpoint(path))) for path in paths))

@@ -52,6 +52,17 @@ def test_more_tiles_than_the_limit_need_yes(tmp_path):
         assert not server.asked
 
 
+def test_a_box_whose_west_and_east_are_swapped_is_refused(tmp_path, capsys):
+    with serving(good) as server:
+        with pytest.raises(
+            ValueError, match=r"goes 359.9 degrees east across the antimeridian .* write 88.3 22.5 88.4"
+        ):
+            main(command(server, tmp_path, "--dry_run", box=(88.4, 22.5, 88.3, 22.6), zoom=16))
+        assert main(command(server, tmp_path, "--dry_run", "--yes", box=(88.4, 22.5, 88.3, 22.6), zoom=4)) == 0
+        assert main(command(server, tmp_path, "--dry_run", box=(179, -17, -179, -16), zoom=8)) == 0
+        assert not server.asked
+
+
 def test_the_national_map_is_the_default_and_credited(capsys, tmp_path):
     main("fetch_tiles --bbox -76.62 39.28 -76.61 39.29 --zoom 15 --output_dir x --dry_run".split())
     assert NATIONAL_MAP.template in capsys.readouterr().err

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from monai_ext.handlers.training.checkpoints import unwrapped
+from monai_ext.handlers.training.weight_digests import weight_digests
 from monai_ext.handlers.training.weights import interpolated_weights, load_weights
 
 
@@ -58,3 +60,29 @@ def test_weights_of_another_network_are_refused_with_a_sentence(tmp_path):
     torch.save(network.state_dict() | {"more": torch.zeros(1)}, tmp_path / "model.pt")
     with pytest.raises(ValueError, match="2 of the 2 tensors fit and 1 of the checkpoint are left over: name weights"):
         load_weights(other, tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"params_ema": state, "params": {}},
+        lambda state: {"epoch": 3, "state_dict": {f"module.{name}": value for name, value in state.items()}},
+        lambda state: {f"_orig_mod.module.{name}": value for name, value in state.items()},
+        lambda state: {"model": {"state_dict": state}, "optimizer": {"lr": 0.1}},
+    ],
+    ids=["basicsr", "lightning", "compiled", "nested"],
+)
+def test_weights_wrapped_by_other_programs_are_unwrapped(tmp_path, wrap):
+    network, other = nn.Linear(2, 1), nn.Linear(2, 1)
+    torch.save(wrap(network.state_dict()), tmp_path / "wrapped.pt")
+    torch.save(network.state_dict(), tmp_path / "plain.pt")
+    load_weights(other, tmp_path / "wrapped.pt")
+    assert torch.equal(other.weight, network.weight) and torch.equal(other.bias, network.bias)
+    assert weight_digests([tmp_path / "wrapped.pt"]) == weight_digests([tmp_path / "plain.pt"])
+
+
+def test_what_only_looks_wrapped_stays_as_it_is():
+    state = {"module.w": torch.zeros(1), "head.w": torch.zeros(1)}
+    assert unwrapped(state) is state and unwrapped([1]) == [1] and unwrapped({"epoch": 3}) == {"epoch": 3}
+    kept = {"model": {"w": torch.zeros(1)}, "scale": torch.ones(1)}
+    assert unwrapped(kept) is kept
