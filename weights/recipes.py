@@ -24,6 +24,8 @@ def srgan_aerial(data: Path, output: Path, imagenet: str) -> list[Step]:
     long = {**one, "pretrain_epochs": 34, "ema_decay": 0.998, "init_weights": runs / "held_one" / "final.pt"}
     two = {**drawn, "pretrain_epochs": 0, "adversarial_epochs": 2, "batch_size": 8, "val_interval": 1,
         "adversarial_schedule": "plateau", "warm_up": 0.05, "ema_decay": 0.995}  # fmt: skip
+    halfway = {"realism": 0.5, "adversarial_weights": runs / "held_two" / "final.pt",
+        "evaluation_dir": runs / "held_one" / "evaluation_halfway"}  # fmt: skip
     mirrored = {"flips": "[[3], [2], [2, 3]]", "evaluation_dir": runs / "held_one" / "evaluation_mirrored"}
 
     def begun(start: str) -> Options:
@@ -39,6 +41,7 @@ def srgan_aerial(data: Path, output: Path, imagenet: str) -> list[Step]:
         scores("scores of stage one", "held_one", short),
         scores("scores of stage one, mirror images averaged", "held_one", {**short, **mirrored}),
         scores("scores of stage two", "held_two", two),
+        scores("scores halfway between the stages", "held_one", {**short, **halfway}),
         training("stage one, all tiles", name, runs / "one", {**whole, **long}),
         training("stage two, all tiles", name, runs / "two", {**whole, **two, **begun("one")}),
         program("stage one as shipped", "finish", runs / "one" / "final.pt", makes=models / "model.pt"),

@@ -188,6 +188,10 @@ def test_evaluation_tabulates_further_weights_beside_the_first(trained, phantoms
     workflow(["train.json", "evaluate.json"], dataset_dir=str(phantoms), output_dir=str(trained), **alone).run()
     expected = [row["psnr"] for row in rows(tmp_path / "alone" / "tiles.csv") if row["method"] == "network"]
     assert values["stage one"] == expected
+    workflow(["train.json", "evaluate.json"], dataset_dir=str(phantoms), output_dir=str(trained),
+        **alone | {"realism": 1.0, "evaluation_dir": str(tmp_path / "mixed")}).run()  # fmt: skip
+    mixed = [row["psnr"] for row in rows(tmp_path / "mixed" / "tiles.csv") if row["method"] == "network"]
+    assert mixed == values["network"]
     with pytest.raises(ValueError, match="each needs a name of its own"):
         SuperResolutionTable(tmp_path, {"scale": 4}, others={"bicubic": torch.nn.Identity()})
 
