@@ -1,4 +1,4 @@
-"""Refuse options of `python -m monai.bundle run` that no config has: MONAI accepts misspelt ones silently."""
+"""Refuse options of `python -m monai.bundle run` that MONAI would misread: names that no config has, odd folders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["refuse_unknown_options"]
+from fire.parser import DefaultParseValue
+
+__all__ = ["refuse_misread_places", "refuse_unknown_options"]
 
 # What `run` of MONAI itself takes, and its handler for experiment tracking.
 OF_MONAI = frozenset(
@@ -18,6 +20,8 @@ OF_MONAI = frozenset(
     "experiment_name run_name save_execute_config".split()
 )
 REFERENCE = re.compile(r"[@%](\w+)")
+PLACE = re.compile(r"\w+_(dir|path|root|weights)")  # names of options that take a file or a folder
+PLAIN_NAME = re.compile(r"[@$%][\w./~-]*")  # no expression: it calls, adds and quotes nothing
 
 
 def refuse_unknown_options(arguments: Sequence[str]) -> None:
@@ -49,6 +53,46 @@ def refuse_unknown_options(arguments: Sequence[str]) -> None:
                 f"--{option}: there is no '{name}' in {where}"
                 + (f", did you mean --{near[0]}?" if near else ": choose one of the names at its top.")
             )
+
+
+def refuse_misread_places(arguments: Sequence[str]) -> None:
+    """Of the command line `arguments`: nothing, unless a file or folder has a name that means something else to MONAI.
+
+    Numbers, truth values and lists are read as such, not as names; `@`, `$` and `%` begin references, expressions and
+    macros; `#` separates keys wherever it stands.
+
+    Raises:
+        ValueError: one has; says what it is read as, and how to write it.
+    """
+    if Path(arguments[0]).parts[-3:] != ("monai", "bundle", "__main__.py") or arguments[1:2] != ["run"]:
+        return
+    given = dict(_options(arguments[2:]))
+    names = _known_names(given)
+    for name, text in given.items():
+        if not PLACE.fullmatch(name):
+            continue
+        value = DefaultParseValue(text)
+        if value is not None and not isinstance(value, str):
+            kind = {bool: "truth value", int: "number", float: "number"}.get(type(value), "list of values")
+            raise ValueError(f"--{name} {text} is read as a {kind}, not as a name: write ./{text}")
+        odd = PLAIN_NAME.fullmatch(text)
+        if odd and (Path(text).exists() or text[1:].partition("::")[0] not in names):
+            kind = {"@": "a reference", "$": "an expression", "%": "a macro"}[text[0]]
+            raise ValueError(f"--{name} {text} is read as {kind} of the config, not as a name: write ./{text}")
+        if "#" in text and not text.startswith(("@", "$", "%")):
+            raise ValueError(
+                f"--{name} {text}: MONAI reads # as :: in every text, so no folder or file with # in its name can be "
+                "named: rename it, or name a link to it."
+            )
+
+
+def _known_names(given: dict[str, str]) -> set[str]:
+    """What stands at the top of the config files, and is defined by options."""
+    try:
+        tops = [top for file in _config_files(dict(given)) for top in _top(file, Path(file).read_text("utf-8"))]
+    except (OSError, ValueError, TypeError, SyntaxError, ImportError):
+        tops = []
+    return {re.split("::|#", name)[0] for name in (*tops, *given)}
 
 
 def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from monai_ext.runtime.bundle_options import refuse_unknown_options
+from monai_ext.runtime.bundle_options import refuse_misread_places, refuse_unknown_options
 from monai_ext.runtime.plain_text import printable, without_secrets
 from monai_ext.runtime.run_log import keep_log, note
 
@@ -100,13 +100,12 @@ def report_errors_in_one_sentence(*, log_dir: str | Path | None = None) -> None:
     What is logged of such an error on the way, as MONAI's handlers do, loses its stack trace too. So does an interrupt,
     which ends the process as it usually does, with a sentence of how to go on. Set the environment variable
     MONAI_EXT_TRACEBACK=1 to see the whole stack trace as well. In a `monai.bundle run`, an option that its configs do
-    not have is the first such error, see `refuse_unknown_options`.
+    not have, or a folder's name that MONAI reads otherwise, is the first such error, see `bundle_options`.
 
     Args:
         log_dir: what is logged from now on is added to `run.log` in this folder as well, see `RunLog`, and so is the
             error, always with its stack trace. None: no log is kept.
     """
-    keep_log(log_dir)
     _hide_known_traces()
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -123,6 +122,8 @@ def report_errors_in_one_sentence(*, log_dir: str | Path | None = None) -> None:
             sys.stderr.write(f"\nerror: {without_secrets(sentence)}\n")
 
     sys.excepthook = hook
+    refuse_misread_places(sys.argv)  # before the log, whose folder may be such a name
+    keep_log(log_dir)
     refuse_unknown_options(sys.argv)
 
 

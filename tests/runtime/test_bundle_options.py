@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from monai_ext.runtime.bundle_options import refuse_unknown_options
+from monai_ext.runtime.bundle_options import refuse_misread_places, refuse_unknown_options
 
 MONAI = "/somewhere/monai/bundle/__main__.py"
 CONFIG = {"overlays": False, "train": {"epochs": 3}, "size": "$@side * 2", "validate#items": "$@items", "limit": "%top"}
@@ -115,3 +115,44 @@ def test_a_run_of_the_lesion_bundle_stops_at_a_misspelt_option(tmp_path):
     assert done.stderr.rstrip().endswith(
         "error: --overlay: there is no 'overlay' in inference.json, did you mean --overlays?"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("2017", "--dataset_dir 2017 is read as a number, not as a name: write ./2017"),
+        ("1e3", "1e3 is read as a number"),
+        ("True", "True is read as a truth value, not as a name: write ./True"),
+        ("1,2", "1,2 is read as a list of values"),
+        ("[a]", "is read as a list of values"),
+        ("@home", "@home is read as a reference of the config, not as a name: write ./@home"),
+        ("%data", "%data is read as a macro"),
+        ("$data", r"\\$data is read as an expression"),
+        ("data#1", "MONAI reads # as :: in every text"),
+        ("/abs/data#1", "name a link to it"),
+    ],
+)
+def test_names_of_folders_that_monai_reads_otherwise_are_refused_with_the_way_to_write_them(config, text, message):
+    with pytest.raises(ValueError, match=message.replace("\\\\", "\\")):
+        refuse_misread_places([MONAI, "run", "--config_file", str(config), "--dataset_dir", text])
+    if "#" not in text:
+        refuse_misread_places([MONAI, "run", "--config_file", str(config), f"--dataset_dir=./{text}"])
+
+
+def test_references_and_expressions_that_are_meant_pass_unless_a_folder_has_their_name(config, tmp_path, monkeypatch):
+    words = ["--output_dir", "@top", "--ckpt_path", "$@output_dir + '/final.pt'", "--cache_dir", "None", "--top", "a#b"]
+    refuse_misread_places([MONAI, "run", "--config_file", str(config), *words])
+    refuse_misread_places(["prog", "run", "--dataset_dir", "2017"])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "@overlays").mkdir()
+    with pytest.raises(ValueError, match="write ./@overlays"):
+        refuse_misread_places([MONAI, "run", "--config_file", str(config), "--dataset_dir", "@overlays"])
+
+
+def test_a_run_in_a_folder_named_by_a_number_ends_in_one_sentence(tmp_path):
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps({"output_dir": "runs", "run": [
+        {"_target_": "monai_ext.runtime.start.start_run", "output_dir": "@output_dir"}]}))  # fmt: skip
+    words = (sys.executable, "-m", "monai.bundle", "run", "--config_file", str(path), "--output_dir", "2017")
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.endswith("is read as a number, not as a name: write ./2017\n")
