@@ -10,9 +10,10 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from monai_ext.handlers import interpolated_weights
+from monai_ext.handlers.training.identity import settings_of_run
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution, WeightEnsemble
 from monai_ext.runtime.errors import one_line
-from monai_ext.storage.records import read_record
+from monai_ext.storage.records import json_text, read_record
 
 __all__ = ["load_bundle_network"]
 
@@ -25,6 +26,8 @@ def load_bundle_network(
     adversarial_weights: str | Path | None = None,
 ) -> tuple[nn.Module, str]:
     """`network_def` of configs/inference.json with the weights of models/model.pt, on the CPU in eval mode.
+
+    Settings are those of the run of the weights, where a run.json lies beside them.
 
     Args:
         bundle: the bundle's folder.
@@ -74,6 +77,9 @@ def _network(
     if parser.get("network_def") is None:
         raise ValueError(f"'{config}' has no network_def: it is not a config of a network.")
     parser["bundle_root"] = str(bundle)
+    taken = settings_of_run(path, parser.get())
+    parser.update(taken)
+    digest.update(json_text(taken, sort_keys=True).encode() if taken else b"")
     network = parser.get_parsed_content("network_def")
     state = interpolated_weights(path, adversarial, realism)
     try:

@@ -12,8 +12,8 @@ import torch
 
 from monai_ext.commands.command_line import Computed, UseAppendAction, arg
 from monai_ext.data.tiles.pixel_scale import scale_beside
-from monai_ext.handlers.training.weight_digests import weight_digests
-from monai_ext.metrics.conformal import Calibration, read_calibration
+from monai_ext.handlers.training.weight_digests import calibration_of_weights
+from monai_ext.metrics.conformal import Calibration
 from monai_ext.upscaling import Choices, Upscaler
 
 __all__ = [
@@ -111,12 +111,4 @@ def calibration_for(bundle: Path, weights: Sequence[Path] = ()) -> Calibration:
         ValueError: it is damaged, or was made with other weights.
     """
     files = list(weights) or [bundle / "models" / "model.pt"]
-    path = files[0].parent / "calibration.json"
-    calibration = read_calibration(path)
-    if calibration.weights and calibration.weights != weight_digests(files):
-        raise ValueError(
-            f"the calibration '{path}' was made with other weights than {', '.join(map(str, files))}, for which its "
-            "intervals guarantee nothing: calibrate these (calibrate.json, --checkpoints for several), or leave out "
-            "what needs it."
-        )
-    return calibration
+    return calibration_of_weights(files[0].parent / "calibration.json", files)

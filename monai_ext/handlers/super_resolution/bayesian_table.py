@@ -18,7 +18,8 @@ from monai_ext.handlers.pictures.drawing import Picture
 from monai_ext.handlers.pictures.triplets import save_triplets
 from monai_ext.handlers.super_resolution.bayesian_pictures import BRIGHTEST, deviation_map
 from monai_ext.handlers.super_resolution.scores import TileTable
-from monai_ext.metrics.conformal import Calibration, read_calibration
+from monai_ext.handlers.training.weight_digests import calibration_of_weights
+from monai_ext.metrics.conformal import Calibration
 from monai_ext.metrics.sample_sets import SampleSetScores
 from monai_ext.metrics.super_resolution import SuperResolutionScores
 from monai_ext.metrics.uncertainty import UncertaintyScores
@@ -48,7 +49,8 @@ class SampleTable(TileTable):
         scores: keyword arguments of `SuperResolutionScores`.
         method: name of what is scored.
         family: of the nominal intervals, "laplace" or "gaussian".
-        calibration: or the file that `read_calibration` reads.
+        calibration: or its file, which must have been made with the weights `checkpoints`.
+        checkpoints: the weights that are scored.
     """
 
     def __init__(
@@ -60,12 +62,15 @@ class SampleTable(TileTable):
         items: Sequence[Mapping[str, Any]] | None = None,
         family: str = "laplace",
         calibration: Calibration | str | Path | None = None,
+        checkpoints: Sequence[str | Path] = (),
         shown: int = 4,
         bands: Sequence[int] = (0, 1, 2),
     ):
         super().__init__(folder, items=items, shown=shown, bands=bands)
         self.method = method
-        self.calibration = read_calibration(calibration) if isinstance(calibration, (str, Path)) else calibration
+        if isinstance(calibration, (str, Path)):
+            calibration = calibration_of_weights(calibration, checkpoints)
+        self.calibration = calibration
         self.mean, self.sample = SuperResolutionScores(**scores), SuperResolutionScores(**scores)
         self.degradation, self.levels = scores.get("degradation"), scores.get("levels", 255)
         self.sets = SampleSetScores(degradation=self.degradation, levels=self.levels)

@@ -34,7 +34,7 @@ from monai_ext.runtime.settings import flattened
 from monai_ext.storage.fingerprint import file_sha256
 from monai_ext.storage.records import read_record
 
-__all__ = ["MAY_CHANGE", "RunIdentity", "disagreement", "same_value", "take_settings_of_run"]
+__all__ = ["MAY_CHANGE", "RunIdentity", "disagreement", "same_value", "settings_of_run", "take_settings_of_run"]
 
 # What a resumed run may change: how long it trains, how often it is looked at, and where and how fast it is computed.
 MAY_CHANGE = frozenset(
@@ -43,7 +43,17 @@ MAY_CHANGE = frozenset(
 )  # fmt: skip
 STAGE_ONE = "pretrain_epochs"  # may change until the run has this many
 # What an evaluation may choose besides: batches and samples, and which part of which data set is scored.
-OF_AN_EVALUATION = MAY_CHANGE | {"batch_size", "samples", "tta", "seed", "region", "slices", "group"}
+OF_AN_EVALUATION = MAY_CHANGE | {
+    "batch_size",
+    "samples",
+    "tta",
+    "seed",
+    "region",
+    "slices",
+    "group",
+    "nodata",
+    "no_alpha",
+}
 WEIGHT_FILES = "_weights"  # settings with this ending name files, whose content counts
 NO_COMPONENTS = NO_SETTINGS | {"_meta_", "device", "validate", "summary_writer", "page", "phantoms", "phantom_images"}
 NOT_TRAINED = ("train::handlers", "train::trainer")
@@ -153,6 +163,26 @@ def disagreement(
     return next(((name, old, new) for name, old, new in pairs if not same_value(old, new)), None)
 
 
+def settings_of_run(checkpoint: str | Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the run of these weights that a config has otherwise at its top; none where there is no record.
+
+    Raises:
+        ValueError: run.json is damaged.
+    """
+    run = read_trained_run(checkpoint)
+    then = {} if run is None else run.settings
+    return {
+        name: value
+        for name, value in then.items()
+        if name in config and _is_fixed(name) and is_plain(config[name]) and not same_value(config[name], value)
+    }
+
+
+def _is_fixed(name: str) -> bool:
+    """Whether weights are only used with the value of this setting that they were trained with."""
+    return name not in OF_AN_EVALUATION and not name.endswith(WEIGHT_FILES)
+
+
 def same_value(one: object, other: object) -> bool:
     """Whether two settings are equal, however they were typed: `true` is True, a tuple a list, 1e-3 is 0.001."""
     return _plain_value(one) == _plain_value(other)
@@ -185,12 +215,15 @@ def take_settings_of_run(checkpoints: str | Path | Sequence[str | Path], *, scor
     resolver, chosen = parser.ref_resolver, _Chosen()
     taken = []
     for name, then in run.settings.items():
-        if name not in resolver.items or name in OF_AN_EVALUATION or name.endswith(WEIGHT_FILES):
+        is_free = not _is_fixed(name)
+        if name not in resolver.items or name in MAY_CHANGE or name.endswith(WEIGHT_FILES) or (is_free and not scored):
             continue
         now = resolver.resolved_content.get(name, resolver.items[name].get_config())
         if same_value(now, then) or isinstance(now, dict):
             continue
         if chosen(name, now):
+            if is_free:
+                continue
             raise ValueError(
                 f"--{name} is {_shown(now)}, but '{paths[0]}' was trained with {_shown(then)} (see the {RUN_FILE} "
                 f"beside it): leave --{name} out, or name the weights of another run."

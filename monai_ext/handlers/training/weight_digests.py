@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import torch
 
 from monai_ext.handlers.training.checkpoints import load_checkpoint, unwrapped
+from monai_ext.metrics.conformal import Calibration, read_calibration
 
-__all__ = ["digest_of", "weight_digests"]
+__all__ = ["calibration_of_weights", "digest_of", "weight_digests"]
+
+_logger = logging.getLogger(__name__)
 
 
 def digest_of(state: Mapping[str, Any]) -> str:
@@ -34,3 +38,22 @@ def weight_digests(paths: Sequence[str | Path]) -> tuple[str, ...]:
         ValueError: one is damaged.
     """
     return tuple(sorted(digest_of(unwrapped(load_checkpoint(path))) for path in paths))
+
+
+def calibration_of_weights(path: str | Path, checkpoints: Sequence[str | Path]) -> Calibration:
+    """The calibration in `path`, if it was made with these weights; one that does not name any is used with a warning.
+
+    Raises:
+        FileNotFoundError: there is no calibration, or no such checkpoint.
+        ValueError: it is damaged, or was made with other weights.
+    """
+    calibration = read_calibration(path)
+    if not calibration.weights:
+        _logger.warning(f"the calibration '{path}' does not record its weights: that it is of these is not checked")
+    elif calibration.weights != weight_digests(checkpoints):
+        raise ValueError(
+            f"the calibration '{path}' was made with other weights than {', '.join(map(str, checkpoints))}, for which "
+            "its intervals guarantee nothing: calibrate these (calibrate.json, --checkpoints for several), or leave "
+            "out what needs it."
+        )
+    return calibration

@@ -48,3 +48,21 @@ def test_weights_of_the_adversarial_stage_are_mixed_in_by_their_share(tmp_path, 
     assert len({digest, other_digest, load_bundle_network(bundle, realism=0.6)[1]}) == 3
     named = load_bundle_network(bundle, realism=1.0, adversarial_weights=tmp_path / "own.pt")[0]
     assert torch.equal(named[0].weight, other["0.weight"])
+
+
+def test_a_network_is_built_with_the_settings_of_the_run_of_its_weights(tmp_path, bundle):
+    config = json.loads((bundle / "configs" / "inference.json").read_text())
+    config |= {"kernel": 5, "batch_size": 4}
+    config["network_def"] = config["network_def"].replace("12, 3, padding=1", "12, @kernel, padding=@kernel // 2")
+    (bundle / "configs" / "inference.json").write_text(json.dumps(config))
+    run = tmp_path / "run"
+    run.mkdir()
+    torch.save(repeating().state_dict(), run / "model.pt")
+    with pytest.raises(ValueError, match="do not fit"):
+        load_bundle_network(bundle, run / "model.pt")
+    (run / "run.json").write_text(json.dumps({"settings": {"kernel": 3, "batch_size": 16, "other": 1}}))
+    network, digest = load_bundle_network(bundle, run / "model.pt")
+    assert network[0].kernel_size == (3, 3)
+    config["kernel"] = 3
+    (bundle / "configs" / "inference.json").write_text(json.dumps(config))
+    assert digest != load_bundle_network(bundle, run / "model.pt")[1]
