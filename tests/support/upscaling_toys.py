@@ -152,7 +152,7 @@ def bayesian_bundle(folder: Path) -> Path:
     conv = {"_target_": "monai_ext.networks.variational.DropoutConv2d", "_mode_": "callable", "rate": 0.1, "fewest": 4}
     generator = {"_target_": "monai_ext.networks.srresnet.SRResNet", "features": 8, "blocks": 1, "norm": None}
     definition = {
-        "_target_": "monai_ext.networks.bayesian_srresnet.BayesianSRResNet",
+        "_target_": "monai_ext.networks.BayesianSRResNet",
         "generator": generator | {"residual": True, "upsampling": "direct", "conv": conv},
         "operator": {"_target_": "monai_ext.transforms.degradation.Degradation", "scale": 4},
         "latent_channels": 2,
