@@ -58,6 +58,8 @@ def load_finite_weights(path: str | Path) -> dict[str, Any]:
         ValueError: the file is damaged, or some of its weights are NaN or infinite.
     """
     state = unwrapped(load_checkpoint(path))
+    if not isinstance(state, Mapping):
+        raise ValueError(f"'{path}' holds a {type(state).__name__}, not the weights of a network: name another file.")
     if broken := not_finite(state):
         raise ValueError(
             f"the weights '{path}' hold NaN or infinite values in {len(broken)} of {len(state)} tensors, such as "
