@@ -234,6 +234,14 @@ FILES: dict[str, Callable[[str], dict[str, bytes | str]]] = {
     "log into a computed file": lambda mark: {
         "configs/e.json": json.dumps(call("LogfileHandler", output_dir=".", filename="$'a' + '.p' + 'y'"))
     },
+    "a compiler's command": lambda mark: {
+        "configs/e.json": json.dumps(
+            call("SupervisedTrainer", compile=True, compile_kwargs={"options": {"cpp.cxx": [f"mkdir {mark}"]}})
+        )
+    },
+    "target made by a component": lambda mark: {
+        "configs/e.json": json.dumps({"run": {"_target_": {"_target_": "torch.nn.Identity"}, "input": 1}})
+    },
     "debugger": lambda mark: {"configs/e.json": json.dumps(call("torch.nn.Identity", _mode_="debug"))},
     "debugger by another word": lambda mark: {"configs/e.json": json.dumps(call("torch.nn.Identity", _debug_=True))},
     "server of a process group": lambda mark: {

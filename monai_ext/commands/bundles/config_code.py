@@ -41,7 +41,8 @@ NODES = (
 )  # fmt: skip
 SWITCHES = frozenset({"benchmark", "deterministic", "enabled", "allow_tf32"})  # of torch.backends.cudnn
 # Arguments by which MONAI, NumPy or PyTorch unpickle, write what is given, wait for a debugger or contact a server.
-NEVER = frozenset({"_debug_", "pickle_module", "formatter", "init_method", "store", "file"})
+NEVER = frozenset({"_debug_", "pickle_module", "formatter", "init_method", "store", "file", "compile_kwargs"})
+COMPILED = frozenset({"mode", "fullgraph", "dynamic"})  # arguments of torch.compile; others choose a compiler's command
 MUST_BE = {"allow_pickle": False, "weights_only": True}
 IMPORTED_BY_NAME = {
     "reader": re.compile(r"(monai\.data\.)?(ITK|Nibabel|Nrrd|Numpy|PIL|Pydicom|WSI)Reader", re.IGNORECASE),
@@ -50,7 +51,7 @@ IMPORTED_BY_NAME = {
 }
 FILE_NAMES = frozenset({"filename", "mapping_file_path"})  # of targets that write text files
 DATA_FILE = re.compile(r".*\.(csv|json|log|txt)")
-PROGRAM = re.compile(r"\.(py|pyc|pyw|pth|so|pyd|dll|dylib|sh|bash|zsh|bat|cmd|ps1|exe|desktop|service)$", re.IGNORECASE)
+PROGRAM = re.compile(r"\.(py|pyc|pyw|so|pyd|dll|dylib|sh|bash|zsh|bat|cmd|ps1|exe|desktop|service)$", re.IGNORECASE)
 HIDDEN = re.compile(
     r"(^|[/\\])\.[A-Za-z]\w*[/\\]|[/\\]\.[A-Za-z]|^\.(bash|z?profile|zsh|ssh|config|git|local|netrc|vimrc)"
 )
@@ -201,7 +202,11 @@ class _Reader:
         return "" if is_allowed_target(target) else f"calls {target}"
 
     def _argument_warning(self, value: _Value) -> str:
-        name, content = value.key, value.value
+        name, content, above = value.key, value.value, value.id.split("::")[:-1]
+        if "_target_" in above:
+            return "calls what another component makes"
+        if "compile_kwargs" in above:
+            return "" if name in COMPILED and not str(content).startswith(("$", "@", "%")) else f"compiles with {name}"
         if name in NEVER and content is not None and self._is_argument(value):
             return f"sets {name}"
         if name in MUST_BE and content is not MUST_BE[name]:

@@ -87,6 +87,7 @@ HARMLESS = {
         ],
     },
     "again": "%before",
+    "saved": {"final_filename": "last.pth", "compile_kwargs": {"mode": "reduce-overhead", "fullgraph": True}},
     "near": {"one": 1, "two": "$@#one + @##classes"},
     "size": "$max(1, int(np.ceil(3 / 2)), *[2])",
     "metric": {"_target_": "MeanDice", "output_transform": "$monai.handlers.from_engine(['pred', 'label'])"},
