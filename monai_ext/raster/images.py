@@ -143,6 +143,11 @@ def reading(path: str | os.PathLike, *, header_only: bool = False) -> Iterator[I
         size = Path(path).stat().st_size
         reason = "it is empty" if size == 0 else f"its {size} bytes are no image of a known format"
         raise ImageFileError(f"cannot read image {path}: {reason}.") from error
+    except Image.DecompressionBombError as error:
+        raise ImageFileError(
+            f"cannot read image {path}: it has more pixels than are decoded at once ({one_line(error)}). Cut it into "
+            "tiles; to upscale it, convert it to a GeoTIFF, which is read by rows (gdal_translate IN OUT.tif)."
+        ) from error
     except DECODING_ERRORS as error:
         raise ImageFileError(f"cannot read image {path}: {one_line(error)}.") from error
 

@@ -46,6 +46,7 @@ from monai_ext.data.many_hr.format import (
     write_shard,
     write_tables,
 )
+from monai_ext.data.tiles.pixel_scale import PixelScale, keep_scale, scale_beside
 from monai_ext.handlers.training.records import EpochTable
 from monai_ext.handlers.training.stages import StageCheckpoints
 from monai_ext.metrics.conformal import Calibration, read_calibration, write_calibration
@@ -128,6 +129,8 @@ def run_targets(folder: Path) -> Iterator[Target]:
             assert (low <= high).all()
 
     yield target(path, [calibrated], JSON)
+    keep_scale(folder, PixelScale("int16", -20.0, 3000.0, nodata=-9999.0))
+    yield target(folder / "pixel_scale.json", [lambda: scale_beside(folder / "model.pt")], JSON)
 
 
 def reproduce_targets(folder: Path) -> Iterator[Target]:

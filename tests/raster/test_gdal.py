@@ -6,6 +6,7 @@ import threading
 import time
 import warnings
 
+import numpy as np
 from upscaling_toys import needs_rasterio, noise, repeating, save_raster, upscaler
 
 from monai_ext.raster.opening import open_raster
@@ -42,3 +43,18 @@ def test_threads_that_open_rasters_leave_the_warnings_as_they_were(tmp_path, mon
         upscale_file(source, tmp_path / "b.tif", upscaler=upscaler(repeating(1)))
     assert not [each for each in caught if "georeferenc" in str(each.message)]
     assert warnings.filters == before
+
+
+@needs_rasterio
+def test_palettes_of_16_bits_become_colours(tmp_path):
+    import rasterio
+
+    index = np.array([[0, 1, 300, 2]], np.uint16)
+    colours = {0: (0, 0, 0, 255), 1: (255, 0, 0, 255), 2: (0, 0, 255, 255), 300: (10, 200, 30, 255)}
+    about = {"driver": "GTiff", "count": 1, "height": 1, "width": 4, "dtype": "uint16", "photometric": "palette"}
+    with rasterio.open(tmp_path / "a.tif", "w", **about) as dataset:
+        dataset.write(index, 1)
+        dataset.write_colormap(1, colours)
+    raster = open_raster(tmp_path / "a.tif")
+    assert raster.info.bands == 3 and raster.info.dtype == np.uint8
+    assert raster.rows(0, 1)[:, 0].T.tolist() == [list(colours[int(i)][:3]) for i in index[0]]

@@ -71,3 +71,31 @@ def test_the_command_builds_checks_and_shows(tiles, tmp_path, capsys):
     with pytest.raises(ValueError, match="record 000009 is not in") as caught:
         main(["many_hr", "show", str(output), "--records", "000009"])
     assert explain(caught.value)
+
+
+def test_deep_tiles_are_read_by_a_range_and_blank_ones_left_out(tiles, tmp_path, caplog):
+    rasterio = pytest.importorskip("rasterio", reason="needs rasterio (the extra geo)")
+    deep, plain = tmp_path / "deep", tmp_path / "plain"
+    deep.mkdir()
+    plain.mkdir()
+    for number, path in enumerate(sorted(tiles.rglob("*.png"))[:6]):
+        with Image.open(path) as picture:
+            eight = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+        Image.fromarray(eight.transpose(1, 2, 0)).save(plain / f"{number}.png")
+        about = {"driver": "GTiff", "count": 3, "height": eight.shape[1], "width": eight.shape[2], "dtype": "int16"}
+        with rasterio.open(deep / f"{number}.tif", "w", **about) as dataset:
+            dataset.write(np.rint(eight / 255 * 3000).astype(np.int16))
+        if number < 3:
+            with rasterio.open(deep / f"blank_{number}.tif", "w", **about) as dataset:
+                dataset.write(np.full(eight.shape, 700, np.int16))
+    options = "--records 4 --targets 2 --size 32 --scale 2 --kinds texture --test_fraction 0 --validation_fraction 0"
+    for name, more in (("deep", ["--range", "0", "3000"]), ("plain", [])):
+        words = ["many_hr", "build", "--tiles", str(tmp_path / name), "--output_dir", str(tmp_path / f"{name}_set")]
+        assert main([*words, *options.split(), *more]) == 0
+    assert "3 of 9 tiles left out, blank (one colour): blank_0, blank_1, blank_2" in caplog.text
+    found = {
+        name: rows(tmp_path / f"{name}_set", read_lines(tmp_path / f"{name}_set" / "records.jsonl")[0])
+        for name in ("deep", "plain")
+    }
+    for of_deep, of_plain in zip(found["deep"], found["plain"], strict=True):
+        assert np.abs(of_deep[:1].astype(int) - of_plain[:1].astype(int)).max() <= 1  # the original and its reduction
