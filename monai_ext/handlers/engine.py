@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # Ignite annotates outputs as integers, and lacks MONAI's att
         data_loader: Any
         inferer: Any
         network: Any
+        summary_writer: Any
         loss_function: Any
         prepare_batch: Callable[..., Any]
         non_blocking: bool

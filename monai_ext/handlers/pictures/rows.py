@@ -9,6 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.pictures.drawing import Picture, picture_grid
+from monai_ext.handlers.training.tensorboard import writer_of
 
 __all__ = ["PictureRows"]
 
@@ -19,14 +20,14 @@ class PictureRows:
     A subclass names its columns in `TAG` and adds the rows of a batch in `collect`; for the evaluator's handlers.
 
     Args:
-        summary_writer: where to write.
+        summary_writer: where to write; None: that of the run, see `StandardTraining`.
         count: number of items, the first of the loader.
         interval: epochs between two pictures.
     """
 
     TAG = "pictures"
 
-    def __init__(self, summary_writer: SummaryWriter, *, count: int = 4, interval: int = 1):
+    def __init__(self, summary_writer: SummaryWriter | None = None, *, count: int = 4, interval: int = 1):
         self.summary_writer, self.count, self.interval = summary_writer, count, interval
         self._rows: list[list[Picture]] = []
 
@@ -50,5 +51,6 @@ class PictureRows:
             self.collect(engine, wanted)
 
     def _show(self, engine: Engine) -> None:
-        if self._rows:
-            self.summary_writer.add_image(self.TAG, picture_grid(self._rows), engine.state.epoch, dataformats="HWC")
+        writer = writer_of(engine, self.summary_writer)
+        if self._rows and writer is not None:
+            writer.add_image(self.TAG, picture_grid(self._rows), engine.state.epoch, dataformats="HWC")

@@ -30,7 +30,7 @@ class SegmentationPictures(PictureRows):
     Columns: image | truth (contour) | prediction (contour, truth beneath) | probability.
 
     Args:
-        summary_writer: where to write.
+        summary_writer: where to write; None: that of the run.
         mean, std: undo the normalisation, per channel: shown is `image * std + mean` in [0, 1].
         kwargs: count and interval, see `PictureRows`.
     """
@@ -39,7 +39,7 @@ class SegmentationPictures(PictureRows):
 
     def __init__(
         self,
-        summary_writer: SummaryWriter,
+        summary_writer: SummaryWriter | None = None,
         *,
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),

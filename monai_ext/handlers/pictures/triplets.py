@@ -24,14 +24,14 @@ class TripletPictures(PictureRows):
     Columns: low resolution (pixels repeated) | prediction | original. For the evaluator's handlers.
 
     Args:
-        summary_writer: where to write.
+        summary_writer: where to write; None: that of the run.
         bands: channels shown as red, green and blue.
         kwargs: count and interval, see `PictureRows`.
     """
 
     TAG = "low resolution, prediction, original"
 
-    def __init__(self, summary_writer: SummaryWriter, *, bands: Sequence[int] = (0, 1, 2), **kwargs: Any):
+    def __init__(self, summary_writer: SummaryWriter | None = None, *, bands: Sequence[int] = (0, 1, 2), **kwargs: Any):
         super().__init__(summary_writer, **kwargs)
         self.bands = tuple(bands)
 

@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.epochs import Alarm
+from monai_ext.handlers.training.tensorboard import writer_of
 from monai_ext.losses import ELBOLoss, samples_alike
 from monai_ext.metrics import HeadHealth, head_warnings
 from monai_ext.runtime.settings import as_bool
@@ -70,7 +71,7 @@ class CollapseAlarm(Alarm):
 
     Args:
         loss: the trainer's loss.
-        summary_writer: where to write; None: only warn.
+        summary_writer: where to write; None: that of the run, see `StandardTraining`.
         threshold: nats per case below which the latent counts as collapsed.
         patience, interval: see `Alarm`.
     """
@@ -101,9 +102,9 @@ class CollapseAlarm(Alarm):
             "train_active_latents": sum(value > 0.01 for value in latents),
             "train_beta": self.loss.beta,
         }
-        if self.summary_writer is not None:
+        if (writer := writer_of(engine, self.summary_writer)) is not None:
             for name, value in curves.items():
-                self.summary_writer.add_scalar(name, value, engine.state.epoch)
+                writer.add_scalar(name, value, engine.state.epoch)
         sentence = (
             f"the divergence of posterior and prior is {divergence:.4f} nats, below {self.threshold:g}, the latent has "
             "collapsed and all samples will be alike: lower beta, lengthen its warm-up, or set free_nats"

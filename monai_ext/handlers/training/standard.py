@@ -18,6 +18,7 @@ from monai_ext.handlers.training.checkpoints import BestCheckpoint, FinalCheckpo
 from monai_ext.handlers.training.curves import TrainingCurves
 from monai_ext.handlers.training.identity import RunIdentity
 from monai_ext.handlers.training.records import EpochTable, RunRecord, TrainingProgress
+from monai_ext.handlers.training.tensorboard import MainProcessWriter
 
 __all__ = ["Handler", "Part", "StandardTraining"]
 
@@ -47,10 +48,11 @@ class StandardTraining:
     Args:
         output_dir: folder of the run.
         evaluator: the validation engine.
-        summary_writer: of TensorBoard.
+        summary_writer: of TensorBoard; None: one for `output_dir`/tensorboard. Both engines get it as an attribute, for
+            handlers of their own.
         lr_scheduler: stepped in every iteration.
-        unit: what an item of the data is called; the settings in run.json then count training_<unit> and
-            validation_<unit>.
+        unit: what an item of the data is called; the settings in run.json then count training_<unit>,
+            validation_<unit> and those of the other `parts`.
         settings, counts: further settings for run.json, see `RunRecord`.
         parts: name -> items of further parts that are held out, for run.json, see `RunIdentity`.
         resume: continue from last.pt.
@@ -65,7 +67,7 @@ class StandardTraining:
         output_dir: str | Path,
         *,
         evaluator: Engine,
-        summary_writer: SummaryWriter,
+        summary_writer: SummaryWriter | None = None,
         lr_scheduler: Any = None,
         unit: str | None = None,
         settings: Mapping[str, Any] | None = None,
@@ -82,7 +84,8 @@ class StandardTraining:
         record: Part = "standard",
         best: Part = "standard",
     ):
-        self.folder, self.evaluator, self.summary_writer = Path(output_dir), evaluator, summary_writer
+        self.folder, self.evaluator = Path(output_dir), evaluator
+        self.summary_writer = summary_writer or MainProcessWriter(str(self.folder / "tensorboard"))
         self.lr_scheduler, self.unit, self.resume, self.interval = lr_scheduler, unit, resume, interval
         self.settings, self.counts, self.parts = settings, dict(counts or {}), parts
         self.handlers: dict[str, Part] = {
@@ -92,6 +95,8 @@ class StandardTraining:
 
     def attach(self, engine: Engine) -> None:
         state = self.state_of(engine)
+        for each in (engine, self.evaluator):
+            each.summary_writer = self.summary_writer
         for target, handlers in (
             (engine, self.of_trainer(engine, state)),
             (self.evaluator, self.of_evaluator(engine, state)),
@@ -114,11 +119,13 @@ class StandardTraining:
         return state if self.lr_scheduler is None else state | {"lr_scheduler": self.lr_scheduler}
 
     def counts_of(self, engine: Engine) -> dict[str, Sized]:
-        """The further counts, and, with a unit, those of both loaders."""
+        """The further counts, and, with a unit, those of both loaders and of the further parts that have items."""
         if self.unit is None:
             return self.counts
         loaders = {"training": engine.data_loader, "validation": self.evaluator.data_loader}
-        return {f"{part}_{self.unit}": range(count_items(loader)) for part, loader in loaders.items()} | self.counts
+        counts: dict[str, Sized] = {name: range(count_items(loader)) for name, loader in loaders.items()}
+        counts |= {name: items for name, items in (self.parts or {}).items() if items and name not in loaders}
+        return {f"{name}_{self.unit}": items for name, items in counts.items()} | self.counts
 
     def of_trainer(self, engine: Engine, state: Mapping[str, Any]) -> list[Handler | None]:
         """What the trainer gets."""

@@ -9,7 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from monai_ext.runtime.ranks import is_main_process
 
-__all__ = ["MainProcessWriter"]
+__all__ = ["MainProcessWriter", "writer_of"]
 
 
 FLUSH_SECONDS = 2.0
@@ -43,3 +43,8 @@ class MainProcessWriter(SummaryWriter):
             return super()._get_file_writer()
         self.file_writer = self.file_writer or _NoFile()
         return self.file_writer
+
+
+def writer_of(engine: Any, given: SummaryWriter | None = None) -> SummaryWriter | None:
+    """The writer that a handler was `given`, or that of the run, which `StandardTraining` hands to its engines."""
+    return given if given is not None else getattr(engine, "summary_writer", None)
