@@ -18,6 +18,7 @@ from monai_ext.handlers.super_resolution.uncertainty import *
 from monai_ext.handlers.super_resolution.upscaled_files import *
 from monai_ext.handlers.training.checkpoints import *
 from monai_ext.handlers.training.curves import *
+from monai_ext.handlers.training.evaluation import *
 from monai_ext.handlers.training.identity import *
 from monai_ext.handlers.training.loss_progress import *
 from monai_ext.handlers.training.normalisation import *

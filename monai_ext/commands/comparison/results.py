@@ -104,6 +104,7 @@ def read_results(output_dir: str | Path) -> Results:
 
     tables = {key: _read_cases(folder / "evaluation" / "cases.csv") for key, (folder, _) in records.items()}
     _check_pairing(tables, records)
+    _check_runs(tables, records)
     ids = sorted({case for table in tables.values() for case in table})
     at = {case: index for index, case in enumerate(ids)}
     values = {metric: np.full((len(losses), len(seeds), len(ids)), np.nan) for metric in METRICS}
@@ -197,6 +198,19 @@ def _check_pairing(tables: Mapping[tuple[str, int, int], Mapping[str, dict]], re
                     f"case {case!r} is validated in fold {home[seed, case]} and in fold {fold} of seed {seed} "
                     f"({records[key][0]}): the folds overlap."
                 )
+
+
+def _check_runs(tables: Mapping[tuple[str, int, int], Mapping[str, dict]], records: Mapping) -> None:
+    """Each evaluation is of the run that its folder holds, where that left a run.json."""
+    folders = {key: records[key][0] for key in tables if (records[key][0] / "run.json").is_file()}
+    if not folders:
+        return
+    from monai_ext.handlers.training.evaluation import check_evaluation  # here, since it brings torch
+
+    for key, folder in folders.items():
+        loss, fold, seed = key
+        settings = {"loss_name": loss, "fold": fold, "seed": seed}
+        check_evaluation(folder, tables[key].keys(), settings, error=ResultsError)
 
 
 def _read_epochs(path: Path) -> dict[str, NDArray[np.float64]]:

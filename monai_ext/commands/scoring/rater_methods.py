@@ -13,6 +13,7 @@ import numpy as np
 
 from monai_ext.commands.comparison.results import ResultsError
 from monai_ext.commands.statistics import mean_of_known
+from monai_ext.handlers.training.evaluation import check_evaluation
 from monai_ext.runtime.errors import one_line
 from monai_ext.storage.files import table_rows
 from monai_ext.storage.records import read_record
@@ -69,8 +70,8 @@ def read_methods(folders: Sequence[str | Path]) -> list[Method]:
     Raises:
         FileNotFoundError: no such folder.
         ResultsError: no evaluated run; a damaged file; a case that two runs of one method and seed scored; runs that
-            were not scored alike (raters, number of samples) or not trained alike (size of batches and images).
-            Epochs may differ, and are shown.
+            were not scored alike (raters, number of samples) or not trained alike (size of batches and images); an
+            evaluation that does not fit its run, see `check_evaluation`. Epochs may differ, and are shown.
     """
     found: dict[tuple[str, str | None], list[tuple[Path, MethodSummary]]] = {}
     for folder in map(Path, folders):
@@ -107,7 +108,11 @@ def _method(name: str, entries: Sequence[tuple[Path, MethodSummary]]) -> Method:
     minutes = []
     for path, summary in entries:
         rows = by_seed.setdefault(summary.settings.seed, {})
-        for case, values in _read_cases(path.with_name("cases.csv")).items():
+        table = _read_cases(path.with_name("cases.csv"))
+        settings = msgspec.to_builtins(summary.settings)
+        known = {key: value for key, value in settings.items() if value is not None and key != "part"}
+        check_evaluation(path.parent.parent, table.keys(), known, error=ResultsError)
+        for case, values in table.items():
             if case in rows:
                 raise ResultsError(
                     f"case {case!r} was scored by two runs of {name} with one seed, the second {path.parent.parent}."

@@ -14,7 +14,9 @@ import torch
 from bundle_runs import rows, sentence_of
 from lesion_runs import BUNDLE, TINY, train
 
+from monai_ext.handlers import check_evaluation
 from monai_ext.phantoms.lesions import write_lesion_phantoms
+from monai_ext.storage.fingerprint import file_sha256
 
 workflow = partial(bundle_runs.workflow, BUNDLE.name)
 FOLD = {"fold": 1}
@@ -79,6 +81,16 @@ def test_a_typed_setting_that_is_not_that_of_the_training_is_refused_with_both_v
     sentence = sentence_of(lambda: evaluate(trained, lesion_phantoms, **{name: value}))
     assert f"--{name} is {value}" in sentence and f"was trained with {was}" in sentence
     assert f"leave --{name} out" in sentence
+
+
+def test_an_evaluation_records_its_cases_where_they_come_from_and_its_weights(trained, lesion_phantoms, monkeypatch):
+    typed(monkeypatch, output_dir=trained)
+    evaluate(trained, lesion_phantoms)
+    found = json.loads((trained / "evaluation" / "evaluation.json").read_text())
+    assert found["cases"] == record_of(trained)["cases"]["validation"]
+    assert found["origin"] == "the validation part of the training"
+    assert found["weights"] == {str(trained / "final.pt"): file_sha256(trained / "final.pt")[:16]}
+    check_evaluation(trained, found["cases"], {"loss_name": "dice_bce", "fold": 1})
 
 
 def test_what_an_evaluation_may_choose_is_not_refused(trained, lesion_phantoms, monkeypatch):
