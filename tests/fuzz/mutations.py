@@ -59,6 +59,14 @@ def mutate_bytes(rng: random.Random, data: bytes) -> bytes:
     return bytes(changed)
 
 
+def flip_bits(rng: random.Random, data: bytes) -> bytes:
+    """One to four bits flipped anywhere, as a failing disk or a bad copy does."""
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
 def mutate_head(rng: random.Random, data: bytes) -> bytes:
     """Changes within the first 400 bytes, where headers are."""
     return mutate_bytes(rng, data[:400])[:400].ljust(min(400, len(data)), b"\0") + data[400:]
