@@ -252,7 +252,7 @@ def bundle_targets(folder: Path) -> Iterator[Target]:
         yield target(bundle / name, [inspected, packed], JSON)
     yield target(bundle / "configs/logging.conf", [inspected], (mutate_bytes,))
     model = bundle / "models" / "model.pt"
-    calls = [inspected, packed, lambda: load_bundle_network(bundle), lambda: read_weights(model)]
+    calls = [inspected, packed, lambda: load_bundle_network(bundle)[0], lambda: read_weights(model)]
     yield target(model, calls, (mutate_bytes, mutate_zip_record, mutate_zip_record))
 
 

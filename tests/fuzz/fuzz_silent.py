@@ -42,6 +42,8 @@ def same(one: object, other: object) -> bool:
             return False
         first, second = np.asarray(one), np.asarray(other)
         return first.dtype == second.dtype and np.array_equal(first, second, equal_nan=first.dtype.kind in "fc")
+    if isinstance(one, torch.nn.Module):
+        return isinstance(other, torch.nn.Module) and same(one.state_dict(), other.state_dict())
     if isinstance(one, msgspec.Struct) or is_dataclass(one):
         names = one.__struct_fields__ if isinstance(one, msgspec.Struct) else [field.name for field in fields(one)]
         return type(one) is type(other) and all(same(getattr(one, name), getattr(other, name)) for name in names)
@@ -86,11 +88,14 @@ def fuzz(
             aim.path.write_bytes(flip_bits(rng, aim.seeds[which]))
             name = aim.path.relative_to(folder).as_posix()
             suffix = next((each for each in SEALED if name.endswith(each)), aim.path.suffix)
+            if suffix == ".pt" and not aim.seeds[which].startswith(b"PK"):
+                suffix = ".pt (old)"  # PyTorch's format before zips
             tally = counts.setdefault(suffix, Counter())
             for reader, (before, after) in enumerate(zip(whole[at, which], results(aim), strict=True)):
-                if isinstance(before, Exception):
+                if before is None or isinstance(before, Exception):
                     continue
-                outcome = "refused" if isinstance(after, Exception) else "same" if same(before, after) else "changed"
+                refused = after is None or isinstance(after, Exception)  # None: a kept file that is made anew
+                outcome = "refused" if refused else "same" if same(before, after) else "changed"
                 tally[outcome] += 1
                 if outcome == "changed" and suffix in SEALED:
                     faults.append(f"input {number}: reader {reader} of {name}, seed {which}")
