@@ -7,6 +7,8 @@ writes it. Three rules hold for every file:
   type (no text for a number, no truth value for an integer; an integer is a valid `float`).
 - JSON has finite numbers only: NaN and infinities are written as null, and read as null where a file holds them.
 - A file is written whole or not at all. Paths, and whatever else JSON has no form for, are written as text.
+- A record with fields is written with a checksum of its values, so that a flipped bit or an edit is noticed when it is
+  read. A file without one, written by hand or by others, is read as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -26,6 +29,7 @@ from monai_ext.storage.files import write_text
 
 __all__ = ["Count", "as_record", "json_text", "read_json_lines", "read_record", "write_record"]
 
+CHECKSUM = "checksum"  # last field of a file
 LARGEST_FILE = 2**28  # bytes; ours are far smaller
 PLACE = re.compile(r"(?P<problem>.*) - at `\$\.?(?P<place>.*)`", re.DOTALL)
 
@@ -45,11 +49,12 @@ def read_record(
 
     Raises:
         OSError: there is no such file, or it cannot be read.
-        ValueError: it is not JSON in UTF-8, is no `kind`, or is larger than 256 MiB; names file, place and remedy.
+        ValueError: it is not JSON in UTF-8, is no `kind`, is larger than 256 MiB, or its values are not those of its
+            checksum; names file, place and remedy.
     """
     path = Path(path)
     try:
-        return as_record(_loads(_text(path)), kind)
+        return as_record(_checked(_loads(_text(path))), kind)
     except (ValueError, RecursionError) as problem:
         raise error(f"{path} is damaged ({one_line(problem)}): {way_out}.") from None
 
@@ -85,13 +90,19 @@ def as_record(content: object, kind: type[T]) -> T:
         raise ValueError(_place_first(str(problem))) from None
 
 
-def write_record(path: str | Path, record: object, *, indent: int | None = 1) -> None:
+def write_record(path: str | Path, record: object, *, indent: int | None = 1, checksum: bool = True) -> None:
     """Write `record` to `path` as JSON, whole or not at all.
+
+    Args:
+        checksum: add the field "checksum", if the record has fields; not for files that others read by their fields.
 
     Raises:
         WriteError: no room on the disk, or no right to write there.
     """
-    write_text(path, json_text(record, indent=indent) + "\n")
+    content = json.loads(json_text(record))
+    if checksum and isinstance(content, dict):
+        content[CHECKSUM] = _checksum(content)
+    write_text(path, json.dumps(content, indent=indent) + "\n")
 
 
 def json_text(record: object, *, indent: int | None = None, sort_keys: bool = False) -> str:
@@ -102,6 +113,21 @@ def json_text(record: object, *, indent: int | None = None, sort_keys: bool = Fa
     """
     plain = msgspec.to_builtins(record, str_keys=True, enc_hook=_plain)
     return json.dumps(_finite(plain), indent=indent, sort_keys=sort_keys, allow_nan=False)
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    """CRC-32 of all values but the checksum's own, in any order of the fields."""
+    text = json.dumps({key: value for key, value in content.items() if key != CHECKSUM}, sort_keys=True)
+    return f"crc32:{zlib.crc32(text.encode()):08x}"
+
+
+def _checked(content: Any) -> Any:
+    """`content` without its checksum, which has to be right if there is one."""
+    if not isinstance(content, dict) or not str(content.get(CHECKSUM)).startswith("crc32:"):
+        return content
+    if content[CHECKSUM] != _checksum(content):
+        raise ValueError(f'its values are not those of its checksum; without the field "{CHECKSUM}" they are taken')
+    return {key: value for key, value in content.items() if key != CHECKSUM}
 
 
 def _text(path: Path) -> str:

@@ -36,6 +36,34 @@ def test_what_was_written_is_read(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text())["areas"][1]["finished"] == "now"
 
 
+def test_any_flipped_bit_of_a_record_is_noticed(tmp_path):
+    path, record = tmp_path / "a.json", Areas([Area("a", 3, (1.0, 2.0, 3.0, 4.0))])
+    write_record(path, record)
+    whole, outcomes = path.read_bytes(), set()
+    field = whole.index(b'"checksum"')
+    for place in range(field):
+        for bit in range(7):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            try:
+                outcomes.add(read_record(path, Areas))
+            except ValueError as error:
+                outcomes.add("values" if "its values are not those of its checksum" in str(error) else "form")
+    assert outcomes == {"values", "form"}
+
+
+def test_a_record_written_by_hand_needs_no_checksum_and_one_of_fields_in_another_order_is_right(tmp_path):
+    path, values = tmp_path / "a.json", {"b": 0.1, "a": [1, None, {"x": "é"}]}
+    write_record(path, values)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(sorted(content.items())), ensure_ascii=False))
+    assert read_record(path, dict) == values
+    path.write_text(json.dumps(values | {"b": 0.2}))
+    assert read_record(path, dict) == values | {"b": 0.2}
+    path.write_text(json.dumps(content | {"b": 0.2}))
+    with pytest.raises(ValueError, match='a.json is damaged .* without the field "checksum" they are taken'):
+        read_record(path, dict)
+
+
 def test_dataclasses_and_built_in_types_are_records_too(tmp_path):
     @dataclass(frozen=True)
     class Best:
@@ -109,7 +137,8 @@ def test_the_caller_chooses_the_class_of_the_error(tmp_path):
 
 def test_numbers_that_are_not_finite_are_null_in_files_and_in_records(tmp_path):
     path = tmp_path / "a.json"
-    write_record(path, {"a": float("nan"), "b": [np.float32("inf"), -np.inf, (np.float64(0.5),)], 3: 1})
+    content = {"a": float("nan"), "b": [np.float32("inf"), -np.inf, (np.float64(0.5),)], 3: 1}
+    write_record(path, content, checksum=False)
     assert json.loads(path.read_text(), parse_constant=pytest.fail) == {"a": None, "b": [None, None, [0.5]], "3": 1}
     path.write_text('{"a": NaN, "b": -Infinity, "c": 1e999, "d": 2.5}')
     expected = {"a": None, "b": None, "c": None, "d": 2.5}

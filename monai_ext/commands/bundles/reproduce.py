@@ -265,7 +265,7 @@ def run(options: ReproduceOptions) -> int:
     tell(repetition.typed())
     if options.dry_run:
         return 0
-    write_record(repetition.output_dir / CONFIG, repetition.config)
+    write_record(repetition.output_dir / CONFIG, repetition.config, checksum=False)
     variables = {**os.environ, **repetition.variables}
     if status := subprocess.run(repetition.command, cwd=repetition.folder, env=variables, check=False).returncode:
         tell(f"the repeated training failed with exit status {status}: see its message above.")

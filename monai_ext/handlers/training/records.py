@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import sys
 import time
@@ -24,7 +23,8 @@ from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.training import provenance
 from monai_ext.handlers.training.identity import RunIdentity
 from monai_ext.runtime.ranks import is_main_process, mean_over_ranks
-from monai_ext.storage.files import atomic_path, table_rows, write_text
+from monai_ext.storage.files import atomic_path, table_rows
+from monai_ext.storage.records import write_record
 
 __all__ = ["EpochTable", "RunRecord", "TrainingProgress"]
 
@@ -230,7 +230,7 @@ class RunRecord:
         if not is_main_process() or self._stays:
             return
         record = {**result, "settings": self.settings, **self._origin}
-        write_text(self.path, json.dumps(record, indent=1, default=str) + "\n")
+        write_record(self.path, record)
 
     def _is_finished(self) -> bool:
         run = read_trained_run(self.path)

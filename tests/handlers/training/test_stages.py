@@ -11,6 +11,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from monai_ext.handlers.training.stages import StageCheckpoints, StagedLearningRate
+from monai_ext.storage.records import read_record
 
 
 def rates(plan: StagedLearningRate, epoch_length: int, iterations: int) -> list[float]:
@@ -78,7 +79,7 @@ def test_stage_one_keeps_the_highest_psnr_and_stage_two_the_lowest_distance(tmp_
     judged(tmp_path, [{psnr: 20.0, distance: d} for d in (0.3, 0.2, 0.25)], first=3)
     assert epoch_of(tmp_path / "pretrained.pt") == 1
     assert epoch_of(tmp_path / "model.pt") == 4
-    assert json.loads((tmp_path / "best.json").read_text()) == {
+    assert read_record(tmp_path / "best.json", dict) == {
         "pretrained": {"epoch": 1, "score": psnr, "value": 25.0},
         "adversarial": {"epoch": 4, "score": distance, "value": 0.2},
     }
