@@ -14,6 +14,7 @@ from monai_ext.__main__ import main
 from monai_ext.commands.comparison.results import ResultsError
 from monai_ext.commands.scoring import rater_table as module
 from monai_ext.commands.scoring.rater_table import RaterTableOptions, rater_table
+from monai_ext.storage.records import read_record
 
 FEW = {"resamples": 200}
 
@@ -63,7 +64,7 @@ def test_means_intervals_pairs_and_files(tmp_path: Path) -> None:
     page = (tmp_path / "table" / "table.md").read_text()
     assert content["notes"] == [] and "| combined | 1,234 | 5 | 1.5 | 1 | 12 |" in page
     assert "0.775 (" in page and "one more rater" in page and "0.800 (0.750-0.850)" in page
-    assert json.loads((tmp_path / "table" / "table.json").read_text()) == content
+    assert read_record(tmp_path / "table" / "table.json", dict) == content
     assert (tmp_path / "table" / "scores.png").stat().st_size > 1000
 
 

@@ -38,7 +38,7 @@ def test_a_table_that_says_too_much_is_found(built, tmp_path):
     lines = read_lines(folder / "answers.jsonl")
     lines[1]["lr_psnr"] += 1
     (folder / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    index = json.loads((folder / "index.json").read_text())
+    index = read_record(folder / "index.json", dict)
     data = (folder / "answers.jsonl").read_bytes()
     index["files"]["answers.jsonl"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     (folder / "index.json").write_text(json.dumps(index))
