@@ -123,9 +123,12 @@ def _checksum(content: Mapping[str, Any]) -> str:
 
 def _checked(content: Any) -> Any:
     """`content` without its checksum, which has to be right if there is one."""
-    if not isinstance(content, dict) or not str(content.get(CHECKSUM)).startswith("crc32:"):
+    if not isinstance(content, dict) or not content:
         return content
-    if content[CHECKSUM] != _checksum(content):
+    last = list(content.values())[-1]  # a bit flipped in its name or value does not make a file without a checksum
+    if CHECKSUM not in content and not str(last).startswith("crc32:"):
+        return content
+    if content.get(CHECKSUM) != _checksum(content):
         raise ValueError(f'its values are not those of its checksum; without the field "{CHECKSUM}" they are taken')
     return {key: value for key, value in content.items() if key != CHECKSUM}
 

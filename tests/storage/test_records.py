@@ -40,8 +40,7 @@ def test_any_flipped_bit_of_a_record_is_noticed(tmp_path):
     path, record = tmp_path / "a.json", Areas([Area("a", 3, (1.0, 2.0, 3.0, 4.0))])
     write_record(path, record)
     whole, outcomes = path.read_bytes(), set()
-    field = whole.index(b'"checksum"')
-    for place in range(field):
+    for place in range(len(whole) - 3):  # what follows ends the line
         for bit in range(7):
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
             try:

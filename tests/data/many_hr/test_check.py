@@ -13,6 +13,7 @@ from many_hr_sets import read_lines
 from monai_ext.__main__ import main
 from monai_ext.data.many_hr.check import check_many_hr
 from monai_ext.data.many_hr.format import ManyHrError
+from monai_ext.storage.records import read_record
 
 
 def test_a_damaged_shard_is_found_and_made_again(built, tiles, tmp_path):
