@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import torch
 from ignite.engine import Engine
 
 from monai_ext.handlers.item_writer import ItemWriter
@@ -15,7 +16,10 @@ class Twice(ItemWriter):
 
 
 def test_every_batch_is_written_and_the_last_line_counts(tmp_path, caplog):
-    engine, writer = Engine(lambda engine, batch: None), Twice(tmp_path, what="{} pictures")
+    engine, writer = (
+        Engine(lambda engine, batch: {"pred": torch.zeros(1), "id": ["a"]}),
+        Twice(tmp_path, what="{} pictures"),
+    )
     writer.attach(engine)
     with caplog.at_level(logging.INFO):
         engine.run(range(3))
