@@ -70,6 +70,15 @@ def test_groups_equal_a_slow_comparison_of_all_pairs(items):
     assert np.array_equal(groups[:, None] == groups, np.equal.outer(expected, expected))
 
 
+@pytest.mark.parametrize("block", [1, 3, 7])
+def test_groups_do_not_depend_on_the_blocks_that_they_are_found_in(items, monkeypatch, block):
+    thumbnails = np.stack([grey(read_image(i["image"], spatial_size=(64, 64), draft=True)) for i in items])
+    expected = near_duplicate_groups(thumbnails)
+    assert len(set(expected.tolist())) < len(items)
+    monkeypatch.setattr(near_duplicates, "BLOCK", block)
+    assert np.array_equal(near_duplicate_groups(thumbnails), expected)
+
+
 def test_pictures_without_texture_do_not_chain_into_one_group():
     levels = np.repeat(np.linspace(0, 255, 30, dtype=np.float32)[:, None, None], 64, 1).repeat(64, 2)
     noise = np.random.default_rng(0).normal(0, 1, levels.shape).astype(np.float32)
