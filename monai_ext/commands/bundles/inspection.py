@@ -37,6 +37,7 @@ DATA = {
     ".gitignore", ".gitattributes", ".geojson", ".xml",
 }  # fmt: skip
 HARMLESS_CLASSES = re.compile(r"(logging\.)?(StreamHandler|NullHandler|Formatter)")
+DESCRIPTIONS = {"metadata.json": "", "run.json": "origin"}  # where texts name programs that nothing runs
 EVALUATED = ("class", "args", "kwargs", "defaults")  # in a logging config
 FIRST = ("imports", "initialize", "run", "finalize")  # ids that MONAI executes by itself
 # What comes out of files and zips that cannot be read.
@@ -144,7 +145,7 @@ def _look_into(file: BundleFile, bundle: BundleFiles, found: Inspection) -> None
             _read_config(file, found, is_config=is_config or path.name == "run.json")
         elif suffix in LOGGING:
             _look_into_logging(file, found)
-        elif suffix not in DATA:
+        elif suffix not in DATA and not path.name.startswith("events.out.tfevents."):
             found.problems.append(f"{file.name}: is a kind of file that is not looked into")
 
 
@@ -211,8 +212,8 @@ def _look_into_configs(found: Inspection) -> None:
         names |= imported
     for file, content in found.contents.items():
         codes = code_of(content, names=names)
-        if PurePosixPath(file).name == "metadata.json":  # descriptions name programs
-            codes = [code for code in codes if code.kind != "value"]
+        if (prose := DESCRIPTIONS.get(PurePosixPath(file).name)) is not None:
+            codes = [code for code in codes if code.kind != "value" or not code.where.startswith(prose)]
         if codes or file in found.configs:
             found.configs[file] = codes
 

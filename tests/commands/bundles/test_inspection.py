@@ -364,6 +364,11 @@ def test_downloads_and_the_config_of_a_run_are_shown(tmp_path):
     record = tmp_path / "run.json"
     record.write_text(json.dumps({"origin": {"config": {"run": ["$exec('1')"]}}}))
     assert "run#0 reaches exec" in " ".join(inspect_bundle(record).warnings())
+    command = ["/home/me/.venv/bin/python", "-m", "monai.bundle", "run"]
+    record.write_text(json.dumps({"origin": {"config": {}, "command": command}, "settings": {"lr": 0.1}}))
+    assert inspect_bundle(record).warnings() == []
+    record.write_text(json.dumps({"settings": {"net::reader": "os.mkdir"}}))  # which an evaluation would take over
+    assert "gives reader os.mkdir" in " ".join(inspect_bundle(record).warnings())
 
 
 def test_what_a_terminal_would_obey_is_spelled_out(tmp_path):
