@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,8 @@ from monai_ext.raster.images import TURNS, ImageFile, ImageFileError, checked_si
 from monai_ext.raster.masks import MaskFile, checked_label, decode_mask
 
 __all__ = ["DecodeImaged"]
+
+_logger = logging.getLogger(__name__)
 
 
 class DecodeImaged(Transform):
@@ -53,7 +56,9 @@ class DecodeImaged(Transform):
         self.keep_paths = keep_paths
 
     def __call__(self, data: Mapping) -> dict[str, Any]:
-        item = self._decoded(data)[0]
+        item, image, _ = self._decoded(data)
+        if image.further_pages:
+            _logger.warning("%s has %d further pages or frames, which are not read", data["image"], image.further_pages)
         item |= {key: value for key, value in data.items() if key not in ("id", "image", "label", "label_values")}
         if self.keep_paths:
             item |= {f"{key}_path": str(data[key]) for key in ("image", "label") if data.get(key) is not None}

@@ -54,6 +54,7 @@ PALETTE_COLOURS = ("red", "green", "blue", "alpha")
 STRUCTURE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "OVERVIEWS")
 
 _warnings_lock = threading.Lock()
+_told_of_pages: set[Path] = set()  # a file may be opened many times
 
 
 def available() -> bool:
@@ -154,6 +155,9 @@ class GdalRaster:
         dataset = self._dataset
         if dataset.count == 0:
             raise ImageFileError(f"image {path} has no bands: it holds several data sets, extract one of them first.")
+        if len(dataset.subdatasets) > 1 and path not in _told_of_pages:
+            _told_of_pages.add(path)
+            _logger.warning(f"{path} has {len(dataset.subdatasets) - 1} further pages, which are not read")
         types = sorted(set(dataset.dtypes))
         if len(types) > 1 or types[0] not in TYPES:
             raise ImageFileError(

@@ -22,6 +22,7 @@ from monai_ext.raster.images import (
     ImageFileError,
     checked_size,
     float_range,
+    further_pages,
     grey_values,
     orientation_of,
     reading,
@@ -130,6 +131,10 @@ def decode_mask(
 ) -> MaskFile:
     """The mask in a file; see `read_mask`, for arguments that are checked already."""
     with reading(path) as picture:
+        if pages := further_pages(picture):
+            raise ImageFileError(
+                f"mask {path} has {pages + 1} pages or frames: save the one that is meant in a file of its own."
+            )
         orientation = orientation_of(picture)
         size = upright_size(picture, orientation)
         mask, grey = _foreground(picture, path) if label is None else (_labelled(picture, path, label), 0.0)

@@ -220,3 +220,11 @@ def test_label_0_turns_black_on_white_with_its_soft_edges(tmp_path):
 def test_other_labels_are_refused(label):
     with pytest.raises(ValueError, match="label is .*: give a value of the masks"):
         checked_label(label)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "gif"])
+def test_a_mask_of_several_pages_is_refused(tmp_path, suffix):
+    pages = [Image.fromarray(disc((20, 20), (10.0, 8.0), radius) * 255) for radius in (3.0, 5.0)]
+    pages[0].save(tmp_path / f"m.{suffix}", save_all=True, append_images=pages[1:])
+    with pytest.raises(ImageFileError, match=f"m.{suffix} has 2 pages or frames: save the one that is meant"):
+        read_mask(tmp_path / f"m.{suffix}")

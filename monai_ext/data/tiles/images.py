@@ -14,6 +14,7 @@ import torch
 from monai.transforms import Transform
 from torch import Tensor
 
+from monai_ext.data.first_look import image_numbers, with_numbers
 from monai_ext.data.tiles.collars import collar
 from monai_ext.data.tiles.pixel_scale import PixelScale
 from monai_ext.raster.images import ImageFileError
@@ -25,6 +26,7 @@ from monai_ext.runtime.memory import in_words
 
 __all__ = ["DecodeTiled", "TilePixels", "read_tile", "tile_pixels"]
 
+DECODED_KEYS = frozenset({"id", "image", "scale", "known"})
 LARGEST = 2**30  # bytes of a tile in memory; larger images are for `monai_ext upscale`, which reads them by rows
 
 
@@ -149,7 +151,7 @@ class DecodeTiled(Transform):
     """From the path of an item to its pixels: {"id", "image": path} becomes {"id": str, "image": (C, H, W)}.
 
     Nothing is resized or cropped at random: a `DeviceDataset` of it keeps whole tiles, and patches are cut from batches
-    of them. Other keys of the item, such as "place", are dropped here and stay in the data set's list `data`.
+    of them. Other keys of the item, such as "place", stay as they are.
 
     Args:
         bands: see `read_tile`. Give them where grey and coloured tiles are mixed.
@@ -185,6 +187,16 @@ class DecodeTiled(Transform):
         self.fill_missing, self.scale, self.known = fill_missing, scale, known
 
     def __call__(self, data: Mapping) -> dict[str, Any]:
+        item = self._decoded(data)[0] | {key: value for key, value in data.items() if key not in DECODED_KEYS}
+        return item | ({"image_path": str(data["image"])} if self.keep_paths else {})
+
+    def with_look(self, data: Mapping) -> dict[str, Any]:
+        """The decoded tile with its numbers for `monai_ext.data.first_look`, without keys that it does not know."""
+        item, size = self._decoded(data)
+        return item | with_numbers(image_numbers(item["image"].numpy(), size), [])
+
+    def _decoded(self, data: Mapping) -> tuple[dict[str, Any], tuple[int, int]]:
+        """The item, and the (H, W) of the file."""
         path, maps = data["image"], {}
         scale = data.get("scale") if self.scale is None else self.scale
         if self.known or data.get("known"):
@@ -205,7 +217,7 @@ class DecodeTiled(Transform):
         if scale is not None and not scale.is_plain:
             item["levels"] = scale.levels
         item |= {key: each[:, :height, :width].contiguous() for key, each in maps.items()}
-        return item | ({"image_path": str(path)} if self.keep_paths else {})
+        return item, (pixels.shape[1], pixels.shape[2])
 
     def __repr__(self) -> str:
         filled = ", fill_missing=True" if self.fill_missing else ""

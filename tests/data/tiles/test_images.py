@@ -12,6 +12,7 @@ from monai_ext.data.device.dataset import DeviceDataset, DeviceLoader
 from monai_ext.data.tiles.images import DecodeTiled, read_tile
 from monai_ext.data.tiles.listing import tile_items
 from monai_ext.data.tiles.split import take_places
+from monai_ext.raster import gdal
 from monai_ext.raster.images import ImageFileError
 
 
@@ -124,7 +125,7 @@ def test_tiles_are_cut_to_whole_multiples(tmp_path):
     path = tile(tmp_path / "a.png", values)
     item = DecodeTiled(multiple=4, keep_paths=True)({"id": "t", "image": path, "place": "x"})
     assert np.array_equal(item["image"].numpy(), values[:8, :16].transpose(2, 0, 1))
-    assert item["id"] == "t" and item["image_path"] == str(path) and "place" not in item
+    assert item["id"] == "t" and item["image_path"] == str(path) and item["place"] == "x"
     with pytest.raises(ImageFileError, match="a.png is 11 x 18 pixels: at least 12 are needed"):
         DecodeTiled(multiple=12)({"image": tmp_path / "a.png"})
 
@@ -154,3 +155,14 @@ def test_tiles_of_16_bits_stay_so_in_batches(tmp_path):
     dataset = DeviceDataset([{"image": tile(tmp_path / "a.png", values)}], DecodeTiled(), num_workers=0, progress=False)
     batch = dataset.batch([0, 0])
     assert batch["image"].dtype == torch.uint16 and np.array_equal(batch["image"][1, 0].numpy(), values)
+
+
+def test_keys_that_it_does_not_know_stay_and_further_pages_are_named(tmp_path, caplog):
+    pages = [Image.fromarray(np.full((8, 8, 3), 50 * number, np.uint8)) for number in (1, 2, 3)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    decoded = DecodeTiled()({"id": "a", "image": str(tmp_path / "a.tif"), "place": "p", "host": {"x": 1}})
+    assert decoded["place"] == "p" and decoded["host"] == {"x": 1} and set(decoded["image"].unique().tolist()) == {50}
+    if gdal.available():
+        assert [r.getMessage() for r in caplog.records] == [
+            f"{tmp_path / 'a.tif'} has 2 further pages, which are not read"
+        ]
