@@ -129,8 +129,14 @@ class RunCases:
             for part, ids in cases.items()
         }
         lacking = {part: len(cases[part]) - len(there[part]) for part in self.wanted}
-        if not any(lacking.values()):
+        empty = [part for part in self.wanted if not cases[part]]
+        if not any(lacking.values()) and not empty:
             return self._of_run(there, cases, seen, len(items))
+        if seen and empty:
+            raise ValueError(
+                f"the run of '{self.checkpoints[0]}' held nothing out as its {empty[0]} part, and {len(seen)} of the "
+                f"{len(items)} cases here were trained on ({some_of(seen)}): give --dataset_dir other data."
+            )
         if seen:
             part, count = max(lacking.items(), key=lambda pair: pair[1])
             raise ValueError(

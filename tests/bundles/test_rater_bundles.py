@@ -100,6 +100,14 @@ def test_evaluation_writes_the_same_table_for_both_bundles_at_the_cases_own_size
         assert float(table[0]["dice_rater02"]) == pytest.approx(dice, abs=1e-6)
 
 
+@pytest.mark.parametrize(("name", "value"), [("folds", 4), ("fold", 1), ("zoom", 1.5), ("method", "soft_label")])
+def test_an_evaluation_of_other_cases_or_settings_than_those_of_the_training_is_refused(trained, phantoms, name, value):
+    bundle, folder = trained
+    then = json.loads((folder / "run.json").read_text())["settings"][name]
+    sentence = sentence_of(lambda: run(bundle, ["train.json", "evaluate.json"], phantoms, folder, **{name: value}))
+    assert f"--{name} is {value}, but" in sentence and f"was trained with {then} " in sentence
+
+
 def test_inference_answers_for_photographs_and_nifti_at_their_own_size(trained, tmp_path):
     bundle, folder = trained
     pictures = tmp_path / "pictures"

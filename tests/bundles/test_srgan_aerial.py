@@ -176,6 +176,16 @@ def test_the_summary_is_the_table_in_short_and_the_figure_is_there(evaluated):
         assert figure.width > figure.height / 4 * 3
 
 
+@pytest.mark.parametrize(("name", "value"), [("split_seed", 1), ("test_fraction", 0.5), ("blur", 1.0)])
+def test_an_evaluation_of_other_places_or_settings_than_those_of_the_training_is_refused(
+    trained, phantoms, name, value
+):
+    options = {"dataset_dir": str(phantoms), "output_dir": str(trained)} | TINY | {name: value}
+    then = json.loads((trained / "run.json").read_text())["settings"][name]
+    sentence = sentence_of(lambda: workflow(["train.json", "evaluate.json"], **options).run())
+    assert f"--{name} is {value}, but" in sentence and f"was trained with {then} " in sentence
+
+
 def test_evaluation_tabulates_further_weights_beside_the_first(trained, phantoms, tmp_path):
     others = {"stage one": str(trained / "pretrained.pt"), "the same": str(trained / "model.pt")}
     options = TINY | {"evaluation_dir": str(tmp_path), "others": others, "precision": "fp32"}

@@ -106,6 +106,13 @@ def test_parts_by_place_are_those_of_the_run(tmp_path, items):
     }  # fmt: skip
 
 
+def test_a_run_that_held_nothing_out_is_scored_on_other_data_alone(tmp_path, items):
+    recorded = RunCases(run_of(tmp_path / "run", training=items, test=[]), parts=["test"])
+    assert ids(recorded.divide(items_of(tmp_path / "other", "xyz"))["test"]) == "xyz"
+    with pytest.raises(ValueError, match="held nothing out as its test part, and 6 of the 6 cases here were trained"):
+        recorded.divide(items)
+
+
 def test_what_a_run_does_not_record_is_divided_anew_with_a_warning(tmp_path, items, caplog):
     assert RunCases(tmp_path / "nothing" / "model.pt").divide(items) is None
     weights = run_of(tmp_path / "run", training=items)

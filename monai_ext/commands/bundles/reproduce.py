@@ -14,7 +14,9 @@ from typing import Any
 import torch
 
 from monai_ext.commands.command_line import Computed, Positional
+from monai_ext.data.run_cases import TrainedRun, read_trained_run
 from monai_ext.handlers import load_checkpoint
+from monai_ext.handlers.training.identity import disagreement
 from monai_ext.handlers.training.provenance import environment, git_revision, merged_config, package_versions
 from monai_ext.runtime.run_log import keep_log, tell
 from monai_ext.storage.records import read_record, write_record
@@ -230,6 +232,15 @@ def outcome(run: Path, repeated: Path) -> list[str]:
     for name, key in (("data", "data"), ("seed", "seed")):
         same = "the same" if then.get(key) == now.get(key) else f"{then.get(key)}, now {now.get(key)}"
         sentences.append(f"{name}: {same}")
+    first, second = (read_trained_run(folder) or TrainedRun() for folder in (run, repeated))
+    if found := disagreement(first, second):
+        name, old, new = found
+        sentences.append(f"{name}: {old}, now {new}")
+    for part, cases in (first.cases or {}).items():
+        again = (second.cases or {}).get(part, {})
+        if cases != again:
+            kept = len(cases.items() & again.items())
+            sentences.append(f"{part} cases: {len(cases)}, now {len(again)}, of which {kept} are the same")
     for key in sorted(key for key in now if key.startswith("best_")):
         same = "the same" if then.get(key) == now[key] else f"was {then.get(key)}"
         sentences.append(f"{key.replace('_', ' ')}: {now[key]} ({same})")

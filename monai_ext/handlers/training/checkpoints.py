@@ -65,7 +65,7 @@ def load_finite_weights(path: str | Path) -> dict[str, Any]:
             f"the weights '{path}' hold NaN or infinite values in {len(broken)} of {len(state)} tensors, such as "
             f"'{broken[0]}': their training failed, so take those of an earlier epoch or another run."
         )
-    return state
+    return dict(state)
 
 
 def unwrapped(state: Any) -> Any:

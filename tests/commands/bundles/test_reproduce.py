@@ -193,6 +193,9 @@ def test_other_weights_and_data_are_told_in_the_outcome(trained, tmp_path):
         shutil.copytree(trained / "run", tmp_path / name)
     record = json.loads((tmp_path / "b" / "run.json").read_text())
     record |= {"seed": 3, "best_val_mean_dice": 0.125}
+    record["settings"]["learning_rate"] = 0.5
+    size, moved = len(record["cases"]["validation"]), next(iter(record["cases"]["validation"]))
+    record["cases"]["training"][moved] = record["cases"]["validation"].pop(moved)
     (tmp_path / "b" / "run.json").write_text(json.dumps(record))
     state = torch.load(tmp_path / "b" / "final.pt", weights_only=True)
     name = next(name for name, value in state.items() if value.is_floating_point())
@@ -201,6 +204,8 @@ def test_other_weights_and_data_are_told_in_the_outcome(trained, tmp_path):
     torch.save(state, tmp_path / "b" / "final.pt")
     told = outcome(tmp_path / "a", tmp_path / "b")
     assert "seed: 0, now 3" in told and "final weights: differ by 0.5 at most" in told
+    assert any(sentence.startswith("--learning_rate: ") and sentence.endswith(", now 0.5") for sentence in told)
+    assert f"validation cases: {size}, now {size - 1}, of which {size - 1} are the same" in told
     assert any(sentence.startswith("best val mean dice: 0.125 (was ") for sentence in told)
 
 
