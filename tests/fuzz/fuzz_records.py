@@ -46,6 +46,7 @@ from monai_ext.data.many_hr.format import (
     write_shard,
     write_tables,
 )
+from monai_ext.data.run_cases import RunCases
 from monai_ext.data.tiles.pixel_scale import PixelScale, keep_scale, scale_beside
 from monai_ext.handlers.training.records import EpochTable
 from monai_ext.handlers.training.stages import StageCheckpoints
@@ -81,7 +82,11 @@ def run_targets(folder: Path) -> Iterator[Target]:
     written(evaluation / "summary.json", summary)
     written(evaluation / "cases.csv", "\n".join(lines) + "\n")
     written(run / "epochs.csv", "epoch,train_loss,seconds\n1,0.5,3\n2,0.4,2.5\n3,0.3,\n")
-    written(run / "run.json", {"settings": settings})
+    cases = {"training": {"a": "0a"}, "validation": {f"case{i}": f"{i:02x}" for i in range(4)}}
+    begun = {"file": "w.pt", "sha256": "00", "training": {"b": "0b"}}
+    written(run / "run.json", {"settings": settings, "cases": cases, "init_weights": begun})
+    scored = {"cases": cases["validation"], "origin": "a part", "weights": {str(run / "final.pt"): "00"}}
+    written(evaluation / "evaluation.json", scored)
     raters = {
         name: {"raters": {"mean": 0.5, "low": 0.4, "high": None, "cases": 4}} for name in (columns[0], columns[-1])
     }
@@ -97,6 +102,10 @@ def run_targets(folder: Path) -> Iterator[Target]:
         (method,) = rater_table.read_methods([run])
         assert not any(math.isinf(value) for row in method.rows.values() for value in row.values())
 
+    def divided() -> None:
+        RunCases(run).divide([{"id": "case0"}, {"id": "a"}])
+        RunCases(run).check([{"id": "case0"}])
+
     def ceiling() -> None:
         rater_row(folder / "scores.json", task=1, samples=4, cases=4)
 
@@ -104,7 +113,8 @@ def run_targets(folder: Path) -> Iterator[Target]:
         (evaluation / "summary.json", [methods, lambda: read_training(run)], JSON),
         (evaluation / "cases.csv", [methods], CSV),
         (run / "epochs.csv", [methods, lambda: read_training(run), lambda: table._rows_before(3)], CSV),
-        (run / "run.json", [lambda: read_training(run)], JSON),
+        (run / "run.json", [methods, divided, lambda: read_training(run)], JSON),
+        (evaluation / "evaluation.json", [methods], JSON),
         (run / "best.json", [lambda: stages._before(3)], JSON),
         (folder / "scores.json", [ceiling], JSON),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from ignite.engine import Events
 
 from monai_ext.data.run_cases import LEARNT, RUN_FILE, CaseDigests, RunCases, case_digests, read_trained_run
 from monai_ext.handlers.engine import Engine
-from monai_ext.handlers.training.identity import same_value
+from monai_ext.handlers.training.identity import same_value, shown
 from monai_ext.runtime.errors import some_of
 from monai_ext.runtime.ranks import is_main_process
 from monai_ext.storage.fingerprint import file_sha256
@@ -74,8 +75,8 @@ def check_evaluation(
     for name in sorted(settings.keys() & run.settings.keys()):
         if not same_value(settings[name], run.settings[name]):
             raise error(
-                f"the evaluation in {place} has {name} = {settings[name]}, the {RUN_FILE} of its run has "
-                f"{run.settings[name]}: {WAY_OUT}, or take the folder out."
+                f"the evaluation in {place} has {name} = {shown(settings[name])}, the {RUN_FILE} of its run has "
+                f"{shown(run.settings[name])}: {WAY_OUT}, or take the folder out."
             )
     cases = run.cases or {}
     learnt = dict(cases.get(LEARNT, {}))
@@ -91,7 +92,7 @@ def check_evaluation(
         seen = [name for name, digest in scored.cases.items() if digest in images]
         for path, digest in scored.weights.items():
             here = folder / Path(path).name
-            if here.is_file() and Path(path).parent.name == folder.name and _digest(here) != digest:
+            if os.path.isfile(here) and Path(path).parent.name == folder.name and _digest(here) != digest:
                 raise error(
                     f"the evaluation in {place} is of other weights than {here} now holds ({digest}, now "
                     f"{_digest(here)}): {WAY_OUT}."

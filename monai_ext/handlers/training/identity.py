@@ -34,7 +34,9 @@ from monai_ext.runtime.settings import flattened
 from monai_ext.storage.fingerprint import file_sha256
 from monai_ext.storage.records import read_record
 
-__all__ = ["MAY_CHANGE", "RunIdentity", "disagreement", "same_value", "settings_of_run", "take_settings_of_run"]
+__all__ = [
+    "MAY_CHANGE", "RunIdentity", "disagreement", "same_value", "settings_of_run", "shown", "take_settings_of_run"
+]  # fmt: skip
 
 # What a resumed run may change: how long it trains, how often it is looked at, and where and how fast it is computed.
 MAY_CHANGE = frozenset(
@@ -118,7 +120,7 @@ class RunIdentity:
         left_out = MAY_CHANGE | self.counts | ({STAGE_ONE} if is_open else set())
         if found := disagreement(then, now, apart_from=left_out):
             name, old, new = found
-            raise ValueError(f"{name} is {_shown(new)}, but the run in '{folder}' has {_shown(old)}: {way_out}.")
+            raise ValueError(f"{name} is {shown(new)}, but the run in '{folder}' has {shown(old)}: {way_out}.")
         if then.cases is None:
             _logger.warning(f"{folder / RUN_FILE} does not record the cases of the run: they are not compared")
             return
@@ -185,7 +187,10 @@ def _is_fixed(name: str) -> bool:
 
 def same_value(one: object, other: object) -> bool:
     """Whether two settings are equal, however they were typed: `true` is True, a tuple a list, 1e-3 is 0.001."""
-    return _plain_value(one) == _plain_value(other)
+    try:
+        return _plain_value(one) == _plain_value(other)
+    except RecursionError:  # of a damaged record
+        return False
 
 
 def take_settings_of_run(checkpoints: str | Path | Sequence[str | Path], *, scored: bool = True) -> None:
@@ -225,7 +230,7 @@ def take_settings_of_run(checkpoints: str | Path | Sequence[str | Path], *, scor
             if is_free:
                 continue
             raise ValueError(
-                f"--{name} is {_shown(now)}, but '{paths[0]}' was trained with {_shown(then)} (see the {RUN_FILE} "
+                f"--{name} is {shown(now)}, but '{paths[0]}' was trained with {shown(then)} (see the {RUN_FILE} "
                 f"beside it): leave --{name} out, or name the weights of another run."
             )
         for key in [key for key in resolver.items if key == name or key.startswith(f"{name}::")]:
@@ -235,7 +240,7 @@ def take_settings_of_run(checkpoints: str | Path | Sequence[str | Path], *, scor
         taken.append(name)
     trained_settings(parser).update(run.settings)
     if taken:
-        _logger.info(f"as in the training: {', '.join(f'{name} {_shown(run.settings[name])}' for name in taken)}")
+        _logger.info(f"as in the training: {', '.join(f'{name} {shown(run.settings[name])}' for name in taken)}")
 
 
 class _Chosen:
@@ -334,6 +339,13 @@ def _plain_value(value: object) -> object:
     return value
 
 
-def _shown(value: object) -> str:
-    text = value if isinstance(value, str) else repr(value)
+def shown(value: object) -> str:
+    """A setting on one line of at most 80 characters, for messages.
+
+    >>> shown([1, 2]), shown("dice\\nbce"), shown({"deep": {}})
+    ('[1, 2]', 'dice bce', 'a dict')
+    """
+    if not (is_plain(value) or isinstance(value, str)):
+        return f"a {type(value).__name__}"
+    text = " ".join((value if isinstance(value, str) else repr(value)).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
