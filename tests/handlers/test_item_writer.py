@@ -17,7 +17,7 @@ class Twice(ItemWriter):
 
 def test_every_batch_is_written_and_the_last_line_counts(tmp_path, caplog):
     engine, writer = (
-        Engine(lambda engine, batch: {"pred": torch.zeros(1), "id": ["a"]}),
+        Engine(lambda engine, batch: {"pred": torch.zeros(1, 1), "id": ["a"]}),
         Twice(tmp_path, what="{} pictures"),
     )
     writer.attach(engine)
