@@ -108,6 +108,17 @@ def test_an_evaluation_of_other_cases_or_settings_than_those_of_the_training_is_
     assert f"--{name} is {value}, but" in sentence and f"was trained with {then} " in sentence
 
 
+def test_a_summary_has_the_settings_of_the_training_whatever_is_typed(trained, phantoms, tmp_path):
+    bundle, folder = trained
+    options = {"max_epochs": 99, "batch_size": 3, "evaluation_dir": str(tmp_path)}
+    run(bundle, ["train.json", "evaluate.json"], phantoms, folder, **options)
+    told, then = (
+        json.loads(path.read_text())["settings"] for path in (tmp_path / "summary.json", folder / "run.json")
+    )
+    for name in ("max_epochs", "batch_size", "training_cases", "fold"):
+        assert told[name] == then[name]
+
+
 def test_inference_answers_for_photographs_and_nifti_at_their_own_size(trained, tmp_path):
     bundle, folder = trained
     pictures = tmp_path / "pictures"
