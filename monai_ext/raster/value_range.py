@@ -17,7 +17,7 @@ import numpy as np
 
 from monai_ext.raster.info import Raster
 
-__all__ = ["ValueRange", "ValueSample", "known_values", "settle_values"]
+__all__ = ["ValueRange", "ValueSample", "known_values", "settle_values", "warn_of_alpha"]
 
 _logger = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ def settle_values(
         ImageFileError: the raster cannot be read.
     """
     info = raster.info
-    _warn_of_alpha(raster)
+    warn_of_alpha(raster)
     signed = info.dtype.kind in "if" and info.dtype.itemsize > 1
     if isinstance(limits, tuple):
         low, high = limits
@@ -191,19 +191,22 @@ def settle_values(
     return found
 
 
-def _warn_of_alpha(raster: Raster) -> None:
-    """An alpha band of many values measures something: some distribute near infrared tagged as alpha."""
+def warn_of_alpha(raster: Raster) -> bool:
+    """Warn of an alpha band of many values: it measures something, such as near infrared; whether it was so."""
     info = raster.info
     if info.alpha != "hard":
-        return
+        return False
     middle = info.size[0] // 2
-    values = raster.rows(max(0, middle - LOOKED_AT), middle + LOOKED_AT)[info.bands]
-    between = (values > 0) & (values < values.max(initial=0))
-    if between.mean() > ALPHA_BETWEEN and (count := len(np.unique(values))) > ALPHA_VALUES:
-        _logger.warning(
-            f"{info.path}: the band tagged as alpha has {count} values in its middle rows, of which "
-            f"{between.mean():.0%} are neither 0 nor the highest, as near infrared has: --no_alpha takes it as a band"
-        )
+    values = raster.rows(max(0, middle - LOOKED_AT), min(middle + LOOKED_AT, info.size[0]))[info.bands]
+    shown = values[values > 0]
+    between = float((shown < shown.max()).mean()) if shown.size else 0.0
+    if between <= ALPHA_BETWEEN or (count := len(np.unique(shown))) <= ALPHA_VALUES:
+        return False
+    _logger.warning(
+        f"{info.path}: the band tagged as alpha has {count} values above 0 in its middle rows, {between:.0%} of "
+        "them below the highest, as near infrared has: --no_alpha takes it as a band"
+    )
+    return True
 
 
 def log_values(path: Path | str, sample: ValueSample, found: ValueRange) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from monai_ext.raster.opening import open_raster, stored_type
-from monai_ext.raster.value_range import ValueSample, known_values
+from monai_ext.raster.opening import GDAL_SUFFIXES, open_raster, stored_type
+from monai_ext.raster.value_range import ValueSample, known_values, warn_of_alpha
 from monai_ext.runtime.ranks import is_main_process
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.records import read_record, write_record
@@ -21,6 +21,7 @@ __all__ = ["FILE", "PixelScale", "find_scale", "keep_scale", "scale_beside"]
 FILE = "pixel_scale.json"
 CODES = 65535
 TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+LOOKED_AT = 8  # rasters whose alpha is looked at
 SAMPLED = 2**12  # values of a tile for quantiles
 
 _logger = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ def find_scale(
         ValueError: tiles of several types, an empty range, or another range than that of the weights.
     """
     given = None if intensity_range is None else _checked(intensity_range)
+    nodata, no_alpha = None if nodata is None else float(nodata), as_bool(no_alpha, "no_alpha")
     types = {str(item["image"]): stored_type(item["image"]) for item in items}
     kinds = sorted({dtype.name for dtype in types.values()})
     if len(kinds) > 1:
@@ -111,6 +113,8 @@ def find_scale(
             f"{', '.join(f'{kind} in {path}' for kind, path in some.items())}; keep them in folders of their own."
         )
     dtype = np.dtype(kinds[0])
+    if not no_alpha:
+        _look_at_alpha(list(types))
     stored = None if weights is None else scale_beside(weights)
     if stored is not None:
         if given not in (None, (stored.low, stored.high)) or stored.dtype != dtype.name:
@@ -139,6 +143,15 @@ def find_scale(
     if given is None and found.note:
         _logger.info(f'{len(types)} tiles, {found.note} (--intensity_range "[LOW, HIGH]" sets them)')
     return PixelScale(dtype.name, low, high, nodata, no_alpha)
+
+
+def _look_at_alpha(paths: Sequence[str]) -> None:
+    """Warn of the first raster whose alpha is none, of some."""
+    rasters = [path for path in paths if Path(path).suffix.lower() in GDAL_SUFFIXES]
+    for path in rasters[:: max(1, len(rasters) // LOOKED_AT)]:
+        with closing(open_raster(path)) as raster:
+            if warn_of_alpha(raster):
+                return
 
 
 def scale_beside(weights: str | Path) -> PixelScale | None:

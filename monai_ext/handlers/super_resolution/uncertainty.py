@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from monai_ext.data import tile_items
+from monai_ext.data import tile_set
 from monai_ext.engines.uncertainty import KINDS
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.epochs import EpochHandler
@@ -81,7 +81,7 @@ def group_tiles(parts: Mapping[str, Sequence[Mapping]], *, at_most: int | None =
 
 def foreign_tiles(folder: str | Path | None, *, block: int = 8) -> list[dict[str, Any]]:
     """`tile_items` of a folder unrelated to the tiles of the run, renamed and with places of their own; [] without."""
-    items = [] if folder is None else tile_items(folder, block=block)
+    items = [] if folder is None else tile_set(folder, block=block, whole=True)
     return [item | {"id": f"foreign {item['id']}", "place": f"foreign {item['place']}"} for item in items]
 
 

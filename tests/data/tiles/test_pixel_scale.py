@@ -95,3 +95,17 @@ def test_a_training_is_resumed_with_its_scale(tmp_path):
     assert scale_beside(tmp_path / "model.pt") == other
     keep_scale(tmp_path, PixelScale())  # usual pictures leave no record
     assert scale_beside(tmp_path / "model.pt") is None
+
+
+def test_near_infrared_tagged_as_alpha_gets_a_warning_and_a_way_out(tmp_path, caplog):
+    values = numbers(4, 40, 40)
+    values[3, :20] = 0  # water
+    for name in "ab":
+        geotiff(tmp_path / f"{name}.tif", values, photometric="rgb", alpha="yes")
+    items = tile_items(tmp_path)
+    scale = find_scale(items)
+    assert caplog.text.count("--no_alpha takes it as a band") == 1
+    assert not DecodeTiled([1], scale=scale, known=True)(items[0])["known"][0, :20].any()
+    scale = find_scale(items, no_alpha="true")
+    item = DecodeTiled([4, 1], scale=scale, known=True)(items[0])
+    assert scale.no_alpha and item["known"].all() and np.array_equal(item["image"].numpy(), values[[3, 0]])
