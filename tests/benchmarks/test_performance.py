@@ -199,8 +199,8 @@ def test_cache_takes_a_quarter_of_monais(bench: Bench, photographs: Pictures) ->
     for key in KEYS:
         assert theirs[0][key].dtype == torch.float32
         assert 4 * ours[0][key].nbytes == theirs[0][key].nbytes == 4 * 128 * 128 * (3 if key == "image" else 1)
-    sizes = 2 * 8  # original_size, two int64
-    assert ours.nbytes == len(ours) * (4 * 128 * 128 + sizes)
+    rest = ours.nbytes / len(ours) - 4 * 128 * 128  # original_size, two int64, and the numbers of a first look
+    assert 2 * 8 <= rest < 256
 
 
 def test_reading_the_cache_takes_a_tenth_of_decoding(bench: Bench, photographs: Pictures, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_strip_is_made_in_memory_that_files_of_rows_can_take_as_it_is(mode):
         grid.load(row, [image[..., top:bottom, :]])
         for column, windows in grid.windows():
             grid.place(network(*windows), row, column)
-        assert grid.strip(row).pixels[0].transpose(0, 1).is_contiguous()  # (rows, C, W)
+        assert grid.strip(row)[0].transpose(0, 1).is_contiguous()  # (rows, C, W)
 
 
 @pytest.mark.parametrize("module", [adversarial_step, tiling])
