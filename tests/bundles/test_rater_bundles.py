@@ -112,9 +112,7 @@ def test_a_summary_has_the_settings_of_the_training_whatever_is_typed(trained, p
     bundle, folder = trained
     options = {"max_epochs": 99, "batch_size": 3, "evaluation_dir": str(tmp_path)}
     run(bundle, ["train.json", "evaluate.json"], phantoms, folder, **options)
-    told, then = (
-        json.loads(path.read_text())["settings"] for path in (tmp_path / "summary.json", folder / "run.json")
-    )
+    told, then = (json.loads(path.read_text())["settings"] for path in (tmp_path / "summary.json", folder / "run.json"))
     for name in ("max_epochs", "batch_size", "training_cases", "fold"):
         assert told[name] == then[name]
 
