@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
+from monai.bundle.utils import merge_kv
 
 MARK = "MARK"  # stands for a path in the configs below
 MKDIR = f"__import__('os').mkdir('{MARK}')"
@@ -310,9 +311,16 @@ def hostile_bundle(root: Path, name: str, mark: str) -> Path:
 
 def run_bundle(root: Path) -> None:
     """Whatever of a bundle's config MONAI would execute, in this process."""
+    with suppress(Exception):
+        run_config(ConfigParser.load_config_files(root / "configs" / "train.json"))
+
+
+def run_config(config: dict[str, Any]) -> None:
+    """Whatever of a config MONAI would execute, in this process."""
     parser = ConfigParser()
     with suppress(Exception):
-        parser.read_config(root / "configs" / "train.json")
+        for key, value in config.items():  # as files are merged
+            merge_kv(parser, key, value)
     for name in list(parser.config):
         for _ in range(2):  # once more where the first attempt made what it needed
             with suppress(Exception), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
