@@ -27,8 +27,8 @@ from killing import forked  # noqa: E402
 from monai_ext.commands.bundles.config_code import code_of  # noqa: E402
 
 WORDS = (
-    "torch", "np", "monai", "os", ".os", ".mkdir", "(", ")", "[", "]", "@a", "@#a", "#", "::", "%a", "$", ",",
-    "lambda x:", " for x in ", " if ", " and ", "'", '"', "map", "getattr", ".data", ".run", ".get", "Path", f"('{MARK}')", "0",
+    "torch", "np", "monai", "os", ".os", ".mkdir", "(", ")", "[", "]", "@a", "@#a", "#", "::", "%a", "$", ",", "0",
+    "lambda x:", " for x in ", " if ", " and ", "'", '"', "map", "getattr", ".data", ".run", ".get", "Path",
 )  # fmt: skip
 PLACES = ("run", "imports", "initialize", "a", "_meta_", "net#_target_", "+net", "net#reader", "net#_disabled_")
 
