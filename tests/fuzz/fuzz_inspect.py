@@ -2,9 +2,9 @@
 
     python tests/fuzz/fuzz_inspect.py --count 5000
 
-cuts, doubles, exchanges and joins the texts of the hostile configs of `tests/support/hostile_bundles.py` and puts them
-in other places of a config. Those without a warning are run in a fork of this process; one that makes the folder is a
-fault.
+cuts, doubles, exchanges and joins the texts of the hostile and harmless configs of `tests/support/hostile_bundles.py`
+and puts them in other places of a config. Those without a warning are run in a fork of this process; one that makes
+the folder is a fault.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parents[1] / "support"), str(Path(__file__).parents[2])]
 warnings.simplefilter("ignore")
 
-from hostile_bundles import MARK, RUNNING, run_config, with_paths  # noqa: E402
+from hostile_bundles import HARMLESS, MARK, RUNNING, run_config, with_paths  # noqa: E402
 from killing import forked  # noqa: E402
 
 from monai_ext.commands.bundles.config_code import code_of  # noqa: E402
@@ -29,6 +29,10 @@ from monai_ext.commands.bundles.config_code import code_of  # noqa: E402
 WORDS = (
     "torch", "np", "monai", "os", ".os", ".mkdir", "(", ")", "[", "]", "@a", "@#a", "#", "::", "%a", "$", ",", "0",
     "lambda x:", " for x in ", " if ", " and ", "'", '"', "map", "getattr", ".data", ".run", ".get", "Path",
+)  # fmt: skip
+PAYLOADS = (
+    f"os.mkdir('{MARK}')", f"torch.os.mkdir('{MARK}')", f".mkdir('{MARK}')", f"list(map(os.mkdir, ['{MARK}']))",
+    "torch.os", "os", f"'{MARK}'",
 )  # fmt: skip
 PLACES = ("run", "imports", "initialize", "a", "_meta_", "net#_target_", "+net", "net#reader", "net#_disabled_")
 
@@ -49,6 +53,7 @@ def mutated(text: str, others: list[str], rng: random.Random) -> str:
             [
                 text[:start] + text[end:],
                 text[:start] + rng.choice(WORDS) + text[start:],
+                text[:start] + rng.choice(PAYLOADS) + text[end:],
                 text[:end] + text[start:],
                 text[:start] + other[rng.randrange(len(other) + 1) :],
                 f"${rng.choice(('(', '[', '[0, ', 'list(', 'str(', 'dict(a='))}{text.lstrip('$')})",
@@ -58,7 +63,7 @@ def mutated(text: str, others: list[str], rng: random.Random) -> str:
 
 
 def mutated_config(rng: random.Random) -> dict[str, Any]:
-    texts = [text for config in RUNNING.values() for text in texts_of(config)]
+    texts = [text for config in [*RUNNING.values(), HARMLESS] for text in texts_of(config)]
 
     def changed(value: Any) -> Any:
         if isinstance(value, dict):
@@ -67,7 +72,8 @@ def mutated_config(rng: random.Random) -> dict[str, Any]:
             return [changed(part) for part in value]
         return mutated(value, texts, rng) if isinstance(value, str) and rng.random() < 0.5 else value
 
-    config = changed(rng.choice(list(RUNNING.values())))
+    usual = [{"imports": HARMLESS["imports"], key: HARMLESS[key]} for key in HARMLESS if key != "imports"]
+    config = changed(rng.choice([*RUNNING.values(), *usual]))
     if rng.random() < 0.3:
         config[rng.choice(PLACES)] = mutated(rng.choice(texts), texts, rng)
     return config

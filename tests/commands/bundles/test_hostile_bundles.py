@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hostile_bundles import FILES, RUNNING, ZIPS, hostile_bundle, run_bundle, write_files
+from hostile_bundles import FILES, HARMLESS, RUNNING, ZIPS, hostile_bundle, run_bundle, write_files
 
 from monai_ext.commands.bundles.inspection import InspectOptions, inspect_bundle, inspection_text, run
 
@@ -62,42 +62,6 @@ def test_a_zip_of_several_disks_is_refused_in_a_sentence(tmp_path):
     path.write_bytes(content[:end] + locator + content[end:])
     with pytest.raises(ValueError, match="is a damaged zip: .*multiple disks"):
         inspect_bundle(path)
-
-
-HARMLESS = {
-    "imports": ["$import glob", "$import os", "$import torch.distributed as dist", "$from pathlib import Path"],
-    "root": ".",
-    "files": "$sorted(glob.glob(os.path.join(@root, 'images', '*.nii.gz')))",
-    "items": "$[{'image': i, 'label': i.replace('image', 'label')} for i in @files if not os.path.basename(i) == 'x']",
-    "parts": "$monai.data.partition_dataset(@items + [1, 2, 3], (2, 1), shuffle=True, seed=0)",
-    "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
-    "when": "$f\"{len(@files):03d} files\"",
-    "net": {"_target_": "UNet", "spatial_dims": 2, "in_channels": 1, "out_channels": "@classes", "channels": [4, 8],
-            "strides": [2], "_desc_": "see os.path, a.py", "_mode_": "default", "_disabled_": "$@classes < 1"},
-    "classes": 2,
-    "network": "$@net.to(@device)",
-    "optimizer": {"_target_": "torch.optim.Adam", "params": "$@network.parameters()", "lr": 0.1, "_requires_": "@net"},
-    "before": [{"_target_": "LoadImaged", "keys": ["image"], "reader": "NibabelReader", "image_only": True}],
-    "after": {
-        "_target_": "monai.transforms.Compose",
-        "transforms": [
-            {"_target_": "Activationsd", "keys": "pred", "softmax": True},
-            {"_target_": "Lambdad", "keys": "pred", "func": "$lambda x, c=@classes: x[1:] * c"},
-            {"_target_": "SaveImaged", "keys": "pred", "output_dir": "../out", "output_ext": ".nii.gz"},
-        ],
-    },
-    "again": "%before",
-    "saved": {"final_filename": "last.pth", "compile_kwargs": {"mode": "reduce-overhead", "fullgraph": True}},
-    "near": {"one": 1, "two": "$@#one + @##classes"},
-    "size": "$max(1, int(np.ceil(3 / 2)), *[2])",
-    "metric": {"_target_": "MeanDice", "output_transform": "$monai.handlers.from_engine(['pred', 'label'])"},
-    "rank": "$dist.get_rank() if dist.is_initialized() else 0",
-    "home": "$os.environ.get('HOME') or os.environ['HOME']",
-    "loaded": "$torch.load(@weights, map_location=@device, weights_only=True) if os.path.exists(@weights) else None",
-    "weights": "$str(Path(@root) / 'models' / 'model.pt')",
-    "initialize": ["$monai.utils.set_determinism(seed=123)", "$setattr(torch.backends.cudnn, 'benchmark', True)"],
-    "train": {"key": "$monai.utils.CommonKeys.IMAGE", "dtype": "$torch.float32", "kind": "$np.uint8"},
-}  # fmt: skip
 
 
 def test_what_usual_bundles_do_passes_and_makes_nothing(tmp_path, monkeypatch):
