@@ -98,13 +98,18 @@ def prob_unet(data: Path, output: Path, imagenet: str) -> list[Step]:
 
 
 def qubiq_holistic(data: Path, output: Path, imagenet: str) -> list[Step]:
-    """Cells of five raters (BU-BIL), fold 0 of three: trained, scored. The bundle ships no weights yet."""
-    run = output / "runs" / "holistic"
-    options = {"dataset_dir": data / "multirater" / "bu-bil-cells", "raters": [1, 2, 3, 4, 5], "folds": 3}
+    """Cells of five raters (BU-BIL): three folds trained and scored, then a training on all cases."""
+    name, runs, steps = "qubiq_holistic", output / "runs", []
+    common = {"dataset_dir": data / "multirater" / "bu-bil-cells", "precision": "fp32", "val_interval": 60}
+    for fold in range(3):
+        run, options = runs / f"fold_{fold}", {**common, "folds": 3, "fold": fold}
+        steps.append(training(f"training, fold {fold} held out", name, run, options))
+        steps.append(evaluation(f"scores of fold {fold}", name, run, {**options, "write_samples": True}))
+    whole = {**common, "fold": "all", "validation_part": "Training"}
     return [
-        training("training", "qubiq_holistic", run, options),
-        evaluation("scores of fold 0", "qubiq_holistic", run, options),
-        program("weights in half precision", "finish", run / "final.pt", makes=output / "models" / "model.pt"),
+        *steps,
+        training("training on all cases", name, runs / "all", whole),
+        program("weights as shipped", "finish", runs / "all" / "final.pt", makes=output / "models" / "model.pt"),
     ]
 
 
