@@ -12,9 +12,10 @@ import bundle_runs
 import pytest
 import torch
 from bundle_runs import rows, sentence_of
+from ignite.engine import Engine
 from lesion_runs import BUNDLE, TINY, train
 
-from monai_ext.handlers import check_evaluation
+from monai_ext.handlers import RunIdentity, check_evaluation, disagreement
 from monai_ext.phantoms.lesions import write_lesion_phantoms
 from monai_ext.storage.fingerprint import file_sha256
 
@@ -211,3 +212,29 @@ def test_weights_that_are_equal_are_equal_files(trained, lesion_phantoms, tmp_pa
     for name in ("model.pt", "final.pt"):
         assert (trained / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     assert torch.load(trained / "final.pt", weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "now", "fits"), [(2, 3, True), (3, 3, True), (4, 3, False), (5, 9, True), (6, 9, False)]
+)
+def test_stage_one_may_change_its_length_until_it_is_done(tmp_path, epoch, now, fits):
+    (tmp_path / "run.json").write_text(json.dumps({"settings": {"pretrain_epochs": 5, "adversarial_epochs": 1}}))
+    identity = RunIdentity({"pretrain_epochs": now, "adversarial_epochs": 7})
+    trainer = Engine(lambda engine, data: None)
+    if fits:
+        identity.check(trainer, tmp_path, epoch=epoch)
+    else:
+        with pytest.raises(ValueError, match=f"--pretrain_epochs is {now}, but the run in .* has 5"):
+            identity.check(trainer, tmp_path, epoch=epoch)
+
+
+def test_of_weights_read_by_a_run_the_content_counts(tmp_path):
+    files = [tmp_path / name for name in ("a.pt", "copy.pt", "other.pt")]
+    for file, content in zip(files, ("1", "1", "2"), strict=True):
+        file.write_text(content)
+    first, copy, other = (
+        RunIdentity({"encoder_weights": str(file)}).describe(Engine(lambda engine, data: None)) for file in files
+    )
+    assert disagreement(first, copy) is None
+    name, old, new = disagreement(first, other)
+    assert name == "--encoder_weights" and old != new and old.startswith("a file of SHA-256 ")
