@@ -1,8 +1,8 @@
 """What the pixel values of an image mean: which are black and white, and which mark missing pixels.
 
 A range is given, or found: 8 bits have their own; deeper types have that of their values, apart from a few that lie far
-from all others, such as a cloud over land, unless they fill half of the type. Markers of missing pixels that a file
-does not declare are found where they lie alone, far from all values.
+from all others, such as a cloud over land, unless they fill half of the type (of 0 to 1 for floats). Markers of missing
+pixels that a file does not declare are found where they lie alone, far from all values.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 MARKERS = (-9999.0, -99999.0, -32768.0, -32767.0, float(np.finfo(np.float32).min), 1e20, 9.969209968386869e36)
 SCANNED_ROWS = 512
 SAMPLED = 2**16  # values of a part that are kept for quantiles
-LOW_SHARE, HIGH_SHARE = 0.02, 0.98
+LOW_SHARE, HIGH_SHARE = 0.05, 0.95
 ALIAS_STEP = 2  # steps through the values are odd, so that no band of an even number is passed over
 FULL = 0.5  # of the highest value of a type: images that reach it use the type
 LOOKED_AT, ALPHA_BETWEEN, ALPHA_VALUES = 32, 0.5, 16  # rows about the middle; a share of them; different values
@@ -80,12 +80,15 @@ class ValueSample:
             self._sample.append(values[:: step + 1 - step % ALIAS_STEP].astype(np.float64))
 
     def markers(self) -> list[float]:
-        """Values that mark missing pixels without being declared: they lie further from all others than those span."""
-        span = self.high - self.low
+        """Values that mark missing pixels without being declared: further from all others than most of those span."""
+        if not self.count:
+            return []
+        first, last = np.quantile(np.concatenate(self._sample), [LOW_SHARE, HIGH_SHARE])
+        reach = 2 * (last - first)
         return [
             value
             for value, count in self._marked.items()
-            if count and self.count and (value < self.low - span or value > self.high + span)
+            if count and (value < self.low - reach or value > self.high + reach)
         ]
 
     def range(self) -> ValueRange:
@@ -96,7 +99,8 @@ class ValueSample:
         if self.bits and self.dtype.kind == "u":
             high = float(2**self.bits - 1)
             return ValueRange(0.0, high, f"the file has {self.bits} bits: values from 0 to {high:g} become 0 to 1")
-        taken = [value for value, count in self._marked.items() if count and value not in self.markers()]
+        markers = self.markers()
+        taken = [value for value, count in self._marked.items() if count and value not in markers]
         if not self.count and not taken:
             return ValueRange(0.0, float(limits.max) if limits is not None else 1.0)
         values = np.concatenate([*self._sample, np.array(taken)])
@@ -104,7 +108,7 @@ class ValueSample:
         first, last = np.quantile(values, [LOW_SHARE, HIGH_SHARE])
         low, high = max(lowest, first - (last - first)), min(highest, last + (last - first))
         if limits is None:
-            if UNIT_OVERSHOOT <= low and high <= 1:
+            if UNIT_OVERSHOOT <= low and FULL <= high <= 1:
                 note = _note(self.dtype, lowest, highest, 0.0, 1.0)
                 return ValueRange(0.0, 1.0, note if lowest < 0 or highest > 1 else None)
             low = 0.0 if 0 <= low < high / 2 else low

@@ -45,7 +45,7 @@ def limits(raster, given=None):
         (ramp(np.uint16, 0, 60000), (0, 65535)),
         (ramp(np.int16, 0, 30000), (0, 32767)),
         (ramp(np.int32), (0, 3000)),
-        (ramp(np.float32, 0, 0.3), (0, 1)),
+        (ramp(np.float32, 0, 0.3), (0, pytest.approx(0.3))),
         (ramp(np.float32, -0.02, 0.9), (0, 1)),
         (ramp(np.float32, 0, 3000), (0, 3000)),
         (ramp(np.float64, 270, 300), (270, 300)),
@@ -78,6 +78,13 @@ def test_an_undeclared_marker_is_nodata(tmp_path, dtype, marker, caplog):
     assert not known[:50].any() and known[50:].all()
     given = Rows(tmp_path, planes)
     assert limits(given, (0.0, 5000.0)) == (0, 5000) and given.info.nodata == raster.info.nodata
+
+
+def test_a_marker_is_found_beside_a_cloud(tmp_path):
+    planes = ramp(np.int16)
+    planes[0, :50], planes[0, 400:405] = -9999, 28_000
+    raster = Rows(tmp_path, planes)
+    assert limits(raster)[0] == 0 and raster.info.nodata == (-9999,)
 
 
 def test_values_among_others_are_no_markers(tmp_path):
