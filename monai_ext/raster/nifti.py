@@ -48,11 +48,14 @@ READ_UNCHECKED = 2**28  # bytes of voxels that are read without a look at the fr
 KEPT_AT_MOST = 2**28  # bytes of a compressed file that are kept from the check of its sum for the reading
 BLOCK = 2**20  # bytes
 MOST_REMEMBERED = 100_000  # files
+SMALL, MOST_RECENT = 2**18, 128  # bytes of a file that is kept in memory for a while, and how many files
 YOUNG = 2 * 10**9  # nanoseconds: a file written so shortly ago may be written again with the same time
 SAME_PLACE = 1e-3  # affines whose entries differ by less are one geometry (header fields are single precision)
 
 
-_sound: dict[tuple[str, int, int], None] = {}  # path, size and time of compressed files whose sum was right
+State = tuple[str, int, int]  # path, size and time
+_sound: dict[State | None, None] = {}  # compressed files whose sum was right
+_recent: dict[State | None, nib.Nifti1Image] = {}  # some of them as a whole: a case's files are opened several times
 
 
 class Plane(NamedTuple):
@@ -68,6 +71,9 @@ def open_nifti(path: str | os.PathLike) -> nib.Nifti1Image:
     Raises:
         ImageFileError: it is missing, damaged or no NIfTI, or declares more voxels than it can hold.
     """
+    recent = _recent.get(_state(path))
+    if recent is not None:
+        return recent
     try:
         stored = nib.load(path)
         if not isinstance(stored, nib.Nifti1Image):
@@ -89,9 +95,9 @@ def open_nifti(path: str | os.PathLike) -> nib.Nifti1Image:
 def _checked(stored: nib.Nifti1Image, path: str | os.PathLike, declared: int) -> nib.Nifti1Image:
     """The image of a compressed file, once its checksum is right; in memory where it was unpacked for that just now."""
     try:
-        status = os.stat(path)
-        state = (os.path.abspath(path), status.st_size, status.st_mtime_ns)
+        state = _state(path)
         if state in _sound:
+            _keep(state, stored)
             return stored
         proxy: Any = stored.dataobj  # an ArrayProxy, which nibabel types as array-like
         content = _unpacked(path, int(proxy.offset) + declared + BLOCK)
@@ -100,11 +106,28 @@ def _checked(stored: nib.Nifti1Image, path: str | os.PathLike, declared: int) ->
         raise
     except READING_ERRORS as error:
         raise ImageFileError(f"cannot read {path} as NIfTI: {one_line(error)}.") from error
-    if time.time_ns() - status.st_mtime_ns > YOUNG:
+    if state is not None and time.time_ns() - state[2] > YOUNG:
         if len(_sound) >= MOST_REMEMBERED:
             _sound.clear()
         _sound[state] = None
+        if content is not None and len(content) <= SMALL:
+            _keep(state, image)
     return image
+
+
+def _keep(state: State | None, image: nib.Nifti1Image) -> None:
+    if len(_recent) >= MOST_RECENT:
+        _recent.clear()
+    _recent[state] = image
+
+
+def _state(path: str | os.PathLike) -> State | None:
+    """What changes with the content of a compressed file; None where there is no file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return os.path.abspath(path), status.st_size, status.st_mtime_ns
 
 
 def _unpacked(path: str | os.PathLike, most: int) -> bytes | None:
