@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from monai_ext.commands.command_line import parse_options
 from monai_ext.commands.upscaling import upscale as command
+from monai_ext.handlers.training.weight_digests import weight_digests
 from monai_ext.metrics.conformal import Calibration, write_calibration
 from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
 from monai_ext.networks.srresnet import SRResNet
@@ -170,7 +171,8 @@ def bayesian_bundle(folder: Path) -> Path:
     nn.init.normal_(network.texture[-1].weight, std=0.3)
     nn.init.normal_(network.generator.tail[0].weight, std=0.02)
     torch.save(network.state_dict(), folder / "models" / "model.pt")
-    calibration = Calibration("crc", 0.1, None, (1.7,), weight_samples=2, latent_samples=3)
+    digests = weight_digests([folder / "models" / "model.pt"])
+    calibration = Calibration("crc", 0.1, None, (1.7,), weights=digests, weight_samples=2, latent_samples=3)
     write_calibration(calibration, folder / "models" / "calibration.json")
     return folder
 
