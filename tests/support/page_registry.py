@@ -179,9 +179,14 @@ REGISTRY = {
     "CONTRIBUTING.md": Page(
         "house",
         stands_for={"ADDRESS": "https://example.org/weights", "bundles/NAME": "bundles/lesion_unet"},
-        shorter={"tests/fuzz/fuzz_readers.py": "--count 60", "tests/fuzz/many_files.py": "--count 20"},
+        shorter={
+            "tests/fuzz/fuzz_readers.py": "--count 60",
+            "tests/fuzz/many_files.py": "--count 20",
+            "tests/fuzz/fuzz_inspect.py": "--count 60",
+        },  # fmt: skip
         not_run={
             ". ": "changes the shell that it is typed in",
+            "python tests/fuzz/kill.py ": "minutes, in forks; tests/faults/test_kills.py kills the same work",
             "OMP_NUM_THREADS=1 python -m pytest ": "these tests are that",
         },
     ),
