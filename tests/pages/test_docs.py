@@ -115,3 +115,14 @@ def test_the_site_is_built_without_a_warning_of_a_missing_page(tmp_path):
     for name in ("index.html", "gallery.html", "bundles/lesion_unet.html", "api/monai_ext.metrics.distances.html"):
         assert (tmp_path / "site" / name).is_file()
     assert "generalized_energy_distance" in (tmp_path / "site/api/monai_ext.metrics.distances.html").read_text()
+
+
+def test_what_is_checked_names_tests_that_exist():
+    page, missing, folder = (ROOT / "docs" / "checks.md").read_text(), [], ""
+    named = re.findall(r"`([\w/.]+)::(test_\w+)", page)
+    for file, test in named:
+        folder = file if file != "..." else folder
+        path = ROOT / "tests" / folder
+        if not path.is_file() or f"def {test}(" not in path.read_text():
+            missing.append(f"{folder}::{test}")
+    assert not missing and len(named) > 100
