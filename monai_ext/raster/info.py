@@ -72,6 +72,9 @@ class RasterInfo:
         geo: see `GeoTags`; None for pictures, unless a file beside them places them on the ground.
         picture: what Pillow writes beside the pixels: icc_profile, exif, dpi.
         bits: that whole numbers use, where these are fewer than those of the type and a tag has their number.
+        margins: rows above and below, columns on the left and right, that `Raster.rows` has beyond `size`: pixels of
+            neighbouring images, as context.
+        origin: (row, column) of the image's first pixel on the plane that it shares with its neighbours.
     """
 
     path: Path
@@ -83,6 +86,8 @@ class RasterInfo:
     geo: GeoTags | None = None
     picture: dict[str, Any] = field(default_factory=dict)
     bits: int | None = None
+    margins: tuple[int, int, int, int] = (0, 0, 0, 0)
+    origin: tuple[int, int] = (0, 0)
 
     @property
     def planes(self) -> int:
@@ -170,6 +175,8 @@ class Raster(Protocol):
 
     def rows(self, top: int, bottom: int) -> np.ndarray:
         """Rows [top, bottom): (planes, bottom - top, W), bands first, then alpha.
+
+        With margins, `top` may be negative, `bottom` exceed H, and the columns of the margins are there.
 
         Raises:
             ImageFileError: they cannot be read.

@@ -15,6 +15,7 @@ from typing import Literal
 from msgspec.structs import asdict
 
 from monai_ext import __version__
+from monai_ext.data.tiles.neighbours import TileGrid
 from monai_ext.data.tiles.pixel_scale import PixelScale
 from monai_ext.raster.info import Raster, RasterInfo
 from monai_ext.raster.opening import check_output, has_georeference, open_raster, write_raster, written_by
@@ -45,6 +46,7 @@ class Choices:
         cog: write Cloud-Optimised GeoTIFFs.
         resume: leave finished images as they are, and go on with strips of unfinished ones.
         identity: names the network in fingerprints.
+        grid: tiles whose neighbours are their context.
     """
 
     limits: tuple[float, float] | Literal["data"] | None = None
@@ -55,9 +57,13 @@ class Choices:
     cog: bool = False
     resume: bool = False
     identity: str = ""
+    grid: TileGrid | None = None
 
-    def open(self, source: Path) -> Raster:
+    def open(self, source: Path, *, context: int = 0) -> Raster:
         """The image, to be read as chosen.
+
+        Args:
+            context: width of the margins of a tile's neighbours.
 
         Raises:
             ImageFileError: it cannot be read.
@@ -67,6 +73,8 @@ class Choices:
         scale = self._scale(raster.info)
         if scale is not None and scale.nodata is not None and self.nodata is None:
             raster.info = replace(raster.info, nodata=(scale.nodata,) * raster.info.bands)
+        if context and self.grid is not None and source in self.grid:
+            return self.grid.surrounded(raster, margin=context, opened=self.open)
         return raster
 
     def limits_of(self, info: RasterInfo) -> tuple[float, float] | Literal["data"] | None:
@@ -75,7 +83,8 @@ class Choices:
         return (scale.low, scale.high) if self.limits is None and scale is not None else self.limits
 
     def _scale(self, info: RasterInfo) -> PixelScale | None:
-        return self.scale if self.scale is not None and self.scale.dtype == info.dtype.name else None
+        common = self.grid.scale if self.grid is not None and info.path in self.grid else None
+        return next((each for each in (self.scale, common) if each is not None and each.dtype == info.dtype.name), None)
 
 
 def upscale_file(
@@ -103,7 +112,7 @@ def upscale_file(
     source, target, choices = Path(source), Path(target), choices or Choices()
     scale, report = upscaler.scale, progress or (lambda done, count: None)
     _check_apart(source, target)
-    with closing(choices.open(source)) as raster, ExitStack() as stack:
+    with closing(choices.open(source, context=upscaler.context)) as raster, ExitStack() as stack:
         outputs = upscaler.outputs(target, raster.info)
         for output in outputs:
             _check_apart(source, output.path)
@@ -189,9 +198,11 @@ def _resume_together(files: Sequence[tuple[OutputFile, PartialRows]], plan: Plan
 
 
 def _fingerprint(source: Path, upscaler: Upscaler, choices: Choices) -> str:
-    """A hash of the work: the same for the same file, network and choices."""
-    files = [(path, path.stat()) for path in (source, *sidecars(source))]
-    work = {
+    """A hash of the work: the same for the same file, neighbours, network and choices."""
+    grid = choices.grid if choices.grid is not None and source in choices.grid else None
+    around = [] if grid is None else [path for path in grid.around(source).values() if path.is_file()]
+    files = [(path, path.stat()) for path in (source, *sidecars(source), *around)]
+    work: dict[str, object] = {
         "version": __version__,
         "source": [part for path, status in files for part in (path.name, status.st_size, status.st_mtime_ns)],
         "network": choices.identity,
@@ -199,4 +210,6 @@ def _fingerprint(source: Path, upscaler: Upscaler, choices: Choices) -> str:
         "choices": [choices.limits, choices.bands, choices.cog, choices.nodata, choices.no_alpha],
         "scale": None if choices.scale is None else asdict(choices.scale),
     }
+    if grid is not None:
+        work["grid"] = [grid.position(source), None if grid.scale is None else asdict(grid.scale)]
     return hashlib.sha256(json.dumps(work).encode()).hexdigest()[:32]

@@ -160,9 +160,10 @@ def _noise_at(noise: CounterNoise, positions: Tensor, first: int, last: int) -> 
     return torch.stack(windows)
 
 
-def pixel_positions(top: int, bottom: int, width: int) -> Tensor:
-    """Row and column of every pixel in rows [top, bottom) of an image: (1, 2, bottom - top, width), int64."""
-    return torch.stack(torch.meshgrid(torch.arange(top, bottom), torch.arange(width), indexing="ij"))[None]
+def pixel_positions(top: int, bottom: int, width: int, *, left: int = 0) -> Tensor:
+    """Row and column of the pixels in rows [top, bottom) and `width` columns: (1, 2, bottom - top, width), int64."""
+    columns = torch.arange(left, left + width)
+    return torch.stack(torch.meshgrid(torch.arange(top, bottom), columns, indexing="ij"))[None]
 
 
 def encode_layers(channels: Tensor, coding: PixelCoding, layers: Layers) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ class Plan:
         for strip in upscaler.plan(raster): ...
 
     Each strip is (planes, rows, s*W), of the raster's type or that of its `layers`; its memory is reused for the next.
+    Margins of the raster are context: they pass through the network and are cut off.
 
     Attributes:
         raster: the image, open.
@@ -45,7 +46,8 @@ class Plan:
     @property
     def edges(self) -> list[int]:
         """Rows of the raster at which the strips begin and end: n + 1 of n strips."""
-        return self.inferer.grid(self.raster.info.size).strip_edges
+        top, height = self.raster.info.margins[0], self.raster.info.size[0]
+        return sorted({min(max(edge - top, 0), height) for edge in self._grid().strip_edges})
 
     def __len__(self) -> int:
         return len(self.edges) - 1
@@ -55,30 +57,46 @@ class Plan:
 
     def strips(self, *, first: int = 0) -> Iterator[np.ndarray]:
         """The strips from number `first` on."""
-        grid = self.inferer.grid(self.raster.info.size, finish=self._encode)
-        for row in grid.rows_from(first):
+        grid = self._grid(finish=self._encode)
+        (top, _, left, _), (height, width) = self.raster.info.margins, self.raster.info.size
+        edges = [edge - top for edge in grid.strip_edges]
+        inside = [row for row in range(len(edges) - 1) if edges[row] < height and edges[row + 1] > 0]
+        for row in grid.rows_from(inside[first]) if first < len(inside) else ():
             self._load(grid, row)
             for column, windows in grid.windows():
                 with torch.no_grad(), self.autocast:
                     outputs = self.network(*windows)
                 grid.place(outputs, row, column)
-            strip = grid.strip(row)
-            if row >= first:
-                yield strip[0].cpu().numpy()
+            strip = grid.strip(row)[0]
+            if row >= inside[first]:
+                scale = strip.shape[-2] // (edges[row + 1] - edges[row])
+                rows = slice(scale * max(-edges[row], 0), scale * (height - edges[row]))
+                yield strip[:, rows, scale * left : scale * (left + width)].cpu().numpy()
+            if row == inside[-1]:
+                break
+
+    def _grid(self, finish: Callable[[Tensor], Tensor] | None = None) -> WindowGrid:
+        """The windows of the raster with its margins."""
+        (top, bottom, left, right), (height, width) = self.raster.info.margins, self.raster.info.size
+        return self.inferer.grid((top + height + bottom, left + width + right), finish=finish)
 
     def _load(self, grid: WindowGrid, row: int) -> None:
         """Read what the windows of row `row` of the grid cover."""
-        top, bottom = grid.span(row)
-        channels = self._read(top, bottom)
-        positions = [] if self.layers is None else [pixel_positions(top, bottom, channels.shape[-1])]
-        grid.load(row, [channels, *positions])
+        info = self.raster.info
+        top, bottom = (edge - info.margins[0] for edge in grid.span(row))
+        maps = [self._read(top, bottom)]
+        if self.layers is not None:
+            first, left = info.origin[0], info.origin[1] - info.margins[2]
+            maps.append(pixel_positions(first + top, first + bottom, maps[0].shape[-1], left=left))
+        grid.load(row, maps)
 
     def _read(self, top: int, bottom: int) -> Tensor:
         """Rows [top, bottom) as channels (1, C, rows, W)."""
         # Rows beyond the context, so that fills of missing pixels do not depend on where a strip ends.
         beyond = 2 * self.inferer.overlap if self.coding.validity else 0
-        first = max(top - beyond, 0)
-        planes = self.raster.rows(first, min(bottom + beyond, self.raster.info.size[0]))
+        info = self.raster.info
+        first = max(top - beyond, -info.margins[0])
+        planes = self.raster.rows(first, min(bottom + beyond, info.size[0] + info.margins[1]))
         return self.coding.decode(planes, top=top - first, rows=bottom - top)
 
     def _encode(self, channels: Tensor) -> Tensor:

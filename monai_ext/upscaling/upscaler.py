@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
@@ -79,6 +80,11 @@ class Upscaler:
             self.inferer.overlap = 2 * context
 
     @property
+    def context(self) -> int:
+        """Pixels on each side of a window that its output depends on."""
+        return self.inferer.overlap // 2
+
+    @property
     def settings(self) -> dict[str, object]:
         """What the pixels depend on besides network and image, for fingerprints."""
         windows = [self.inferer.tile, self.inferer.overlap, self.inferer.mode]
@@ -104,13 +110,17 @@ class Upscaler:
         network = self.layer_network or self.network
         exact = self.precision == "auto" and coding.dtype != np.uint8
         dtype = None if exact else autocast_dtype(self.device, self.precision)
+        inferer = self.inferer
+        if any(raster.info.margins):
+            inferer = copy(inferer)
+            inferer.tile += 2 * self.context  # a map tile and its margins are one window
         return Plan(
             raster=raster,
             coding=coding,
             network=BandNetwork(
                 network, coding, channels=self.channels, scale=self.scale, images=images, deviations=deviations
             ),
-            inferer=self.inferer,
+            inferer=inferer,
             autocast=autocast(self.device, dtype),
             layers=self.layers,
         )

@@ -110,6 +110,27 @@ def save_picture(path: Path, pixels: np.ndarray, **options: object) -> Path:
     return path
 
 
+def waves(height: int, width: int) -> np.ndarray:
+    """A picture whose neighbouring pixels are alike, (3, H, W)."""
+    rows, columns = np.mgrid[:height, :width]
+    bands = [128 + 60 * np.sin(rows / a) + 60 * np.cos(columns / b) for a, b in ((9, 7), (5, 11), (7, 5))]
+    return np.stack(bands).astype(np.uint8)
+
+
+def cut_into_tiles(
+    folder: Path, pixels: np.ndarray, *, side: int = 16, first: tuple[int, int] = (4, 3), south: bool = False
+) -> list[Path]:
+    """Tiles 5/X/Y.png of a picture, row by row, from the row and the column `first` of the grid on."""
+    files, count = [], pixels.shape[1] // side
+    for row in range(count):
+        for column in range(pixels.shape[2] // side):
+            file = folder / "5" / str(first[1] + column) / f"{first[0] + (count - 1 - row if south else row)}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            window = pixels[:, row * side : (row + 1) * side, column * side : (column + 1) * side]
+            files.append(save_picture(file, np.ascontiguousarray(window)))
+    return files
+
+
 def save_raster(path: Path, pixels: np.ndarray, *, driver: str = "GTiff", **profile: object) -> Path:
     import rasterio
 

@@ -13,6 +13,7 @@ from upscaling_toys import (
     HAS_RASTERIO,
     Blurring,
     Broken,
+    cut_into_tiles,
     needs_rasterio,
     noise,
     read,
@@ -22,8 +23,10 @@ from upscaling_toys import (
     save_raster,
     toy,
     upscaler,
+    waves,
 )
 
+from monai_ext.data.tiles.neighbours import TileGrid
 from monai_ext.raster import gdal as raster_gdal
 from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.opening import written_by
@@ -349,3 +352,73 @@ def test_a_run_that_broke_off_goes_on_to_the_same_layers_whatever_the_windows(tm
 
 def _twin(folder: Path, stem: str, suffix: str, relative: Path) -> Path:
     return folder / f"{stem}{suffix}" if suffix == ".tif" else folder / stem / relative
+
+
+def joined(files: list[Path], columns: int) -> np.ndarray:
+    """Upscaled tiles, which are listed row by row, as one picture."""
+    tiles = [read(file) for file in files]
+    return np.concatenate(
+        [np.concatenate(tiles[row : row + columns], axis=2) for row in range(0, len(tiles), columns)], axis=1
+    )
+
+
+def upscaled_tiles(files: list[Path], folder: Path, *, grid: TileGrid | None, using) -> list[Path]:
+    targets = []
+    for file in files:
+        targets.append(folder / f"{file.parent.name}_{file.stem}.png")
+        upscale_file(file, targets[-1], upscaler=using, choices=Choices(grid=grid))
+    return targets
+
+
+@pytest.mark.parametrize(("mode", "tile", "tolerance"), [("halo", 24, 0), ("halo", 12, 0), ("feather", 24, 3)])
+def test_tiles_of_a_grid_join_to_the_upscaled_picture(tmp_path, mode, tile, tolerance):
+    pixels = waves(48, 64)
+    files = cut_into_tiles(tmp_path / "tiles", pixels)
+    using = upscaler(BlurringColours(), mode=mode, tile=tile, overlap=4)
+    upscale_file(save_picture(tmp_path / "whole.png", pixels), tmp_path / "b.png", upscaler=using)
+    with_context = joined(upscaled_tiles(files, tmp_path / "a", grid=TileGrid(files), using=using), 4)
+    expected = read(tmp_path / "b.png").astype(int)
+    assert np.abs(with_context - expected).max() <= tolerance
+    alone = joined(upscaled_tiles(files, tmp_path / "c", grid=None, using=using), 4)
+    assert np.abs(alone - expected).max() > tolerance + 3
+
+
+def test_samples_and_deviations_of_tiles_join_as_well(tmp_path):
+    pixels = waves(32, 32)
+    files = cut_into_tiles(tmp_path / "tiles", pixels, first=(0, 0))  # so that the picture has the noise of the grid
+    grid = TileGrid(files)
+    upscale_file(save_picture(tmp_path / "whole.png", pixels), tmp_path / "b.png", upscaler=toy())
+    for file in files:
+        upscale_file(file, tmp_path / file.parent.name / file.name, upscaler=toy(), choices=Choices(grid=grid))
+    for name in ("mean.png", "sample_2.png", "lower.png", *(["uncertainty.tif"] if HAS_RASTERIO else [])):
+        found = joined([tmp_path / file.parent.name / file.stem / name for file in files], 2)
+        np.testing.assert_allclose(found, read(tmp_path / "b" / name), atol=1 if name.endswith("png") else 1e-3)
+
+
+def test_a_missing_neighbour_is_the_border_of_an_image(tmp_path, caplog):
+    pixels = waves(16, 48)
+    files = cut_into_tiles(tmp_path / "tiles", pixels)
+    using = upscaler(BlurringColours(), overlap=4)
+    save_picture(files[2], waves(16, 20))  # of another size
+    targets = upscaled_tiles(files, tmp_path / "a", grid=TileGrid(files), using=using)
+    assert "4.png has another size" in caplog.text and len(caplog.records) == 1
+    upscale_file(save_picture(tmp_path / "two.png", pixels[..., :32]), tmp_path / "b.png", upscaler=using)
+    np.testing.assert_array_equal(joined(targets[:2], 2), read(tmp_path / "b.png"))
+    upscale_file(files[2], tmp_path / "c.png", upscaler=using)
+    np.testing.assert_array_equal(read(targets[2]), read(tmp_path / "c.png"))
+
+
+def test_a_finished_tile_is_upscaled_again_when_a_neighbour_has_come(tmp_path):
+    files, using = cut_into_tiles(tmp_path / "tiles", waves(16, 48)), upscaler(BlurringColours(), overlap=4)
+
+    def again(number: int, there: list[Path]) -> bool:
+        choices = Choices(grid=TileGrid(there), resume=True)
+        return upscale_file(files[number], tmp_path / f"{number}.png", upscaler=using, choices=choices)
+
+    assert all(again(number, files[:2]) for number in (0, 1))
+    assert not any(again(number, files[:2]) for number in (0, 1))
+    assert not again(0, files) and again(1, files)
+
+
+class BlurringColours(Blurring):
+    in_channels = 3

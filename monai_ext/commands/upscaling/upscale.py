@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,12 +22,16 @@ from monai_ext.commands.upscaling.image_options import (
     devices,
     warn_without_epistemic,
 )
-from monai_ext.raster.opening import GDAL_SUFFIXES, PILLOW_SUFFIXES, output_suffix
+from monai_ext.data.tiles.neighbours import TileGrid
+from monai_ext.data.tiles.pixel_scale import find_scale
+from monai_ext.raster.opening import GDAL_SUFFIXES, PILLOW_SUFFIXES, output_suffix, stored_type
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.folders import files_below
-from monai_ext.upscaling import Layers, Upscaler, upscale_files
+from monai_ext.upscaling import Choices, Layers, Upscaler, upscale_files
 
 __all__ = ["UpscaleOptions", "plan_outputs", "run"]
+
+_logger = logging.getLogger(__name__)
 
 LONGEST_SUFFIX = 4  # letters of what looks like a kind of file
 
@@ -51,6 +56,9 @@ class UpscaleOptions:
 
     Windows with discarded or blended context leave no seams, memory does not grow with the height of an image, and
     place, missing values, band count, type, colours and tags are kept. A run that was killed goes on with --resume.
+
+    Tiles named z/x/y (or z_x_y), as fetch_tiles writes them, have their neighbours as context and join without steps.
+    Where a neighbour is missing, or has another size, type or number of bands, the border is that of an image.
     """
 
     paths: Annotated[Positional[tuple[Path, ...]], arg(metavar="INPUT [INPUT ...] OUTPUT", help_behavior_hint="")]
@@ -83,6 +91,8 @@ class UpscaleOptions:
     bands: Computed[tuple[int, ...]] = ()
     """bands to take, numbered from 1 (all)"""
     values: ValueOptions = field(default_factory=ValueOptions)
+    no_context: bool = False
+    """upscale each tile z/x/y by itself, without its neighbours"""
     cog: bool = False
     """write Cloud-Optimised GeoTIFFs, with overviews"""
     resume: bool = False
@@ -191,11 +201,38 @@ def run(options: UpscaleOptions) -> int:
         resume=options.resume,
         identity=identity,
     )
+    if not options.no_context:
+        choices = replace(choices, grid=_grid([source for source, _ in pairs], choices))
     written = upscale_files(pairs, upscalers=upscalers, choices=choices)
     skipped = len(pairs) - len(written)
     there = f", {skipped} were there already" if skipped else ""
     tell(f"{len(written)} of {len(pairs)} images upscaled {scale} times{there}: {output}")
     return 0
+
+
+def _grid(sources: Sequence[Path], choices: Choices) -> TileGrid | None:
+    """The grid of map tiles that some of the images are; deep ones have one range, so that they fit together."""
+    grid = TileGrid(sources)
+    if not grid.has_neighbours:
+        return None
+    if not grid.fits:
+        _logger.warning(
+            f"{len(grid)} of {len(sources)} images have names of map tiles, but their borders do not fit together: "
+            "each is upscaled by itself"
+        )
+        return None
+    dtype = stored_type(next(iter(grid)))
+    trained = choices.scale is not None and choices.scale.dtype == dtype.name
+    if dtype.itemsize > 1 and choices.limits is None and not trained:
+        items = [{"image": file} for file in grid if stored_type(file) == dtype]
+        no_alpha = choices.no_alpha or (choices.scale is not None and choices.scale.no_alpha)
+        grid.scale = find_scale(items, nodata=choices.nodata, no_alpha=no_alpha, option="--range LOW HIGH")
+    found = "" if grid.scale is None else f", values of {grid.scale.low:g} to {grid.scale.high:g} (--range)"
+    tell(
+        f"{len(grid)} of {len(sources)} images are tiles of a grid{', rows from the south' * grid.from_south}{found}: "
+        "their neighbours are their context (--no_context: each by itself)"
+    )
+    return grid
 
 
 def _network(options: UpscaleOptions) -> tuple[nn.Module, str]:

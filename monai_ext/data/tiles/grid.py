@@ -10,17 +10,40 @@ import re
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import mercantile
 
 from monai_ext.runtime.plain_text import without_secrets
 
-__all__ = ["DEEPEST_ZOOM", "NATIONAL_MAP", "TileArea", "TileSource"]
+__all__ = ["DEEPEST_ZOOM", "NATIONAL_MAP", "TileAddress", "TileArea", "TileSource", "tile_address"]
 
 DEEPEST_ZOOM = 30
 NORTHERN_END = 85.051129  # degrees; Web Mercator is a square
 TILE_PIXELS = 256
+Z_X_Y = re.compile(r"(\d+)[_/](\d+)[_/](\d+)(?:@\dx)?")
+X_Y = re.compile(r"(\d+)_(\d+)")
 FIELDS = frozenset({"z", "x", "y", "-y", "q", "s"})
+
+
+class TileAddress(NamedTuple):
+    """Where a tile lies in the grid; the zoom is None where a name lacks it."""
+
+    zoom: int | None
+    x: int
+    y: int
+
+
+def tile_address(file: Path) -> TileAddress | None:
+    """The address that the name of a tile stands for: `Z/X/Y.jpg`, `Z_X_Y.jpg`, `X_Y.jpg`; None for other names."""
+    for name in (file.stem, "/".join([*file.absolute().parts[-3:-1], file.stem])):
+        if match := Z_X_Y.fullmatch(name):
+            zoom, x, y = map(int, match.groups())
+            if zoom <= DEEPEST_ZOOM and max(x, y) < 2**zoom:
+                return TileAddress(zoom, x, y)
+    match = X_Y.fullmatch(file.stem)
+    return match and TileAddress(None, *map(int, match.groups()))
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,16 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from monai_ext.data.isic import DatasetLayoutError, check_name
 from monai_ext.data.passed_over import log_passed_over
-from monai_ext.data.tiles.grid import DEEPEST_ZOOM
+from monai_ext.data.tiles.grid import tile_address
 from monai_ext.runtime.errors import one_line
 from monai_ext.storage.folders import files_below
 
 __all__ = ["tile_items"]
 
 TILE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
-Z_X_Y = re.compile(r"(\d+)[_/](\d+)[_/](\d+)(?:@\dx)?")
-X_Y = re.compile(r"(\d+)_(\d+)")
 FILE_COLUMNS = ("file", "image", "path", "filename", "file_name")
 PARTS = ("training", "validation", "test")
 NAMED_AT_MOST = 3
@@ -91,26 +88,9 @@ def tile_items(
     return [items[name] for name in sorted(items)]
 
 
-class _Address(NamedTuple):
-    zoom: int | None
-    x: int
-    y: int
-
-
-def _address(file: Path) -> _Address | None:
-    """The address in the grid that the name of a tile stands for."""
-    for name in (file.stem, "/".join([*file.absolute().parts[-3:-1], file.stem])):
-        if match := Z_X_Y.fullmatch(name):
-            zoom, x, y = map(int, match.groups())
-            if zoom <= DEEPEST_ZOOM and max(x, y) < 2**zoom:
-                return _Address(zoom, x, y)
-    match = X_Y.fullmatch(file.stem)
-    return match and _Address(None, *map(int, match.groups()))
-
-
 def _block_places(files: Sequence[Path], block: int) -> list[str]:
     """The block of each file, or "" where its name is no address."""
-    addresses = [_address(file) for file in files]
+    addresses = [tile_address(file) for file in files]
     coarsest = min((address.zoom for address in addresses if address and address.zoom is not None), default=0)
     places = []
     for address in addresses:

@@ -87,6 +87,7 @@ def find_scale(
     nodata: float | None = None,
     no_alpha: bool = False,
     weights: str | Path | None = None,
+    option: str = '--intensity_range "[LOW, HIGH]"',
 ) -> PixelScale:
     """The scale of a set of tiles: that of the weights, or the one given, or found from the values of all tiles.
 
@@ -97,6 +98,7 @@ def find_scale(
         intensity_range: values that become 0 and 1.
         nodata, no_alpha: see `PixelScale`.
         weights: of a network that was trained on such tiles; the scale beside them holds, if there is one.
+        option: how a user gives the range, for the log.
 
     Raises:
         ImageFileError: a tile cannot be read.
@@ -141,7 +143,7 @@ def find_scale(
     found = sample.range()
     low, high = given or (found.low, found.high)
     if given is None and found.note:
-        _logger.info(f'{len(types)} tiles, {found.note} (--intensity_range "[LOW, HIGH]" sets them)')
+        _logger.info(f"{len(types)} tiles, {found.note} ({option} sets them)")
     return PixelScale(dtype.name, low, high, nodata, no_alpha)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional
 from upscaling_toys import (
     bayesian_bundle,
+    cut_into_tiles,
     needs_rasterio,
     noise,
     read,
@@ -26,6 +27,7 @@ from upscaling_toys import (
     save_raster,
     toy,
     typed,
+    waves,
 )
 
 from monai_ext.commands.bundles.network import load_bundle_network
@@ -101,6 +103,34 @@ def test_the_command_upscales_a_folder_with_its_subfolders(tmp_path, bundle, cap
     assert "0 of 3 images upscaled 2 times, 3 were there already" in capsys.readouterr().err
     with pytest.raises(ValueError, match="upscales 2 times, not 4"):
         command.run(typed(*words, "--scale", 4))
+
+
+def test_tiles_of_a_grid_keep_their_names_and_have_each_other_as_context(tmp_path, bundle, capsys, caplog):
+    files = cut_into_tiles(tmp_path / "in", waves(32, 32))
+    (tmp_path / "in" / "attribution.json").write_text("{}")
+    words = ("--bundle", bundle, "--tile", 24, "--overlap", 4, "--device", "cpu")
+    assert command.run(typed(tmp_path / "in", tmp_path / "out", *words)) == 0
+    assert "4 of 4 images are tiles of a grid: their neighbours are their context" in capsys.readouterr().err
+    for file in files:
+        np.testing.assert_array_equal(read(tmp_path / "out" / file.relative_to(tmp_path / "in")), repeated(read(file)))
+    assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 4
+    assert command.run(typed(tmp_path / "in", tmp_path / "out", *words, "--resume", "--no_context")) == 0
+    assert "4 of 4 images upscaled" in capsys.readouterr().err  # other work than with context
+    for number, file in enumerate(files):
+        save_picture(file, noise(3, 16, 16, seed=number))
+    command.run(typed(tmp_path / "in", tmp_path / "out", *words))
+    assert "4 of 4 images have names of map tiles, but their borders do not fit together" in caplog.text
+
+
+@needs_rasterio
+def test_deep_tiles_of_a_grid_have_one_range(tmp_path, bundle, capsys):
+    pixels = waves(16, 32).astype(np.uint16) * 12
+    for column in (0, 1):
+        file = tmp_path / "in" / "5" / str(column) / "0.tif"
+        file.parent.mkdir(parents=True)
+        save_raster(file, pixels[..., 16 * column :][..., :16], crs=None, transform=None)
+    command.run(typed(tmp_path / "in", tmp_path / "out", "--bundle", bundle, "--overlap", 4, "--device", "cpu"))
+    assert f"values of 0 to {pixels.max()} (--range)" in capsys.readouterr().err
 
 
 def test_a_killed_process_leaves_what_a_second_one_needs_for_the_same_file(tmp_path, bundle):
