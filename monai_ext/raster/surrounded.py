@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.info import Raster, RasterInfo, opaque
 from monai_ext.raster.missing_pixels import nearest_known
 
@@ -19,9 +20,9 @@ Opener = Callable[[int, int], Raster | None]
 class SurroundedRaster:
     """A raster that has the pixels of its neighbours as margins, see `RasterInfo.margins`.
 
-    A side without a neighbour has no margin. Where two sides have one and the neighbour between them is missing, the
-    nearest pixels stand for the corner; what a neighbour's alpha hides is its nearest known colour, if the raster has
-    no alpha itself. Only the margins are kept in memory.
+    A side without a neighbour, or with one that cannot be read, has no margin. Where two sides have one and the
+    neighbour between them is missing, the nearest pixels stand for the corner; what a neighbour's alpha hides is its
+    nearest known colour, if the raster has no alpha itself. Only the margins are kept in memory.
 
     Args:
         centre: the raster itself, closed with this one.
@@ -29,9 +30,6 @@ class SurroundedRaster:
             `is_neighbour` wants it; None where there is none.
         margin: its pixels, on each side.
         origin: see `RasterInfo.origin`.
-
-    Raises:
-        ImageFileError: pixels cannot be read.
     """
 
     def __init__(self, centre: Raster, neighbour: Opener, *, margin: int, origin: tuple[int, int]):
@@ -78,14 +76,17 @@ class SurroundedRaster:
 
     def _part(self, down: int, right: int) -> np.ndarray | None:
         """What the neighbour at that place has of the margins, in the planes of the centre."""
-        raster = self._neighbour(down, right)
-        if raster is None:
-            return None
         (height, width), margin = self.info.size, self._margin
         rows = {-1: (height - margin, height), 0: (0, height), 1: (0, margin)}[down]
         columns = {-1: slice(width - margin, width), 0: slice(None), 1: slice(margin)}[right]
-        with closing(raster):
-            planes = raster.rows(*rows)[..., columns]
+        try:
+            raster = self._neighbour(down, right)
+            if raster is None:
+                return None
+            with closing(raster):
+                planes = raster.rows(*rows)[..., columns]
+        except ImageFileError:  # reported where that raster itself is wanted
+            return None
         return _in_planes_of(self.info, planes, raster.info)
 
 

@@ -406,6 +406,10 @@ def test_a_missing_neighbour_is_the_border_of_an_image(tmp_path, caplog):
     np.testing.assert_array_equal(joined(targets[:2], 2), read(tmp_path / "b.png"))
     upscale_file(files[2], tmp_path / "c.png", upscaler=using)
     np.testing.assert_array_equal(read(targets[2]), read(tmp_path / "c.png"))
+    files[1].write_bytes(files[1].read_bytes()[:-20])
+    upscaled_tiles(files[:1], tmp_path / "a", grid=TileGrid(files), using=using)
+    upscale_file(files[0], tmp_path / "d.png", upscaler=using)
+    np.testing.assert_array_equal(read(targets[0]), read(tmp_path / "d.png"))
 
 
 def test_a_finished_tile_is_upscaled_again_when_a_neighbour_has_come(tmp_path):

@@ -98,10 +98,7 @@ class TileGrid:
             other = around.get((down, right))
             if other is None:
                 return None
-            try:
-                found = opened(other)
-            except ImageFileError:  # reported where that tile is upscaled itself
-                return None
+            found = opened(other)
             if is_neighbour(info, found.info, (down, right)):
                 return found
             found.close()
