@@ -18,6 +18,7 @@ from monai_ext.commands.bundles.reproduce import ReproduceError, differences, ou
 from monai_ext.data import write_lesion_phantoms
 from monai_ext.handlers.training import provenance
 from monai_ext.storage.fingerprint import END, WHOLE, fingerprint
+from monai_ext.storage.records import read_record, write_record
 
 TRAIN = str(BUNDLES / "lesion_unet" / "configs" / "train.json")
 SCRIPT = "/somewhere/monai/bundle/__main__.py"
@@ -191,12 +192,12 @@ def test_what_is_other_now_is_told(trained):
 def test_other_weights_and_data_are_told_in_the_outcome(trained, tmp_path):
     for name in ("a", "b"):
         shutil.copytree(trained / "run", tmp_path / name)
-    record = json.loads((tmp_path / "b" / "run.json").read_text())
+    record = read_record(tmp_path / "b" / "run.json", dict)
     record |= {"seed": 3, "best_val_mean_dice": 0.125}
     record["settings"]["learning_rate"] = 0.5
     size, moved = len(record["cases"]["validation"]), next(iter(record["cases"]["validation"]))
     record["cases"]["training"][moved] = record["cases"]["validation"].pop(moved)
-    (tmp_path / "b" / "run.json").write_text(json.dumps(record))
+    write_record(tmp_path / "b" / "run.json", record)
     state = torch.load(tmp_path / "b" / "final.pt", weights_only=True)
     name = next(name for name, value in state.items() if value.is_floating_point())
     state[name] = state[name].clone(memory_format=torch.contiguous_format)
