@@ -188,9 +188,9 @@ def test_validation_costs_a_fifth_of_monais_beyond_the_forward_pass_at_the_same_
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
-    """Eight photographs in files."""
+    """Two dozen photographs in files."""
     folder = tmp_path_factory.mktemp("photographs")
-    write_lesion_phantoms(folder, count=8, size=(300, 400))
+    write_lesion_phantoms(folder, count=24, size=(300, 400))
     return Pictures(lesion_items(folder), (128, 128), DecodeImaged((128, 128)), monai_decode((128, 128)))
 
 
