@@ -211,5 +211,5 @@ def _fingerprint(source: Path, upscaler: Upscaler, choices: Choices) -> str:
         "scale": None if choices.scale is None else asdict(choices.scale),
     }
     if grid is not None:
-        work["grid"] = [grid.position(source), None if grid.scale is None else asdict(grid.scale)]
+        work["grid"] = [grid.address(source), None if grid.scale is None else asdict(grid.scale)]
     return hashlib.sha256(json.dumps(work).encode()).hexdigest()[:32]

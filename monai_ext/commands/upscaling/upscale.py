@@ -28,6 +28,7 @@ from monai_ext.raster.opening import GDAL_SUFFIXES, PILLOW_SUFFIXES, output_suff
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.folders import files_below
 from monai_ext.upscaling import Choices, Layers, Upscaler, upscale_files
+from monai_ext.upscaling.mosaic import write_mosaic
 
 __all__ = ["UpscaleOptions", "plan_outputs", "run"]
 
@@ -93,6 +94,8 @@ class UpscaleOptions:
     values: ValueOptions = field(default_factory=ValueOptions)
     no_context: bool = False
     """upscale each tile z/x/y by itself, without its neighbours"""
+    mosaic: Computed[Path | None] = None
+    """also join the upscaled tiles z/x/y of one zoom to this GeoTIFF in EPSG:3857 (none)"""
     cog: bool = False
     """write Cloud-Optimised GeoTIFFs, with overviews"""
     resume: bool = False
@@ -201,16 +204,29 @@ def run(options: UpscaleOptions) -> int:
         resume=options.resume,
         identity=identity,
     )
+    grid = None
+    if options.mosaic is not None or not options.no_context:
+        grid = _grid([source for source, _ in pairs], choices, context=not options.no_context)
+    if options.mosaic is not None and (grid is None or upscalers[0].layers is not None):
+        reason = "the images are no grid of map tiles" if grid is None else "it joins no samples, bounds or uncertainty"
+        raise ValueError(f"--mosaic {options.mosaic}: {reason}.")
     if not options.no_context:
-        choices = replace(choices, grid=_grid([source for source, _ in pairs], choices))
+        choices = replace(choices, grid=grid)
     written = upscale_files(pairs, upscalers=upscalers, choices=choices)
     skipped = len(pairs) - len(written)
     there = f", {skipped} were there already" if skipped else ""
     tell(f"{len(written)} of {len(pairs)} images upscaled {scale} times{there}: {output}")
+    if options.mosaic is not None and grid is not None:
+        write_mosaic(
+            options.mosaic,
+            {grid.address(source): target for source, target in pairs if source in grid},
+            cog=options.cog,
+        )
+        tell(f"joined: {options.mosaic}")
     return 0
 
 
-def _grid(sources: Sequence[Path], choices: Choices) -> TileGrid | None:
+def _grid(sources: Sequence[Path], choices: Choices, *, context: bool) -> TileGrid | None:
     """The grid of map tiles that some of the images are; deep ones have one range, so that they fit together."""
     grid = TileGrid(sources)
     if not grid.has_neighbours:
@@ -221,6 +237,8 @@ def _grid(sources: Sequence[Path], choices: Choices) -> TileGrid | None:
             "each is upscaled by itself"
         )
         return None
+    if not context:
+        return grid
     dtype = stored_type(next(iter(grid)))
     trained = choices.scale is not None and choices.scale.dtype == dtype.name
     if dtype.itemsize > 1 and choices.limits is None and not trained:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monai_ext.data.tiles.grid import tile_address
+from monai_ext.data.tiles.grid import TileAddress, tile_address
 from monai_ext.data.tiles.pixel_scale import PixelScale
 from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.info import Raster
@@ -81,10 +81,10 @@ class TileGrid:
         found = {step: self._at(self._places[file], *step) for step in AROUND}
         return {step: other for step, other in found.items() if other is not None}
 
-    def position(self, file: Path) -> tuple[int, int]:
-        """Row, from the north, and column of a tile in the grid of its zoom."""
+    def address(self, file: Path) -> TileAddress:
+        """Where a tile lies, with y from the north."""
         _, zoom, row, column = self._places[file]
-        return 2**zoom - 1 - row if self.from_south else row, column
+        return TileAddress(zoom, column, 2**zoom - 1 - row if self.from_south else row)
 
     def surrounded(self, raster: Raster, *, margin: int, opened: Callable[[Path], Raster]) -> Raster:
         """The open tile `raster` with margins of its neighbours; those of another size or kind count as missing.
@@ -105,8 +105,8 @@ class TileGrid:
             self._name_unlike(info.path, other)
             return None
 
-        row, column = self.position(info.path)
-        origin = row * info.size[0], column * info.size[1]
+        address = self.address(info.path)
+        origin = address.y * info.size[0], address.x * info.size[1]
         return SurroundedRaster(raster, neighbour, margin=margin, origin=origin)
 
     def _at(self, place: _Place, down: int, right: int) -> Path | None:

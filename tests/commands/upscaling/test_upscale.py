@@ -116,6 +116,8 @@ def test_tiles_of_a_grid_keep_their_names_and_have_each_other_as_context(tmp_pat
     assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 4
     assert command.run(typed(tmp_path / "in", tmp_path / "out", *words, "--resume", "--no_context")) == 0
     assert "4 of 4 images upscaled" in capsys.readouterr().err  # other work than with context
+    with pytest.raises(ValueError, match="a.tif: the images are no grid of map tiles"):
+        command.run(typed(files[0], tmp_path / "one", *words, "--mosaic", tmp_path / "a.tif"))
     for number, file in enumerate(files):
         save_picture(file, noise(3, 16, 16, seed=number))
     command.run(typed(tmp_path / "in", tmp_path / "out", *words))
@@ -131,6 +133,10 @@ def test_deep_tiles_of_a_grid_have_one_range(tmp_path, bundle, capsys):
         save_raster(file, pixels[..., 16 * column :][..., :16], crs=None, transform=None)
     command.run(typed(tmp_path / "in", tmp_path / "out", "--bundle", bundle, "--overlap", 4, "--device", "cpu"))
     assert f"values of 0 to {pixels.max()} (--range)" in capsys.readouterr().err
+    words = ("--bundle", bundle, "--overlap", 4, "--device", "cpu", "--resume", "--mosaic", tmp_path / "a.tif")
+    command.run(typed(tmp_path / "in", tmp_path / "out", *words))
+    assert "0 of 2 images upscaled 2 times, 2 were there already" in capsys.readouterr().err
+    np.testing.assert_array_equal(read(tmp_path / "a.tif")[:3], repeated(pixels))
 
 
 def test_a_killed_process_leaves_what_a_second_one_needs_for_the_same_file(tmp_path, bundle):

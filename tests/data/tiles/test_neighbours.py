@@ -17,8 +17,9 @@ def test_neighbours_by_address(tmp_path, south):
     steps = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
     assert grid.around(files[4]) == {step: file for step, file in zip(steps, files, strict=True) if step != (0, 0)}
     assert set(grid.around(files[0])) == {(0, 1), (1, 0), (1, 1)}
-    rows, columns = zip(*map(grid.position, files), strict=True)
-    assert np.diff(rows[::3]).tolist() == [1, 1] and columns[:3] == (3, 4, 5)
+    found = [grid.address(file) for file in files]
+    assert np.diff([address.y for address in found[::3]]).tolist() == [1, 1]
+    assert [address.x for address in found[:3]] == [3, 4, 5] and {address.zoom for address in found} == {5}
     assert tmp_path / "other.png" not in grid
 
 

@@ -1,0 +1,105 @@
+"""Upscaled map tiles joined to one GeoTIFF in Web Mercator."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+import mercantile
+import numpy as np
+
+from monai_ext.data.tiles.grid import TileAddress
+from monai_ext.raster.gdal import require
+from monai_ext.raster.images import ImageFileError
+from monai_ext.raster.info import BandTags, GeoTags, RasterInfo, opaque, picture_tags
+from monai_ext.raster.opening import open_raster, write_raster
+from monai_ext.raster.partial_rows import PartialRows
+from monai_ext.raster.value_range import known_values
+from monai_ext.runtime.memory import in_words
+from monai_ext.storage.files import atomic_path
+
+__all__ = ["write_mosaic"]
+
+MERCATOR = 3857
+
+
+def write_mosaic(target: Path, tiles: Mapping[TileAddress, Path], *, cog: bool = False) -> None:
+    """Join tiles of one zoom, whatever their own georeference; where none is, and what alpha hides, is masked.
+
+    Args:
+        target: a .tif.
+        tiles: their places, rows from the north; all of one size, type and number of bands.
+        cog: as a Cloud-Optimised GeoTIFF.
+
+    Raises:
+        ValueError: `target` is no .tif, or tiles are of several zooms.
+        ImageFileError: rasterio is missing; a tile cannot be read, or is unlike the first one.
+        OSError: no room on the disk.
+    """
+    zooms = sorted({str(address.zoom) for address in tiles})
+    if target.suffix.lower() not in (".tif", ".tiff"):
+        raise ValueError(f"mosaic {target}: name a .tif.")
+    if len(zooms) != 1:
+        raise ValueError(f"mosaic {target}: the tiles are of the zooms {', '.join(zooms)}: give those of one.")
+    rasterio = require(target)
+    places = {(address.y, address.x): path for address, path in tiles.items()}
+    (top, bottom), (left, right) = ((min(axis), max(axis) + 1) for axis in zip(*places, strict=True))
+    with closing(open_raster(next(iter(places.values())))) as raster:
+        like = raster.info
+    (height, width), columns = like.size, right - left
+    bounds = [
+        mercantile.xy_bounds(mercantile.Tile(x, y, int(zooms[0]))) for x, y in ((left, top), (right - 1, bottom - 1))
+    ]
+    step = (bounds[0].right - bounds[0].left) / width, (bounds[0].top - bounds[0].bottom) / height
+    info = RasterInfo(
+        path=target,
+        size=((bottom - top) * height, columns * width),
+        bands=like.bands,
+        dtype=like.dtype,
+        nodata=like.nodata,
+        alpha="mask",
+        geo=GeoTags(
+            crs=rasterio.crs.CRS.from_epsg(MERCATOR).to_wkt(),
+            transform=(step[0], 0.0, bounds[0].left, 0.0, -step[1], bounds[0].top),
+            bands=_bands(like),
+        ),
+    )
+    needed = info.size[0] * info.size[1] * info.planes * info.dtype.itemsize
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if needed > (free := shutil.disk_usage(target.parent).free):
+        raise OSError(
+            f"{target} needs {in_words(needed)} for its rows before compression, and {in_words(free)} are left: make "
+            "room, or join fewer tiles."
+        )
+    with PartialRows(target, planes=info.planes, width=info.size[1], dtype=info.dtype, fingerprint="0") as rows:
+        for row in range(top, bottom):
+            strip = np.zeros((info.planes, height, info.size[1]), info.dtype)
+            strip[:-1] = np.array([0 if value is None else value for value in info.nodata])[:, None, None]
+            for column in range(columns):
+                if (path := places.get((row, left + column))) is not None:
+                    strip[..., column * width : (column + 1) * width] = _masked(path, like, info)
+            rows.append(strip, last=True)
+        with atomic_path(target) as temporary:
+            write_raster(temporary, target, rows.path, info, scale=1, fingerprint="0", cog=cog)
+        rows.discard()
+
+
+def _bands(like: RasterInfo) -> tuple[BandTags, ...]:
+    own = (like.geo or picture_tags(like)).bands
+    return tuple(band for band in own if band.plane < like.bands)
+
+
+def _masked(path: Path, like: RasterInfo, info: RasterInfo) -> np.ndarray:
+    """The bands of a tile and its mask."""
+    with closing(open_raster(path)) as raster:
+        own, planes = raster.info, raster.rows(0, like.size[0])
+    if (own.size, own.dtype) != (like.size, like.dtype) or own.bands not in (1, like.bands):
+        raise ImageFileError(
+            f"tile {path} has {own.bands} bands of {own.dtype} and {own.size[1]} x {own.size[0]} pixels, {like.path} "
+            f"has {like.bands} of {like.dtype} and {like.size[1]} x {like.size[0]}: they cannot be joined."
+        )
+    known = known_values(planes, own.nodata).any(axis=0)
+    colours = np.broadcast_to(planes[: own.bands], (like.bands, *like.size))
+    return np.concatenate([colours, (known * opaque("mask", info.dtype)).astype(info.dtype)[None]])
