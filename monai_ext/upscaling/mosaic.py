@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from monai_ext.raster.value_range import known_values
 from monai_ext.runtime.memory import in_words
 from monai_ext.storage.files import atomic_path
 
-__all__ = ["write_mosaic"]
+__all__ = ["check_mosaic", "write_mosaic"]
 
 MERCATOR = 3857
 
@@ -34,25 +34,19 @@ def write_mosaic(target: Path, tiles: Mapping[TileAddress, Path], *, cog: bool =
         cog: as a Cloud-Optimised GeoTIFF.
 
     Raises:
-        ValueError: `target` is no .tif, or tiles are of several zooms.
-        ImageFileError: rasterio is missing; a tile cannot be read, or is unlike the first one.
+        ValueError: see `check_mosaic`.
+        ImageFileError: a tile cannot be read, or is unlike the first one; see `check_mosaic`.
         OSError: no room on the disk.
     """
-    zooms = sorted({str(address.zoom) for address in tiles})
-    if target.suffix.lower() not in (".tif", ".tiff"):
-        raise ValueError(f"mosaic {target}: name a .tif.")
-    if len(zooms) != 1:
-        raise ValueError(f"mosaic {target}: the tiles are of the zooms {', '.join(zooms)}: give those of one.")
+    zoom = check_mosaic(target, tiles)
     rasterio = require(target)
     places = {(address.y, address.x): path for address, path in tiles.items()}
     (top, bottom), (left, right) = ((min(axis), max(axis) + 1) for axis in zip(*places, strict=True))
     with closing(open_raster(next(iter(places.values())))) as raster:
         like = raster.info
     (height, width), columns = like.size, right - left
-    bounds = [
-        mercantile.xy_bounds(mercantile.Tile(x, y, int(zooms[0]))) for x, y in ((left, top), (right - 1, bottom - 1))
-    ]
-    step = (bounds[0].right - bounds[0].left) / width, (bounds[0].top - bounds[0].bottom) / height
+    first = mercantile.xy_bounds(mercantile.Tile(left, top, zoom))
+    step = (first.right - first.left) / width, (first.top - first.bottom) / height
     info = RasterInfo(
         path=target,
         size=((bottom - top) * height, columns * width),
@@ -62,7 +56,7 @@ def write_mosaic(target: Path, tiles: Mapping[TileAddress, Path], *, cog: bool =
         alpha="mask",
         geo=GeoTags(
             crs=rasterio.crs.CRS.from_epsg(MERCATOR).to_wkt(),
-            transform=(step[0], 0.0, bounds[0].left, 0.0, -step[1], bounds[0].top),
+            transform=(step[0], 0.0, first.left, 0.0, -step[1], first.top),
             bands=_bands(like),
         ),
     )
@@ -74,16 +68,36 @@ def write_mosaic(target: Path, tiles: Mapping[TileAddress, Path], *, cog: bool =
             "room, or join fewer tiles."
         )
     with PartialRows(target, planes=info.planes, width=info.size[1], dtype=info.dtype, fingerprint="0") as rows:
-        for row in range(top, bottom):
-            strip = np.zeros((info.planes, height, info.size[1]), info.dtype)
-            strip[:-1] = np.array([0 if value is None else value for value in info.nodata])[:, None, None]
-            for column in range(columns):
-                if (path := places.get((row, left + column))) is not None:
-                    strip[..., column * width : (column + 1) * width] = _masked(path, like, info)
-            rows.append(strip, last=True)
-        with atomic_path(target) as temporary:
-            write_raster(temporary, target, rows.path, info, scale=1, fingerprint="0", cog=cog)
-        rows.discard()
+        try:
+            for row in range(top, bottom):
+                strip = np.zeros((info.planes, height, info.size[1]), info.dtype)
+                strip[:-1] = np.array([0 if value is None else value for value in info.nodata])[:, None, None]
+                for column in range(columns):
+                    if (path := places.get((row, left + column))) is not None:
+                        strip[..., column * width : (column + 1) * width] = _masked(path, like, info)
+                rows.append(strip, last=True)
+            with atomic_path(target) as temporary:
+                write_raster(temporary, target, rows.path, info, scale=1, fingerprint="0", cog=cog)
+        finally:
+            rows.discard()
+
+
+def check_mosaic(target: Path, addresses: Iterable[TileAddress]) -> int:
+    """The zoom of the tiles.
+
+    Raises:
+        ValueError: `target` is no .tif, or the tiles are of several zooms.
+        ImageFileError: rasterio is not installed.
+    """
+    zooms = sorted({address.zoom or 0 for address in addresses})
+    if target.suffix.lower() not in (".tif", ".tiff"):
+        raise ValueError(f"mosaic {target}: name a .tif.")
+    if len(zooms) != 1:
+        raise ValueError(
+            f"mosaic {target}: the tiles are of the zooms {', '.join(map(str, zooms))}: give those of one."
+        )
+    require(target)
+    return zooms[0]
 
 
 def _bands(like: RasterInfo) -> tuple[BandTags, ...]:

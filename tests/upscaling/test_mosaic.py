@@ -42,7 +42,9 @@ def test_what_cannot_be_joined(tmp_path):
         write_mosaic(tmp_path / "a.png", dict(zip(places, files, strict=True)))
     with pytest.raises(ValueError, match="of the zooms 5, 6"):
         write_mosaic(tmp_path / "a.tif", {places[0]: files[0], TileAddress(6, 1, 1): files[1]})
-    save_picture(files[1], waves(16, 20))
+    files += cut_into_tiles(tmp_path / "below", waves(16, 16), first=(5, 3))
+    places.append(TileAddress(5, 3, 5))
+    save_picture(files[2], waves(16, 20))
     with pytest.raises(ImageFileError, match="20 x 16 pixels, .*they cannot be joined"):
         write_mosaic(tmp_path / "a.tif", dict(zip(places, files, strict=True)))
     assert not list(tmp_path.glob("*.tif")) and not list(tmp_path.glob(".*"))

@@ -28,7 +28,7 @@ from monai_ext.raster.opening import GDAL_SUFFIXES, PILLOW_SUFFIXES, output_suff
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.folders import files_below
 from monai_ext.upscaling import Choices, Layers, Upscaler, upscale_files
-from monai_ext.upscaling.mosaic import write_mosaic
+from monai_ext.upscaling.mosaic import check_mosaic, write_mosaic
 
 __all__ = ["UpscaleOptions", "plan_outputs", "run"]
 
@@ -210,18 +210,17 @@ def run(options: UpscaleOptions) -> int:
     if options.mosaic is not None and (grid is None or upscalers[0].layers is not None):
         reason = "the images are no grid of map tiles" if grid is None else "it joins no samples, bounds or uncertainty"
         raise ValueError(f"--mosaic {options.mosaic}: {reason}.")
+    joined = {} if grid is None else {grid.address(source): target for source, target in pairs if source in grid}
+    if options.mosaic is not None:
+        check_mosaic(options.mosaic, joined)
     if not options.no_context:
         choices = replace(choices, grid=grid)
     written = upscale_files(pairs, upscalers=upscalers, choices=choices)
     skipped = len(pairs) - len(written)
     there = f", {skipped} were there already" if skipped else ""
     tell(f"{len(written)} of {len(pairs)} images upscaled {scale} times{there}: {output}")
-    if options.mosaic is not None and grid is not None:
-        write_mosaic(
-            options.mosaic,
-            {grid.address(source): target for source, target in pairs if source in grid},
-            cog=options.cog,
-        )
+    if options.mosaic is not None:
+        write_mosaic(options.mosaic, joined, cog=options.cog)
         tell(f"joined: {options.mosaic}")
     return 0
 
