@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +22,7 @@ from monai_ext.commands.upscaling.image_options import (
     devices,
     warn_without_epistemic,
 )
+from monai_ext.data.tiles.grid import TileAddress
 from monai_ext.data.tiles.neighbours import TileGrid
 from monai_ext.data.tiles.pixel_scale import find_scale
 from monai_ext.raster.opening import GDAL_SUFFIXES, PILLOW_SUFFIXES, output_suffix, stored_type
@@ -207,12 +208,9 @@ def run(options: UpscaleOptions) -> int:
     grid = None
     if options.mosaic is not None or not options.no_context:
         grid = _grid([source for source, _ in pairs], choices, context=not options.no_context)
-    if options.mosaic is not None and (grid is None or upscalers[0].layers is not None):
-        reason = "the images are no grid of map tiles" if grid is None else "it joins no samples, bounds or uncertainty"
-        raise ValueError(f"--mosaic {options.mosaic}: {reason}.")
     joined = {} if grid is None else {grid.address(source): target for source, target in pairs if source in grid}
     if options.mosaic is not None:
-        check_mosaic(options.mosaic, joined)
+        _check_mosaic(options.mosaic, joined, pairs, layers=upscalers[0].layers is not None)
     if not options.no_context:
         choices = replace(choices, grid=grid)
     written = upscale_files(pairs, upscalers=upscalers, choices=choices)
@@ -223,6 +221,19 @@ def run(options: UpscaleOptions) -> int:
         write_mosaic(options.mosaic, joined, cog=options.cog)
         tell(f"joined: {options.mosaic}")
     return 0
+
+
+def _check_mosaic(
+    mosaic: Path, joined: Mapping[TileAddress, Path], pairs: Sequence[tuple[Path, Path]], *, layers: bool
+) -> None:
+    resolved = _Resolved()
+    if not joined:
+        raise ValueError(f"--mosaic {mosaic}: the images are no grid of map tiles.")
+    if layers:
+        raise ValueError(f"--mosaic {mosaic}: it joins no samples, bounds or uncertainty.")
+    if resolved(mosaic) in {resolved(path) for pair in pairs for path in pair}:
+        raise ValueError(f"--mosaic {mosaic}: it is one of the images, choose another name.")
+    check_mosaic(mosaic, joined)
 
 
 def _grid(sources: Sequence[Path], choices: Choices, *, context: bool) -> TileGrid | None:
