@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from io import BytesIO
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import mercantile
@@ -169,9 +169,12 @@ class _Fetch:
             try:
                 for thread in threads:
                     thread.start()
-                for _ in threads:
-                    if (error := ended.get()) is not None:
-                        raise error
+                left = len(threads)
+                while left:
+                    with suppress(Empty):  # woken up again and again: an interrupt just before a wait does not end it
+                        if (error := ended.get(timeout=0.5)) is not None:
+                            raise error
+                        left -= 1
             except BaseException:  # an interrupt as well: the other threads must not go on behind its back
                 self.client.stop()
                 deadline = time.monotonic() + PATIENCE_S
