@@ -125,8 +125,8 @@ def _checked(content: Any) -> Any:
     """`content` without its checksum, which has to be right if there is one."""
     if not isinstance(content, dict) or not content:
         return content
-    last = list(content.values())[-1]  # a bit flipped in its name or value does not make a file without a checksum
-    if CHECKSUM not in content and not str(last).startswith("crc32:"):
+    last = str(list(content.values())[-1])  # bits flipped in its name or value do not make a file without a checksum
+    if CHECKSUM not in content and sum(map(str.__eq__, last, "crc32:")) < 4:
         return content
     if content.get(CHECKSUM) != _checksum(content):
         raise ValueError(f'its values are not those of its checksum; without the field "{CHECKSUM}" they are taken')
