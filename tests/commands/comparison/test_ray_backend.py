@@ -25,7 +25,9 @@ def cluster():
     """Two CPUs and a GPU that is none: Ray counts it and hands its number on. None of its processes outlives it."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     before = offspring(os.getpid())
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # else workers inherit that it is ignored
     ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    signal.signal(signal.SIGINT, handler)
     yield
     started = offspring(os.getpid()) - before
     assert started
@@ -130,7 +132,7 @@ def test_closing_stops_what_is_running(tmp_path):
     pid = int((slow.folder / "run.pid").read_text())
     outcomes.close()
     wait_for(lambda: not alive(pid))
-    assert not (slow.folder / "run.pid").exists() and not (slow.folder / TOKEN).exists()
+    wait_for(lambda: not (slow.folder / "run.pid").exists() and not (slow.folder / TOKEN).exists())
 
 
 def test_a_worker_that_does_not_see_the_data_says_so(tmp_path):
