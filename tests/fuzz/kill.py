@@ -41,6 +41,7 @@ from monai_ext.commands.comparison.compare import ComparisonBusyError  # noqa: E
 from monai_ext.commands.comparison.report import report  # noqa: E402
 from monai_ext.data.tiles.grid import TileArea  # noqa: E402
 from monai_ext.phantoms.lesions import write_lesion_phantoms  # noqa: E402
+from monai_ext.storage.records import read_record  # noqa: E402
 
 # Parts of results that differ from one run to the next without a kill: times, processes, the pace of a machine.
 VARYING_FILES = ("run.json", "last.pt")
@@ -131,7 +132,7 @@ def results(folder: Path) -> dict[str, Any]:
         elif path.suffix == ".pt":
             found[name] = [(key, value.tolist()) for key, value in torch.load(path, weights_only=True).items()]
         elif path.suffix == ".json":
-            found[name] = without_times(json.loads(path.read_text()))
+            found[name] = without_times(read_record(path, object))  # its checksum, checked and left out
         elif path.suffix == ".csv":
             with path.open(newline="") as file:
                 found[name] = [without_times(row) for row in csv.DictReader(file)]
