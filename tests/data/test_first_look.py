@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import zlib
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_masks_that_vanish_at_the_size_of_the_network_and_soft_ones_are_named(tm
 
 
 def test_further_pages_are_named_and_smaller_copies_are_none(tmp_path):
-    items = lesions(tmp_path)
+    lesions(tmp_path)
     frames = [Image.fromarray(noise(seed)) for seed in range(3)]
     frames[0].save(tmp_path / "images" / "im0.tif", save_all=True, append_images=frames[1:])
     (tmp_path / "images" / "im0.png").unlink()
@@ -188,6 +189,15 @@ def test_images_that_stand_in_two_parts_are_named():
         items = [{"id": f"{part[0]}{seed}", "seed": seed} for seed in seeds]
         parts[part] = look_at(items, _Noise(), num_workers=1)
     assert shared_images(parts) == ["1 images stand in several parts, pixel for pixel: training t2 = testing t2"]
+
+
+def test_images_of_equal_crc_are_not_taken_for_equal():
+    first = noise(0).transpose(2, 0, 1).copy()
+    second = first.copy()
+    polynomial = np.array([int(bit) for bit in f"{0x104C11DB7:033b}"], np.uint8)  # adding it leaves the CRC as it was
+    second.reshape(-1)[7:12] ^= np.packbits(polynomial, bitorder="little")
+    assert zlib.crc32(first) == zlib.crc32(second) and not np.array_equal(first, second)
+    assert image_numbers(first, SIZE).checksum != image_numbers(second, SIZE).checksum
 
 
 class _Noise:

@@ -112,7 +112,7 @@ def _blocks(found: DataCheck) -> list[Block]:
             refused.append(f"and {len(part.refused) - len(refused)} more")
         for title, lines in (("Refused", refused), ("Doubtful", part.doubtful), ("Found", part.facts)):
             if lines:
-                blocks += [Heading(title, level=3), Text(*lines) if len(lines) > 1 else Text(*lines)]
+                blocks += [Heading(title, level=3), Text(*lines)]
     verdict = "refused, see above" if found.refused else "nothing is refused"
     doubts = sum(len(part.doubtful) for part in found.parts)
     return [*blocks, Text(f"Verdict: {verdict}; doubtful: {doubts or 'nothing'}.")]

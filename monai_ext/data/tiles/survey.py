@@ -18,6 +18,7 @@ from monai_ext.data.isic import DatasetLayoutError
 from monai_ext.data.tiles.images import tile_pixels
 from monai_ext.data.tiles.listing import tile_items
 from monai_ext.data.tiles.pixel_scale import PixelScale, find_scale
+from monai_ext.runtime.errors import some_of
 from monai_ext.runtime.settings import as_bool
 
 __all__ = ["TileContent", "TileSurvey", "survey_tiles", "tile_content", "tile_set", "usable_tiles"]
@@ -94,14 +95,14 @@ class TileSurvey:
         """What is worth a line of the log, in numbers and names; empty for a set without faults."""
         total = len(self.items) + sum(map(len, self.left_out.values()))
         lines = [
-            f"{len(names)} of {total} tiles left out, {reason}: {_some(names)}"
+            f"{len(names)} of {total} tiles left out, {reason}: {some_of(names, most=NAMED_AT_MOST)}"
             for reason, names in self.left_out.items()
         ]
         if self.partly:
             share = sum(self.partly.values()) / len(self.items)
             lines.append(
                 f"{len(self.partly)} of {len(self.items)} tiles show no ground in some pixels ({share:.1%} of all "
-                f"pixels), which are filled in training and left out of scores: {_some(list(self.partly))}"
+                f"pixels), which are filled in training and left out of scores: {some_of(list(self.partly), most=NAMED_AT_MOST)}"
             )
         return lines
 
@@ -216,8 +217,3 @@ def tile_set(
     if survey.partly:
         more["known"] = True
     return [{**item, **more} for item in survey.items]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - NAMED_AT_MOST
-    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")

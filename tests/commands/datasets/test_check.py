@@ -63,7 +63,10 @@ def test_parts_of_raters_are_looked_at_together(tmp_path, capsys):
         inner.rmdir()
     status, page = checked(tmp_path, "raters", capsys)
     assert status == 0 and "2 images stand in several parts" in page.replace("\\", "")
-    assert checked(tmp_path, "raters", capsys, "--part", "Testing")[1].count("## ") >= 1
+    titles = [line for line in page.splitlines() if line.startswith("## ")]
+    assert titles == ["## training", "## testing", "## parts together"]
+    page = checked(tmp_path, "raters", capsys, "--part", "testing")[1]
+    assert [line for line in page.splitlines() if line.startswith("## ")] == ["## testing"]
 
 
 def test_blank_tiles_are_named_and_a_set_of_them_is_refused(tmp_path, capsys):
