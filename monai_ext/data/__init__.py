@@ -1,6 +1,7 @@
 from monai_ext.data.decode_images import DecodeImaged
-from monai_ext.data.device.dataset import DeviceDataset, DeviceLoader
+from monai_ext.data.device.dataset import DeviceDataset
 from monai_ext.data.device.decoding import DecodeError
+from monai_ext.data.device.loader import DeviceLoader
 from monai_ext.data.first_look import DataSetError, LookedDataset
 from monai_ext.data.folds import assign_folds, fold_items, split_by_fold
 from monai_ext.data.isic import DatasetLayoutError, image_items, lesion_items

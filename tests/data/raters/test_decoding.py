@@ -8,7 +8,8 @@ import pytest
 import torch
 from rater_cases import RAMP, decode_one, save_nifti_array, square, volume, write_case
 
-from monai_ext.data.device.dataset import DeviceDataset, DeviceLoader
+from monai_ext.data.device.dataset import DeviceDataset
+from monai_ext.data.device.loader import DeviceLoader
 from monai_ext.data.raters.decoding import DecodeRaters, read_rater_mask
 from monai_ext.data.raters.qubiq import qubiq_items
 from monai_ext.raster.images import ImageFileError

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from tile_files import colour_png_16bit, geotiff, numbers, tile
 
-from monai_ext.data.device.dataset import DeviceDataset, DeviceLoader
+from monai_ext.data.device.dataset import DeviceDataset
+from monai_ext.data.device.loader import DeviceLoader
 from monai_ext.data.tiles.images import DecodeTiled, read_tile
 from monai_ext.data.tiles.listing import tile_items
 from monai_ext.data.tiles.split import take_places
