@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from fake_bundle import make_place
+from many_hr import build, write_tiles
 from matplotlib.figure import Figure
 from tiny_training import result, train_tiny
 
@@ -68,4 +69,18 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def lesion_phantoms(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms")
     write_lesion_phantoms(folder, count=18, size=(48, 64))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory) -> Path:
+    """Aerial tiles to build a one-LR-many-HR set from."""
+    return write_tiles(tmp_path_factory.mktemp("tiles"))
+
+
+@pytest.fixture(scope="module")
+def built(tiles: Path, tmp_path_factory) -> Path:
+    """A one-LR-many-HR set built from `tiles`."""
+    folder = tmp_path_factory.mktemp("built") / "set"
+    build(tiles, folder)
     return folder
