@@ -23,6 +23,7 @@ from monai_ext.runtime.errors import one_line
 __all__ = [
     "DECODING_ERRORS",
     "FORMATS",
+    "PNG_SIGNATURE",
     "SIXTEEN_TO_EIGHT",
     "TURNS",
     "ImageFile",

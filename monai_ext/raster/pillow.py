@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
-from monai_ext.raster.images import TURNS, ImageFileError, is_deep_negative, orientation_of, reading
+from monai_ext.raster.images import PNG_SIGNATURE, TURNS, ImageFileError, is_deep_negative, orientation_of, reading
 from monai_ext.raster.info import RasterInfo
 from monai_ext.raster.png_rows import write_png
 from monai_ext.storage.pictures import save_picture
@@ -145,7 +145,7 @@ def is_deep_png(path: Path) -> bool:
 def is_16_bit_png(path: Path) -> bool:
     """Whether the file is a PNG of 16 bits."""
     header = _png_header(path)
-    return header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 26 and header[24] == 16
+    return header[:8] == PNG_SIGNATURE and len(header) == 26 and header[24] == 16
 
 
 def _png_header(path: Path) -> bytes:

@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from monai_ext.raster.images import PNG_SIGNATURE
+
 __all__ = ["write_png"]
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PIECE = 2**18  # bytes of compressed data in a chunk
 LEVEL = 6  # of zlib, as in Pillow
 SUB, UP, PAETH = 1, 2, 4  # how a row is predicted: from the left, from above, from both
@@ -33,7 +34,7 @@ def write_png(path: Path, strips: Iterable[np.ndarray], *, size: tuple[int, int]
     first = next(waiting)
     before, after = _chunks(first, size, options)
     with path.open("wb") as file:
-        file.write(SIGNATURE + before)
+        file.write(PNG_SIGNATURE + before)
         packer, packed = zlib.compressobj(LEVEL), b""
         above = np.zeros((1, first.shape[1] * first.shape[2] * first.itemsize), np.uint8)
         for strip in _all(first, waiting):
@@ -83,7 +84,7 @@ def _chunks(strip: np.ndarray, size: tuple[int, int], options: dict[str, Any]) -
     pixel = np.ascontiguousarray(strip[:1, :1])
     buffer = io.BytesIO()
     Image.fromarray(pixel[..., 0] if strip.shape[2] == 1 else pixel).save(buffer, "PNG", **options)
-    data, position = buffer.getvalue(), len(SIGNATURE)
+    data, position = buffer.getvalue(), len(PNG_SIGNATURE)
     parts: tuple[io.BytesIO, io.BytesIO] = (io.BytesIO(), io.BytesIO())
     behind = 0
     while position < len(data):
