@@ -25,7 +25,8 @@ _logger = logging.getLogger(__name__)
 MARKERS = (-9999.0, -99999.0, -32768.0, -32767.0, float(np.finfo(np.float32).min), 1e20, 9.969209968386869e36)
 SCANNED_ROWS = 512
 SAMPLED = 2**16  # values of a part that are kept for quantiles
-LOW_SHARE, HIGH_SHARE = 0.05, 0.95
+LOW_SHARE, HIGH_SHARE = 0.05, 0.95  # quantiles that a few percent of cloud or shade do not move
+APART = 2  # times what lies between them: the distance of a marker from all values
 ALIAS_STEP = 2  # steps through the values are odd, so that no band of an even number is passed over
 FULL = 0.5  # of the highest value of a type: images that reach it use the type
 LOOKED_AT, ALPHA_BETWEEN, ALPHA_VALUES = 32, 0.5, 16  # rows about the middle; a share of them; different values
@@ -80,11 +81,11 @@ class ValueSample:
             self._sample.append(values[:: step + 1 - step % ALIAS_STEP].astype(np.float64))
 
     def markers(self) -> list[float]:
-        """Values that mark missing pixels without being declared: further from all others than most of those span."""
+        """Values that mark missing pixels without being declared: further from all others than twice what most span."""
         if not self.count:
             return []
         first, last = np.quantile(np.concatenate(self._sample), [LOW_SHARE, HIGH_SHARE])
-        reach = 2 * (last - first)
+        reach = APART * (last - first)
         return [
             value
             for value, count in self._marked.items()
