@@ -57,7 +57,8 @@ OF_AN_EVALUATION = MAY_CHANGE | {
     "no_alpha",
 }
 WEIGHT_FILES = "_weights"  # settings with this ending name files, whose content counts
-NO_COMPONENTS = NO_SETTINGS | {"_meta_", "device", "validate", "summary_writer", "page", "phantoms", "phantom_images"}
+NO_COMPONENTS = NO_SETTINGS | {"_meta_", "device", "validate", "summary_writer", "page"}
+NEVER_TAKEN = NO_SETTINGS | MAY_CHANGE  # from a run.json, whoever wrote it
 NOT_TRAINED = ("train::handlers", "train::trainer")
 
 _logger = logging.getLogger(__name__)
@@ -221,7 +222,7 @@ def take_settings_of_run(checkpoints: str | Path | Sequence[str | Path], *, scor
     taken = []
     for name, then in run.settings.items():
         is_free = not _is_fixed(name)
-        if name not in resolver.items or name in MAY_CHANGE or name.endswith(WEIGHT_FILES) or (is_free and not scored):
+        if name not in resolver.items or name in NEVER_TAKEN or name.endswith(WEIGHT_FILES) or (is_free and not scored):
             continue
         now = resolver.resolved_content.get(name, resolver.items[name].get_config())
         if same_value(now, then) or isinstance(now, dict):
@@ -254,7 +255,7 @@ class _Chosen:
         if self.typed is not None:
             names = set(self.typed)
             if "args_file" in self.typed:
-                names |= set(read_record(str(self.typed["args_file"]), dict[str, Any]))
+                names |= set(ConfigParser.load_config_file(str(self.typed["args_file"])))
             self.names = {name.partition("#")[0].partition("::")[0] for name in names}
         elif (workflow := config_around(ConfigWorkflow)) is not None:
             for path in Path(workflow.config_root_path).glob("*.json"):

@@ -10,9 +10,10 @@ from monai.bundle import ConfigParser, ReferenceResolver
 
 __all__ = ["NO_SETTINGS", "RunSettings", "config_around", "is_plain", "trained_settings"]
 
-NO_SETTINGS = frozenset(  # places, and what is executed
-    {"bundle_root", "dataset_dir", "output_dir", "cache_dir", "resume", "imports", "initialize", "run", "finalize"}
-)
+NO_SETTINGS = frozenset(  # places, phantoms (their cases count), and what is executed
+    {"bundle_root", "dataset_dir", "output_dir", "cache_dir", "phantom_images", "phantoms", "resume", "imports",
+     "initialize", "run", "finalize"}
+)  # fmt: skip
 TRAINED = "_trained_"  # where the settings of a training stand in the resolved content of an evaluation's config
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -37,9 +38,9 @@ def typed(monkeypatch: pytest.MonkeyPatch, **options: object) -> None:
     monkeypatch.setattr(sys, "argv", ["/lib/monai/bundle/__main__.py", "run", "--config_file", str(configs), *words])
 
 
-def evaluate(run: Path, data: Path, **options: object) -> list[str]:
+def evaluate(run: Path, data: Path, *, overlays: Sequence[str] = (), **options: object) -> list[str]:
     """Ids that evaluate.json scores, with the options alone beside what names run and data."""
-    files = ["train.json", "evaluate.json"]
+    files = ["train.json", *overlays, "evaluate.json"]
     nested = {name: TINY[name] for name in TINY if "#" in name}
     quick = {"flips": [], "scales": [1], "output_dir": str(run), "dataset_dir": str(data), **nested}
     workflow(files, **(quick | options)).run()
@@ -97,6 +98,17 @@ def test_an_evaluation_records_its_cases_where_they_come_from_and_its_weights(tr
 def test_what_an_evaluation_may_choose_is_not_refused(trained, lesion_phantoms, monkeypatch):
     typed(monkeypatch, output_dir=trained, batch_size=2, precision="fp32")
     assert len(evaluate(trained, lesion_phantoms, batch_size=2, precision="fp32")) == 6
+
+
+def test_a_demo_is_resumed_and_scored_in_another_folder_without_drawing_its_phantoms_again(tmp_path, monkeypatch):
+    run, demo = tmp_path / "run", ("train.json", "demo.json")
+    train(run, tmp_path / "first", demo, phantom_count=12)
+    moved = (tmp_path / "first").rename(tmp_path / "moved")
+    train(run, moved, demo, phantom_count=12, phantoms=None, resume=True, max_epochs=3)
+    assert record_of(run)["epoch"] == 3
+    typed(monkeypatch, output_dir=run, phantoms="null")
+    ids = evaluate(run, moved, overlays=["demo.json"], phantoms=None)
+    assert set(ids) == record_of(run)["cases"]["validation"].keys()
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ CONFIG = {
     "_desc_": "not a setting",
     "bundle_root": ".",
     "output_dir": "runs",
+    "phantom_images": "$@output_dir + '/images'",
+    "phantoms": "$len(@bands)",
     "run": ["$1"],
     "finalize": [],
     "pretrain_epochs": 3,
@@ -27,7 +29,8 @@ CONFIG = {
 def test_numbers_and_choices_at_the_top_are_settings_and_places_code_and_objects_are_not():
     parser = ConfigParser(CONFIG)
     record = parser.get_parsed_content("record")
-    parser.get_parsed_content("max_epochs")
+    for name in ("max_epochs", "phantoms", "phantom_images"):
+        parser.get_parsed_content(name)
     expected = {"pretrain_epochs": 3, "max_epochs": 6, "bands": [1, 2], "raters": None, "method": "another", "tiles": 2}
     assert record.read() == expected
 
