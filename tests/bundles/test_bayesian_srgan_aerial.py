@@ -13,7 +13,7 @@ import pytest
 import torch
 from bundle_runs import BUNDLES, rows, run_bundle, sentence_of
 from ignite.engine import Events
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import set_determinism
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -154,19 +154,14 @@ def test_generators_of_srgan_aerial_are_asked_in_the_same_way(phantoms, tmp_path
     assert scores["lr_psnr_worst"]["lowest"] > 50 > certain["lr_psnr_worst"]["lowest"]
 
 
+def srresnet_with(overlay: str, phantoms: Path, **options: object) -> ConfigParser:
+    """The config of srgan_aerial with its overlay srresnet.json and one of this bundle on top."""
+    files = ["train.json", "srresnet.json", str(BUNDLE / "configs" / overlay)]
+    return bundle_runs.workflow("srgan_aerial", files, dataset_dir=str(phantoms), **options).parser
+
+
 def test_comparison_overlay_keeps_the_srgan_that_was_scored(phantoms):
-    srgan = BUNDLES / "srgan_aerial" / "configs"
-    built = ConfigWorkflow(
-        config_file=[
-            str(srgan / "train.json"),
-            str(srgan / "srresnet.json"),
-            str(BUNDLE / "configs" / "comparison.json"),
-        ],
-        workflow_type="train",
-        bundle_root=str(srgan.parent),
-        dataset_dir=str(phantoms),
-    )
-    parsed = built.parser.get_parsed_content
+    parsed = srresnet_with("comparison.json", phantoms).get_parsed_content
     assert type(parsed("network_def")) is SRResNet and type(parsed("discriminator_def")) is SRDiscriminator
     adversary = parsed("adversary")
     assert adversary.weight == 0.005 and adversary.optimizer.defaults["betas"] == (0.9, 0.99)
@@ -174,19 +169,7 @@ def test_comparison_overlay_keeps_the_srgan_that_was_scored(phantoms):
 
 
 def test_mc_dropout_overlay_gives_the_generator_of_srgan_aerial_dropout(phantoms):
-    srgan = BUNDLES / "srgan_aerial" / "configs"
-    built = ConfigWorkflow(
-        config_file=[
-            str(srgan / "train.json"),
-            str(srgan / "srresnet.json"),
-            str(BUNDLE / "configs" / "mc_dropout.json"),
-        ],
-        workflow_type="train",
-        bundle_root=str(srgan.parent),
-        dataset_dir=str(phantoms),
-        dropout=0.2,
-    )
-    network = built.parser.get_parsed_content("network_def")
+    network = srresnet_with("mc_dropout.json", phantoms, dropout=0.2).get_parsed_content("network_def")
     assert type(network.blocks[0].conv1) is DropoutConv2d and network.blocks[0].conv1.rate == 0.2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -10,6 +11,8 @@ import torch.nn.functional as F
 
 from monai_ext.engines.uncertainty import UncertaintyEvaluator, UncertaintyInferer
 from monai_ext.handlers.super_resolution.uncertainty import UncertaintyReport
+from monai_ext.metrics.conformal import ConformalRule
+from monai_ext.transforms.degradation import Degradation
 
 ALEATORIC, AMBIGUITY = 0.03, 0.04  # true standard deviations
 OVERCONFIDENCE = 2.0  # the toy says half of both
@@ -71,3 +74,23 @@ def evaluator(handler: UncertaintyReport, batches: list[dict], samples: int = 4)
     return UncertaintyEvaluator(
         torch.device("cpu"), batches, Toy(), inferer=inferer, val_handlers=[handler], precision="fp32"
     )
+
+
+def reported_run(folder: Path) -> Path:
+    """A folder with the report of one evaluation; made twice, nothing is left of the first time."""
+    batches, groups, places = tiles()
+    handler = UncertaintyReport(
+        folder,
+        grouped(groups, places),
+        rule=ConformalRule(alpha=0.1),
+        calibration_path=folder / "models" / "calibration.json",
+        family="gaussian",
+        degradation=Degradation(scale=2),
+        settings={"training_tiles": 20, "scale": 2, "noise": 0.0, "seed": 0},
+    )
+    engine = evaluator(handler, batches)
+    engine.run()
+    before = {path: path.read_bytes() for path in folder.rglob("*.*") if path.suffix in (".json", ".csv")}
+    engine.run()
+    assert before == {path: path.read_bytes() for path in before}
+    return folder

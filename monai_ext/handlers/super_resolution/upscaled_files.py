@@ -41,7 +41,7 @@ class UpscaledWriter(ItemWriter):
     """
 
     def __init__(self, folder: str | Path, *, bands: Sequence[int] | None = None, scale: PixelScale | None = None):
-        super().__init__(folder, what="{} enlarged pictures")
+        super().__init__(folder, what="{} upscaled pictures")
         self.bands, self.scale = bands, scale
 
     def write(self, engine: Engine) -> None:
