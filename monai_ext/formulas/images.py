@@ -28,6 +28,7 @@ class LinearReduction(Protocol):
     """How a high resolution x (B, C, s h, s w) becomes a low one y, linearly: `monai_ext.transforms.Degradation`."""
 
     scale: int
+    blur: float  # standard deviation of a Gaussian before the reduction, in high-resolution pixels
 
     def reduce(self, high_res: Tensor) -> Tensor:
         """A x."""

@@ -13,6 +13,7 @@ Means are over images, each counting once. All is computed in float64 (float32 w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -206,7 +207,7 @@ class SuperResolutionScores(ImageScores):
         if self.degradation is not None:
             given = self.degradation.reduce(as_wide(target)) if low_res is None else low_res.to(target.device)
             reduced = self.degradation.reduce(as_wide(prediction))
-            scores["lr_psnr"] = peak_signal_to_noise(reduced, given, known=_reduced_known(known, reduced))
+            scores["lr_psnr"] = peak_signal_to_noise(reduced, given, known=_reduced_known(known, self.degradation))
         if self.perceptual is not None:
             shown = prediction if known is None else torch.where(known, prediction, as_wide(target))
             scores["perceptual"] = self.perceptual(shown.to(torch.float32), target.to(torch.float32))
@@ -218,10 +219,10 @@ class SuperResolutionScores(ImageScores):
         return scores.clamp(max=PSNR_CEILING) if "psnr" in name else scores
 
 
-def _reduced_known(known: Tensor | None, reduced: Tensor) -> Tensor | None:
-    """Which pixels of `reduced` (B, C, h, w) depend on `known` (B, 1, s h, s w) pixels alone, by a bicubic kernel."""
+def _reduced_known(known: Tensor | None, degradation: LinearReduction) -> Tensor | None:
+    """Which low-resolution pixels depend on `known` (B, 1, s h, s w) pixels alone, by a bicubic kernel and the blur."""
     if known is None:
         return None
-    scale = known.shape[-1] // reduced.shape[-1]
-    unknown = F.max_pool2d((~known).float(), 4 * scale + 1, stride=1, padding=2 * scale)
+    scale, radius = degradation.scale, 2 * degradation.scale + math.ceil(4 * degradation.blur)
+    unknown = F.max_pool2d((~known).float(), 2 * radius + 1, stride=1, padding=radius)
     return unknown[..., scale // 2 :: scale, scale // 2 :: scale] == 0

@@ -249,9 +249,10 @@ def test_images_that_are_not_on_the_unit_scale_are_refused():
         structural_similarity(prediction, (255 * target).to(torch.uint8))
 
 
-def test_pixels_that_are_not_known_do_not_count():
+@pytest.mark.parametrize("blur", [0.0, 2.0])
+def test_pixels_that_are_not_known_do_not_count(blur):
     prediction, target = images(2, 3, 48, 60)
-    degradation = Degradation(4)
+    degradation = Degradation(4, blur=blur)
     low_res = degradation(target)
     known = torch.zeros(2, 1, 48, 60, dtype=torch.bool)
     known[0, ..., 16:], known[1] = True, True
