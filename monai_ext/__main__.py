@@ -172,7 +172,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from monai_ext.commands.command_line import Parsed, parse_options
 
     report_errors_in_one_sentence()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    messages = logging.StreamHandler()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[messages])
     command = COMMANDS[name]
     function, kind = command.load()
     passes_on = len(inspect.signature(function).parameters) > 1
@@ -184,6 +185,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         passes_on=passes_on,
     )
     set_quiet(line.quiet)
+    package = logging.getLogger("monai_ext")
+    usual = package.level
+    for each in (messages, package):  # `keep_log` lowers the package's again, tqdm's handler has no level
+        each.setLevel(logging.WARNING if line.quiet else logging.INFO)
     if command.keeps_log and not getattr(line.options, "dry_run", False):
         keep_log(line.options.output_dir)
     if command.way_on:
@@ -195,6 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     finally:
         WAYS_ON.clear()
+        package.setLevel(usual)
 
 
 def _without_command(arguments: Sequence[str]) -> int:

@@ -152,16 +152,13 @@ def known_values(planes: np.ndarray, nodata: Sequence[float | None]) -> np.ndarr
     return known
 
 
-def settle_values(
-    raster: Raster, limits: tuple[float, float] | Literal["data"] | None = None, *, quiet: bool = False
-) -> ValueRange:
+def settle_values(raster: Raster, limits: tuple[float, float] | Literal["data"] | None = None) -> ValueRange:
     """The range of a raster, given or found; markers that it does not declare become nodata of `raster.info`.
 
     Reads the raster once, unless its type has 8 bits, or the range is given and no marker fits the type.
 
     Args:
         limits: pixel values of black and white; "data": the lowest and highest of the image; None: see the module.
-        quiet: log no notes.
 
     Raises:
         ValueError: the range is empty.
@@ -191,8 +188,7 @@ def settle_values(
     if limits == "data":
         low, high = (sample.low, sample.high) if sample.count else (0.0, 0.0)
         found = ValueRange(low, high if low < high else low + 1.0)
-    if not quiet:
-        log_values(info.path, sample, found)
+    _log_values(info.path, sample, found)
     return found
 
 
@@ -214,7 +210,7 @@ def warn_of_alpha(raster: Raster) -> bool:
     return True
 
 
-def log_values(path: Path | str, sample: ValueSample, found: ValueRange) -> None:
+def _log_values(path: Path | str, sample: ValueSample, found: ValueRange) -> None:
     """The notes on what was found, a line each."""
     if found.note:
         _logger.info(f"{path}: {found.note} (--range LOW HIGH sets them)")

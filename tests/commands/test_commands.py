@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -195,3 +196,18 @@ def test_an_interrupt_is_one_sentence_with_the_way_on(typed, way_on, monkeypatch
     monkeypatch.setattr("monai_ext.__main__.keep_log", lambda folder: None)
     assert main(typed.split()) == 130
     assert f"\ninterrupted{way_on}" in capsys.readouterr().err
+
+
+def test_what_the_package_logs_reaches_the_terminal_unless_quiet(monkeypatch, capsys):
+    kind = COMMANDS["report"].load()[1]
+
+    def logs(options):
+        for write in (logging.getLogger("monai_ext.a").info, logging.getLogger("monai_ext.a").warning):
+            write(f"a range was found, by {write.__name__}")
+        return 0
+
+    monkeypatch.setattr(type(COMMANDS["report"]), "load", lambda command: (logs, kind))
+    for words, levels in ((["report", "o"], ["info", "warning"]), (["report", "o", "--quiet"], ["warning"])):
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])
+        assert main(words) == 0
+        assert capsys.readouterr().err.splitlines() == [f"a range was found, by {level}" for level in levels]

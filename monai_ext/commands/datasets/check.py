@@ -198,10 +198,11 @@ def _tiles(options: CheckOptions) -> list[CheckedPart]:
         raster.close()
         sizes[size] = sizes.get(size, 0) + 1
     common = sorted(sizes.items(), key=lambda entry: -entry[1])
-    listed = [f"{' x '.join(map(str, size))}: {count}" for size, count in common]
+    listed = [f"{' x '.join(map(str, size))} ({count} tiles)" for size, count in common]
     found.facts.append(f"{len(items)} tiles of {len({item['place'] for item in items})} places")
     found.facts.append(f"bands x height x width: {some_of(listed)}")
-    found.facts.append(f"{scale.dtype} values, {scale.low:g} to {scale.high:g} becoming 0 to 1, nodata {scale.nodata}")
+    nodata = "" if scale.nodata is None else f", nodata {scale.nodata:g}"
+    found.facts.append(f"{scale.dtype} values, {scale.low:g} to {scale.high:g} becoming 0 to 1{nodata}")
     if len({size[0] for size in sizes}) > 1:
         found.doubtful.append("tiles differ in their number of bands: name those to use by bands")
     (found.doubtful if survey.items else found.refused).extend(survey.lines())

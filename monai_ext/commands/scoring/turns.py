@@ -13,8 +13,9 @@ from monai_ext.metrics import consensus_mask
 __all__ = ["TURNS", "better_turn", "turned_dice"]
 
 TURNS = (
-    "as given", "rows reversed", "columns reversed", "turned by 180 degrees", "rows and columns swapped",
-    "turned by 90 degrees anticlockwise", "turned by 90 degrees clockwise", "swapped and reversed",
+    "as given", "with rows reversed", "with columns reversed", "turned by 180 degrees", "with rows and columns swapped",
+    "turned by 90 degrees anticlockwise", "turned by 90 degrees clockwise",
+    "with rows and columns swapped and both reversed",
 )  # fmt: skip
 BETTER_BY = 0.15  # mean Dice
 FEWEST_CASES = 3
@@ -61,7 +62,7 @@ def better_turn(dice: Sequence[np.ndarray]) -> str | None:
     if turned.mean() - given.mean() < BETTER_BY or (turned > given).mean() < MOST_OF_THE_CASES:
         return None
     return (
-        f"The predictions fit far better with {TURNS[best]} (mean Dice {turned.mean():.3f} with the majority) than "
+        f"The predictions fit far better {TURNS[best]} (mean Dice {turned.mean():.3f} with the majority) than "
         f"as given ({given.mean():.3f}), in {np.count_nonzero(turned > given)} of {len(table)} cases: their axes seem "
         "mixed up."
     )

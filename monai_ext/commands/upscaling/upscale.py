@@ -219,7 +219,7 @@ def run(options: UpscaleOptions) -> int:
     tell(f"{len(written)} of {len(pairs)} images upscaled {scale} times{there}: {output}")
     if options.mosaic is not None:
         write_mosaic(options.mosaic, joined, cog=options.cog)
-        tell(f"joined: {options.mosaic}")
+        tell(f"mosaic of {len(joined)} tiles: {options.mosaic}")
     return 0
 
 
@@ -228,9 +228,11 @@ def _check_mosaic(
 ) -> None:
     resolved = _Resolved()
     if not joined:
-        raise ValueError(f"--mosaic {mosaic}: the images are no grid of map tiles.")
+        raise ValueError(
+            f"--mosaic {mosaic}: the images are no grid of map tiles, Z/X/Y.png or Z_X_Y.png, that fit together."
+        )
     if layers:
-        raise ValueError(f"--mosaic {mosaic}: it joins no samples, bounds or uncertainty.")
+        raise ValueError(f"--mosaic {mosaic}: it joins no samples, bounds or uncertainty; leave them out, or --mosaic.")
     if resolved(mosaic) in {resolved(path) for pair in pairs for path in pair}:
         raise ValueError(f"--mosaic {mosaic}: it is one of the images, choose another name.")
     check_mosaic(mosaic, joined)
@@ -255,9 +257,8 @@ def _grid(sources: Sequence[Path], choices: Choices, *, context: bool) -> TileGr
         items = [{"image": file} for file in grid if stored_type(file) == dtype]
         no_alpha = choices.no_alpha or (choices.scale is not None and choices.scale.no_alpha)
         grid.scale = find_scale(items, nodata=choices.nodata, no_alpha=no_alpha, option="--range LOW HIGH")
-    found = "" if grid.scale is None else f", values of {grid.scale.low:g} to {grid.scale.high:g} (--range)"
     tell(
-        f"{len(grid)} of {len(sources)} images are tiles of a grid{', rows from the south' * grid.from_south}{found}: "
+        f"{len(grid)} of {len(sources)} images are tiles of a grid{', rows from the south' * grid.from_south}: "
         "their neighbours are their context (--no_context: each by itself)"
     )
     return grid

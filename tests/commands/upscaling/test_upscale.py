@@ -130,14 +130,15 @@ def test_tiles_of_a_grid_keep_their_names_and_have_each_other_as_context(tmp_pat
 
 
 @needs_rasterio
-def test_deep_tiles_of_a_grid_have_one_range(tmp_path, bundle, capsys):
+def test_deep_tiles_of_a_grid_have_one_range(tmp_path, bundle, capsys, caplog):
     pixels = waves(16, 32).astype(np.uint16) * 12
     for column in (0, 1):
         file = tmp_path / "in" / "5" / str(column) / "0.tif"
         file.parent.mkdir(parents=True)
         save_raster(file, pixels[..., 16 * column :][..., :16], crs=None, transform=None)
-    command.run(typed(tmp_path / "in", tmp_path / "out", "--bundle", bundle, "--overlap", 4, "--device", "cpu"))
-    assert f"values of 0 to {pixels.max()} (--range)" in capsys.readouterr().err
+    with caplog.at_level("INFO"):
+        command.run(typed(tmp_path / "in", tmp_path / "out", "--bundle", bundle, "--overlap", 4, "--device", "cpu"))
+    assert caplog.text.count(f"0 to {pixels.max()} become 0 to 1 (--range LOW HIGH sets them)") == 1
     words = ("--bundle", bundle, "--overlap", 4, "--device", "cpu", "--resume", "--mosaic", tmp_path / "a.tif")
     command.run(typed(tmp_path / "in", tmp_path / "out", *words))
     assert "0 of 2 images upscaled 2 times, 2 were there already" in capsys.readouterr().err
