@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -208,9 +208,9 @@ def run(options: UpscaleOptions) -> int:
     grid = None
     if options.mosaic is not None or not options.no_context:
         grid = _grid([source for source, _ in pairs], choices, context=not options.no_context)
-    joined = {} if grid is None else {grid.address(source): target for source, target in pairs if source in grid}
+    tiles = [] if grid is None else [(grid.address(source), target) for source, target in pairs if source in grid]
     if options.mosaic is not None:
-        _check_mosaic(options.mosaic, joined, pairs, layers=upscalers[0].layers is not None)
+        _check_mosaic(options.mosaic, tiles, pairs, layers=upscalers[0].layers is not None)
     if not options.no_context:
         choices = replace(choices, grid=grid)
     written = upscale_files(pairs, upscalers=upscalers, choices=choices)
@@ -218,16 +218,16 @@ def run(options: UpscaleOptions) -> int:
     there = f", {skipped} were there already" if skipped else ""
     tell(f"{len(written)} of {len(pairs)} images upscaled {scale} times{there}: {output}")
     if options.mosaic is not None:
-        write_mosaic(options.mosaic, joined, cog=options.cog)
-        tell(f"mosaic of {len(joined)} tiles: {options.mosaic}")
+        write_mosaic(options.mosaic, dict(tiles), cog=options.cog)
+        tell(f"mosaic of {len(tiles)} tiles: {options.mosaic}")
     return 0
 
 
 def _check_mosaic(
-    mosaic: Path, joined: Mapping[TileAddress, Path], pairs: Sequence[tuple[Path, Path]], *, layers: bool
+    mosaic: Path, tiles: Sequence[tuple[TileAddress, Path]], pairs: Sequence[tuple[Path, Path]], *, layers: bool
 ) -> None:
-    resolved = _Resolved()
-    if not joined:
+    resolved, places = _Resolved(), dict(tiles)
+    if not tiles:
         raise ValueError(
             f"--mosaic {mosaic}: the images are no grid of map tiles, Z/X/Y.png or Z_X_Y.png, that fit together."
         )
@@ -235,7 +235,11 @@ def _check_mosaic(
         raise ValueError(f"--mosaic {mosaic}: it joins no samples, bounds or uncertainty; leave them out, or --mosaic.")
     if resolved(mosaic) in {resolved(path) for pair in pairs for path in pair}:
         raise ValueError(f"--mosaic {mosaic}: it is one of the images, choose another name.")
-    check_mosaic(mosaic, joined)
+    twice = [(places[address], target) for address, target in tiles if places[address] is not target]
+    if twice:
+        one, other = twice[0]
+        raise ValueError(f"--mosaic {mosaic}: {one} and {other} would lie at one place: upscale one folder of tiles.")
+    check_mosaic(mosaic, places)
 
 
 def _grid(sources: Sequence[Path], choices: Choices, *, context: bool) -> TileGrid | None:

@@ -122,6 +122,10 @@ def test_tiles_of_a_grid_keep_their_names_and_have_each_other_as_context(tmp_pat
         command.run(typed(tmp_path / "in", tmp_path / "one", *words, "--mosaic", files[0]))
     with pytest.raises(ValueError, match=r"mosaic .*a.png: name a .tif"):
         command.run(typed(tmp_path / "in", tmp_path / "one", *words, "--mosaic", tmp_path / "a.png"))
+    for folder in "ab":
+        cut_into_tiles(tmp_path / "two" / folder, waves(32, 32))
+    with pytest.raises(ValueError, match="a/5/3/4.png and .*b/5/3/4.png would lie at one place"):
+        command.run(typed(tmp_path / "two", tmp_path / "one", *words, "--mosaic", tmp_path / "a.tif"))
     assert not (tmp_path / "one").exists()
     for number, file in enumerate(files):
         save_picture(file, noise(3, 16, 16, seed=number))
