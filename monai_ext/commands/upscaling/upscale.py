@@ -235,7 +235,7 @@ def _check_mosaic(
         raise ValueError(f"--mosaic {mosaic}: it joins no samples, bounds or uncertainty; leave them out, or --mosaic.")
     if resolved(mosaic) in {resolved(path) for pair in pairs for path in pair}:
         raise ValueError(f"--mosaic {mosaic}: it is one of the images, choose another name.")
-    twice = [(places[address], target) for address, target in tiles if places[address] is not target]
+    twice = [(target, places[address]) for address, target in tiles if places[address] is not target]
     if twice:
         one, other = twice[0]
         raise ValueError(f"--mosaic {mosaic}: {one} and {other} would lie at one place: upscale one folder of tiles.")
