@@ -1,10 +1,10 @@
 """Networks: logits or images out, no download in a constructor."""
 
 from monai_ext.networks.backbones import *
-from monai_ext.networks.bayesian_srresnet import *
 from monai_ext.networks.features import *
 from monai_ext.networks.gated_sr_net import *
 from monai_ext.networks.holistic_net import *
+from monai_ext.networks.latent_srresnet import *
 from monai_ext.networks.mobilenet_unet import *
 from monai_ext.networks.multi_rater import *
 from monai_ext.networks.probabilistic_unet import *

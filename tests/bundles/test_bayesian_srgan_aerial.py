@@ -23,7 +23,7 @@ from monai_ext.commands.demo.bayesian import bayesian_blocks, write_demo_viewer
 from monai_ext.commands.demo.page import DemoRun
 from monai_ext.commands.html import html_page
 from monai_ext.metrics.conformal import Calibration, write_calibration
-from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
+from monai_ext.networks.latent_srresnet import BayesianSRResNet
 from monai_ext.networks.sr_discriminator import SRDiscriminator
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.networks.variational import DropoutConv2d, VariationalConv2d

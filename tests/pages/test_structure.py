@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from pages import REPOSITORY
 
@@ -40,3 +42,12 @@ def test_every_module_has_a_test_file_of_its_name():
     assert lonely - ELSEWHERE.keys() == set(), "write the test file, or split one, see CONTRIBUTING.md"
     assert ELSEWHERE.keys() - lonely == set(), "these have a test file of their own"
     assert [file for file in ELSEWHERE.values() if not (REPOSITORY / "tests" / file).is_file()] == []
+
+
+def test_no_name_of_a_room_hides_a_module_of_it():
+    found = []
+    for room in sorted(path.parent for path in PACKAGE.glob("*/__init__.py")):
+        names = vars(import_module(f"monai_ext.{room.name}"))
+        modules = [path.stem for path in room.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
+        found += [f"{room.name}.{name}" for name in modules if not isinstance(names.get(name, ast), ModuleType)]
+    assert found == [], "a module of this name cannot be reached by its path, for example as `_target_` of a config"

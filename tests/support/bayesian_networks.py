@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
+from monai_ext.networks.latent_srresnet import BayesianSRResNet
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.networks.uncertain_sr import PointSuperResolution
 from monai_ext.transforms.degradation import Degradation

@@ -18,7 +18,7 @@ from monai_ext.commands.command_line import parse_options
 from monai_ext.commands.upscaling import upscale as command
 from monai_ext.handlers.training.weight_digests import weight_digests
 from monai_ext.metrics.conformal import Calibration, write_calibration
-from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
+from monai_ext.networks.latent_srresnet import BayesianSRResNet
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution
 from monai_ext.networks.variational import VariationalConv2d

@@ -21,7 +21,7 @@ from monai_ext.losses.super_resolution_elbo import SuperResolutionELBO
 from monai_ext.metrics.conformal import ConformalRule
 from monai_ext.metrics.sample_sets import mode_recall, set_distances
 from monai_ext.metrics.uncertainty_tables import UncertaintyTable, covered_share, uncertainty_table
-from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
+from monai_ext.networks.latent_srresnet import BayesianSRResNet
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution
 from monai_ext.phantoms.modes import field_modes

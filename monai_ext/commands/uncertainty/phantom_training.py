@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_ext.losses.super_resolution_elbo import SuperResolutionELBO
-from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
+from monai_ext.networks.latent_srresnet import BayesianSRResNet
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution
 from monai_ext.networks.variance_parts import summarise_latents

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from monai_ext.formulas.images import LinearReduction
 from monai_ext.handlers.training.checkpoints import load_finite_weights
-from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
 from monai_ext.networks.gated_sr_net import GatedBlock, GatedSRNet
+from monai_ext.networks.latent_srresnet import BayesianSRResNet
 from monai_ext.networks.srresnet import ResidualBlock, SRResNet
 from monai_ext.networks.uncertain_sr import PointSuperResolution, UncertainSuperResolution, WeightEnsemble
 from monai_ext.networks.variational import DropoutConv2d, has_uncertain_weights

@@ -9,8 +9,8 @@ import torch
 from latent_toys import SCALE, Pairs, networks
 
 from monai_ext.handlers.super_resolution.methods import load_generator, start_generator, uncertain_network
-from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
 from monai_ext.networks.gated_sr_net import GatedSRNet
+from monai_ext.networks.latent_srresnet import BayesianSRResNet
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.networks.uncertain_sr import WeightEnsemble
 from monai_ext.networks.variational import DropoutConv2d, VariationalConv2d

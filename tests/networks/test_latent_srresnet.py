@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from bayesian_networks import LATENT, OPERATOR, SCALE, low_resolution, lr_psnr, network
 from torch.distributions import Independent, kl_divergence
 
-from monai_ext.networks.bayesian_srresnet import BayesianSRResNet
+from monai_ext.networks.latent_srresnet import BayesianSRResNet
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.networks.variational import DropoutConv2d
 
