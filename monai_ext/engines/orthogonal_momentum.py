@@ -68,8 +68,8 @@ class OrthogonalMomentum(torch.optim.Optimizer):
         eps: float = 1e-8,
     ):
         matrices = convolution_matrices(network)
-        chosen = {id(weight) for weight in matrices}
-        rest = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
+        ids = {id(weight) for weight in matrices}
+        rest = [parameter for parameter in network.parameters() if id(parameter) not in ids]
         groups: list[dict[str, Any]] = [{"params": matrices, "adam": False}, {"params": rest, "adam": True}]
         defaults = {"lr": lr, "momentum": momentum, "gain": gain, "adam_share": adam_share, "betas": betas, "eps": eps}
         super().__init__([group for group in groups if group["params"]], defaults)

@@ -60,7 +60,7 @@ def probability_map(probability: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]
 
 def _checked_prediction(prediction: Tensor, masks: Tensor) -> Tensor:
     check_masks("prediction", prediction, like=masks)
-    has_labels("prediction", prediction)
+    has_labels("predictions", prediction)
     return prediction
 
 

@@ -65,13 +65,13 @@ def thresholded_counts(prediction: Tensor, target: Tensor, *, threshold: float) 
     """
     prediction, target = prediction.as_subclass(Tensor), target.as_subclass(Tensor)  # MONAI's costs more per call
     counts = confusion_counts(prediction > threshold, target > 0.5)
-    broken = has_labels("the masks", target)
+    broken = has_labels("masks", target)
     if prediction.is_floating_point():
         broken = broken | prediction.flatten(2).amax(-1).isnan()  # keeps NaN, in a tenth of the time of isnan().any()
         if 0 < threshold < 1:
             broken = broken | not_probabilities("the prediction", prediction, threshold=threshold)
     else:
-        broken = broken | has_labels("the prediction", prediction)
+        broken = broken | has_labels("predictions", prediction)
     return counts.masked_fill(broken[..., None], UNDEFINED)
 
 

@@ -305,7 +305,7 @@ def test_a_float64_that_was_float32_reaches_the_level_it_was_stored_for() -> Non
 def test_grey_values_and_labels_are_no_masks():
     masks = random_masks(2, 3)
     grey = (random_map(2)[:, None] * 255).to(torch.uint8)
-    with pytest.raises(ValueError, match="prediction hold several values besides 0, up to 25.: .* by 255"):
+    with pytest.raises(ValueError, match="predictions hold several values besides 0, up to 25.: .* by 255"):
         qubiq_score(grey, masks)
     labels = masks * torch.arange(1, 4, dtype=torch.uint8)[:, None, None]  # one value in each mask: no labels
     assert torch.equal(qubiq_score(random_map(2), labels), qubiq_score(random_map(2), masks))

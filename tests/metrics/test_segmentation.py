@@ -172,7 +172,7 @@ def test_quotients_of_single_pixels():
 
 
 def test_masks_of_several_labels_are_refused():
-    with pytest.raises(ValueError, match="the masks hold several values besides 0, up to 3"):
+    with pytest.raises(ValueError, match="masks hold several values besides 0, up to 3"):
         SegmentationScores(0)(torch.ones(1, 1, 2, 2), torch.tensor([[[[0, 1], [2, 3]]]]))
 
 
@@ -200,7 +200,7 @@ def test_logits_scored_as_probabilities_and_grey_values_are_refused():
     truth = masks(3, 7)
     with pytest.raises(ValueError, match="the prediction reaches from -4 to 4, and the threshold 0.5 is for probabil"):
         SegmentationScores(0.5)(8 * truth.float() - 4, truth)
-    with pytest.raises(ValueError, match="the prediction hold several values besides 0, up to 200"):
+    with pytest.raises(ValueError, match="predictions hold several values besides 0, up to 200"):
         SegmentationScores(0.5)((100 * truth + 100).byte(), truth)
     with pytest.raises(TypeError, match="threshold"):
         SegmentationScores()

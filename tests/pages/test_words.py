@@ -12,6 +12,7 @@ PROSE = ("README.md", "CONTRIBUTING.md", "docs/*.md", "bundles/*/docs/*.md")
 CONFIGS = ("bundles/*/configs/*.json",)
 CODE = ("monai_ext/**/*.py", "monai_ext/**/*.js", "monai_ext/**/*.html")
 COMMANDS = ("monai_ext/commands/**/*.py",)
+UPSCALING = (*COMMANDS, "monai_ext/upscaling/*.py", "monai_ext/handlers/**/*.py")
 EVERYWHERE = (*PROSE, *CONFIGS, *CODE, "tests/**/*.py", "examples/*", "Makefile")
 # What is not written, what is written instead, and where.
 GLOSSARY = [
@@ -22,7 +23,7 @@ GLOSSARY = [
     (r"(weight|latent|drawn)_draws|drawn_samples", "weight_samples, latent_samples", (*PROSE, *CONFIGS, *CODE)),
     (r"LeanTrainer|PoliteClient|KeyedScores|NoiseField|FewWords", "BatchTrainer, TileClient, ...", EVERYWHERE),
     (r"monai_ext[./]experiments", "commands", EVERYWHERE),
-    (r"\b(enlarge[ds]?|enlarging|enlargement)\b", "upscale", (*COMMANDS, "monai_ext/upscaling/*.py")),
+    (r"\b(enlarge[ds]?|enlarging|enlargement)\b", "upscale", (*CONFIGS, *UPSCALING)),
     (r"(fetch|rater|uncertainty)-(tiles|table|report|checks)|monai_ext many-hr", "underscores", EVERYWHERE),
     (r"(?<!make\", \")--(dry-run|user-agent|test-fraction|split-seed|no-report)\b", "underscores", EVERYWHERE),
     (r"\b(lest|an end to insisting|innermost one speaks|hears? a latent)\b", "plain English", CODE),
