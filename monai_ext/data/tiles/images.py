@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,17 +107,15 @@ def read_tile(
 
 
 def _planes(path: str | os.PathLike, scale: PixelScale | None) -> tuple[np.ndarray, RasterInfo]:
-    with closing(open_raster(path, alpha=scale is None or not scale.no_alpha)) as raster:
+    nodata, alpha = (None, True) if scale is None else (scale.nodata, not scale.no_alpha)
+    with closing(open_raster(path, nodata=nodata, alpha=alpha)) as raster:
         info = raster.info
         nbytes = info.planes * info.size[0] * info.size[1] * info.dtype.itemsize
         if nbytes > LARGEST:
             raise ImageFileError(
                 f"tile {path} takes {in_words(nbytes)} of memory: cut it, {in_words(LARGEST)} at most."
             )
-        planes = np.asarray(raster.rows(0, info.size[0]))
-    if scale is not None and scale.nodata is not None:
-        info = replace(info, nodata=(scale.nodata,) * info.bands)
-    return planes, info
+        return np.asarray(raster.rows(0, info.size[0])), info
 
 
 def _chosen(values: np.ndarray, path: str | os.PathLike, info: RasterInfo, bands: Sequence[int] | None) -> np.ndarray:
