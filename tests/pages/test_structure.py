@@ -15,6 +15,7 @@ ELSEWHERE = {
     "__main__.py": "commands/test_commands.py",
     "commands/bundles/binary_files.py": "commands/bundles/test_hostile_bundles.py",
     "commands/bundles/config_code.py": "commands/bundles/test_inspection.py",
+    "commands/bundles/expressions.py": "commands/bundles/test_inspection.py",
     "commands/bundles/files.py": "commands/bundles/test_inspection.py",
     "commands/demo/aerial.py": "bundles/test_srgan_aerial.py",
     "commands/demo/bayesian.py": "bundles/test_bayesian_srgan_aerial.py",
