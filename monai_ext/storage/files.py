@@ -64,10 +64,7 @@ def atomic_path(path: str | Path, *, previous: str | Path | None = None) -> Iter
             an error of another kind; the disk is probed then.
     """
     path = Path(path)
-    make_folder(path.parent)
-    with writing(path):
-        _tidy_once(path.parent)
-        handle, temporary = _temporary(path)
+    with scratch_path(path) as temporary:
         try:
             yield temporary
             with temporary.open("rb") as file:
@@ -77,14 +74,9 @@ def atomic_path(path: str | Path, *, previous: str | Path | None = None) -> Iter
                 _keep(path, Path(previous))
             temporary.replace(path)
         except BaseException as error:
-            refusal = _refusal(temporary, error)
-            with suppress(OSError):
-                temporary.unlink()
-            if refusal is not None:
+            if (refusal := _refusal(temporary, error)) is not None:
                 raise refusal from None  # explain() would report the writer's error instead
             raise
-        finally:
-            os.close(handle)
 
 
 @contextmanager
@@ -92,7 +84,7 @@ def scratch_path(path: str | Path) -> Iterator[Path]:
     """A temporary file beside `path` that is removed on leaving the block, or, after a kill, as that of `atomic_path`.
 
     Raises:
-        WriteError: the folder cannot be written to.
+        WriteError: the folder cannot be made or written to, or there is no room.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -103,7 +95,8 @@ def scratch_path(path: str | Path) -> Iterator[Path]:
             yield temporary
         finally:
             with suppress(OSError):
-                temporary.unlink()
+                if temporary.exists():  # not under its final name
+                    temporary.unlink()
             os.close(handle)
 
 

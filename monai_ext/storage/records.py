@@ -1,14 +1,15 @@
 """Typed records in JSON files, checked against their types when they are read.
 
 A record is a `msgspec.Struct`, a dataclass, or a built-in type such as `dict[str, float]`, defined beside the code that
-writes it. Three rules hold for every file:
+writes it. Four rules hold:
 
 - Fields that a record does not have are ignored; a field without a default must be there, and every value must have its
   type (no text for a number, no truth value for an integer; an integer is a valid `float`).
 - JSON has finite numbers only: NaN and infinities are written as null, and read as null where a file holds them.
 - A file is written whole or not at all. Paths, and whatever else JSON has no form for, are written as text.
 - A record with fields is written with a checksum of its values, so that a flipped bit or an edit is noticed when it is
-  read. A file without one, written by hand or by others, is read as it is.
+  read, unless other programs read the file by its fields. A file without one, such as one written by hand, is read as
+  it is.
 """
 
 from __future__ import annotations
