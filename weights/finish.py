@@ -38,9 +38,8 @@ def main(source: str, *tiles_and_output: str) -> None:
         lattice = mean_lattice(generator.eval(), _some_of_each_place(tile_items(tiles[0])))
         state["tail.0.bias"] = state["tail.0.bias"].float() - lattice
     half = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(Path(output)) as temporary:
-        torch.save(half, temporary)
+    with atomic_path(output) as temporary, temporary.open("wb") as file:  # by name torch.save would store that name
+        torch.save(half, file)
 
 
 @torch.no_grad()

@@ -9,7 +9,6 @@ without data, are left out.
 
 from __future__ import annotations
 
-import csv
 import re
 import sys
 from collections import Counter
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from monai_ext.data import read_tile
-from monai_ext.storage.files import atomic_path
+from monai_ext.storage.files import inside, make_folder, table_rows, write_table
 
 __all__ = ["HELD_OUT", "PLACES", "main"]
 
@@ -40,8 +39,7 @@ BLANK_SD, EXTREME, FLAT = 6.0, 0.2, 0.2
 
 def main(source: str, output: str) -> None:
     """Link the tiles below `source` into `output`/, write its manifest.csv last, and print what was left out."""
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(output)
     rows = [row for manifest in _manifests(Path(source)) for row in _rows(manifest)]
     copies = {match[0] for _, row in rows if "pixels behind" in row.get("processing", "")
               for match in COPY.finditer(row["processing"])}  # fmt: skip
@@ -57,10 +55,7 @@ def main(source: str, output: str) -> None:
         if not link.exists():
             link.symlink_to(file.resolve())
         kept.append({"file": file.name, "place": place, "kind": kind})
-    with atomic_path(folder / "manifest.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as table:
-        writer = csv.DictWriter(table, ["file", "place", "kind"])
-        writer.writeheader()
-        writer.writerows(kept)
+    write_table(folder / "manifest.csv", kept, ["file", "place", "kind"])
     print(f"{len(kept)} tiles of {len({row['place'] for row in kept})} places; left out: {dict(left) or 'none'}")
 
 
@@ -68,12 +63,11 @@ def _manifests(source: Path) -> list[Path]:
     found = sorted([*source.glob("*_manifest.csv"), *source.glob("*/manifest.csv")])
     if not found:
         raise FileNotFoundError(f"no NAME_manifest.csv and no NAME/manifest.csv in {source}: name the folder of tiles.")
-    return [path for path in found if "place" in next(csv.reader(path.open(newline="", encoding="utf-8-sig")))]
+    return [path for path in found if any("place" in row for _, row in table_rows(path))]
 
 
 def _rows(manifest: Path) -> list[tuple[Path, dict[str, str]]]:
-    with manifest.open(newline="", encoding="utf-8-sig") as table:
-        return [(manifest.parent / row["file"], row) for row in csv.DictReader(table)]
+    return [(inside(manifest.parent, row["file"]), row) for _, row in table_rows(manifest, needed=("file", "place"))]
 
 
 def _fault(file: Path) -> str:

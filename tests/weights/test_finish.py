@@ -41,6 +41,8 @@ def test_weights_are_halved_and_the_lattice_taken_off_the_last_bias(tiles, tmp_p
     torch.save(state, tmp_path / "final.pt")
     main(str(tmp_path / "final.pt"), str(tmp_path / "a" / "plain.pt"))
     main(*map(str, (tmp_path / "final.pt", tiles, tmp_path / "level.pt")))
+    main(str(tmp_path / "final.pt"), str(tmp_path / "again.pt"))
+    assert (tmp_path / "again.pt").read_bytes() == (tmp_path / "a" / "plain.pt").read_bytes()
     plain, level = (torch.load(tmp_path / name, weights_only=True) for name in ("a/plain.pt", "level.pt"))
     assert {value.dtype for value in plain.values()} == {torch.float16}
     assert [name for name in plain if not torch.equal(plain[name], level[name])] == ["tail.0.bias"]
