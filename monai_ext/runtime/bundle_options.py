@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from fire.parser import DefaultParseValue
 
@@ -39,7 +40,7 @@ def refuse_unknown_options(arguments: Sequence[str]) -> None:
     try:
         files = _config_files(given)
         texts = [Path(file).read_text(encoding="utf-8") for file in files]
-        tops = [name for file, text in zip(files, texts, strict=True) for name in _top(file, text)]
+        tops = [name for file, text in zip(files, texts, strict=True) for name in _content(file, text)]
     except (OSError, ValueError, TypeError, SyntaxError, ImportError):
         return  # MONAI reads them in its own way, and reports the error
     known = {name.partition("::")[0].partition("#")[0] for name in tops}
@@ -89,7 +90,7 @@ def refuse_misread_places(arguments: Sequence[str]) -> None:
 def _known_names(given: dict[str, str]) -> set[str]:
     """What stands at the top of the config files, and is defined by options."""
     try:
-        tops = [top for file in _config_files(dict(given)) for top in _top(file, Path(file).read_text("utf-8"))]
+        tops = [top for file in _config_files(dict(given)) for top in _content(file, Path(file).read_text("utf-8"))]
     except (OSError, ValueError, TypeError, SyntaxError, ImportError):
         tops = []
     return {re.split("::|#", name)[0] for name in (*tops, *given)}
@@ -110,7 +111,7 @@ def _config_files(given: dict[str, str]) -> list[str]:
     """The config files, named by `--config_file` or in the file of `--args_file`, whose names join `given`."""
     text = given.get("config_file")
     if "args_file" in given:
-        further = json.loads(Path(given["args_file"]).read_text(encoding="utf-8"))
+        further = _content(given["args_file"], Path(given["args_file"]).read_text(encoding="utf-8"))
         text = further.get("config_file") if text is None else text
         for name, value in further.items():
             given.setdefault(name, str(value))
@@ -132,9 +133,9 @@ def _tops_beside(files: Sequence[str]) -> set[str]:
     return names
 
 
-def _top(file: str, text: str) -> list[str]:
+def _content(file: str, text: str) -> dict[str, Any]:
     if Path(file).suffix.lower() == ".json":
-        return list(json.loads(text))
+        return dict(json.loads(text))
     import yaml
 
-    return list(yaml.safe_load(text))
+    return dict(yaml.safe_load(text))

@@ -84,6 +84,10 @@ def test_options_of_an_args_file_are_read_too(config, tmp_path):
     path.write_text(json.dumps({"config_file": [str(config)], "overlay": True}))
     with pytest.raises(ValueError, match="did you mean --overlays"):
         refuse_unknown_options([MONAI, "run", "--args_file", str(path)])
+    path = path.with_suffix(".yaml")
+    path.write_text(f"config_file: {config}\noverlay: true\n")
+    with pytest.raises(ValueError, match="did you mean --overlays"):
+        refuse_unknown_options([MONAI, "run", "--args_file", str(path)])
 
 
 @pytest.mark.parametrize(
