@@ -25,6 +25,7 @@ from monai_ext.data import (
     write_rater_phantoms,
 )
 from monai_ext.data.first_look import image_numbers, look_at, review, shared_images, with_numbers
+from monai_ext.raster.images import TURNS
 
 COUNT, SIZE = 6, (24, 32)
 
@@ -59,6 +60,16 @@ def test_good_sets_give_facts_alone(tmp_path):
     write_rater_phantoms(tmp_path / "raters", count=4, size=(48, 48))
     look = looked(qubiq_items(tmp_path / "raters"), DecodeRaters())
     assert not look.doubtful and not look.refused and "masks, foreground" in look.facts[1]
+
+
+def test_large_lesions_that_leave_the_image_are_not_inverted(tmp_path):
+    def large(seed):
+        mask = blob(seed)
+        mask[:, : 20 + seed] = 255
+        return mask
+
+    look = looked(lesions(tmp_path, masks=large))
+    assert not look.doubtful and not look.refused
 
 
 def inverted(seed):
@@ -140,6 +151,14 @@ def test_further_pages_are_named_and_smaller_copies_are_none(tmp_path):
     assert "1 of 6 images have further pages or frames, which are not read: im0" in looked(items).doubtful
 
 
+def test_a_copy_of_an_image_with_its_mask_is_named_once(tmp_path):
+    def copied(make):
+        return lambda seed: make(seed % 5)
+
+    (line,) = looked(lesions(tmp_path, images=copied(noise), masks=copied(blob))).doubtful
+    assert line.startswith("2 of 6 images occur more than once") and line.endswith(": im0 = im5")
+
+
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_a_turned_photograph_with_a_mask_on_stored_pixels_is_named(tmp_path, orientation):
     exif = Image.Exif()
@@ -153,9 +172,13 @@ def test_a_turned_photograph_with_a_mask_on_stored_pixels_is_named(tmp_path, ori
     def image(seed):
         return np.stack([200 - shown(seed) // 2] * 3, -1)
 
-    items = lesions(tmp_path / "stored", images=image, masks=shown, exif=exif)
-    (line,) = looked(items).doubtful
-    assert "6 of 6 masks have no EXIF orientation" in line and "6 would fit better on the pixels as stored" in line
+    def upright(seed):
+        return np.array(Image.fromarray(shown(seed)).transpose(TURNS[orientation]))
+
+    for masks, better in ((shown, 6), (upright, 0)):
+        (line,) = looked(lesions(tmp_path / f"{better}", images=image, masks=masks, exif=exif)).doubtful
+        assert "6 of 6 masks have no EXIF orientation" in line
+        assert f"{better} would fit better on the pixels as stored" in line
 
 
 # --- raters --------------------------------------------------------------------------------------------------------

@@ -117,6 +117,7 @@ RED, GREEN, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (255, 255, 255), (0, 0, 0)
         ((BLACK, RED, GREEN), r"colours .*\[255, 0, 0\]"),
         ((WHITE, (255, 255, 0)), "colours"),
         ((WHITE, RED), "colours"),
+        ((BLACK, (230, 160, 160), (160, 230, 160)), "colours"),  # of nearly one brightness
     ],
 )
 @pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])

@@ -92,6 +92,9 @@ def test_values_among_others_are_no_markers(tmp_path):
     planes[0, 300, 0] = -9999
     raster = Rows(tmp_path, planes)
     assert limits(raster) == (-12_000, 12_000) and raster.info.nodata == (None,)
+    near = Rows(tmp_path, np.where(planes < 0, planes / 2, 0).astype(np.int16))
+    near.planes[0, 0, 0] = -9999  # beyond all others, by less than these span
+    assert limits(near) == (-9999, 0) and near.info.nodata == (None,)
     declared = Rows(tmp_path, np.where(planes < 0, -1, planes).astype(np.int16), nodata=-1)
     assert limits(declared) == (0, 12_000)
 

@@ -12,6 +12,7 @@ from rater_cases import decode_one, save_nifti_array, write_case
 
 from monai_ext.data.raters.cases import read_rater_case
 from monai_ext.data.raters.decoding import DecodeRaters
+from monai_ext.data.raters.geometry import Geometry, reading_in
 from monai_ext.data.raters.predictions import PredictionKinds, rater_truth
 from monai_ext.data.raters.qubiq import qubiq_items
 from monai_ext.raster.images import ImageFileError
@@ -103,3 +104,10 @@ def test_files_without_geometry_and_shifted_ones_are_taken_voxel_by_voxel(tmp_pa
     path = tmp_path / "predicted" / "task01.nii.gz"
     read = read_rater_case(item, {("probability", 0): [path]}, WHOLE)
     assert read.elsewhere == path and np.array_equal(read.probability, masks[1])
+
+
+def test_a_shift_is_measured_in_voxels_from_a_tenth_on():
+    reference = Geometry("a", (6, 9), PLACED, True)
+    for voxels, beside in ((0.05, None), (0.5, 0.5), (3, 3)):
+        moved = reference._replace(affine=PLACED @ (np.eye(4) + voxels * np.eye(4, k=3)))
+        assert reading_in(reference, moved).beside == (beside and pytest.approx(beside))
