@@ -11,8 +11,7 @@ REPOSITORY = Path(__file__).parents[2]
 PROSE = ("README.md", "CONTRIBUTING.md", "docs/*.md", "bundles/*/docs/*.md")
 CONFIGS = ("bundles/*/configs/*.json",)
 CODE = ("monai_ext/**/*.py", "monai_ext/**/*.js", "monai_ext/**/*.html")
-COMMANDS = ("monai_ext/commands/**/*.py",)
-UPSCALING = (*COMMANDS, "monai_ext/upscaling/*.py", "monai_ext/handlers/**/*.py")
+UPSCALING = ("monai_ext/commands/**/*.py", "monai_ext/upscaling/*.py", "monai_ext/handlers/**/*.py")
 EVERYWHERE = (*PROSE, *CONFIGS, *CODE, "tests/**/*.py", "examples/*", "Makefile")
 # What is not written, what is written instead, and where.
 GLOSSARY = [
