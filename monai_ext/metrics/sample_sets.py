@@ -181,7 +181,7 @@ class SampleSetScores(ImageScores):
     Args:
         degradation: with the method `reduce`; None, or no `low_res`, leaves out `lr_psnr_worst`.
         levels: of `lr_psnr_worst`: samples are clipped to [0, 1] and rounded to multiples of 1 / levels, as a file of 8
-            bits holds them; None takes them as they are.
+            bits holds them; None takes them as they are. Called with `levels` (B,), these stand for it.
     """
 
     def __init__(self, *, degradation: LinearReduction | None = None, levels: int | None = 255):
@@ -189,14 +189,21 @@ class SampleSetScores(ImageScores):
         self.degradation, self.levels = degradation, levels
 
     def _scores(self, y_pred: Tensor, y: Tensor, **kwargs: Any) -> dict[str, Tensor]:
-        low_res = kwargs.get("low_res")
+        low_res, levels = kwargs.get("low_res"), kwargs.get("levels")
         each = [  # one at a time: float64 copies of all samples of a batch would fill the memory
-            self._of_one(y_pred[i : i + 1], _as_set(y[i : i + 1]), None if low_res is None else low_res[i : i + 1])
+            self._of_one(
+                y_pred[i : i + 1],
+                _as_set(y[i : i + 1]),
+                None if low_res is None else low_res[i : i + 1],
+                self.levels if self.levels is None or levels is None else int(levels[i]),
+            )
             for i in range(len(y_pred))
         ]
         return {name: torch.cat([scores[name] for scores in each]) for name in each[0]}
 
-    def _of_one(self, samples: Tensor, targets: Tensor, low_res: Tensor | None) -> dict[str, Tensor]:
+    def _of_one(
+        self, samples: Tensor, targets: Tensor, low_res: Tensor | None, levels: int | None
+    ) -> dict[str, Tensor]:
         wide = as_wide(samples)
         crps = [sample_crps(wide, as_wide(target)).mean().reshape(1) for target in targets.unbind(1)]
         best = decibels(best_of_samples(wide, targets).square()).clamp(max=PSNR_CEILING)
@@ -209,7 +216,7 @@ class SampleSetScores(ImageScores):
             "diversity": torch.stack(diversities).mean(0),
         }
         if self.degradation is not None and low_res is not None:
-            scores["lr_psnr_worst"] = self._worst_low_res(self.degradation, wide, low_res)
+            scores["lr_psnr_worst"] = _worst_low_res(self.degradation, wide, low_res, levels)
         if targets.shape[1] > 1:
             scores["energy_distance"] = sample_energy_distance(wide, targets)
             scores["mode_recall"] = mode_recall(wide, targets)
@@ -219,11 +226,12 @@ class SampleSetScores(ImageScores):
                 scores["precision"], scores["recall"] = quality
         return scores
 
-    def _worst_low_res(self, degradation: LinearReduction, samples: Tensor, low_res: Tensor) -> Tensor:
-        images = samples.flatten(0, 1)
-        if self.levels is not None:
-            images = (images.clamp(0, 1) * self.levels).round() / self.levels
-        reduced = degradation.reduce(images)
-        given = as_wide(low_res)[:, None].expand(-1, samples.shape[1], -1, -1, -1).flatten(0, 1)
-        values = peak_signal_to_noise(reduced, given).unflatten(0, samples.shape[:2])
-        return values.amin(1).clamp(max=PSNR_CEILING)
+
+def _worst_low_res(degradation: LinearReduction, samples: Tensor, low_res: Tensor, levels: int | None) -> Tensor:
+    images = samples.flatten(0, 1)
+    if levels is not None:
+        images = (images.clamp(0, 1) * levels).round() / levels
+    reduced = degradation.reduce(images)
+    given = as_wide(low_res)[:, None].expand(-1, samples.shape[1], -1, -1, -1).flatten(0, 1)
+    values = peak_signal_to_noise(reduced, given).unflatten(0, samples.shape[:2])
+    return values.amin(1).clamp(max=PSNR_CEILING)

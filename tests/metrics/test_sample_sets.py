@@ -157,6 +157,10 @@ def test_the_metric_caps_perfect_samples_and_finds_the_worst_consistency():
     rounded = SampleSetScores(degradation=degradation)
     rounded(samples[:, :1], high_res, low_res=low_res)
     assert 50 < rounded.aggregate()["lr_psnr_worst"] < 100  # what rounding to 8 bits leaves
+    eight_bits = rounded.aggregate()["lr_psnr_worst"]
+    rounded.reset()
+    rounded(samples[:, :1], high_res, low_res=low_res, levels=torch.tensor([65535]))  # of the tile's own file
+    assert rounded.aggregate()["lr_psnr_worst"] > eight_bits + 30
     bright = torch.ones(1, 1, 8, 8)
     rounded.reset()
     rounded(bright[:, None] + 0.1, bright, low_res=degradation.reduce(bright))

@@ -92,7 +92,7 @@ class SampleScores(EpochHandler):
     Args:
         degradation: with the method `reduce`; None leaves out `val_sample_lr_psnr`.
         perceptual: function of image and target (B, C, H, W) -> (B,).
-        levels: samples are rounded to multiples of 1 / levels before they are reduced.
+        levels: samples are rounded to multiples of 1 / levels before they are reduced, unless batches have "levels".
         patch: of the energy score.
         prefix: of the metrics' names.
     """
@@ -125,7 +125,9 @@ class SampleScores(EpochHandler):
             "sample_psnr": peak_signal_to_noise(samples[:, 0], label).clamp(max=PSNR_CEILING),
         }
         if self.degradation is not None:
-            rounded = (samples.double() * self.levels).round() / self.levels
+            levels = engine.state.output.get("levels")
+            steps = self.levels if levels is None else levels.view(-1, 1, 1, 1, 1).double()
+            rounded = (samples.double() * steps).round() / steps
             gaps = [peak_signal_to_noise(self.degradation.reduce(each), low_res) for each in rounded.unbind(1)]
             row["sample_lr_psnr"] = torch.stack(gaps).amin(0).clamp(max=PSNR_CEILING)
         if self.perceptual is not None:

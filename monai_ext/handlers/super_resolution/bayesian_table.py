@@ -86,18 +86,22 @@ class SampleTable(TileTable):
     def collect(self, engine: Engine) -> None:
         low_res, label, predicted = (engine.state.output[key] for key in ("image", "label", "pred"))
         mean, samples = predicted["mean"], predicted["samples"]
-        self.mean(mean, label, low_res=low_res)
-        self.sample(samples[:, 0], label, low_res=low_res)
-        self.sets(samples, label, low_res=low_res)
+        given = {"low_res": low_res, "levels": engine.state.output.get("levels")}
+        self.mean(mean, label, **given)
+        self.sample(samples[:, 0], label, **given)
+        self.sets(samples, label, **given)
         self.total(mean, label, variance=predicted["total"])
-        self._further.append(self._more(predicted, label, low_res))
+        self._further.append(self._more(predicted, label, **given))
         images = {"mean": mean, "a sample": samples[:, 0], "another": samples[:, -1]}
         self.collect_tiles(engine, images, {kind: predicted[kind] for kind in KINDS[1:]})
 
-    def _more(self, predicted: Mapping[str, Tensor], label: Tensor, low_res: Tensor) -> dict[str, Tensor]:
+    def _more(
+        self, predicted: Mapping[str, Tensor], label: Tensor, low_res: Tensor, levels: Tensor | None
+    ) -> dict[str, Tensor]:
         more = {f"{kind}_sd": predicted[kind].clamp(min=0).flatten(1).mean(1).sqrt() for kind in KINDS}
         if self.degradation is not None:
-            rounded = (predicted["samples"].double() * self.levels).round() / self.levels
+            steps = self.levels if levels is None else levels.view(-1, 1, 1, 1, 1).double()
+            rounded = (predicted["samples"].double() * steps).round() / steps
             gaps = [(self.degradation.reduce(each) - low_res).abs().flatten(1).amax(1) for each in rounded.unbind(1)]
             more["lr_gap"] = torch.stack(gaps).amax(0)
         if self.calibration is not None:

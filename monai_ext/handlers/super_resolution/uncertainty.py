@@ -151,7 +151,7 @@ class UncertaintyReport(EpochHandler):
 
     def collect(self, engine: Engine) -> None:
         low_res, label, predicted = (engine.state.output[key] for key in ("image", "label", "pred"))
-        names = engine.state.batch["id"]
+        levels, names = engine.state.output.get("levels"), engine.state.batch["id"]
         members = [self.groups[name] for name in names]
         for group in dict.fromkeys(members):
             rows = [i for i, member in enumerate(members) if member == group]
@@ -159,7 +159,8 @@ class UncertaintyReport(EpochHandler):
             for kind in KINDS:
                 self._scores[group, kind](mean, target, variance=predicted[kind][rows])
             if "samples" in predicted:
-                self._sets[group](predicted["samples"][rows], target, low_res=low_res[rows])
+                given = None if levels is None else levels[rows]
+                self._sets[group](predicted["samples"][rows], target, low_res=low_res[rows], levels=given)
             latest = self._scores[group, "total"].latest
             assert latest is not None  # it was just updated
             shares = latest.ratios[..., 0]  # (b, C, Q)
