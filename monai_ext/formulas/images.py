@@ -19,6 +19,7 @@ __all__ = [
     "known_mean",
     "mean_squared_error",
     "peak_signal_to_noise",
+    "rounded",
 ]
 
 PSNR_CEILING = 100.0  # dB, in means: one tile without error would make them infinite
@@ -54,6 +55,24 @@ class LinearReduction(Protocol):
 def as_wide(image: Tensor) -> Tensor:
     """A plain tensor of float64, or of float32 where the device has none: sums over images are long."""
     return image.as_subclass(Tensor).to(torch.float32 if image.device.type == "mps" else torch.float64)
+
+
+def rounded(images: Tensor, levels: int | None, *, own: Tensor | None = None) -> Tensor:
+    """Images (B, ...) rounded to multiples of 1 / levels, as their file holds them, of the type of `as_wide`.
+
+    >>> rounded(torch.tensor([[0.3], [0.3]]), 4, own=torch.tensor([4, 10])).tolist()
+    [[0.25], [0.3]]
+
+    Args:
+        images: values; those beyond [0, 1] stay beyond.
+        levels: of all images; None: they are not rounded.
+        own: (B,), levels of each image, which stand for `levels` unless that is None.
+    """
+    images = as_wide(images)
+    if levels is None:
+        return images
+    steps = levels if own is None else as_wide(own.to(images.device)).view(-1, *[1] * (images.ndim - 1))
+    return (images * steps).round() / steps
 
 
 def mean_squared_error(prediction: Tensor, target: Tensor) -> Tensor:

@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 
 from monai_ext.formulas.energy import mean_within
-from monai_ext.formulas.images import PSNR_CEILING, LinearReduction, as_wide, decibels, peak_signal_to_noise
+from monai_ext.formulas.images import (
+    PSNR_CEILING,
+    LinearReduction,
+    as_wide,
+    decibels,
+    peak_signal_to_noise,
+    rounded,
+)
 from monai_ext.formulas.likelihoods import sample_crps
 from monai_ext.metrics.image_scores import ImageScores
 
@@ -194,15 +201,14 @@ class SampleSetScores(ImageScores):
             self._of_one(
                 y_pred[i : i + 1],
                 _as_set(y[i : i + 1]),
-                None if low_res is None else low_res[i : i + 1],
-                self.levels if self.levels is None or levels is None else int(levels[i]),
+                *(None if given is None else given[i : i + 1] for given in (low_res, levels)),
             )
             for i in range(len(y_pred))
         ]
         return {name: torch.cat([scores[name] for scores in each]) for name in each[0]}
 
     def _of_one(
-        self, samples: Tensor, targets: Tensor, low_res: Tensor | None, levels: int | None
+        self, samples: Tensor, targets: Tensor, low_res: Tensor | None, levels: Tensor | None
     ) -> dict[str, Tensor]:
         wide = as_wide(samples)
         crps = [sample_crps(wide, as_wide(target)).mean().reshape(1) for target in targets.unbind(1)]
@@ -216,7 +222,7 @@ class SampleSetScores(ImageScores):
             "diversity": torch.stack(diversities).mean(0),
         }
         if self.degradation is not None and low_res is not None:
-            scores["lr_psnr_worst"] = _worst_low_res(self.degradation, wide, low_res, levels)
+            scores["lr_psnr_worst"] = self._worst_low_res(self.degradation, wide, low_res, levels)
         if targets.shape[1] > 1:
             scores["energy_distance"] = sample_energy_distance(wide, targets)
             scores["mode_recall"] = mode_recall(wide, targets)
@@ -226,12 +232,11 @@ class SampleSetScores(ImageScores):
                 scores["precision"], scores["recall"] = quality
         return scores
 
-
-def _worst_low_res(degradation: LinearReduction, samples: Tensor, low_res: Tensor, levels: int | None) -> Tensor:
-    images = samples.flatten(0, 1)
-    if levels is not None:
-        images = (images.clamp(0, 1) * levels).round() / levels
-    reduced = degradation.reduce(images)
-    given = as_wide(low_res)[:, None].expand(-1, samples.shape[1], -1, -1, -1).flatten(0, 1)
-    values = peak_signal_to_noise(reduced, given).unflatten(0, samples.shape[:2])
-    return values.amin(1).clamp(max=PSNR_CEILING)
+    def _worst_low_res(
+        self, degradation: LinearReduction, samples: Tensor, low_res: Tensor, levels: Tensor | None
+    ) -> Tensor:
+        images = samples if self.levels is None else rounded(samples.clamp(0, 1), self.levels, own=levels)
+        reduced = degradation.reduce(images.flatten(0, 1))
+        given = as_wide(low_res)[:, None].expand(-1, samples.shape[1], -1, -1, -1).flatten(0, 1)
+        values = peak_signal_to_noise(reduced, given).unflatten(0, samples.shape[:2])
+        return values.amin(1).clamp(max=PSNR_CEILING)

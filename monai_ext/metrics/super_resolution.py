@@ -29,6 +29,7 @@ from monai_ext.formulas.images import (
     check_image_pair,
     known_mean,
     peak_signal_to_noise,
+    rounded,
 )
 from monai_ext.metrics.image_scores import ImageScores
 
@@ -193,8 +194,7 @@ class SuperResolutionScores(ImageScores):
         known = None if known is None or bool(known.all()) else known.to(y.device)
         prediction, target = y_pred, y
         if self.levels is not None:
-            steps = self.levels if levels is None else as_wide(levels.to(y.device)).view(-1, 1, 1, 1)
-            prediction = (as_wide(prediction).clamp(0, 1) * steps).round() / steps
+            prediction = rounded(as_wide(prediction).clamp(0, 1), self.levels, own=levels)
         scores = {
             "psnr": peak_signal_to_noise(prediction, target, known=known),
             "ssim": structural_similarity(prediction, target, known=known),

@@ -8,7 +8,7 @@ import torch
 from monai.metrics import PSNRMetric
 from skimage.metrics import peak_signal_noise_ratio
 
-from monai_ext.formulas.images import decibels, mean_squared_error, peak_signal_to_noise
+from monai_ext.formulas.images import decibels, mean_squared_error, peak_signal_to_noise, rounded
 
 
 def images(*shape: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,6 +47,13 @@ def test_decibels_of_another_range():
     assert decibels(torch.tensor(255.0**2), data_range=255).item() == pytest.approx(0, abs=1e-5)
     assert decibels(torch.tensor(0.001)).item() == pytest.approx(30)
     assert decibels(torch.tensor(0.0)).item() == float("inf")
+
+
+def test_images_are_rounded_to_the_levels_of_their_files():
+    images = torch.tensor([0.3, 1.3]).view(2, 1, 1, 1, 1)
+    assert rounded(images, 2).flatten().tolist() == [0.5, 1.5]
+    assert rounded(images, 2, own=torch.tensor([2, 5])).flatten().tolist() == pytest.approx([0.5, 1.2])
+    assert rounded(images, None, own=torch.tensor([2, 5])).flatten().tolist() == pytest.approx([0.3, 1.3])
 
 
 def test_integers_need_the_range_of_their_type():

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from monai_ext.engines.bayesian import SAMPLES
-from monai_ext.formulas.images import PSNR_CEILING, peak_signal_to_noise
+from monai_ext.formulas.images import PSNR_CEILING, peak_signal_to_noise, rounded
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.epochs import Alarm, EpochHandler
 from monai_ext.losses.energy import patch_distance, patch_energy
@@ -125,10 +125,8 @@ class SampleScores(EpochHandler):
             "sample_psnr": peak_signal_to_noise(samples[:, 0], label).clamp(max=PSNR_CEILING),
         }
         if self.degradation is not None:
-            levels = engine.state.output.get("levels")
-            steps = self.levels if levels is None else levels.view(-1, 1, 1, 1, 1).double()
-            rounded = (samples.double() * steps).round() / steps
-            gaps = [peak_signal_to_noise(self.degradation.reduce(each), low_res) for each in rounded.unbind(1)]
+            files = rounded(samples, self.levels, own=engine.state.output.get("levels"))
+            gaps = [peak_signal_to_noise(self.degradation.reduce(each), low_res) for each in files.unbind(1)]
             row["sample_lr_psnr"] = torch.stack(gaps).amin(0).clamp(max=PSNR_CEILING)
         if self.perceptual is not None:
             row["sample_perceptual"] = self.perceptual(samples[:, 0], label)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from monai_ext.engines.uncertainty import KINDS
+from monai_ext.formulas.images import rounded
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.pictures.drawing import Picture
 from monai_ext.handlers.pictures.triplets import save_triplets
@@ -100,9 +101,8 @@ class SampleTable(TileTable):
     ) -> dict[str, Tensor]:
         more = {f"{kind}_sd": predicted[kind].clamp(min=0).flatten(1).mean(1).sqrt() for kind in KINDS}
         if self.degradation is not None:
-            steps = self.levels if levels is None else levels.view(-1, 1, 1, 1, 1).double()
-            rounded = (predicted["samples"].double() * steps).round() / steps
-            gaps = [(self.degradation.reduce(each) - low_res).abs().flatten(1).amax(1) for each in rounded.unbind(1)]
+            files = rounded(predicted["samples"], self.levels, own=levels)
+            gaps = [(self.degradation.reduce(each) - low_res).abs().flatten(1).amax(1) for each in files.unbind(1)]
             more["lr_gap"] = torch.stack(gaps).amax(0)
         if self.calibration is not None:
             lower, upper = self.calibration.apply(predicted["mean"], predicted["total"])

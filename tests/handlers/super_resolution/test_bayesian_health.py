@@ -69,3 +69,22 @@ def test_validation_scores_its_samples_and_draws_the_same_ones_in_every_run():
     assert first["val_energy_gain_db"] == pytest.approx(20 * np.log10(point / energy), abs=1e-2)
     assert first["val_sample_perceptual"] == pytest.approx((samples[:, 0] - labels).abs().mean().item(), abs=1e-5)
     assert first["val_sample_lr_psnr"] > 40 and 0 < first["val_sample_share"] < 1.5
+
+
+def test_samples_are_rounded_to_the_levels_of_each_tile():
+    samples = torch.rand(2, 2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    low_res = Degradation(SCALE).reduce(samples[:, 0])
+    output = {
+        "image": low_res,
+        "label": samples[:, 0],
+        "pred": samples[:, 0],
+        "samples": samples[:, :1].repeat(1, 2, 1, 1, 1),
+    }
+    found = []
+    for levels in ({}, {"levels": torch.tensor([65535, 65535])}):
+        engine = SimpleNamespace(state=SimpleNamespace(output=output | levels, metrics={}))
+        scores = SampleScores(degradation=Degradation(SCALE))
+        scores.collect(engine)
+        scores.finish(engine)
+        found.append(engine.state.metrics["val_sample_lr_psnr"])
+    assert 60 < found[0] < found[1] - 20
