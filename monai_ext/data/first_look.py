@@ -72,6 +72,7 @@ class ImageNumbers(NamedTuple):
     orientation: float  # EXIF
     further_pages: float
     checksum: float
+    depth: float = 1.0
 
 
 class MaskNumbers(NamedTuple):
@@ -94,16 +95,16 @@ class MaskNumbers(NamedTuple):
 def image_numbers(
     pixels: np.ndarray, size: Sequence[int], *, finite: float = 1.0, orientation: int = 1, further_pages: int = 0
 ) -> ImageNumbers:
-    """The numbers of an image (C, H, W) that has the `size` (H, W) in its file."""
-    height, width = size
+    """The numbers of an image (C, *S) that has the `size` *S, (H, W) or (H, W, D), in its file."""
+    height, width, depth = (*size, 1)[:3]
     return ImageNumbers(
         float(pixels.min()), float(pixels.max()), finite, height, width, len(pixels), orientation, further_pages,
-        _checksum(pixels, pixels.shape),
+        _checksum(pixels, pixels.shape), depth,
     )  # fmt: skip
 
 
 def mask_numbers(mask: np.ndarray, **others: float) -> MaskNumbers:
-    """The numbers of a mask (H, W) of 0 and 1; `others` are those that its pixels do not show."""
+    """The numbers of a mask (H, W) or (H, W, D) of 0 and 1; `others` are those that its pixels do not show."""
     edges = [mask[0], mask[-1], mask[:, 0], mask[:, -1]]
     touched = [int(np.count_nonzero(edge)) for edge in edges]
     return MaskNumbers(
@@ -138,7 +139,7 @@ class SetNumbers:
 
     Attributes:
         ids: N names.
-        images: (N, 9), see `ImageNumbers`; NaN where there is none.
+        images: (N, 10), see `ImageNumbers`; NaN where there is none.
         masks: (N, R, 12), see `MaskNumbers`.
         raters: R numbers of raters, or empty where a mask is nobody's.
     """
@@ -293,7 +294,9 @@ def shared_images(parts: Mapping[str, SetNumbers]) -> list[str]:
 def _review_images(numbers: SetNumbers, look: FirstLook) -> None:
     count, ids = len(numbers.ids), np.array(numbers.ids, dtype=object)
     lowest, highest = numbers.image("lowest"), numbers.image("highest")
-    sizes = sorted({(int(h), int(w)) for h, w in zip(numbers.image("height"), numbers.image("width"), strict=True)})
+    sides = np.stack([numbers.image(side) for side in ("height", "width", "depth")], axis=1).astype(int)
+    flat = (sides[:, 2] == 1).all()
+    sizes = sorted({tuple(size[:2] if flat else size) for size in sides.tolist()})
     size = _by(sizes[0]) if len(sizes) == 1 else f"{_by(sizes[0])} to {_by(sizes[-1])} ({len(sizes)} sizes)"
     look.facts.append(f"{count} images of {size} pixels, values {lowest.min():g} to {highest.max():g}")
     constant = lowest == highest

@@ -30,11 +30,13 @@ __all__ = [
     "READING_ERRORS",
     "SAME_PLACE",
     "Plane",
+    "Volume",
     "advice",
     "open_nifti",
     "plane_of",
     "read_nifti",
     "save_nifti",
+    "volume_of",
     "without_singletons",
 ]
 
@@ -62,6 +64,13 @@ class Plane(NamedTuple):
     """Where the picture lies in an array: its (H, W), and the axis of its channels, None where it has no such axis."""
 
     size: tuple[int, int]
+    channel_axis: int | None
+
+
+class Volume(NamedTuple):
+    """Where the volume lies in an array: its (H, W, D), and the axis of its channels, as in `Plane`."""
+
+    size: tuple[int, int, int]
     channel_axis: int | None
 
 
@@ -191,7 +200,7 @@ def advice(shape: Sequence[int]) -> str:
     if len(shape) == 3 and shape[0] == 1:
         return f"its first axis has length 1: save it as {shape[1]} x {shape[2]}, rows and columns first"
     if len(shape) == 3:
-        return "list the slices of a volume with slices=True"
+        return "list the slices of a volume with slices=True, or read volumes with spatial_dims=3"
     return "save each of its volumes as a file of its own"
 
 
@@ -235,6 +244,41 @@ def plane_of(
             f"channels on {'any axis' if channel_axis is None else f'axis {channel_axis}'}: pair the right files."
         )
     return Plane(sizes[axes[0]], axes[0])
+
+
+def volume_of(
+    shape: Sequence[int], path: str | os.PathLike, *, mask_size: Sequence[int] | None, channel_axis: int | None
+) -> Volume:
+    """Which axes of an image of this `shape` (singletons removed) are those of a volume and its channels.
+
+    A picture is a volume of one slice. Three axes are those of a volume, where the masks do not leave one of them over;
+    of four, the channels are the one without which the size of the masks is left, or `channel_axis`.
+
+    Args:
+        path: of the image, for the message.
+        mask_size: shape of a mask of the case (singletons removed), None where it has none.
+        channel_axis: 0, 1, 2 or 3, of images of four axes.
+
+    Raises:
+        ImageFileError: no axis or several fit.
+    """
+    shape, masks = tuple(shape), None if mask_size is None else tuple(mask_size)
+    if len(shape) == 2 or (len(shape) == 3 and masks is not None and len(masks) == 2):
+        plane = plane_of(shape, path, mask_size=masks, channel_axis=channel_axis if len(shape) == 3 else None)
+        return Volume((*plane.size, 1), plane.channel_axis)
+    if len(shape) == 3:
+        return Volume((shape[0], shape[1], shape[2]), None)
+    axes = range(4) if channel_axis is None else [channel_axis]
+    sizes = {axis: tuple(side for place, side in enumerate(shape) if place != axis) for axis in axes}
+    fitting = [axis for axis, size in sizes.items() if masks in (None, size)]
+    if len(shape) != 4 or len(fitting) != 1:
+        masked = "no mask" if masks is None else f"masks of {masks} voxels"
+        raise ImageFileError(
+            f"image {path} has the shape {shape} and {masked}: of a volume of several channels give the axis of these "
+            "by channel_axis, and pair the right files."
+        )
+    first, second, third = sizes[fitting[0]]
+    return Volume((first, second, third), fitting[0])
 
 
 def save_nifti(image: nib.Nifti1Image, path: str | os.PathLike) -> None:

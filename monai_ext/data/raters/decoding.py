@@ -1,16 +1,17 @@
 """Decode a case: its image, the masks of all raters, and which raters are present.
 
-Rows and columns are the first two axes of the image as stored, see `monai_ext.raster.nifti`; masks that lie in the same
-place in another order of voxels are brought into that of the image, see `monai_ext.data.raters.geometry`.
+Rows, columns and slices are the first three axes of the image as stored, see `monai_ext.raster.nifti`; masks that lie
+in the same place in another order of voxels are brought into that of the image, see `monai_ext.data.raters.geometry`.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,11 +22,19 @@ from monai.transforms import Transform
 from torch import Tensor
 
 from monai_ext.data.first_look import MaskNumbers, image_numbers, mask_numbers, with_numbers
-from monai_ext.data.raters.geometry import Geometry, Reading, geometry_of, item_geometry, reading_in
+from monai_ext.data.raters.geometry import (
+    Geometry,
+    Reading,
+    geometry_of,
+    item_geometry,
+    reading_in,
+    spatial_affine,
+)
+from monai_ext.formulas.grids import anatomical_grid, resample, resize_volumes, resized_affine
 from monai_ext.formulas.regions import region_of_interest
 from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.masks import Label, Values, checked_label, has_label, in_words
-from monai_ext.raster.nifti import advice, plane_of, read_nifti
+from monai_ext.raster.nifti import Plane, Volume, advice, open_nifti, plane_of, read_nifti, volume_of
 
 __all__ = ["DecodeRaters", "binary_mask", "read_rater_mask"]
 
@@ -33,6 +42,7 @@ _logger = logging.getLogger(__name__)
 
 MOST_OUTSIDE = 0.2  # of the marked pixels, outside of the region of interest
 DECODED_KEYS = frozenset({"id", "image", "label", "label_values"})
+AXES = {2: "rows x columns", 3: "rows x columns x slices"}
 MASK_TOLERANCE = 1e-3  # files with a scale factor hold 0.99999994 for 1
 
 
@@ -60,15 +70,15 @@ def _reading(path: str | os.PathLike | None, reference: Geometry | None) -> Read
 
 
 def _read_mask(
-    path: str | os.PathLike, reading: Reading, slice_index: int | None, label: Values | str | None
+    path: str | os.PathLike, reading: Reading, slice_index: int | None, label: Values | str | None, spatial_dims: int
 ) -> np.ndarray:
-    """`read_rater_mask` in another order of voxels."""
-    if reading.axes is None:
+    """`read_rater_mask` in another order of voxels, or of volumes, which may have one slice and two axes."""
+    if reading.axes is None and spatial_dims == 2:
         return read_rater_mask(path, slice_index=slice_index, label=label)
     values = reading(read_nifti(path))
-    if values.ndim == 3 and slice_index is not None:
+    if spatial_dims == 2 and values.ndim == 3 and slice_index is not None:
         values = values[:, :, slice_index]
-    if values.ndim != 2:
+    if values.ndim != 2 and values.ndim != spatial_dims:
         raise ImageFileError(f"mask {path} has the shape {values.shape}: {advice(values.shape)}.")
     return binary_mask(values, path, label=label)
 
@@ -77,12 +87,7 @@ def _masks_in_numbers(
     item: Mapping, masks: Sequence[np.ndarray | None], readings: Sequence[Reading]
 ) -> list[MaskNumbers]:
     marked = [mask for mask in masks if mask is not None and mask.any()]
-    overlaps = iter([np.nan] * len(marked))
-    if len(marked) > 1:
-        flat = np.array([mask.ravel() for mask in marked], dtype=np.float32)
-        dice = 2 * (flat @ flat.T) / np.add.outer(flat.sum(1), flat.sum(1))
-        np.fill_diagonal(dice, -1)
-        overlaps = iter(dice.max(1))
+    overlaps = iter(_largest_overlaps(marked) if len(marked) > 1 else [np.nan] * len(marked))
     numbers = []
     for row, (mask, reading) in enumerate(zip(masks, readings, strict=True)):
         if mask is None:
@@ -99,6 +104,16 @@ def _masks_in_numbers(
             )
         )
     return numbers
+
+
+def _largest_overlaps(masks: Sequence[np.ndarray]) -> np.ndarray:
+    """Dice of each mask with the one that is most alike."""
+    sizes = [np.count_nonzero(mask) for mask in masks]
+    dice = np.full((len(masks), len(masks)), -1.0)
+    for first, second in itertools.combinations(range(len(masks)), 2):
+        shared = np.count_nonzero(masks[first] & masks[second])
+        dice[first, second] = dice[second, first] = 2 * shared / (sizes[first] + sizes[second])
+    return dice.max(1)
 
 
 def binary_mask(values: np.ndarray, path: str | os.PathLike, *, label: Values | str | None = None) -> np.ndarray:
@@ -131,19 +146,22 @@ def binary_mask(values: np.ndarray, path: str | os.PathLike, *, label: Values | 
 class DecodeRaters(Transform):
     """From the paths of an item of `qubiq_items` to its pixels.
 
-    Gives {"id": str, "image": `dtype` (C, H, W), "label": uint8 (R, H, W) of 0/1, "presence": bool (R,),
-    "original_size": int64 (2,) = (H, W) of the file}. Column r belongs to the same rater in all cases; where that one
-    is missing, presence is False and the mask empty, and where presence is True an empty mask means "nothing here".
-    Other keys of the item stay as they are. An item without "label" gives neither label nor presence; "label_values"
-    are the `label` of `binary_mask`. Steps, in order, each for every channel of its own: non-finite pixels, window,
-    normalisation, region of interest, resizing (bilinear, antialiased; masks become foreground where its share is at
-    least half, as in `read_mask`).
+    Gives {"id": str, "image": `dtype` (C, *S), "label": uint8 (R, *S) of 0/1, "presence": bool (R,), "original_size":
+    int64, *S of the file}, *S being (H, W), or (H, W, D) with spatial_dims=3. Column r belongs to the same rater in all
+    cases; where that one is missing, presence is False and the mask empty, and where presence is True an empty mask
+    means "nothing here". Other keys of the item stay as they are. An item without "label" gives neither label nor
+    presence; "label_values" are the `label` of `binary_mask`. Steps, in order, each for every channel of its own:
+    non-finite pixels, window, normalisation, region of interest, spacing, resizing (linear, antialiased; masks become
+    foreground where its share is at least half, as in `read_mask`).
+
+    Volumes also have "affine" and "original_affine", float64 (4, 4), of what is given and of the file, by which
+    `monai_ext.formulas.grids.resample` brings predictions back.
 
     With a region of interest an item also has "roi": int64 (4,), first row, first column, height and width of it, for
     `paste_region`; and where native masks are not cut to it, "label_is_whole": True.
 
     Args:
-        spatial_size: (H, W) for images and masks; None keeps the size of the files, and of the masks alone with
+        spatial_size: *S for images and masks; None keeps the size of the files, and of the masks alone with
             label_spatial_size="native", to evaluate there.
         window: (level, width) in the units of the file, Hounsfield for CT: level - width / 2 becomes 0, level +
             width / 2 becomes 1, and what lies outside is clipped. (40, 400) is a common one for abdominal organs.
@@ -154,11 +172,15 @@ class DecodeRaters(Transform):
             "error".
         dtype: of the image. An integer type keeps whole numbers compactly (torch.uint8, torch.int16 for CT) and cannot
             be combined with window or normalise.
-        channel_axis: axis of the channels in files of three axes; None: the one that the masks leave over.
+        channel_axis: axis of the channels in files of one axis more than *S has; None: the one that the masks leave
+            over.
         label_spatial_size: "native" or None.
         zoom: keep the region of 1 / zoom of the height and width alone; with zoom=2 and the same spatial_size it is
             seen twice as large. Such a window is a prompt: it shows where the object is.
         centre: of the region, row and column of the file; None: the middle of the image.
+        spatial_dims: 2 for pictures and slices, 3 for volumes.
+        spacing: of volumes, in millimetres: they are turned so that their axes lead to the right, to the front and
+            upwards, and resampled, as by MONAI's `Orientation("RAS")` and `Spacing`. None keeps voxels as stored.
 
     Raises (when called):
         ImageFileError: a file cannot be read, image and masks differ in size, a mask holds other values than 0 and 1,
@@ -178,9 +200,18 @@ class DecodeRaters(Transform):
         label_spatial_size: Literal["native"] | None = None,
         zoom: float = 1.0,
         centre: Sequence[float] | None = None,
+        spatial_dims: int = 2,
+        spacing: Sequence[float] | None = None,
     ):
-        if spatial_size is not None and (len(spatial_size) != 2 or min(spatial_size) < 1):
-            raise ValueError(f"spatial_size is {spatial_size!r}: give (height, width), two positive integers.")
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims is {spatial_dims!r}: choose 2 or 3.")
+        axes = "(height, width), two" if spatial_dims == 2 else "(height, width, depth), three"
+        if spatial_size is not None and (len(spatial_size) != spatial_dims or min(spatial_size) < 1):
+            raise ValueError(f"spatial_size is {spatial_size!r}: give {axes} positive integers.")
+        if spacing is not None and (spatial_dims == 2 or len(spacing) != 3 or min(spacing) <= 0):
+            raise ValueError(f"spacing is {spacing!r}: give three positive numbers, and spatial_dims=3.")
+        if spatial_dims == 3 and (zoom != 1 or centre is not None):
+            raise ValueError(f"zoom={zoom} and centre={centre} are for pictures: take crops of volumes.")
         if window is not None and (len(window) != 2 or window[1] <= 0):
             raise ValueError(f"window is {window!r}: give (level, width) with a width above 0.")
         if normalise not in (None, "minmax", "zscore"):
@@ -191,8 +222,9 @@ class DecodeRaters(Transform):
             raise ValueError(f"non_finite is {non_finite!r}: choose 'minimum' or 'error'.")
         if not dtype.is_floating_point and (window is not None or normalise is not None):
             raise ValueError(f"dtype is {dtype}, but window and normalise give fractions: choose torch.float32.")
-        if channel_axis not in (None, 0, 1, 2):
-            raise ValueError(f"channel_axis is {channel_axis!r}: choose 0, 1, 2 or None.")
+        if channel_axis not in (None, *range(spatial_dims + 1)):
+            listed = ", ".join(map(str, range(spatial_dims + 1)))
+            raise ValueError(f"channel_axis is {channel_axis!r}: choose {listed} or None.")
         if label_spatial_size not in (None, "native"):
             raise ValueError(f"label_spatial_size is {label_spatial_size!r}: choose 'native' or None.")
         if not 1 <= zoom < math.inf:
@@ -209,6 +241,8 @@ class DecodeRaters(Transform):
         self.label_spatial_size = label_spatial_size
         self.zoom = float(zoom)
         self.centre = None if centre is None else tuple(float(place) for place in centre)
+        self.spatial_dims = spatial_dims
+        self.spacing = None if spacing is None else tuple(float(step) for step in spacing)
 
     def __call__(self, data: Mapping) -> dict[str, Any]:
         return self._decoded(data)[0] | {key: value for key, value in data.items() if key not in DECODED_KEYS}
@@ -224,41 +258,53 @@ class DecodeRaters(Transform):
     def _decoded(self, data: Mapping) -> tuple[dict[str, Any], np.ndarray, list[np.ndarray | None], list[Reading]]:
         """The item, and as they were read the values (C, H, W) of its image, its masks, and how these were read."""
         path, index, files = data["image"], data.get("slice"), data.get("label")
+        if index is not None and self.spatial_dims == 3:
+            raise ImageFileError(f"slice {index} of {path} is no volume: list the cases with slices=False.")
         label, reference = checked_label(data.get("label_values")), item_geometry(data)
         readings = [_reading(file, reference) for file in files or ()]
         masks = [
-            None if file is None else _read_mask(file, reading, index, label)
+            None if file is None else _read_mask(file, reading, index, label, self.spatial_dims)
             for file, reading in zip(files or (), readings, strict=True)
         ]
         present = next((mask for mask in masks if mask is not None), None)
         stored = read_nifti(path, slice_index=index)
-        plane = plane_of(
+        find: Callable[..., Plane | Volume] = plane_of if self.spatial_dims == 2 else volume_of
+        place = find(
             stored.shape, path, mask_size=None if present is None else present.shape, channel_axis=self.channel_axis
         )
-        stored = stored[None] if plane.channel_axis is None else np.moveaxis(stored, plane.channel_axis, 0)
+        channels = stored if place.channel_axis is None else np.moveaxis(stored, place.channel_axis, 0)
+        stored = channels.reshape(-1, *place.size)
+        affine = None if self.spatial_dims == 2 else spatial_affine(open_nifti(path).affine, place.channel_axis)
         item: dict[str, Any] = {
             "id": str(data.get("id", Path(path).parent.name)),
-            "image": self._to_dtype(self._pixels(stored, path), path),
+            "image": self._to_dtype(self._pixels(stored, path), path, affine),
         }
         if files:
-            for mask, file in zip(masks, files, strict=True):
-                if mask is not None and mask.shape != plane.size:
+            for number, (mask, file) in enumerate(zip(masks, files, strict=True)):
+                if mask is None:
+                    continue
+                if (*mask.shape, 1)[: len(place.size)] != place.size:
                     raise ImageFileError(
-                        f"image {path} has {plane.size[0]} x {plane.size[1]} pixels (rows x columns), but the "
-                        f"rater's mask {file} has {mask.shape[0]} x {mask.shape[1]}: pair the right files."
+                        f"image {path} has {_by(place.size)} pixels ({AXES[self.spatial_dims]}), but the rater's mask "
+                        f"{file} has {_by(mask.shape)}: pair the right files."
                     )
-            empty = np.zeros(plane.size, dtype=np.uint8)
-            item["label"] = self._resized_masks(np.stack([empty if mask is None else mask for mask in masks]), path)
+                masks[number] = mask.reshape(place.size)
+            empty = np.zeros(place.size, dtype=np.uint8)
+            whole = np.stack([empty if mask is None else mask for mask in masks])
+            item["label"] = self._resized_masks(whole, path, affine)
             item["presence"] = torch.tensor([mask is not None for mask in masks])
-        return item | self._place(plane.size, labelled=bool(files)), stored, masks, readings
+        return item | self._place(place.size, affine, labelled=bool(files)), stored, masks, readings
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({settings})"
 
-    def _place(self, size: Sequence[int], *, labelled: bool) -> dict[str, Tensor]:
-        """What is needed to bring predictions back to an image of this size (H, W)."""
+    def _place(self, size: Sequence[int], affine: np.ndarray | None, *, labelled: bool) -> dict[str, Tensor]:
+        """What is needed to bring predictions back to an image of this size."""
         place = {"original_size": torch.tensor(size)}
+        if affine is not None:
+            place["original_affine"] = torch.from_numpy(affine.astype(np.float64))
+            place["affine"] = torch.from_numpy(self._grid(size, affine)[1].astype(np.float64))
         if self.zoom > 1:
             place["roi"] = torch.tensor(region_of_interest(size, self.zoom, self.centre))
             if labelled and self.label_spatial_size is not None:
@@ -270,8 +316,27 @@ class DecodeRaters(Transform):
         top, left, height, width = region_of_interest(values.shape[-2:], self.zoom, self.centre)
         return values[..., top : top + height, left : left + width]
 
+    def _grid(self, size: Sequence[int], affine: np.ndarray) -> tuple[Sequence[int], np.ndarray]:
+        """Size and affine of what is made of a volume."""
+        if self.spacing is not None:
+            size, affine = anatomical_grid(size, affine, self.spacing)
+        if self.spatial_size is not None:
+            size, affine = self.spatial_size, resized_affine(affine, size, self.spatial_size)
+        return size, affine
+
+    def _sized(self, values: Tensor, affine: np.ndarray | None) -> Tensor:
+        """Float values (N, *S) at the spacing and size of the result."""
+        if affine is None:
+            if self.spatial_size is None or tuple(values.shape[1:]) == self.spatial_size:
+                return values
+            return F.interpolate(values[None], self.spatial_size, mode="bilinear", antialias=True)[0]
+        if self.spacing is not None:
+            size, goal = anatomical_grid(values.shape[1:], affine, self.spacing)
+            values = resample(values, affine, goal, size)
+        return values if self.spatial_size is None else resize_volumes(values, self.spatial_size)
+
     def _pixels(self, stored: np.ndarray, path: str | os.PathLike) -> np.ndarray:
-        """Finite float32 values (C, H, W), windowed and normalised."""
+        """Finite float32 values (C, *S), windowed and normalised."""
         pixels = stored.astype(np.float32)
         finite = np.isfinite(pixels)
         if not finite.all():
@@ -280,12 +345,13 @@ class DecodeRaters(Transform):
             level, width = self.window
             pixels = np.clip((pixels - (level - width / 2)) / width, 0, 1)
         if self.normalise is not None:
-            low, high = np.percentile(pixels, self.percentiles, axis=(1, 2), keepdims=True).astype(np.float32)
+            axes = tuple(range(1, pixels.ndim))
+            low, high = np.percentile(pixels, self.percentiles, axis=axes, keepdims=True).astype(np.float32)
             pixels = np.clip(pixels, low, high)
             if self.normalise == "minmax":
                 shift, scale = low, high - low
             else:
-                shift, scale = pixels.mean((1, 2), keepdims=True), pixels.std((1, 2), keepdims=True)
+                shift, scale = pixels.mean(axes, keepdims=True), pixels.std(axes, keepdims=True)
             constant = high == low  # where the spread is rounding alone
             pixels = np.where(constant, 0, (pixels - shift) / np.where(constant, 1, scale)).astype(np.float32)
         return pixels
@@ -294,15 +360,16 @@ class DecodeRaters(Transform):
         share = f"{np.count_nonzero(~finite)} of the {pixels.size} pixels of image {path} are NaN or infinite"
         if self.non_finite == "error":
             raise ImageFileError(f"{share}: mend the file, or set non_finite='minimum'.")
-        if not finite.any(axis=(1, 2)).all():
+        axes = tuple(range(1, pixels.ndim))
+        if not finite.any(axis=axes).all():
             raise ImageFileError(f"{share}, in one channel all of them: nothing is left to see.")
         warnings.warn(f"{share}; they become the minimum of the others.", stacklevel=2)
-        lowest = np.where(finite, pixels, np.inf).min((1, 2), keepdims=True)
+        lowest = np.where(finite, pixels, np.inf).min(axes, keepdims=True)
         return np.where(finite, pixels, lowest)
 
-    def _to_dtype(self, pixels: np.ndarray, path: str | os.PathLike) -> Tensor:
+    def _to_dtype(self, pixels: np.ndarray, path: str | os.PathLike, affine: np.ndarray | None = None) -> Tensor:
         """Resized, and in the type of the result."""
-        pixels = self._cut(pixels)
+        pixels = self._cut(pixels) if affine is None else pixels
         image = torch.from_numpy(np.ascontiguousarray(pixels))
         if not self.dtype.is_floating_point:
             limits = torch.iinfo(self.dtype)
@@ -312,12 +379,11 @@ class DecodeRaters(Transform):
                     f"image {path} has values from {lowest:g} to {highest:g} or fractions, which do not fit "
                     f"{self.dtype}: choose dtype torch.float32."
                 )
-        if self.spatial_size is not None and tuple(image.shape[1:]) != self.spatial_size:
-            image = F.interpolate(image[None], self.spatial_size, mode="bilinear", antialias=True)[0]
+        image = self._sized(image, affine).contiguous()
         return image.to(self.dtype) if self.dtype.is_floating_point else image.round().to(self.dtype)
 
-    def _resized_masks(self, masks: np.ndarray, path: str | os.PathLike) -> Tensor:
-        cut = self._cut(masks)
+    def _resized_masks(self, masks: np.ndarray, path: str | os.PathLike, affine: np.ndarray | None) -> Tensor:
+        cut = self._cut(masks) if affine is None else masks
         marked = np.count_nonzero(masks)
         outside = 1 - np.count_nonzero(cut) / marked if marked else 0
         if outside > MOST_OUTSIDE:
@@ -325,10 +391,14 @@ class DecodeRaters(Transform):
                 f"{outside:.0%} of what is marked in {path} lies outside of the region of interest, and no prediction "
                 f"can reach it: set zoom below {self.zoom:g}, or a centre."
             )
-        if self.label_spatial_size is None:
-            masks = cut
-        if self.spatial_size is not None and self.label_spatial_size is None and masks.shape[1:] != self.spatial_size:
-            share = torch.from_numpy(np.ascontiguousarray(masks))[None].float()
-            share = F.interpolate(share, self.spatial_size, mode="bilinear", antialias=True)[0]
-            return (share >= 0.5).byte()
-        return torch.from_numpy(np.ascontiguousarray(masks))
+        if self.label_spatial_size is not None:
+            return torch.from_numpy(np.ascontiguousarray(masks))
+        whole = torch.from_numpy(np.ascontiguousarray(cut))
+        same = self.spatial_size is None or tuple(whole.shape[1:]) == self.spatial_size
+        if same and self.spacing is None:
+            return whole
+        return torch.cat([(self._sized(mask[None].float(), affine) >= 0.5).byte() for mask in whole])
+
+
+def _by(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from monai_ext.raster.images import ImageFileError
-from monai_ext.raster.nifti import open_nifti, plane_of, without_singletons
+from monai_ext.raster.nifti import Plane, Volume, open_nifti, plane_of, volume_of, without_singletons
 
-__all__ = ["Geometry", "Reading", "geometry_of", "item_geometry", "reading_in"]
+__all__ = ["Geometry", "Reading", "geometry_of", "item_geometry", "reading_in", "spatial_affine"]
 
 EXACT = 0.1  # voxels, at the outer corners of the grid
 
@@ -63,14 +63,22 @@ def item_geometry(item: Mapping) -> Geometry | None:
     image, first = geometry_of(item["image"]), geometry_of(masks[0])
     if len(image.shape) == len(first.shape):
         return image
+    find: Callable[..., Plane | Volume] = plane_of if len(first.shape) == 2 else volume_of
     try:
-        plane = plane_of(image.shape, image.path, mask_size=first.shape, channel_axis=None)
+        place = find(image.shape, image.path, mask_size=first.shape, channel_axis=None)
     except ImageFileError:
         return first
-    if plane.channel_axis is None:
+    if place.channel_axis is None:
         return first
-    spatial = [axis for axis in range(3) if axis != plane.channel_axis]
-    return image._replace(shape=plane.size, affine=image.affine[:, [*spatial, plane.channel_axis, 3]])
+    return image._replace(shape=place.size, affine=spatial_affine(image.affine, place.channel_axis))
+
+
+def spatial_affine(affine: np.ndarray, channel_axis: int | None) -> np.ndarray:
+    """The affine of an image without the axis of its channels, which goes last; a fourth axis has no place in it."""
+    if channel_axis is None or channel_axis > 2:
+        return affine
+    spatial = [axis for axis in range(3) if axis != channel_axis]
+    return affine[:, [*spatial, channel_axis, 3]]
 
 
 def reading_in(reference: Geometry, own: Geometry) -> Reading:

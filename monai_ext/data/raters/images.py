@@ -109,9 +109,11 @@ class DecodeRaterImages(DecodeRaters):
 
     def _photograph(self, data: Mapping) -> tuple[dict[str, Any], np.ndarray, list[np.ndarray | None], list[Reading]]:
         path = data["image"]
+        if self.spatial_dims == 3:
+            raise ImageFileError(f"{path} is a photograph and no volume: set spatial_dims=2.")
         picture = (read_grey(path) if self.in_channels == 1 else read_image(path).float()).numpy()
         item = {"id": str(data.get("id", Path(path).stem)), "image": self._to_dtype(self._pixels(picture, path), path)}
-        return item | self._place(picture.shape[1:], labelled=False), picture, [], []
+        return item | self._place(picture.shape[1:], None, labelled=False), picture, [], []
 
 
 def _is_picture(path: Path) -> bool:

@@ -12,6 +12,7 @@ from monai_ext.data.device.dataset import DeviceDataset
 from monai_ext.data.device.loader import DeviceLoader
 from monai_ext.data.raters.decoding import DecodeRaters, read_rater_mask
 from monai_ext.data.raters.qubiq import qubiq_items
+from monai_ext.formulas.grids import resample
 from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.nifti import read_nifti
 from monai_ext.transforms import BatchAugment, RandomFlip, RandomQuarterTurn
@@ -309,3 +310,95 @@ def test_a_first_axis_of_length_1_gets_advice_that_helps(tmp_path, slices):
     write_case(tmp_path / "case01", image=RAMP[None], masks=masks)
     with pytest.raises(ImageFileError, match=r"\(1, 4, 5\).*its first axis has length 1: save it as 4 x 5"):
         DecodeRaters()(qubiq_items(tmp_path, slices=slices)[0])
+
+
+# --- volumes -------------------------------------------------------------------------------------------------------
+
+LAID = np.array([[0, -0.5, 0, 10], [2, 0, 0, 20], [0, 0, 5, 30], [0, 0, 0, 1.0]])  # rows to the front, columns left
+
+
+def test_a_volume_is_read_as_stored(tmp_path):
+    image = volume(tmp_path)
+    decoded = decode_one(tmp_path, spatial_dims=3, dtype=torch.int16)
+    assert torch.equal(decoded["image"][0], torch.from_numpy(image)) and decoded["label"].dtype == torch.uint8
+    assert decoded["label"].shape == (2, 4, 5, 3) and decoded["label"].sum((1, 2)).tolist() == [[1, 4, 9], [4, 9, 16]]
+    assert decoded["original_size"].tolist() == [4, 5, 3]
+    assert torch.equal(decoded["affine"], decoded["original_affine"]) and decoded["affine"].diag()[:3].tolist() == [
+        2,
+        3,
+        5,
+    ]
+
+
+def test_volumes_of_a_spacing_lie_to_the_right_front_and_top_and_come_back(tmp_path):
+    rng = np.random.default_rng(0)
+    image, mask = rng.normal(size=(8, 12, 4)).astype(np.float32), rng.integers(0, 2, (8, 12, 4), dtype=np.uint8)
+    write_case(tmp_path / "case01", image=image, masks={1: mask, 2: 1 - mask}, affine=LAID)
+    same = decode_one(tmp_path, spatial_dims=3, spacing=(0.5, 2, 5))
+    assert torch.equal(same["image"][0], torch.from_numpy(image).permute(1, 0, 2).flip(0))
+    assert torch.equal(same["label"][0], torch.from_numpy(mask).permute(1, 0, 2).flip(0))
+    finer = decode_one(tmp_path, spatial_dims=3, spacing=(0.5, 1, 2.5))
+    assert finer["image"].shape == (1, 12, 15, 7) and finer["label"].shape == (2, 12, 15, 7)
+    back = resample(finer["label"], finer["affine"].numpy(), finer["original_affine"].numpy(), (8, 12, 4))
+    assert torch.equal(back[0], torch.from_numpy(mask).float())
+    sized = decode_one(tmp_path, spatial_dims=3, spacing=(0.5, 1, 2.5), spatial_size=(6, 5, 4))
+    assert sized["image"].shape == (1, 6, 5, 4)
+    native = decode_one(tmp_path, spatial_dims=3, spacing=(1, 1, 1), label_spatial_size="native")
+    assert torch.equal(native["label"][0], torch.from_numpy(mask))
+
+
+def test_masks_of_volumes_in_another_order_of_voxels_are_brought_into_the_images(tmp_path):
+    image = volume(tmp_path)
+    path = tmp_path / "case1-1" / "task01_seg02.nii.gz"
+    stored = nib.load(path)
+    expected = np.asarray(stored.dataobj)
+    turned = stored.affine.copy()
+    turned[:, 0] *= -1
+    turned[:, 3] += stored.affine[:, 0] * (image.shape[0] - 1)
+    nib.save(nib.Nifti1Image(expected[::-1], turned), path)
+    for spacing in (None, (2, 3, 5)):
+        decoded = decode_one(tmp_path, spatial_dims=3, spacing=spacing)
+        assert torch.equal(decoded["label"][1], torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("axis", [0, 3])
+def test_channels_of_volumes_are_the_axis_that_the_masks_leave_over(tmp_path, axis):
+    channels = np.arange(2 * 3 * 4 * 5, dtype=np.int16).reshape(2, 3, 4, 5)
+    mask = np.ones((3, 4, 5), np.uint8)
+    write_case(tmp_path / "case01", image=np.moveaxis(channels, 0, axis), masks={1: mask}, raters=[1])
+    decoded = decode_one(tmp_path, spatial_dims=3, dtype=torch.int16)
+    assert torch.equal(decoded["image"], torch.from_numpy(channels))
+    (item,) = qubiq_items(tmp_path)
+    alone = {key: value for key, value in item.items() if key != "label"}
+    with pytest.raises(ImageFileError, match="and no mask: of a volume of several channels give the axis"):
+        DecodeRaters(spatial_dims=3)(alone)
+    assert DecodeRaters(spatial_dims=3, channel_axis=axis)(alone)["image"].shape == (2, 3, 4, 5)
+
+
+def test_a_picture_is_a_volume_of_one_slice(tmp_path):
+    write_case(tmp_path / "case01")
+    decoded = decode_one(tmp_path, spatial_dims=3)
+    assert decoded["image"].shape == (1, 4, 5, 1) and decoded["label"].shape == (2, 4, 5, 1)
+
+
+def test_normalisation_of_a_volume_is_over_all_of_it(tmp_path):
+    volume(tmp_path)
+    image = decode_one(tmp_path, spatial_dims=3, normalise="minmax", percentiles=(0, 100))["image"]
+    torch.testing.assert_close(image[0], torch.arange(60).view(4, 5, 3) / 59)
+
+
+def test_wrong_settings_of_volumes_are_named(tmp_path):
+    for settings, sentence in (
+        ({"spatial_dims": 4}, "spatial_dims is 4"),
+        ({"spatial_dims": 3, "spatial_size": (8, 8)}, r"give \(height, width, depth\), three positive integers"),
+        ({"spacing": (1, 1, 1)}, "give three positive numbers, and spatial_dims=3"),
+        ({"spatial_dims": 3, "zoom": 2.0}, "zoom=2.0 and centre=None are for pictures"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            DecodeRaters(**settings)
+    volume(tmp_path)
+    with pytest.raises(ImageFileError, match="is no volume: list the cases with slices=False"):
+        DecodeRaters(spatial_dims=3)(qubiq_items(tmp_path, slices=True)[0])
+    write_case(tmp_path / "case1-1", masks={1: square(), 2: np.zeros((4, 5, 2), np.uint8)}, image=None)
+    with pytest.raises(ImageFileError, match=r"4 x 5 x 3 pixels \(rows x columns x slices\), but .* has 4 x 5 x 2"):
+        DecodeRaters(spatial_dims=3)(qubiq_items(tmp_path, raters=[2])[0])
