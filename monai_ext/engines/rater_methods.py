@@ -20,12 +20,11 @@ from monai_ext.data.folds import Group
 from monai_ext.data.raters.qubiq import find_parts
 from monai_ext.data.run_cases import RunCases
 from monai_ext.formulas.checks import check_choice, check_not_negative
-from monai_ext.losses import ConsensusLoss, OrderedLoss, PerRaterLoss, majority_label, mask_losses, soft_label
+from monai_ext.losses import ConsensusLoss, MeanLoss, OrderedLoss, PerRaterLoss, majority_label, mask_losses, soft_label
 from monai_ext.networks import (
     ConditionedHeads,
     ConsensusNet,
     DeepEnsemble,
-    HeadSampling,
     HolisticNet,
     LevelSetNet,
     MonteCarloDropout,
@@ -48,7 +47,15 @@ __all__ = [
 ]
 
 PER_RATER_METHODS = ("conditioned", "heads", "holistic", "holistic_shared", "holistic_faithful", "combined")
-RATER_METHODS = (*PER_RATER_METHODS, "majority", "soft_label", "ordered", "deep_ensemble", "mc_dropout")
+SAMPLED_METHODS = ("soft_label", "ordered")  # of which an ensemble may consist, and that may have dropout
+RATER_METHODS = (
+    *PER_RATER_METHODS,
+    "majority",
+    *SAMPLED_METHODS,
+    "deep_ensemble",
+    "mc_dropout",
+    *(f"{kind}_{name}" for kind in ("deep_ensemble", "mc_dropout") for name in SAMPLED_METHODS if name != "soft_label"),
+)
 WITHOUT_RATERS = (*RATER_METHODS[len(PER_RATER_METHODS) :], "prob_unet")  # these learn from all raters alike
 
 ORDERED_HEADS = 4
@@ -70,7 +77,7 @@ def rater_network(
     encoder_weights: str | os.PathLike | None = None,
     spread: float = 1.0,
 ) -> nn.Module:
-    """The network of a method, image (B, C, H, W) -> logits (B, heads, H, W), with `per_rater` and `sample`.
+    """The network of a method, image (B, C, H, W) -> logits (B, heads, H, W), a `RaterSampler`.
 
     * conditioned: one U-Net whose last layers are conditioned on an embedding of each rater, see `ConditionedHeads`.
     * heads: one U-Net with an output channel for each rater.
@@ -80,7 +87,8 @@ def rater_network(
     * majority, soft_label: one U-Net; the samples of the second are the level sets of its map.
     * ordered: one U-Net with `ORDERED_HEADS` heads for the masks of a case in order of size, see `OrderedHeads`.
     * deep_ensemble: `members` U-Nets; mc_dropout: a U-Net whose dropout stays on. Both learn the soft label, which is
-      what members trained on raters drawn at random learn on average.
+      what members trained on raters drawn at random learn on average. deep_ensemble_ordered and mc_dropout_ordered: the
+      same of that method.
 
     The U-Nets are `segmentation_backbone`s; the holistic networks have encoders and decoders of their own.
 
@@ -99,13 +107,16 @@ def rater_network(
     """
     check_choice("method", method, RATER_METHODS)
 
-    def unet(out_channels: int = 1, dropout: float = 0.0, **kwargs: float) -> nn.Module:
+    kind, base = method_parts(method)
+    unit_dropout = UNIT_DROPOUT if kind == "mc_dropout" else 0.0
+
+    def unet(out_channels: int = 1, **kwargs: float) -> nn.Module:
         return segmentation_backbone(
             backbone,
             in_channels=in_channels,
             out_channels=out_channels,
             features=features,
-            dropout=dropout,
+            dropout=unit_dropout,
             encoder_weights=encoder_weights,
             **kwargs,
         )
@@ -129,13 +140,31 @@ def rater_network(
         "majority": lambda: ConsensusNet(unet()),
         "soft_label": lambda: LevelSetNet(unet()),
         "ordered": lambda: OrderedHeads(unet(ORDERED_HEADS)),
-        "deep_ensemble": lambda: DeepEnsemble([unet() for _ in range(members)]),
-        "mc_dropout": lambda: MonteCarloDropout(unet(dropout=UNIT_DROPOUT)),
     }
-    network = networks[method]()
-    if isinstance(network, HeadSampling | LevelSetNet):
-        network.spread = check_not_negative("spread", spread)
-    return network
+
+    def alone(name: str) -> nn.Module:
+        network: Any = networks[name]()
+        if hasattr(network, "spread"):
+            network.spread = check_not_negative("spread", spread)
+        return network
+
+    if kind == "deep_ensemble":
+        return DeepEnsemble([alone(base) for _ in range(members)])
+    if kind == "mc_dropout":
+        return MonteCarloDropout(ConsensusNet(unet()) if base == "soft_label" else alone(base))
+    return alone(base)
+
+
+def method_parts(method: str) -> tuple[str | None, str]:
+    """What an ensemble or a network with dropout consists of: kind, None for other methods, and method.
+
+    >>> method_parts("deep_ensemble"), method_parts("mc_dropout_ordered"), method_parts("heads")
+    (('deep_ensemble', 'soft_label'), ('mc_dropout', 'ordered'), (None, 'heads'))
+    """
+    for kind in ("deep_ensemble", "mc_dropout"):
+        if method.startswith(kind):
+            return kind, method[len(kind) + 1 :] or "soft_label"
+    return None, method
 
 
 def rater_loss(method: str, losses: Callable | Sequence[Callable]) -> nn.Module:
@@ -150,6 +179,10 @@ def rater_loss(method: str, losses: Callable | Sequence[Callable]) -> nn.Module:
         ValueError: no such method, or no loss.
     """
     check_choice("method", method, RATER_METHODS)
+    kind, base = method_parts(method)
+    if kind == "deep_ensemble":
+        return MeanLoss(rater_loss(base, losses))
+    method = base
     if method in PER_RATER_METHODS:
         return PerRaterLoss(losses)
     if method == "ordered":

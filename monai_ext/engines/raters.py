@@ -6,7 +6,7 @@ marked the case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -20,15 +20,10 @@ from torch import Tensor, nn
 
 from monai_ext.engines.batch_engines import BatchEvaluator
 from monai_ext.formulas.regions import paste_region
-from monai_ext.networks import MapSampler
-from monai_ext.networks.multi_rater import RaterSampler
+from monai_ext.networks.rater_sampler import AS_IT_IS, SYMMETRIES, RaterSampler
 from monai_ext.runtime.settings import as_bool
 
 __all__ = ["PrepareRaters", "RaterEvaluator", "RaterInferer"]
-
-
-# The symmetries of the square as (quarter turns, flip): a flip of the columns, then the turns.
-DIHEDRAL = tuple((turns, flip) for flip in (False, True) for turns in range(4))
 
 
 class PrepareRaters(PrepareBatch):
@@ -55,18 +50,16 @@ class PrepareRaters(PrepareBatch):
 
 
 class RaterInferer(Inferer):
-    """All that is scored of a `RaterSampler`, as probabilities, from one forward pass where one will do.
+    """All that is scored of a `RaterSampler`, as its `predict` gives it.
 
-    Returns {"probability": (B, 1, H, W), the predicted share of raters; "samples": (B, n, H, W)} and, of networks with
-    a head for each rater, "heads" (B, R, H, W), all float32. The probability is the network's own share map, else the
-    mean of the samples. A probabilistic U-Net draws from its prior: masks are never passed to it. Samples are drawn
-    case by case, so that they do not depend on the size of the batches.
+    Returns {"probability": (B, 1, H, W), the predicted share of raters; "samples": (B, n, H, W)} and, of methods with a
+    head for each rater, "heads" (B, R, H, W), all float32. Masks are never passed to the network.
 
     Args:
         samples: number of samples n.
         seed: of the samples; `restart` begins the same ones again.
-        tta: test-time augmentation over the 8 flips and quarter turns of the image. Probability maps are averaged
-            over them, and samples drawn from the average; a network without a map draws some samples from each.
+        tta: test-time augmentation over the 8 flips and quarter turns of the image: each method averages what it can,
+            maps before samples are drawn from them, or samples of one noise.
     """
 
     def __init__(self, samples: int = 16, *, seed: int = 0, tta: bool | str = False):
@@ -74,7 +67,7 @@ class RaterInferer(Inferer):
             raise ValueError(f"samples={samples}: at least one sample is needed.")
         self.samples = samples
         self.seed = seed
-        self.symmetries = DIHEDRAL if as_bool(tta, "tta") else DIHEDRAL[:1]
+        self.symmetries = SYMMETRIES if as_bool(tta, "tta") else AS_IT_IS
         self.restart()
 
     def restart(self) -> None:
@@ -82,32 +75,10 @@ class RaterInferer(Inferer):
         self.generator = torch.Generator().manual_seed(self.seed)
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        if isinstance(network, MapSampler):
-            total = torch.zeros((), device=inputs.device)
-            for turns, flip in self.symmetries:
-                total = total + _moved_back(network.maps(_moved(inputs, turns, flip)), turns, flip)
-            maps = total / len(self.symmetries)
-            samples = network.draw(maps, self.samples, generator=self.generator)
-            output = {"probability": network.share(maps), "samples": samples}
-            return output | {"heads": maps} if network.per_rater else output
-        samples = torch.cat(list(self._drawn(inputs, cast(RaterSampler, network))), dim=1)
-        return {"probability": samples.mean(1, keepdim=True), "samples": samples}
-
-    def _drawn(self, inputs: Tensor, network: RaterSampler) -> Iterator[Tensor]:
-        for place, (turns, flip) in enumerate(self.symmetries):
-            count = len(range(place, self.samples, len(self.symmetries)))
-            if count:
-                moved = _moved(inputs, turns, flip)
-                yield _moved_back(network.sample(moved, count, generator=self.generator), turns, flip)
-
-
-def _moved(image: Tensor, turns: int, flip: bool) -> Tensor:
-    return torch.rot90(image.flip(-1) if flip else image, turns, (-2, -1))
-
-
-def _moved_back(maps: Tensor, turns: int, flip: bool) -> Tensor:
-    maps = torch.rot90(maps, -turns, (-2, -1))
-    return maps.flip(-1) if flip else maps
+        sampler = cast(RaterSampler, network)
+        found = sampler.predict(inputs, self.samples, symmetries=self.symmetries, generator=self.generator)
+        output = {"probability": found.share, "samples": found.samples}
+        return output if found.heads is None else output | {"heads": found.heads}
 
 
 class RaterEvaluator(BatchEvaluator):

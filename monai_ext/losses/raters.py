@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from monai_ext.formulas.votes import consensus_mask, present_raters, rater_votes
 from monai_ext.runtime.settings import chosen
 
-__all__ = ["ConsensusLoss", "PerRaterLoss", "majority_label", "mask_losses", "soft_label"]
+__all__ = ["ConsensusLoss", "MeanLoss", "PerRaterLoss", "majority_label", "mask_losses", "soft_label"]
 
 Target = Tensor | Mapping[str, Tensor]
 PairLoss = Callable[[Tensor, Tensor], Tensor]
@@ -90,7 +90,7 @@ class PerRaterLoss(nn.Module):
 class ConsensusLoss(nn.Module):
     """Loss of a network against the consensus of the raters, over the cases that have any.
 
-    With several heads (the members of a deep ensemble) each one learns the same consensus and the mean is taken.
+    With several heads each one learns the same consensus and the mean is taken.
 
     Args:
         losses: as for `PerRaterLoss`. Dice-like losses against `soft_label` need their soft form, for instance
@@ -115,6 +115,21 @@ class ConsensusLoss(nn.Module):
         label = self.consensus(masks, presence=present).to(logits.dtype).expand_as(logits)
         known = present.any(dim=1, keepdim=True).expand(logits.shape[:2])
         return _mean_where(_loss_per_pair(self.losses, logits, label, known), known)
+
+
+class MeanLoss(nn.Module):
+    """Mean of a loss over the outputs of the members of a deep ensemble, each of which learns alone.
+
+    Args:
+        loss: of one member, called with its output and the target.
+    """
+
+    def __init__(self, loss: Callable[..., Tensor]):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, outputs: Sequence, target: Target) -> Tensor:
+        return torch.stack([self.loss(output, target) for output in outputs]).mean()
 
 
 def _loss_per_pair(losses: Sequence[PairLoss], logits: Tensor, labels: Tensor, present: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from monai_ext.networks.mobilenet_unet import *
 from monai_ext.networks.multi_rater import *
 from monai_ext.networks.probabilistic_unet import *
 from monai_ext.networks.projection import *
+from monai_ext.networks.rater_sampler import *
 from monai_ext.networks.segmentation import *
 from monai_ext.networks.sr_discriminator import *
 from monai_ext.networks.srresnet import *

@@ -1,22 +1,27 @@
-"""Samples of the masks that raters would draw: the interface of all networks for several raters, and baselines.
+"""Methods for several raters that draw their samples from maps, and ensembles and dropout of any method.
 
-Every network for several raters is a `RaterSampler`: `sample(image, n)` returns n probability maps
-(B, n, H, W) in [0, 1], so that one evaluator serves them all. Their mean over n is the predicted probability map,
-`> 0.5` makes each a mask. `sample` runs in evaluation mode without gradients and restores the modes of all layers; with
-a `generator` the same state gives the same samples, without one the global generator of the device is used.
+All of them are `RaterSampler`s, so that one evaluator serves them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_ext.formulas.checks import check_not_negative
-from monai_ext.networks.sampling import check_count, evaluation_mode, noise_by_case, pad_to_multiple, seeded_globals
+from monai_ext.networks.rater_sampler import AS_IT_IS, RaterPrediction, RaterSampler, Symmetry
+from monai_ext.networks.sampling import (
+    check_count,
+    evaluation_mode,
+    kept_in_training,
+    noise_by_case,
+    pad_to_multiple,
+    seeded_globals,
+)
 
 __all__ = [
     "ConditionedHeads",
@@ -29,26 +34,9 @@ __all__ = [
     "OrderedHeads",
     "RaterEnsemble",
     "RaterHeads",
-    "RaterSampler",
     "draw_heads",
     "level_sets",
 ]
-
-
-@runtime_checkable
-class RaterSampler(Protocol):
-    """A stochastic segmentation network."""
-
-    per_rater: bool
-    """Whether logit map r of `forward` belongs to rater r; only then is there a Dice per rater."""
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """Logits (B, heads, H, W) of an image (B, C, H, W)."""
-        ...
-
-    def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """n probability maps of foreground, (B, n, H, W), float32, n >= 1."""
-        ...
 
 
 def draw_heads(probability: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -89,28 +77,46 @@ def level_sets(probability: Tensor, n: int, *, spread: float = 1.0) -> Tensor:
 
 
 class MapSampler(nn.Module):
-    """Base of networks whose samples are functions of their probability maps: `maps` once, then `share` and `draw`.
+    """Base of methods whose samples are functions of their maps: `maps`, then `share` and `draw`.
 
-    The maps can be averaged over flips and quarter turns before samples are drawn from them, see `RaterInferer`.
+    With test-time augmentation the maps are averaged over the symmetries before samples are drawn from them.
     """
 
+    per_rater = False
+
     def maps(self, image: Tensor) -> Tensor:
-        """Probabilities (B, heads, H, W), float32, in evaluation mode and without gradients."""
+        """Probabilities (B, heads, *spatial), float32, in evaluation mode and without gradients."""
         with evaluation_mode(self):
             return self(image).float().sigmoid()
 
     def share(self, maps: Tensor) -> Tensor:
-        """Predicted share of raters who mark a pixel, (B, 1, H, W)."""
+        """Predicted share of raters who mark a pixel, (B, 1, *spatial)."""
         return maps.mean(1, keepdim=True)
 
     def draw(self, maps: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """n samples (B, n, H, W) from `maps`."""
+        """n samples (B, n, *spatial) from `maps`."""
         raise NotImplementedError
 
-    def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Samples (B, n, H, W): see `RaterSampler` and `draw`."""
+    def predict(
+        self,
+        image: Tensor,
+        n: int,
+        *,
+        symmetries: Sequence[Symmetry] = AS_IT_IS,
+        generator: torch.Generator | None = None,
+    ) -> RaterPrediction:
+        """See `RaterSampler`."""
         check_count("n", n)
-        return self.draw(self.maps(image), n, generator=generator)
+        total = torch.zeros((), device=image.device)
+        for symmetry in symmetries:
+            total = total + symmetry.back(self.maps(symmetry.of(image)))
+        maps = total / len(symmetries)
+        samples = self.draw(maps, n, generator=generator)
+        return RaterPrediction(self.share(maps), samples, maps if self.per_rater else None)
+
+    def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """See `RaterSampler`."""
+        return self.predict(image, n, generator=generator).samples
 
 
 class HeadSampling(MapSampler):
@@ -152,7 +158,7 @@ class ConsensusNet(MapSampler):
     def draw(self, maps: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """The map n times, as views of one map."""
         check_count("n", n)
-        return maps.expand(-1, n, -1, -1)
+        return maps.expand(-1, n, *maps.shape[2:])
 
 
 class LevelSetNet(ConsensusNet):
@@ -208,11 +214,7 @@ class RaterEnsemble(HeadSampling):
 
     def __init__(self, networks: Sequence[nn.Module]):
         super().__init__()
-        if not networks or len({id(network) for network in networks}) != len(networks):
-            raise ValueError(
-                f"{type(self).__name__} got {len(networks)} networks, some of them the same object or none at all: "
-                "build each one by itself."
-            )
+        check_different(type(self).__name__, networks)
         self.networks = nn.ModuleList(networks)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -284,29 +286,72 @@ class ConditionedHeads(HeadSampling):
         return self.common(features.relu()) + residual[..., : image.shape[-2], : image.shape[-1]]
 
 
-class DeepEnsemble(RaterEnsemble):
-    """M networks that differ in their initial weights only (Lakshminarayanan et al. 2017), logits (B, M, H, W).
+class DeepEnsemble(nn.Module):
+    """M networks of one method that differ in their initial weights only (Lakshminarayanan et al. 2017).
 
-    All members learn the same label; a sample is the map of one member, so there are M different ones at most.
+    All members learn the same; the share is the mean of theirs, and of the samples each member gives n / M.
+
+    Args:
+        members: M methods without heads of raters, with weights of their own.
+
+    Raises:
+        ValueError: no member, the same object twice, or members with heads of raters.
     """
 
     per_rater = False
 
+    def __init__(self, members: Sequence[nn.Module]):
+        super().__init__()
+        check_different(type(self).__name__, members)
+        check_without_heads(type(self).__name__, members[0])
+        self.members = nn.ModuleList(members)
+
+    def forward(self, image: Tensor, target: Mapping[str, Tensor] | None = None) -> list:
+        """The output of each member; `target` is handed on to members that learn from their samples."""
+        return [member(image) if target is None else member(image, target) for member in self.members]
+
+    def predict(
+        self,
+        image: Tensor,
+        n: int,
+        *,
+        symmetries: Sequence[Symmetry] = AS_IT_IS,
+        generator: torch.Generator | None = None,
+    ) -> RaterPrediction:
+        """See `RaterSampler`."""
+        check_count("n", n)
+        shares, samples = [], []
+        for place, member in enumerate(self.members):
+            count = len(range(place, n, len(self.members)))
+            found = _as_sampler(member).predict(image, max(count, 1), symmetries=symmetries, generator=generator)
+            shares.append(found.share)
+            samples.append(found.samples[:, :count])
+        return RaterPrediction(torch.stack(shares).mean(0), torch.cat(samples, dim=1))
+
+    def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """See `RaterSampler`."""
+        return self.predict(image, n, generator=generator).samples
+
 
 class MonteCarloDropout(nn.Module):
-    """Dropout at test time (Gal and Ghahramani 2016): a sample is a pass with dropout on, all else in evaluation mode.
+    """Dropout at test time (Gal and Ghahramani 2016): sample i of n is the i-th sample of the method in pass i.
+
+    In each pass dropout is on and all else in evaluation mode. The share is the mean over the passes, which
+    test-time augmentation divides among the symmetries.
 
     Args:
-        network: image (B, C, H, W) -> logits (B, 1, H, W), with dropout layers (`torch.nn.Dropout` and its kin).
+        network: a method without heads of raters, with dropout layers (`torch.nn.Dropout` and its kin).
 
     Raises:
-        ValueError: the network has no dropout layer with a probability above 0: all samples would be equal.
+        ValueError: the network has no dropout layer with a probability above 0, so that all passes would be equal; or
+            it has heads of raters.
     """
 
     per_rater = False
 
     def __init__(self, network: nn.Module):
         super().__init__()
+        check_without_heads(type(self).__name__, network)
         self.network = network
         if not any(layer.p > 0 for layer in self._dropouts()):
             raise ValueError(
@@ -317,21 +362,64 @@ class MonteCarloDropout(nn.Module):
     def _dropouts(self) -> list[nn.modules.dropout._DropoutNd]:
         return [layer for layer in self.network.modules() if isinstance(layer, nn.modules.dropout._DropoutNd)]
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.network(image)
+    def forward(self, image: Tensor, target: Mapping[str, Tensor] | None = None) -> Any:
+        """The output of the network; `target` is handed on to one that learns from its samples."""
+        return self.network(image) if target is None else self.network(image, target)
+
+    def predict(
+        self,
+        image: Tensor,
+        n: int,
+        *,
+        symmetries: Sequence[Symmetry] = AS_IT_IS,
+        generator: torch.Generator | None = None,
+    ) -> RaterPrediction:
+        """See `RaterSampler`; a `generator` seeds the global ones, which dropout uses."""
+        check_count("n", n)
+        with kept_in_training(self._dropouts()):
+            cases = [self._of_one(case, n, symmetries, generator) for case in image.split(1)]
+        shares, samples = zip(*cases, strict=True)
+        return RaterPrediction(torch.cat(shares), torch.cat(samples))
 
     def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """n passes (B, n, H, W), those of one case at once; a `generator` seeds the global ones, which dropout uses."""
-        check_count("n", n)
-        with evaluation_mode(self):
-            for layer in self._dropouts():
-                layer.train()
-            samples = [self._of_one(case, n, generator) for case in image.split(1)]
-        return torch.cat(samples)
+        """See `RaterSampler`."""
+        return self.predict(image, n, generator=generator).samples
 
-    def _of_one(self, case: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    def _of_one(
+        self, case: Tensor, n: int, symmetries: Sequence[Symmetry], generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Share (1, 1, *spatial) and samples (1, n, *spatial) of a case (1, C, *spatial)."""
+        shares, samples = [], []
         with seeded_globals(generator, case.device):
-            return _single_map(self.network(case.expand(n, -1, -1, -1))).float().sigmoid()[:, 0][None]
+            for place, symmetry in enumerate(symmetries[:n]):
+                passes = range(place, n, len(symmetries))
+                batch = case.expand(len(passes), *case.shape[1:])
+                found = _as_sampler(self.network).predict(batch, n, symmetries=[symmetry])
+                shares.append(found.share)
+                samples.append(found.samples[range(len(passes)), passes])
+        return torch.cat(shares).mean(0, keepdim=True), torch.cat(samples)[None]
+
+
+def check_different(name: str, networks: Sequence[nn.Module]) -> None:
+    """Raise a ValueError where there is no network, or one twice."""
+    if not networks or len({id(network) for network in networks}) != len(networks):
+        raise ValueError(
+            f"{name} got {len(networks)} networks, some of them the same object or none at all: build each one by "
+            "itself."
+        )
+
+
+def check_without_heads(name: str, network: nn.Module) -> None:
+    """Raise a ValueError where `network` is no method without heads of raters."""
+    if not isinstance(network, RaterSampler) or network.per_rater:
+        raise ValueError(
+            f"{name} is for methods for several raters without a head for each, and {type(network).__name__} is none: "
+            "wrap a plain network in ConsensusNet."
+        )
+
+
+def _as_sampler(network: nn.Module) -> RaterSampler:
+    return cast(RaterSampler, network)
 
 
 def _single_map(logits: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from monai.networks.nets.basic_unet import Down, TwoConv
 from torch import Tensor, nn
 
 from monai_ext.networks.latent import as_gaussian, bounded_gaussian, latent_at
-from monai_ext.networks.sampling import check_count, evaluation_mode, noise_by_case, pad_to_multiple
+from monai_ext.networks.rater_sampler import LatentSampling
+from monai_ext.networks.sampling import pad_to_multiple
 
 __all__ = ["ProbabilisticUNet"]
 
@@ -72,7 +73,7 @@ class _Combination(nn.Module):
         return self.further(projected + self.of_latent(latent)[:, :, None, None])
 
 
-class ProbabilisticUNet(nn.Module):
+class ProbabilisticUNet(LatentSampling):
     """Image (B, C, H, W) -> logits (B, 1, H, W) of one sample drawn from the prior; any H and W >= 1.
 
     U-Net, prior and posterior are MONAI's `BasicUNet` and its way down: five levels and two convolutions in each, where
@@ -91,8 +92,6 @@ class ProbabilisticUNet(nn.Module):
     Raises:
         ValueError: another number of widths than five, a count below 1, or `foreground` outside (0, 1).
     """
-
-    per_rater = False
 
     def __init__(
         self,
@@ -114,6 +113,7 @@ class ProbabilisticUNet(nn.Module):
                 f"combination_layers={combination_layers}: five widths, and all counts at least 1."
             )
         self.stride = 16  # four halvings
+        self.latent = latent
         self.unet = BasicUNet(2, in_channels, 1, features=(*features, features[0]), act="RELU", norm=norm)
         self.unet.final_conv = nn.Identity()  # the combination takes its last features instead of its logits
         self.prior = _LatentGaussian(in_channels, features, latent=latent, norm=norm)
@@ -162,28 +162,24 @@ class ProbabilisticUNet(nn.Module):
         logits = self.combination(features, _sample(posterior, noise))
         return {"logits": logits[..., :height, :width], "prior": prior, "posterior": posterior}
 
-    def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """n samples from the prior as probabilities (B, n, H, W), float32; see `RaterSampler`.
+    def noise_sizes(self, image: Tensor) -> list[tuple[int, ...]]:
+        return [(self.latent,)]
+
+    def probabilities(self, image: Tensor, noise: list[Tensor]) -> tuple[Tensor | None, Tensor]:
+        """Samples from the prior (B, n, H, W); see `LatentSampling`.
 
         The U-Net, the prior and the first half of the combination run once; each sample costs the 1x1 convolutions
         after it. Memory beyond the result: the features of one sample.
-
-        Raises:
-            ValueError: n < 1.
         """
-        check_count("n", n)
         height, width = image.shape[-2:]
-        with evaluation_mode(self):
-            padded = pad_to_multiple(image, self.stride)
-            prior = self.prior(padded)
-            projected = self.combination.of_features(self.unet(padded))[..., :height, :width]
-            latent = prior.shape[2]
-            noise = noise_by_case(image.shape[0], (n, latent), device=image.device, generator=generator)
-            samples = image.new_empty((image.shape[0], n, height, width), dtype=torch.float32)
-            for i in range(n):
-                logits = self.combination.combine(projected, latent_at(prior, noise[:, i]))
-                samples[:, i] = logits[:, 0].float().sigmoid()
-        return samples
+        padded = pad_to_multiple(image, self.stride)
+        prior = self.prior(padded)
+        projected = self.combination.of_features(self.unet(padded))[..., :height, :width]
+        samples = image.new_empty((*noise[0].shape[:2], height, width), dtype=torch.float32)
+        for i, numbers in enumerate(noise[0].unbind(1)):
+            logits = self.combination.combine(projected, latent_at(prior, numbers))
+            samples[:, i] = logits[:, 0].float().sigmoid()
+        return None, samples
 
 
 def _sample(gaussian: Tensor, noise: Tensor | None) -> Tensor:

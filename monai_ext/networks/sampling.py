@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["check_count", "evaluation_mode", "noise_by_case", "normal_noise", "pad_to_multiple", "seeded_globals"]
+__all__ = [
+    "check_count",
+    "evaluation_mode",
+    "kept_in_training",
+    "noise_by_case",
+    "normal_noise",
+    "pad_to_multiple",
+    "seeded_globals",
+]
+
+KEPT = "_kept_in_training"
 
 
 def check_count(name: str, value: int) -> None:
@@ -20,15 +30,31 @@ def check_count(name: str, value: int) -> None:
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; afterwards every layer has the mode that it had before."""
+    """Evaluation mode, but see `kept_in_training`, and no gradients inside; afterwards every layer has its own mode."""
     modes = [(layer, layer.training) for layer in module.modules()]
     try:
         module.eval()
+        for layer, _ in modes:
+            if getattr(layer, KEPT, False):
+                layer.train()
         with torch.no_grad():
             yield
     finally:
         for layer, training in modes:
             layer.training = training
+
+
+@contextmanager
+def kept_in_training(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """`evaluation_mode` inside leaves these layers, such as dropout, in training mode."""
+    layers = list(layers)
+    try:
+        for layer in layers:
+            setattr(layer, KEPT, True)
+        yield
+    finally:
+        for layer in layers:
+            delattr(layer, KEPT)
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:

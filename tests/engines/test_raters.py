@@ -96,13 +96,6 @@ def test_test_time_augmentation_averages_the_eight_symmetries_of_the_square():
     torch.testing.assert_close(turned["probability"], torch.rot90(mean, 1, (2, 3)))
 
 
-def test_each_symmetry_gives_its_part_of_the_samples_of_a_network_without_a_map():
-    network = ProbabilisticUNet(features=(2, 2, 2, 2, 2))
-    for samples in (1, 5, 16):
-        output = RaterInferer(samples=samples, tta=True)(torch.rand(2, 1, 20, 16), network)
-        assert output["samples"].shape == (2, samples, 20, 16)
-
-
 def test_predictions_for_a_region_are_scored_at_their_place_in_the_whole_image():
     masks = torch.zeros(1, 2, 16, 16)
     masks[:, :, 4:12, 4:12] = 1

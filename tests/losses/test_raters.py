@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from monai_ext.losses import (
     ConsensusLoss,
+    MeanLoss,
     PerRaterLoss,
     majority_label,
     soft_label,
@@ -166,3 +167,11 @@ def test_soft_label_is_where_the_loss_of_probabilities_is_least():
     best = loss(share.clamp(1e-6, 1 - 1e-6).logit(), masks)
     for other in (share * 0.8 + 0.1, majority_label(masks) * 0.98 + 0.01):
         assert loss(other.logit(), masks) > best
+
+
+def test_the_loss_of_an_ensemble_is_the_mean_over_its_members():
+    masks = (torch.rand(2, 3, 4, 4) > 0.5).to(torch.uint8)
+    outputs = [torch.randn(2, 1, 4, 4) for _ in range(3)]
+    loss = ConsensusLoss(torch.nn.BCEWithLogitsLoss(reduction="none"))
+    expected = sum(loss(output, masks) for output in outputs) / 3
+    torch.testing.assert_close(MeanLoss(loss)(outputs, masks), expected)

@@ -15,10 +15,10 @@ from monai_ext.networks.multi_rater import (
     OrderedHeads,
     RaterEnsemble,
     RaterHeads,
-    RaterSampler,
     draw_heads,
     level_sets,
 )
+from monai_ext.networks.rater_sampler import SYMMETRIES, RaterSampler
 
 
 class Logits(nn.Module):
@@ -53,8 +53,10 @@ def every_sampler() -> list[nn.Module]:
         RaterHeads(Noisy()),
         conditioned(),
         RaterEnsemble([Noisy(), Noisy(), Noisy()]),
-        DeepEnsemble([Noisy(), Noisy()]),
-        MonteCarloDropout(Noisy()),
+        DeepEnsemble([LevelSetNet(Noisy()), LevelSetNet(Noisy())]),
+        MonteCarloDropout(ConsensusNet(Noisy())),
+        MonteCarloDropout(OrderedHeads(Noisy())),
+        DeepEnsemble([MonteCarloDropout(ConsensusNet(Noisy())), OrderedHeads(Noisy())]),
     ]
 
 
@@ -74,6 +76,9 @@ def test_every_baseline_keeps_the_promises_of_a_sampler(network):
     assert [layer.training for layer in network.modules()] == modes
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     assert torch.equal(draws, network.sample(image, 4, generator=generator(3)))
+    found = network.predict(image, 4, generator=generator(3), symmetries=SYMMETRIES)
+    assert found.share.shape == (2, 1, 5, 7) and found.samples.shape == draws.shape
+    assert (found.heads is not None) == network.per_rater
     with pytest.raises(ValueError, match="n=0: at least one sample is needed"):
         network.sample(image, 0)
 
@@ -147,7 +152,35 @@ def test_rater_ensemble_puts_the_map_of_network_r_in_channel_r():
     ensemble = RaterEnsemble([Logits(1.0), Logits(-2.0)])
     torch.testing.assert_close(ensemble(image), torch.cat([image, -2 * image], dim=1))
     torch.testing.assert_close(ensemble.sample(image, 2), torch.cat([image, -2 * image], dim=1).sigmoid())
-    assert ensemble.per_rater and not DeepEnsemble([Logits()]).per_rater
+    assert ensemble.per_rater
+
+
+def test_each_member_of_an_ensemble_gives_its_part_of_the_samples_and_all_give_the_share():
+    image = torch.randn(2, 1, 3, 4)
+    members = [LevelSetNet(Logits(scale)) for scale in (1.0, -2.0, 0.5)]
+    for n in (1, 4):
+        found = DeepEnsemble(members).predict(image, n)
+        counts = [len(range(place, n, 3)) for place in range(3)]
+        samples = [member.sample(image, count) for member, count in zip(members, counts, strict=True) if count]
+        assert torch.equal(found.samples, torch.cat(samples, dim=1)) and found.samples.shape[1] == n
+        shares = [(scale * image).sigmoid() for scale in (1.0, -2.0, 0.5)]
+        torch.testing.assert_close(found.share, torch.stack(shares).mean(0))
+
+
+def test_ensembles_and_dropout_are_of_methods_without_heads():
+    for wrap in (lambda network: DeepEnsemble([network]), MonteCarloDropout):
+        for network in (RaterHeads(Noisy()), Noisy()):
+            with pytest.raises(ValueError, match="without a head for each, and .* is none: wrap a plain network"):
+                wrap(network)
+
+
+def test_dropout_of_level_sets_gives_each_pass_a_level_of_its_own():
+    network = OrderedHeads(Noisy(p=1e-9)).eval()
+    image = torch.randn(1, 1, 6, 6)
+    found = MonteCarloDropout(network).predict(image, 4)
+    expected = network.predict(image, 4)
+    assert torch.equal(found.samples, expected.samples)
+    torch.testing.assert_close(found.share, expected.share)
 
 
 def test_heads_with_a_spread_are_sampled_as_level_sets_of_each():
@@ -226,7 +259,7 @@ def test_networks_with_several_maps_are_refused():
 def test_dropout_draws_differ_and_their_mean_comes_near_the_prediction_of_a_linear_network():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(16, 1, 1))
-    draws = MonteCarloDropout(network).sample(torch.ones(1, 16, 1, 1), 400, generator=generator())
+    draws = MonteCarloDropout(ConsensusNet(network)).sample(torch.ones(1, 16, 1, 1), 400, generator=generator())
     logits = draws.logit().flatten()
     expected = network.eval()(torch.ones(1, 16, 1, 1)).item()
     spread = network[1].weight.square().sum().sqrt().item()  # sd of the sum: each term is 0 or 2w, so its sd is |w|
@@ -236,13 +269,15 @@ def test_dropout_draws_differ_and_their_mean_comes_near_the_prediction_of_a_line
 
 def test_dropout_draws_use_the_running_statistics_of_batch_norm():
     torch.manual_seed(0)
-    network = MonteCarloDropout(Noisy(p=1e-9))  # a dropout that drops nothing: what remains is evaluation mode
+    network = MonteCarloDropout(
+        ConsensusNet(Noisy(p=1e-9))
+    )  # a dropout that drops nothing: what remains is evaluation mode
     image = torch.randn(2, 1, 4, 4) + 3
     torch.testing.assert_close(network.train().sample(image, 1), network.eval()(image).sigmoid().detach())
 
 
 def test_a_generator_for_dropout_leaves_the_global_one_alone():
-    network = MonteCarloDropout(Noisy())
+    network = MonteCarloDropout(ConsensusNet(Noisy()))
     state = torch.get_rng_state()
     network.sample(torch.randn(1, 1, 4, 4, generator=generator()), 2, generator=generator(1))
     assert torch.equal(torch.get_rng_state(), state)
@@ -251,11 +286,11 @@ def test_a_generator_for_dropout_leaves_the_global_one_alone():
 def test_a_network_without_dropout_is_refused():
     for network in (Logits(), Noisy(p=0.0)):
         with pytest.raises(ValueError, match="no dropout layer with p > 0"):
-            MonteCarloDropout(network)
+            MonteCarloDropout(ConsensusNet(network))
 
 
 def test_modes_come_back_after_an_error():
-    network = MonteCarloDropout(Noisy()).train()
+    network = MonteCarloDropout(ConsensusNet(Noisy())).train()
     with pytest.raises(RuntimeError):
         network.sample(torch.randn(1, 3, 4, 4), 2)
     assert all(layer.training for layer in network.modules())
@@ -265,5 +300,5 @@ def test_monais_networks_serve_as_parts():
     networks = [BasicUNet(2, 1, 1, features=(4, 4, 4, 4, 4, 4), dropout=0.2) for _ in range(2)]
     image = torch.randn(1, 1, 32, 32)
     assert RaterEnsemble(networks).sample(image, 4).shape == (1, 4, 32, 32)
-    draws = MonteCarloDropout(networks[0]).sample(image, 2)
+    draws = MonteCarloDropout(ConsensusNet(networks[0])).sample(image, 2)
     assert not torch.equal(draws[:, 0], draws[:, 1])

@@ -1,0 +1,136 @@
+"""Interface of all methods for several raters: the share of raters of each pixel, and samples of their masks.
+
+Maps are (B, heads, *spatial), samples (B, n, *spatial), of images (B, C, H, W) or volumes (B, C, H, W, D).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from monai_ext.networks.sampling import check_count, evaluation_mode, noise_by_case
+
+__all__ = ["AS_IT_IS", "SYMMETRIES", "LatentSampling", "RaterPrediction", "RaterSampler", "Symmetry"]
+
+
+class RaterPrediction(NamedTuple):
+    """What a method predicts of a batch, as probabilities, float32."""
+
+    share: Tensor
+    """Share of raters who mark a pixel, (B, 1, *spatial): the method's own map, which need not be the samples' mean."""
+    samples: Tensor
+    """(B, n, *spatial); `> 0.5` makes each a mask."""
+    heads: Tensor | None = None
+    """(B, R, *spatial), map r of rater r, of methods that predict each rater."""
+
+
+class Symmetry(NamedTuple):
+    """A symmetry of the square: a flip of the columns, then quarter turns of rows and columns."""
+
+    turns: int = 0
+    flip: bool = False
+
+    def of(self, image: Tensor) -> Tensor:
+        """The moved image (B, C, H, W[, D])."""
+        return torch.rot90(image.flip(3) if self.flip else image, self.turns, (2, 3))
+
+    def back(self, maps: Tensor) -> Tensor:
+        """Maps of the moved image (B, heads, H, W[, D]) at their place in the image itself."""
+        maps = torch.rot90(maps, -self.turns, (2, 3))
+        return maps.flip(3) if self.flip else maps
+
+
+AS_IT_IS = (Symmetry(),)
+SYMMETRIES = tuple(Symmetry(turns, flip) for flip in (False, True) for turns in range(4))
+
+
+@runtime_checkable
+class RaterSampler(Protocol):
+    """A method for several raters: everything that is scored or written comes from `predict`.
+
+    `predict` runs in evaluation mode without gradients and restores the modes of all layers; the same state of
+    `generator` gives the same samples, without one the global generator of the device is used. Samples are drawn case
+    by case, so that they do not depend on the size of the batch.
+    """
+
+    per_rater: bool
+    """Whether there are heads; only then is there a Dice per rater."""
+
+    def predict(
+        self,
+        image: Tensor,
+        n: int,
+        *,
+        symmetries: Sequence[Symmetry] = AS_IT_IS,
+        generator: torch.Generator | None = None,
+    ) -> RaterPrediction:
+        """Share and n >= 1 samples of an image (B, C, *spatial), with test-time augmentation over `symmetries`."""
+        ...
+
+    def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """The samples of `predict` without test-time augmentation."""
+        ...
+
+
+class LatentSampling(nn.Module):
+    """Base of networks that turn noise into samples: `noise_sizes` and `probabilities` of a subclass.
+
+    With test-time augmentation sample i is the mean over the symmetries of the samples of one noise, since in all of
+    them the same noise has the same meaning.
+
+    Attributes:
+        spread: of the samples, factor of the standard deviation of the noise; set after construction. To be chosen on
+            cases of which the raters' diversity is known.
+    """
+
+    per_rater = False
+    spread = 1.0
+
+    def noise_sizes(self, image: Tensor) -> list[tuple[int, ...]]:
+        """Sizes of the noise of one sample: (Z,) for numbers, (Z, *spatial) for maps."""
+        raise NotImplementedError
+
+    def probabilities(self, image: Tensor, noise: list[Tensor]) -> tuple[Tensor | None, Tensor]:
+        """Share (B, 1, *spatial), None for the mean of the samples, and samples (B, n, *spatial), float32.
+
+        Args:
+            noise: standard normal times `spread`, (B, n, *size) for each of `noise_sizes`.
+        """
+        raise NotImplementedError
+
+    def predict(
+        self,
+        image: Tensor,
+        n: int,
+        *,
+        symmetries: Sequence[Symmetry] = AS_IT_IS,
+        generator: torch.Generator | None = None,
+    ) -> RaterPrediction:
+        """See `RaterSampler`."""
+        check_count("n", n)
+        with evaluation_mode(self):
+            noise = [
+                self.spread * noise_by_case(len(image), (n, *size), device=image.device, generator=generator)
+                for size in self.noise_sizes(image)
+            ]
+            shares, samples = [], torch.zeros((), device=image.device)
+            for symmetry in symmetries:
+                share, moved = self.probabilities(symmetry.of(image), [_moved_noise(part, symmetry) for part in noise])
+                samples = samples + symmetry.back(moved) / len(symmetries)
+                if share is not None:
+                    shares.append(symmetry.back(share))
+            mean = torch.stack(shares).mean(0) if shares else samples.mean(1, keepdim=True)
+        return RaterPrediction(mean, samples)
+
+    def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """See `RaterSampler`."""
+        return self.predict(image, n, generator=generator).samples
+
+
+def _moved_noise(noise: Tensor, symmetry: Symmetry) -> Tensor:
+    if noise.ndim == 3:
+        return noise
+    return symmetry.of(noise.flatten(0, 1)).unflatten(0, noise.shape[:2])
