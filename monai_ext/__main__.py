@@ -122,7 +122,7 @@ COMMANDS = {
         "scoring.rater_table:run",
         "one table of methods for several raters, from the evaluations of their runs",
         (
-            "rater_table runs/cells --output_dir runs/cells/table",
+            "rater_table runs/cells --targets cells --output_dir runs/cells/table",
             "rater_table runs/holistic runs/combined --rater_scores scores/scores.json --output_dir table",
         ),
     ),

@@ -28,6 +28,7 @@ from monai_ext.commands.bundles.network import load_bundle_network
 from monai_ext.commands.bundles.pack import pack_bundle
 from monai_ext.commands.demo.page import read_training
 from monai_ext.commands.scoring import rater_table
+from monai_ext.commands.scoring.published import read_published
 from monai_ext.commands.scoring.rater_row import rater_row
 from monai_ext.commands.uncertainty.report import read_run
 from monai_ext.data.many_hr.captures import add_captures
@@ -93,6 +94,8 @@ def run_targets(folder: Path) -> Iterator[Target]:
     predicted = {"probability": True, "raters": [1, 2], "samples": []}
     task = {"task": 1, "scored": 4, "predicted": predicted, "scores": raters}
     written(folder / "scores.json", {"settings": {"estimator": "V"}, "tasks": [task]})
+    figures = folder / "published.csv"
+    written(figures, "method,source,protocol,dice\nPHiSeg,a paper,100 samples,0.5\n")
     written(run / "best.json", {"pretrained": {"epoch": 1, "score": "val_psnr", "value": 20.5}})
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
     stages = StageCheckpoints(torch.nn.Linear(1, 1), run, pretrain_epochs=2)
@@ -117,6 +120,7 @@ def run_targets(folder: Path) -> Iterator[Target]:
         (evaluation / "evaluation.json", [methods], JSON),
         (run / "best.json", [lambda: stages._before(3)], JSON),
         (folder / "scores.json", [ceiling], JSON),
+        (figures, [lambda: read_published(figures)], CSV),
     ):
         yield target(path, calls, mutators)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,9 @@ class MethodSettings(msgspec.Struct, frozen=True):
     spatial_size: list[int] | None = None
     batch_size: int | None = None
     part: str | None = None
+    region: str | None = None
+    anonymous: bool = False
+    label: int | list[int] | None = None
     max_epochs: int | None = None
 
 
@@ -57,36 +59,54 @@ class Method:
     minutes: float  # of training, mean over its runs; NaN where epochs.csv is not there
     runs: int
     seeds: int
-    sd_over_seeds: float  # of the mean QUBIQ score; NaN of one seed
+    sd_over_seeds: float  # of the mean QUBIQ score over the cases of all seeds; NaN of one seed
     summary: MethodSummary  # of the first run
     rows: Mapping[str, Mapping[str, float]]
+    rows_by_seed: Mapping[int | None, Mapping[str, Mapping[str, float]]]
 
 
-def read_methods(folders: Sequence[str | Path]) -> list[Method]:
+def read_methods(folders: Sequence[str | Path], *, by: Sequence[str] = ()) -> list[Method]:
     """Every evaluated run in or below `folders`, by method in the order in which they are found.
 
-    Runs of one method with different backbones are methods of their own.
+    Runs of one method with different backbones, or other values of the settings `by`, are methods of their own.
 
     Raises:
         FileNotFoundError: no such folder.
         ResultsError: no evaluated run; a damaged file; a case that two runs of one method and seed scored; runs that
             were not scored alike (raters, number of samples) or not trained alike (size of batches and images); an
-            evaluation that does not fit its run, see `check_evaluation`. Epochs may differ, and are shown.
+            evaluation that does not fit its run, see `check_evaluation`; a run without a setting of `by`. Epochs may
+            differ, and are shown.
     """
-    found: dict[tuple[str, str | None], list[tuple[Path, MethodSummary]]] = {}
+    found: dict[tuple[str, tuple[str, ...]], list[tuple[Path, MethodSummary]]] = {}
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise FileNotFoundError(f"no folder {folder}: give the output_dir of runs that evaluate.json has scored.")
         for path in sorted(folder.rglob("evaluation/summary.json")):
             summary = read_record(path, MethodSummary, error=ResultsError, way_out=WAY_OUT)
-            found.setdefault((summary.settings.method, summary.settings.backbone), []).append((path, summary))
+            key = summary.settings.method, _distinguished(path, summary, by)
+            found.setdefault(key, []).append((path, summary))
     if not found:
         below = ", ".join(map(str, folders))
         raise ResultsError(f"no evaluation/summary.json below {below}: run evaluate.json of a bundle first.")
     everything = [entry for entries in found.values() for entry in entries]
     _check_alike(everything)
-    several = Counter(method for method, _ in found)
-    return [_method(m if several[m] == 1 else f"{m} ({part})", entries) for (m, part), entries in found.items()]
+    return [_method(_name(key, list(found)), entries) for key, entries in found.items()]
+
+
+def _distinguished(path: Path, summary: MethodSummary, by: Sequence[str]) -> tuple[str, ...]:
+    """Backbone, then the values of the settings `by` in words."""
+    settings = read_record(path, dict, error=ResultsError, way_out=WAY_OUT)["settings"] if by else {}
+    if absent := [name for name in by if name not in settings]:
+        raise ResultsError(f"{path} has no setting {absent[0]!r}, only {', '.join(settings)}: choose another --by.")
+    return (summary.settings.backbone or "", *(f"{name} {settings[name]}" for name in by))
+
+
+def _name(key: tuple[str, tuple[str, ...]], everything: Sequence[tuple[str, tuple[str, ...]]]) -> str:
+    """The method, and in brackets what distinguishes it from others of that name."""
+    method, parts = key
+    others = [other for name, other in everything if name == method]
+    different = [part for part, *values in zip(parts, *others, strict=True) if len(set(values)) > 1]
+    return f"{method} ({', '.join(different)})" if different else method
 
 
 def _check_alike(entries: Sequence[tuple[Path, MethodSummary]]) -> None:
@@ -119,16 +139,18 @@ def _method(name: str, entries: Sequence[tuple[Path, MethodSummary]]) -> Method:
                 )
             rows[case] = values
         minutes.append(_training_minutes(path.parent.parent / "epochs.csv"))
-    means = [mean_of_known([row["qubiq_score"] for row in rows.values()], axis=0) for rows in by_seed.values()]
+    common = set.intersection(*(set(rows) for rows in by_seed.values()))
+    means = [mean_of_known([rows[case]["qubiq_score"] for case in common], axis=0) for rows in by_seed.values()]
     return Method(
         name,
         parameters=entries[0][1].parameters,
         minutes=float(np.mean(minutes)),
         runs=len(entries),
         seeds=len(by_seed),
-        sd_over_seeds=float(np.std(means, ddof=1)) if len(means) > 1 else math.nan,
+        sd_over_seeds=float(np.std(means, ddof=1)) if len(means) > 1 and common else math.nan,
         summary=entries[0][1],
         rows=_means_over_seeds(list(by_seed.values())),
+        rows_by_seed=by_seed,
     )
 
 

@@ -1,17 +1,22 @@
-"""What the raters score against each other, from a scores.json of `score`, as a row beside a table's methods."""
+"""What the raters score against each other, from their masks or a scores.json, as a row beside a table's methods."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from monai_ext.commands.comparison.results import ResultsError
+from monai_ext.commands.scoring.rater_ceiling import rater_ceiling
+from monai_ext.commands.scoring.rater_methods import MethodSettings
 from monai_ext.commands.scoring.records import Scores, Statistic, TaskScores
+from monai_ext.data.raters.cases import read_rater_case
+from monai_ext.data.raters.predictions import PredictionKinds, rater_truth
+from monai_ext.runtime.errors import some_of
 from monai_ext.storage.records import read_record
 
-__all__ = ["RaterRow", "rater_row"]
+__all__ = ["RaterRow", "ceilings", "rater_row"]
 
 # What depends on the number of masks in a set, and on the estimator.
 OF_A_SET = {"generalized_energy_distance": "Energy distance²", "sample_diversity": "Diversity"}
@@ -49,6 +54,40 @@ def rater_row(path: Path, *, task: int | None, samples: int, cases: int) -> Rate
     raise ResultsError(
         f"{path} has no scores of task {task}, which the runs are of, only of {there}: run `score` with --tasks {task}."
     )
+
+
+def ceilings(targets: Path, cases: Sequence[str], *, settings: MethodSettings, samples: int) -> list[dict[str, float]]:
+    """The `rater_ceiling` of each case of a table, from the raters' masks in the data set `targets`.
+
+    Args:
+        cases: ids as in the runs' cases.csv.
+        settings: of the runs: region, part, task, label, and whether raters are anonymous.
+        samples: size of the methods' sets.
+
+    Raises:
+        ResultsError: a case is not there; or, of a volume, a slice.
+        DatasetLayoutError, ImageFileError: see `rater_truth` and `read_rater_case`.
+    """
+    task = settings.task or 1
+    truth = rater_truth(
+        targets,
+        region=settings.region,
+        part=settings.part or "Training",
+        tasks=[task],
+        anonymous=settings.anonymous,
+        label=settings.label,
+    )
+    items = {str(item["id"]): item for item in truth[task]}
+    if absent := [case for case in cases if case not in items]:
+        raise ResultsError(
+            f"{targets} has no masks of {len(absent)} of the {len(cases)} cases of the runs ({some_of(absent)}): give "
+            "the data set that they were scored on (slices of volumes have no such row)."
+        )
+    found = []
+    for case in cases:
+        read = read_rater_case(items[case], None, PredictionKinds(False, (), ()))
+        found.append(rater_ceiling(read.masks, read.presence, set_size=samples))
+    return found
 
 
 def _row_of_task(path: Path, entry: TaskScores, estimator: str, *, samples: int, cases: int) -> RaterRow:

@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from monai_ext.commands.comparison.summaries import LEVEL
 from monai_ext.commands.html import Block, Heading, Picture, Table, Text
 from monai_ext.commands.plotting import OKABE_ITO, plain_axis
+from monai_ext.commands.scoring.published import PublishedRow
 from monai_ext.commands.scoring.records import Interval, Statistic
 
-__all__ = ["MethodRow", "MethodTable", "Pair", "table_blocks", "table_figure"]
+__all__ = ["FIGURE", "SHOWN", "MethodRow", "MethodTable", "Pair", "table_blocks", "table_figure"]
 
 SHOWN = {
     "qubiq_score": "QUBIQ score ↑",
@@ -29,13 +30,15 @@ SHOWN = {
     "ece_consensus": "ECE, shares ↓",
     "brier_consensus": "Brier, shares ↓",
 }
+FIRST = ("qubiq_score", "dice", "generalized_energy_distance", "hungarian_iou", "sample_diversity")  # before the cost
 FIGURE = ("qubiq_score", "generalized_energy_distance", "hungarian_iou")
 
 
 class MethodRow(msgspec.Struct, frozen=True, kw_only=True):
     """A method in table.json.
 
-    `training_minutes`: mean over its runs; `sd_over_seeds`: of the mean QUBIQ score.
+    `training_minutes`: mean over its runs; `sd_over_seeds`: of the mean QUBIQ score; `diversity_of_raters`: diversity
+    of the samples as a multiple of that of the raters.
     """
 
     method: str
@@ -45,20 +48,29 @@ class MethodRow(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int
     epochs: int | None
     training_minutes: float | None
+    diversity_of_raters: float | None
+    too_diverse: bool
 
 
 class Pair(Interval, frozen=True, kw_only=True):
-    """Two methods: `mean` of the first minus the second in QUBIQ score, over the cases that both have."""
+    """Two methods: `mean` of the first minus the second in a score, over the cases that both have.
+
+    `by_seed`: the same for each seed that both have.
+    """
 
     first: str
     second: str
     p_holm: float | None
     rank_biserial: float | None
     claimed: bool
+    by_seed: list[float]
 
 
 class MethodTable(msgspec.Struct, frozen=True, kw_only=True):
-    """table.json; `scores` and `first_in_qubiq_score` have a value for each method."""
+    """table.json; `scores` and `first_in_qubiq_score` have a value for each method, best QUBIQ score first.
+
+    `against_best`: by score, each method less the best one; `pairs`: every two methods in QUBIQ score.
+    """
 
     cases: int
     samples: int
@@ -67,9 +79,11 @@ class MethodTable(msgspec.Struct, frozen=True, kw_only=True):
     methods: list[MethodRow]
     scores: dict[str, list[Interval]]
     first_in_qubiq_score: list[float | None]
+    against_best: dict[str, list[Pair]]
     pairs: list[Pair]
     rater_row: dict[str, Statistic] | None
     rater_row_cases: int | None
+    published: list[PublishedRow]
     notes: list[str]
     conventions: dict[str, str] | None
 
@@ -89,6 +103,10 @@ def table_blocks(table: MethodTable, picture: Path) -> list[Block]:
     ]
     if table.notes:
         blocks.append(Text(*table.notes))
+    if table.published:
+        blocks.append(_published_table(table.published))
+    if any(table.against_best.values()):
+        blocks.append(_best_table(table, names))
     if table.raters:
         blocks.append(_rater_table(table, names))
     blocks.append(Picture(picture, "Mean and 95 % interval over cases; dashed: raters among themselves."))
@@ -100,27 +118,69 @@ def table_blocks(table: MethodTable, picture: Path) -> list[Block]:
 
 def _main_table(table: MethodTable, names: Sequence[str]) -> Table:
     shown = [column for column in SHOWN if column in table.scores]
-    header = ("Method", "Parameters", "Epochs", "Minutes", "Seeds", "Cases", *(SHOWN[column] for column in shown))
+    first, further = ([column for column in shown if (column in FIRST) == wanted] for wanted in (True, False))
+    cost = ("Parameters", "Minutes", "Epochs", "Seeds", "Cases")
+    header = ("Method", *(SHOWN[column] for column in first), *cost, *(SHOWN[column] for column in further))
     rows = []
     for index, entry in enumerate(table.methods):
         minutes = entry.training_minutes
+        cells = {column: _cell(table.scores[column][index]) for column in shown}
+        if entry.diversity_of_raters is not None:
+            share = f"{entry.diversity_of_raters:.0%} of raters'"
+            cells["sample_diversity"] += f"\n{share},\ntoo diverse" if entry.too_diverse else f"\n{share}"
         rows.append(
             (
                 names[index],
+                *(cells[column] for column in first),
                 f"{entry.parameters:,}",
-                "-" if entry.epochs is None else str(entry.epochs),
                 "-" if minutes is None else f"{minutes:.1f}",
+                "-" if entry.epochs is None else str(entry.epochs),
                 str(entry.seeds) if entry.sd_over_seeds is None else f"{entry.seeds} (sd {entry.sd_over_seeds:.4f})",
                 str(table.scores["qubiq_score"][index].cases),
-                *(_cell(table.scores[column][index]) for column in shown),
+                *(cells[column] for column in further),
             )
         )
     if table.rater_row is not None:
-        raters, cases = table.rater_row, table.rater_row_cases
         other = {"dice": "dice_each_rater"}
-        size = "-" if cases is None else str(cases)
-        rows.append(("one more rater", "-", "-", "-", "-", size, *(_cell(raters.get(other.get(c, c))) for c in shown)))
-    return Table("Scores by method", header, rows)
+        size = "-" if table.rater_row_cases is None else str(table.rater_row_cases)
+        known = {column: _cell(table.rater_row.get(other.get(column, column))) for column in shown}
+        row = ("one more rater", *(known[c] for c in first), *"----", size, *(known[c] for c in further))
+        rows.append(row)
+    return Table("Scores by method, best QUBIQ score first", header, rows)
+
+
+def _published_table(published: Sequence[PublishedRow]) -> Table:
+    columns = list(dict.fromkeys(column for row in published for column in row.scores))
+    header = ("Published", *(SHOWN.get(column, column) for column in columns), "Protocol", "Source")
+    rows = [
+        (row.method, *(f"{row.scores[c]:g}" if c in row.scores else "-" for c in columns), row.protocol, row.source)
+        for row in published
+    ]
+    return Table("Published figures, which compare only where the protocol is that of this table", header, rows)
+
+
+def _best_table(table: MethodTable, names: Sequence[str]) -> Table:
+    """Each method less the best one of a score."""
+    columns = [column for column, pairs in table.against_best.items() if pairs]
+    rows = []
+    for name in names:
+        cells = []
+        for column in columns:
+            pair = next((pair for pair in table.against_best[column] if pair.first == name), None)
+            cells.append("best" if pair is None else _difference(pair))
+        rows.append((name, *cells))
+    caption = (
+        "Method less the best one in each score, over the cases and seeds of both, with 95 % interval; p: Wilcoxon "
+        "signed-rank test, after Holm over the methods of a column"
+    )
+    return Table(caption, ("Method", *(SHOWN[column] for column in columns)), rows)
+
+
+def _difference(pair: Pair) -> str:
+    if pair.mean is None:
+        return "-"
+    interval = "" if pair.low is None else f"\n({pair.low:+.3f} to {pair.high:+.3f})"
+    return f"{pair.mean:+.3f}{interval}" + ("" if pair.p_holm is None else f"\np = {pair.p_holm:.2g}")
 
 
 def _rater_table(table: MethodTable, names: Sequence[str]) -> Table:
@@ -132,7 +192,15 @@ def _rater_table(table: MethodTable, names: Sequence[str]) -> Table:
 
 
 def _pair_table(pairs: Sequence[Pair]) -> Table:
-    header = ("First - second", "Difference in QUBIQ score", "95 % interval", "p (Holm)", "Rank-biserial", "Claim")
+    header = (
+        "First - second",
+        "Difference in QUBIQ score",
+        "95 % interval",
+        "p (Holm)",
+        "Rank-biserial",
+        "Claim",
+        "By seed",
+    )
     rows = []
     for pair in pairs:
         p = "-" if pair.p_holm is None else f"{pair.p_holm:.3g}"
@@ -140,7 +208,8 @@ def _pair_table(pairs: Sequence[Pair]) -> Table:
         mean = "-" if pair.mean is None else f"{pair.mean:+.4f}"
         effect = "-" if pair.rank_biserial is None else f"{pair.rank_biserial:+.2f}"
         title = f"{pair.first} - {pair.second}"
-        rows.append((title, mean, interval, p, effect, "yes" if pair.claimed else "no"))
+        seeds = ", ".join(f"{value:+.4f}" for value in pair.by_seed) or "-"
+        rows.append((title, mean, interval, p, effect, "yes" if pair.claimed else "no", seeds))
     caption = (
         "Every pair on the cases that both have; Wilcoxon signed-rank test, adjusted after Holm; claimed where "
         f"p < {LEVEL} and the interval of the mean excludes zero on the side of the rank-biserial correlation"
@@ -176,4 +245,4 @@ def _cell(score: Interval | None) -> str:
     if score is None or score.mean is None:
         return "-"
     has_interval = score.low is not None and score.high is not None
-    return f"{score.mean:.3f}" + (f" ({score.low:.3f}-{score.high:.3f})" if has_interval else "")
+    return f"{score.mean:.3f}" + (f"\n({score.low:.3f}-{score.high:.3f})" if has_interval else "")

@@ -33,6 +33,16 @@ def test_backbones_of_one_method_are_methods_of_their_own(tmp_path: Path) -> Non
     assert names == ["combined (basic_unet)", "combined (mobilenet_v2)", "holistic"]
 
 
+def test_settings_that_are_named_distinguish_methods_too(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "soft_label", better=0.0, zoom=1.0, backbone="dynunet")
+    write_run(tmp_path / "b", "soft_label", better=0.0, zoom=2.0, backbone="dynunet")
+    write_run(tmp_path / "c", "ordered", better=0.0, zoom=2.0, backbone="dynunet")
+    names = [method.name for method in read_methods([tmp_path], by=("zoom",))]
+    assert names == ["soft_label (zoom 1.0)", "soft_label (zoom 2.0)", "ordered"]
+    with pytest.raises(ResultsError, match=r"has no setting 'zooom', only method, task, .*: choose another --by"):
+        read_methods([tmp_path], by=("zooom",))
+
+
 @pytest.mark.parametrize("settings", [{"batch_size": 6}, {"spatial_size": [32, 32]}])
 def test_unequal_trainings_are_refused(tmp_path: Path, settings: dict) -> None:
     write_run(tmp_path / "a", "holistic", better=0.0)

@@ -17,16 +17,25 @@ KNOWN, UNKNOWN = Interval(mean=0.75, low=0.7, high=0.8, cases=4), Interval(mean=
 def table() -> MethodTable:
     methods = [
         MethodRow(
-            method=name, runs=1, seeds=1, sd_over_seeds=None, parameters=1234, epochs=None, training_minutes=minutes
+            method=name,
+            runs=1,
+            seeds=1,
+            sd_over_seeds=None,
+            parameters=1234,
+            epochs=None,
+            training_minutes=minutes,
+            diversity_of_raters=None,
+            too_diverse=False,
         )
         for name, minutes in (("holistic", 1.5), ("combined", None))
     ]
     return MethodTable(
         cases=4, samples=16, raters=[1], settings={"task": 1, "part": None}, methods=methods,
         scores={"qubiq_score": [KNOWN, UNKNOWN], "dice_rater01": [KNOWN, KNOWN]}, first_in_qubiq_score=[1.0, None],
+        against_best={"qubiq_score": []},
         pairs=[Pair(mean=None, low=None, high=None, cases=0, first="holistic", second="combined", p_holm=None,
-                    rank_biserial=None, claimed=False)],
-        rater_row={"qubiq_score": Statistic(mean=0.9, cases=4)}, rater_row_cases=4, notes=["a note"],
+                    rank_biserial=None, claimed=False, by_seed=[])],
+        rater_row={"qubiq_score": Statistic(mean=0.9, cases=4)}, rater_row_cases=4, published=[], notes=["a note"],
         conventions={"threshold": "0.5"},
     )  # fmt: skip
 
@@ -34,10 +43,12 @@ def table() -> MethodTable:
 def test_what_is_not_known_is_a_dash(table):
     blocks = table_blocks(table, Path("scores.png"))
     scores, raters, pairs = (block for block in blocks if isinstance(block, Table))
-    assert [row[3:] for row in scores.rows] == [
-        ("1.5", "1", "4", "0.750 (0.700-0.800)"), ("-", "1", "0", "-"), ("-", "-", "4", "0.900"),
+    assert scores.header == ("Method", "QUBIQ score ↑", "Parameters", "Minutes", "Epochs", "Seeds", "Cases")
+    assert [row[1:] for row in scores.rows] == [
+        ("0.750\n(0.700-0.800)", "1,234", "1.5", "-", "1", "4"), ("-", "1,234", "-", "-", "1", "0"),
+        ("0.900", "-", "-", "-", "-", "4"),
     ]  # fmt: skip
-    assert raters.header == ("Method", "Rater 1") and pairs.rows[0][1:] == ("-", "-", "-", "-", "no")
+    assert raters.header == ("Method", "Rater 1") and pairs.rows[0][1:] == ("-", "-", "-", "-", "no", "-")
     lines = [line for block in blocks if isinstance(block, Text) for line in block.lines]
     assert "The same for all: task 1." in lines[0] and "a note" in lines and lines[-1] == "threshold: 0.5"
 
