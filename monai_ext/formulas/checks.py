@@ -27,6 +27,7 @@ __all__ = [
 FARTHEST = 0.5  # how far outside [0, 1] a target may reach: resampling overshoots; [-1, 1] and grey values are beyond
 ROUNDING = 1e-3  # how far outside [0, 1] resized probabilities may reach
 MOST_CHANNELS = 16  # a last axis of so many at most, far shorter than the two before it, is no axis of an image
+MOST_STRUCTURES = 16  # a third axis of so many at most, and half of the two after it, may be one of structures
 
 
 def check_same_shape(**tensors: Tensor) -> None:
@@ -55,7 +56,8 @@ def check_spatial(name: str, tensor: Tensor) -> None:
     shape = tuple(tensor.shape)
     if tensor.ndim not in (4, 5):
         raise ValueError(
-            f"{name} {shape} must be (B, C, H, W) or (B, C, H, W, D): batch and channels before the pixels."
+            f"{name} {shape} must be (B, C, H, W) or (B, C, H, W, D): batch and channels before the pixels"
+            + ("; several structures are scored by per_structure." if tensor.ndim == 6 else ".")
         )
     smallest = min(shape[1:3])
     if tensor.ndim == 4 and (
@@ -65,8 +67,19 @@ def check_spatial(name: str, tensor: Tensor) -> None:
 
 
 def check_masks(name: str, masks: Tensor, *, like: Tensor | None = None) -> Tensor:
-    """`masks`; a ValueError unless they are bool or integers (B, N, H, W[, D]) with the batch and pixels of `like`."""
+    """`masks`; a ValueError unless they are bool or integers (B, N, H, W[, D]) with the batch and pixels of `like`.
+
+    Five axes of which the third is short are refused as well: they may be K structures of an image, which would be
+    counted as one.
+    """
     check_spatial(name, masks)
+    shape = tuple(masks.shape)
+    if masks.ndim == 5 and 1 < shape[2] <= MOST_STRUCTURES and 2 * shape[2] <= min(shape[3:]):
+        raise ValueError(
+            f"{name} {shape} may be a volume or {shape[2]} structures of an image: score structures by "
+            f"per_structure(..., structures={shape[2]}) or by the metric's structures={shape[2]}, and move the short "
+            "axis of a volume last, (B, N, H, W, D)."
+        )
     if masks.shape[1] == 0:
         raise ValueError(f"{name} {tuple(masks.shape)} must be (B, N, H, W) with N >= 1 masks for each image.")
     if masks.is_floating_point():

@@ -11,4 +11,5 @@ from monai_ext.losses.pixel import *
 from monai_ext.losses.psnr import *
 from monai_ext.losses.raters import *
 from monai_ext.losses.shifted_crops import *
+from monai_ext.losses.structures import *
 from monai_ext.losses.super_resolution_elbo import *

@@ -1,6 +1,7 @@
 """Metrics of segmentations, several raters, super-resolution and predicted uncertainty."""
 
 from monai_ext.formulas.likelihoods import *
+from monai_ext.formulas.structures import *
 from monai_ext.metrics.calibration import *
 from monai_ext.metrics.conformal import *
 from monai_ext.metrics.distances import *

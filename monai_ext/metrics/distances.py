@@ -5,6 +5,10 @@ in `monai_ext.formulas.votes`. Only the foreground counts; two empty masks have 
 
 All overlaps of a case come from one matrix product of its flattened masks with themselves. Memory beyond the arguments:
 13 MiB for one block of pixels (8 in float32, the rest bool and products) and B (M + R)^2 float64, at any image size.
+
+Of K structures, (B, M, K, H, W), `per_structure` scores each by itself; the mean of the energy distances over the
+structures is that with d = 1 - mean IoU (as over the classes of Kohl et al. 2018). `joint_structures` scores samples as
+a whole.
 """
 
 from __future__ import annotations
@@ -272,31 +276,31 @@ class _SetScore(RaterScore):
 class GeneralizedEnergyDistance(_SetScore):
     """Mean of `generalized_energy_distance` over cases; M is the attribute `samples`, and must not change."""
 
-    def __init__(self, *, estimator: str = "V", threshold: float = 0.5):
+    def __init__(self, *, estimator: str = "V", threshold: float = 0.5, structures: int | None = None):
         _check_estimator(estimator)
-        super().__init__(generalized_energy_distance, estimator=estimator, threshold=threshold)
+        super().__init__(generalized_energy_distance, estimator=estimator, threshold=threshold, structures=structures)
 
 
 class HungarianIoU(_SetScore):
     """Mean of `hungarian_iou` over cases; M is the attribute `samples`, and must not change."""
 
-    def __init__(self, *, threshold: float = 0.5):
-        super().__init__(hungarian_iou, threshold=threshold)
+    def __init__(self, *, threshold: float = 0.5, structures: int | None = None):
+        super().__init__(hungarian_iou, threshold=threshold, structures=structures)
 
 
 class SetScores(_SetScore):
     """Means of all `set_scores` over cases, by name; M is the attribute `samples`, and must not change."""
 
-    def __init__(self, *, estimator: str = "V", threshold: float = 0.5):
+    def __init__(self, *, estimator: str = "V", threshold: float = 0.5, structures: int | None = None):
         _check_estimator(estimator)
-        super().__init__(set_scores, estimator=estimator, threshold=threshold)
+        super().__init__(set_scores, estimator=estimator, threshold=threshold, structures=structures)
 
 
 class RaterAgreement(RaterScore):
     """Mean of `rater_agreement` over cases; y_pred is not read, so that it can stand beside the scores of a method."""
 
-    def __init__(self) -> None:
-        super().__init__(_agreement_of_masks)
+    def __init__(self, *, structures: int | None = None):
+        super().__init__(_agreement_of_masks, structures=structures)
 
 
 def _agreement_of_masks(prediction: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> Tensor:

@@ -113,11 +113,12 @@ def head_warnings(
 class HeadHealth(RaterScore):
     """`head_health` pooled over all cases since `reset`, over all ranks, as a MONAI metric.
 
-    y_pred: probabilities (B, R, H, W); the raters must be the same people in the same order in every case.
+    y_pred: probabilities (B, R, H, W); the raters must be the same people in the same order in every case. With
+    structures=K they are (B, R, K, H, W), and the values (K, R).
     """
 
-    def __init__(self) -> None:
-        super().__init__(head_sums)
+    def __init__(self, *, structures: int | None = None):
+        super().__init__(head_sums, structures=structures)
 
     def aggregate(self) -> dict[str, Tensor]:
         """The values of `HEAD_HEALTH`, each (R,)."""

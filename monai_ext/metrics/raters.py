@@ -2,7 +2,8 @@
 
 For `masks`, `presence`, K and c(x) see `monai_ext.formulas.votes`. Two empty masks have Dice 1. A case for which a
 score is not defined, or with probabilities that are NaN or outside [0, 1], is NaN, so that nothing waits for the
-device; masks of several labels are an error on the CPU and NaN elsewhere, see `monai_ext.formulas.checks`.
+device; masks of several labels are an error on the CPU and NaN elsewhere, see `monai_ext.formulas.checks`. Several
+structures, (B, R, K, H, W), are scored each by itself: functions by `per_structure`, metrics by structures=K.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from monai_ext.formulas.checks import check_masks, has_labels, not_probabilities
 from monai_ext.formulas.overlaps import dice_of_counts
+from monai_ext.formulas.structures import per_structure
 from monai_ext.formulas.votes import consensus_mask, present_raters, rater_votes, votes_reach
 
 __all__ = [
@@ -179,6 +181,9 @@ class RaterScore(CumulativeIterationMetric):
             None leaves predictions as they are.
         reduction: for scores (B, R): "mean" over the raters of each case, then over cases; "mean_batch" over cases,
             one number per rater.
+        structures: K for masks (B, R, K, *spatial) of several structures, see `per_structure`; predictions are
+            (B, N, K, *spatial), or (B, K, *spatial) for one map. Then `aggregate` is the mean over the structures of
+            each case, then over cases, and `means_per_structure` has one for each.
         options: passed on to `function`.
 
     Floating `y` is foreground above 0.5, as MONAI's pipelines turn labels into floats.
@@ -187,10 +192,19 @@ class RaterScore(CumulativeIterationMetric):
         ValueError: `reduction` is neither of the two.
     """
 
-    def __init__(self, function: Callable, *, threshold: float | None = None, reduction: str = "mean", **options: Any):
+    def __init__(
+        self,
+        function: Callable,
+        *,
+        threshold: float | None = None,
+        reduction: str = "mean",
+        structures: int | None = None,
+        **options: Any,
+    ):
         if reduction not in ("mean", "mean_batch"):
             raise ValueError(f"reduction={reduction!r} must be 'mean' or 'mean_batch'.")
         super().__init__()
+        self.structures = structures
         self.function = function
         self.threshold = threshold
         self.reduction = reduction
@@ -227,6 +241,16 @@ class RaterScore(CumulativeIterationMetric):
         if y is None:
             raise ValueError(f"{self} compares a prediction with raters: y is None.")
         prediction, masks = y_pred.as_subclass(Tensor), y.as_subclass(Tensor).to(y_pred.device)
+        if self.structures is None:
+            scores = self._scores(prediction, masks, presence=presence)
+        else:
+            scores = per_structure(self._scores, prediction, masks, structures=self.structures, presence=presence)
+        if isinstance(scores, Tensor):
+            return scores
+        self._names = tuple(scores)
+        return list(scores.values())
+
+    def _scores(self, prediction: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> Any:
         present = None if presence is None else presence.to(masks.device) != 0
         broken = has_labels("y", masks, present=present).any(1)
         masks = masks > 0.5 if masks.is_floating_point() else masks != 0
@@ -237,8 +261,7 @@ class RaterScore(CumulativeIterationMetric):
         scores = self.function(prediction, masks, presence=presence, **self.options)
         if isinstance(scores, Tensor):
             return self._checked(scores, broken)
-        self._names = tuple(scores)
-        return [self._checked(values, broken) for values in scores.values()]
+        return {name: self._checked(values, broken) for name, values in scores.items()}
 
     def _checked(self, scores: Tensor, broken: Tensor) -> Tensor:
         if scores.ndim > 1:
@@ -253,6 +276,8 @@ class RaterScore(CumulativeIterationMetric):
     def per_case(self) -> Tensor | dict[str, Tensor]:
         """Scores (N,) or (N, R) of the N cases seen since `reset`, over all ranks, by name if the function names them.
 
+        With structures they are (N, K) or (N, K, R).
+
         Raises:
             ValueError: no case has been seen.
         """
@@ -265,29 +290,46 @@ class RaterScore(CumulativeIterationMetric):
 
     def aggregate(self) -> Tensor | dict[str, Tensor]:
         """Means over the cases that have a value, with a warning that counts the others; NaN if none has one."""
+        return self._means(lambda values: values if self.structures is None else values.nanmean(1), axes=1)
+
+    def means_per_structure(self) -> Tensor | dict[str, Tensor]:
+        """What `aggregate` gives, of each structure: (K, ...).
+
+        Raises:
+            ValueError: the masks have no axis of structures.
+        """
+        if self.structures is None:
+            raise ValueError(f"{self} scores one structure: build it with structures=K.")
+        return self._means(lambda values: values, axes=2)
+
+    def _means(self, of_cases: Callable[[Tensor], Tensor], *, axes: int) -> Tensor | dict[str, Tensor]:
         scores = self.per_case()
         if isinstance(scores, Tensor):
-            return self._mean(str(self), scores)
-        return {name: self._mean(name, values) for name, values in scores.items()}
+            return self._mean(str(self), of_cases(scores), axes)
+        return {name: self._mean(name, of_cases(values), axes) for name, values in scores.items()}
 
-    def _mean(self, name: str, values: Tensor) -> Tensor:
+    def _mean(self, name: str, values: Tensor, axes: int) -> Tensor:
+        """Mean of values with so many axes before that of the raters."""
         undefined = int(values.flatten(1).isnan().all(1).sum()) if values.ndim > 1 else int(values.isnan().sum())
         if undefined:
             warnings.warn(
                 f"{name}: {undefined} of {len(values)} cases have no value (raters missing, a constant map, or "
                 "probabilities that are NaN or outside [0, 1]) and do not enter the mean.",
-                stacklevel=3,
+                stacklevel=4,
             )
-        if values.ndim > 1 and self.reduction == "mean":
-            values = values.nanmean(1)
+        if values.ndim > axes and self.reduction == "mean":
+            values = values.nanmean(axes)
         return values.nanmean(0)
 
 
 class QubiqScore(RaterScore):
-    """Mean of `qubiq_score` over cases; y_pred: probabilities (B, 1, H, W), or samples as bool or integers."""
+    """Mean of `qubiq_score` over cases; y_pred: probabilities (B, 1, H, W), or samples as bool or integers.
 
-    def __init__(self, *, strict: bool = False):
-        super().__init__(qubiq_score, strict=strict)
+    With structures=K the probabilities are (B, K, H, W), see `RaterScore`.
+    """
+
+    def __init__(self, *, strict: bool = False, structures: int | None = None):
+        super().__init__(qubiq_score, structures=structures, strict=strict)
 
 
 class DicePerRater(RaterScore):
@@ -296,5 +338,5 @@ class DicePerRater(RaterScore):
     The raters must be the same, in the same order, in every case; reduction="mean_batch" gives one mean for each.
     """
 
-    def __init__(self, *, threshold: float = 0.5, reduction: str = "mean"):
-        super().__init__(dice_per_rater, threshold=threshold, reduction=reduction)
+    def __init__(self, *, threshold: float = 0.5, reduction: str = "mean", structures: int | None = None):
+        super().__init__(dice_per_rater, threshold=threshold, reduction=reduction, structures=structures)

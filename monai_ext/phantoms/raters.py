@@ -1,4 +1,4 @@
-"""Synthetic cells with faint outgrowths, outlined by raters of known styles, for tests and demos.
+"""Synthetic cells with faint outgrowths, and nuclei in them, outlined by raters of known styles, for tests and demos.
 
 They disagree where the picture is unclear, as people do: at a blurred border the generous and the sparing one part by
 its width, at a sharp one by nothing, and an outgrowth is included by those who trust so weak a contrast.
@@ -19,7 +19,7 @@ from torch import Tensor
 from monai_ext.phantoms.folder import claim_folder
 from monai_ext.raster.nifti import save_nifti
 
-__all__ = ["RATER_STYLES", "RaterStyle", "draw_rater_case", "write_rater_phantoms"]
+__all__ = ["RATER_STYLES", "RaterStyle", "draw_nested_case", "draw_rater_case", "write_rater_phantoms"]
 
 DRAWING_VERSION = 1  # raise it when the same seed draws another case
 FEWEST_PIXELS = 32  # of a side
@@ -66,21 +66,43 @@ def draw_rater_case(
     Raises:
         ValueError: a side of `size` is below 32 pixels, where the styles do not differ, or no style is given.
     """
+    cell = _cell(size, seed, styles)
+    masks = np.stack([cell.outline(style) for style in styles])
+    return torch.from_numpy(cell.photograph())[None], torch.from_numpy(masks.astype(np.uint8))
+
+
+def draw_nested_case(
+    size: Sequence[int] = (128, 128), *, seed: int | Sequence[int] = 0, styles: Sequence[RaterStyle] = RATER_STYLES
+) -> tuple[Tensor, Tensor]:
+    """The cell of `draw_rater_case` with a brighter nucleus, and the outlines of both, uint8 (R, 2, H, W) of 0/1.
+
+    The nucleus, a quarter to a half as wide as the cell, lies inside of it for each rater, and everybody outlines both.
+
+    Raises:
+        ValueError: as `draw_rater_case`.
+    """
+    cell = _cell(size, seed, styles)
+    cell.add_nucleus()
+    masks = np.stack([np.stack([outline := cell.outline(style), cell.nucleus_outline(style, outline)])
+                      for style in styles])  # fmt: skip
+    return torch.from_numpy(cell.photograph())[None], torch.from_numpy(masks.astype(np.uint8))
+
+
+def _cell(size: Sequence[int], seed: int | Sequence[int], styles: Sequence[RaterStyle]) -> _Cell:
     height, width = (int(side) for side in size)
     if min(height, width) < FEWEST_PIXELS:
         raise ValueError(f"size is {tuple(size)}: draw_rater_case needs at least {FEWEST_PIXELS} pixels a side.")
     if not styles:
         raise ValueError("styles is empty: give at least one RaterStyle.")
-    rng = np.random.default_rng(seed)
-    cell = _Cell(height, width, rng)
-    masks = np.stack([cell.outline(style) for style in styles])
-    return torch.from_numpy(cell.photograph())[None], torch.from_numpy(masks.astype(np.uint8))
+    return _Cell(height, width, np.random.default_rng(seed))
 
 
 def write_rater_phantoms(
-    output_dir: str | os.PathLike, *, count: int = 64, size: Sequence[int] = (128, 128), seed: int = 0
+    output_dir: str | os.PathLike, *, count: int = 64, size: Sequence[int] = (128, 128), seed: int = 0, tasks: int = 1
 ) -> int:
     """Write `Training/case01/{image,task01_seg01 ... task01_seg05}.nii.gz`, a data set for `qubiq_items`.
+
+    With two tasks the cells have a nucleus, whose outlines are `task02_seg01.nii.gz` and so on, see `draw_nested_case`.
 
     Every case has an affine of its own: voxels of 0.5 to 1.5 mm, mirrored, turned and shifted axes. `phantoms.json`
     beside them names the styles: {"raters": {"1": "over-drawing", ...}, ...}. Case i depends on seed, size and i alone.
@@ -91,19 +113,25 @@ def write_rater_phantoms(
         The number of cases now in the folder: `count`, or more if an earlier call wrote more.
 
     Raises:
-        ValueError: the folder holds phantoms of another seed or size, or `count` is below 1.
+        ValueError: the folder holds phantoms of another seed, size or number of tasks, `count` is below 1, or `tasks`
+            is neither 1 nor 2.
     """
+    if tasks not in (1, 2):
+        raise ValueError(f"tasks is {tasks}: cells have one structure, or two with their nucleus.")
     raters = {str(number): style.name for number, style in enumerate(RATER_STYLES, 1)}
     settings = {"size": [int(side) for side in size], "seed": seed, "drawing": DRAWING_VERSION, "raters": raters}
+    if tasks > 1:
+        settings["tasks"] = tasks
     folder = claim_folder(output_dir, settings, count=count)
-    names = [f"task01_seg{number:02d}.nii.gz" for number in range(1, len(RATER_STYLES) + 1)] + ["image.nii.gz"]
+    names = [f"task{task:02d}_seg{number:02d}.nii.gz" for number in range(1, len(RATER_STYLES) + 1)
+             for task in range(1, tasks + 1)] + ["image.nii.gz"]  # fmt: skip
     for index in range(count):
         case = folder / "Training" / f"case{index + 1:02d}"
         if all((case / name).exists() for name in names):
             continue
-        image, masks = draw_rater_case(size, seed=(seed, index))
+        image, masks = (draw_rater_case if tasks == 1 else draw_nested_case)(size, seed=(seed, index))
         affine = _affine(np.random.default_rng((seed, index, 1)))
-        for name, values in zip(names, [*masks.numpy(), image[0].numpy()], strict=True):
+        for name, values in zip(names, [*masks.reshape(-1, *image.shape[1:]).numpy(), image[0].numpy()], strict=True):
             picture = nib.Nifti1Image(values, affine)
             picture.header.set_xyzt_units("mm")
             save_nifti(picture, case / name)
@@ -124,6 +152,7 @@ class _Cell:
         self.blur = np.clip(0.022 * np.exp(0.75 * self.noise(0.35)), 0.006, 0.055)
         self.body = self._lobed(centre)
         self.outgrowths = [self._outgrowth(centre) for _ in range(rng.integers(0, 4))]  # (distance, contrast)
+        self.nucleus: np.ndarray | None = None
 
     def noise(self, grain: float) -> np.ndarray:
         """Smooth noise (H, W), mean 0 and variance 1, with structures of about the size `grain`."""
@@ -173,6 +202,32 @@ class _Cell:
             return gaussian_filter((inside > 0).astype(np.float32), style.smoothing * self.side) > 0.5
         return inside > 0
 
+    def add_nucleus(self) -> None:
+        """Draw a nucleus in the cell, near its deepest point; chance is the cell's own, the cell stays as it is."""
+        rng = np.random.default_rng([*self.hand_seed, *b"nucleus"])
+        deepest = np.unravel_index(self.body.argmax(), self.body.shape)
+        down, right = self.y - self.y[deepest], self.x - self.x[deepest]
+        turn, flat = rng.uniform(0, np.pi), rng.uniform(1.0, 1.35)
+        along, across = down * np.sin(turn) + right * np.cos(turn), down * np.cos(turn) - right * np.sin(turn)
+        radius = rng.uniform(0.4, 0.6) * self.body.max()
+        self.nucleus = (radius - np.hypot(along / flat, across * flat)).astype(np.float32)
+        self.nucleus_light = rng.uniform(0.12, 0.25)
+
+    def nucleus_outline(self, style: RaterStyle, outline: np.ndarray) -> np.ndarray:
+        """The nucleus as a rater of this style marks it, bool (H, W), inside of the same rater's outline of the cell.
+
+        Margins and shifts are half as wide as those of the cell; nobody draws it smoothed or ragged.
+        """
+        if self.nucleus is None:
+            raise ValueError("the cell has no nucleus: call add_nucleus first.")
+        hand = self._hand(f"{style.name} nucleus")
+        inside = self.nucleus + 0.5 * style.margin * (1 + HAND * hand.standard_normal()) * self.blur
+        if any(style.shift):
+            inside = shift(inside, [0.5 * self.side * step for step in style.shift], order=1, mode="nearest")
+        inside = inside + 0.004 * hand.standard_normal()
+        found = (inside > 0) & outline
+        return found if found.any() else outline & (inside == inside[outline].max())
+
     def _hand(self, name: str) -> np.random.Generator:
         """The chance in one rater's hand: that of the case, whoever else looks at it."""
         return np.random.default_rng([*self.hand_seed, *name.encode()])
@@ -186,6 +241,8 @@ class _Cell:
         tilt = rng.uniform(0, 2 * np.pi)
         light = 0.30 + 0.10 * (np.cos(tilt) * (self.y - 0.5) + np.sin(tilt) * (self.x - 0.5)) + 0.03 * self.noise(0.3)
         light = light + rng.uniform(0.25, 0.45) * share * (1 + 0.08 * self.noise(0.05))
+        if self.nucleus is not None:
+            light = light + self.nucleus_light * share * _soft(self.nucleus / (0.5 * self.blur))
         for _ in range(rng.integers(2, 6)):
             y, x = rng.uniform(0, [self.y.max(), self.x.max()])
             speck = np.exp(-((self.y - y) ** 2 + (self.x - x) ** 2) / rng.uniform(0.008, 0.02) ** 2)

@@ -13,7 +13,13 @@ from skimage.measure import perimeter
 
 from monai_ext.data.raters.decoding import DecodeRaters
 from monai_ext.data.raters.qubiq import identified_raters, qubiq_items
-from monai_ext.phantoms.raters import RATER_STYLES, RaterStyle, draw_rater_case, write_rater_phantoms
+from monai_ext.phantoms.raters import (
+    RATER_STYLES,
+    RaterStyle,
+    draw_nested_case,
+    draw_rater_case,
+    write_rater_phantoms,
+)
 from monai_ext.raster.nifti import read_nifti
 
 OVER, UNDER, SMOOTHING, SHIFTED, RAGGED = range(5)
@@ -158,3 +164,24 @@ def test_phantoms_of_other_settings_are_not_mixed(tmp_path):
             write_rater_phantoms(tmp_path, count=1, **changed)
     with pytest.raises(ValueError, match="count is 0"):
         write_rater_phantoms(tmp_path / "other", count=0)
+
+
+def test_nuclei_lie_inside_of_cells_for_each_rater_and_leave_the_cells_as_they_are(tmp_path):
+    for index in range(6):
+        image, masks = draw_nested_case((48, 52), seed=(3, index))
+        plain = draw_rater_case((48, 52), seed=(3, index))
+        assert masks.shape == (5, 2, 48, 52) and torch.equal(masks[:, 0], plain[1])
+        cells, nuclei = masks.bool().unbind(1)
+        assert (
+            not (nuclei & ~cells).any() and nuclei.flatten(1).any(1).all() and (cells & ~nuclei).flatten(1).any(1).all()
+        )
+        middle = nuclei.all(0)
+        assert image[0][middle].float().mean() > plain[0][0][middle].float().mean() + 10
+        assert 0.4 < dice(nuclei[OVER], nuclei[UNDER]) < 0.98
+    assert write_rater_phantoms(tmp_path, count=1, size=(48, 52), seed=3, tasks=2) == 1
+    found = [qubiq_items(tmp_path, task=task)[0] for task in (1, 2)]
+    written = [[read_nifti(path).tolist() for path in item["label"]] for item in found]
+    drawn = draw_nested_case((48, 52), seed=(3, 0))[1]
+    assert written == [drawn[:, task].tolist() for task in range(2)]
+    with pytest.raises(ValueError, match="tasks is 3"):
+        write_rater_phantoms(tmp_path, tasks=3)
