@@ -76,8 +76,10 @@ def rater_network(
     backbone: str = "basic_unet",
     encoder_weights: str | os.PathLike | None = None,
     spread: float = 1.0,
+    spatial_dims: int = 2,
+    spacing: Sequence[float] | None = None,
 ) -> nn.Module:
-    """The network of a method, image (B, C, H, W) -> logits (B, heads, H, W), a `RaterSampler`.
+    """The network of a method, image (B, C, *spatial) -> logits (B, heads, *spatial), a `RaterSampler`.
 
     * conditioned: one U-Net whose last layers are conditioned on an embedding of each rater, see `ConditionedHeads`.
     * heads: one U-Net with an output channel for each rater.
@@ -101,16 +103,19 @@ def rater_network(
         backbone, encoder_weights: see `segmentation_backbone`.
         spread: of the level sets that are samples, see `level_sets`; 0 for the maps of the heads themselves, in methods
             that have heads.
+        spatial_dims: 2 for images, 3 for volumes (H, W, D).
+        spacing: size of a voxel along each axis, for volumes of thick slices, see `plan_levels`.
 
     Raises:
-        ValueError: no such method, or counts that a network refuses.
+        ValueError: no such method, or numbers that a network refuses.
     """
     check_choice("method", method, RATER_METHODS)
+    axes: dict[str, Any] = {"spatial_dims": spatial_dims, "spacing": spacing}
 
     kind, base = method_parts(method)
     unit_dropout = UNIT_DROPOUT if kind == "mc_dropout" else 0.0
 
-    def unet(out_channels: int = 1, **kwargs: float) -> nn.Module:
+    def unet(out_channels: int = 1, **kwargs: Any) -> nn.Module:
         return segmentation_backbone(
             backbone,
             in_channels=in_channels,
@@ -118,17 +123,18 @@ def rater_network(
             features=features,
             dropout=unit_dropout,
             encoder_weights=encoder_weights,
+            **axes,
             **kwargs,
         )
 
     def holistic(branches: int | None = None, faithful: bool = False) -> nn.Module:
         return HolisticNet(
-            raters, in_channels, features=features, dropout=dropout, branches=branches, faithful=faithful
+            raters, in_channels, features=features, dropout=dropout, branches=branches, faithful=faithful, **axes
         )
 
     def conditioned() -> nn.Module:
         network = unet(CONDITIONED_FEATURES, initial_logit=0.0)
-        return ConditionedHeads(network, features=CONDITIONED_FEATURES, raters=raters)
+        return ConditionedHeads(network, features=CONDITIONED_FEATURES, raters=raters, **axes)
 
     networks: dict[str, Callable[[], nn.Module]] = {
         "conditioned": conditioned,

@@ -48,14 +48,14 @@ def samples_alike(probability: Tensor) -> Tensor:
     tensor([0., 1.])
 
     Args:
-        probability: of samples, floating (B, n, H, W) in [0, 1], n >= 2.
+        probability: of samples, floating (B, n, *spatial) in [0, 1], n >= 2.
 
     Raises:
         ValueError: fewer than two samples, or not floating.
     """
-    if probability.ndim != 4 or probability.shape[1] < 2 or not probability.is_floating_point():
+    if probability.ndim not in (4, 5) or probability.shape[1] < 2 or not probability.is_floating_point():
         raise ValueError(
-            f"samples {tuple(probability.shape)} of {probability.dtype} must be probabilities (B, n, H, W), n >= 2."
+            f"samples {tuple(probability.shape)} of {probability.dtype} must be probabilities (B, n, *spatial), n >= 2."
         )
     samples = probability.float()
     mean = samples.mean(dim=1)
@@ -83,8 +83,8 @@ class ELBOLoss(nn.Module):
             a mean over the batch, the gradient is zero.
 
     Called as loss(output, target) with the dictionary that `ProbabilisticUNet` returns for image and mask, and that
-    mask, (B, 1, H, W) in [0, 1]. The sum over pixels ties beta to the size of the image, as in the paper: a mean over
-    pixels would multiply beta by their number, 16384 at 128 x 128, and the latent would collapse.
+    mask, (B, 1, *spatial) in [0, 1]. The sum over pixels ties beta to the size of the image, as in the paper: a mean
+    over pixels would multiply beta by their number, 16384 at 128 x 128, and the latent would collapse.
 
     Raises:
         ValueError: `beta` or `free_nats` negative or not finite, an output without the three entries, or a target of

@@ -13,7 +13,7 @@ __all__ = ["OrderedLoss", "masks_by_size"]
 
 
 def masks_by_size(masks: Tensor, heads: int, *, presence: Tensor | None = None) -> Tensor:
-    """For each head h of H the mask at the place (h + 1/2) / H of a case's masks in order of area: (B, H, H, W).
+    """For each head h of H the mask at the place (h + 1/2) / H of a case's masks in order of area: (B, H, *spatial).
 
     With as many heads as raters present, head 0 gets the smallest mask and the last head the largest. Equal areas keep
     the order of the raters. A case without raters gets masks that mean nothing.
@@ -23,7 +23,7 @@ def masks_by_size(masks: Tensor, heads: int, *, presence: Tensor | None = None) 
     [[0, 0, 1], [1, 1, 0], [1, 1, 1]]
 
     Args:
-        masks: (B, R, H, W).
+        masks: (B, R, *spatial).
         heads: number of heads H.
         presence: (B, R), False where a rater is missing.
     """
@@ -41,7 +41,7 @@ def masks_by_size(masks: Tensor, heads: int, *, presence: Tensor | None = None) 
 
 
 class OrderedLoss(PerRaterLoss):
-    """`PerRaterLoss` of logits (B, heads, H, W) against `masks_by_size`; cases without raters add nothing.
+    """`PerRaterLoss` of logits (B, heads, *spatial) against `masks_by_size`; cases without raters add nothing.
 
     Args:
         losses, weights: see `PerRaterLoss`; weights are of the heads.

@@ -1,6 +1,6 @@
 """Losses against several raters: one term for each rater present, or one against their consensus.
 
-`target` is the raters' masks (B, R, H, W), 0 and 1 in any type, all of them present, or
+`target` is the raters' masks (B, R, *spatial), 0 and 1 in any type, all of them present, or
 {"masks": masks, "presence": (B, R)} with 0 or False where a rater is missing from a case. A missing rater adds
 nothing to loss and gradient, whatever the mask holds. Nothing here waits for the device.
 """
@@ -24,17 +24,17 @@ PairLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def soft_label(masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
-    """Share of the raters present who mark a pixel, (B, 1, H, W), float32; 0 in a case without raters.
+    """Share of the raters present who mark a pixel, (B, 1, *spatial), float32; 0 in a case without raters.
 
     >>> soft_label(torch.tensor([[[[1, 1, 0]], [[1, 0, 0]]]]))
     tensor([[[[1.0000, 0.5000, 0.0000]]]])
     """
     votes, voters = rater_votes(masks != 0, presence=presence)
-    return (votes / voters.clamp(min=1)[:, None, None])[:, None]
+    return (votes / voters.clamp(min=1)[(..., *[None] * (votes.ndim - 1))])[:, None]
 
 
 def majority_label(masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
-    """1 where at least half of the raters present mark a pixel, else 0: (B, 1, H, W), float32."""
+    """1 where at least half of the raters present mark a pixel, else 0: (B, 1, *spatial), float32."""
     return consensus_mask(masks != 0, presence=presence)[:, None].float()
 
 
@@ -44,12 +44,12 @@ class PerRaterLoss(nn.Module):
     Weighted mean over all (case, rater) pairs that exist; 0, with zero gradients, if there is none.
 
     Args:
-        losses: one loss or several that are added, each called with logits and masks (pairs, 1, H, W) and built with
-            `reduction="none"`, so that it returns at least one value for each pair, for instance
+        losses: one loss or several that are added, each called with logits and masks (pairs, 1, *spatial) and built
+            with `reduction="none"`, so that it returns at least one value for each pair, for instance
             `monai.losses.TverskyLoss(sigmoid=True, reduction="none")`. Further values of a pair (pixels) are averaged.
         weights: of the raters, R numbers >= 0, not all 0; None for equal ones.
 
-    Called as loss(logits, target), logits (B, R, H, W), `target` as in the module.
+    Called as loss(logits, target), logits (B, R, *spatial), `target` as in the module.
 
     Raises:
         ValueError: no loss, bad weights, shapes that do not fit, or a loss that mixes pairs.
@@ -68,7 +68,9 @@ class PerRaterLoss(nn.Module):
         """Loss of every pair (B, R), 0 where the rater is missing, and who is present, (B, R), bool."""
         masks, present = _masks_and_presence(target)
         if logits.shape != masks.shape:
-            raise ValueError(f"logits {tuple(logits.shape)} and masks {tuple(masks.shape)} must be (B, R, H, W) alike.")
+            raise ValueError(
+                f"logits {tuple(logits.shape)} and masks {tuple(masks.shape)} must be (B, R, H, W[, D]) alike."
+            )
         if self.weights is not None and len(self.weights) != masks.shape[1]:
             raise ValueError(f"{len(self.weights)} weights for {masks.shape[1]} raters: give one for each.")
         return _loss_per_pair(self.losses, logits, masks.to(logits.dtype), present), present
@@ -95,9 +97,9 @@ class ConsensusLoss(nn.Module):
     Args:
         losses: as for `PerRaterLoss`. Dice-like losses against `soft_label` need their soft form, for instance
             `monai.losses.DiceLoss(sigmoid=True, soft_label=True, reduction="none")`.
-        consensus: consensus(masks, presence=...) -> (B, 1, H, W), `soft_label` or `majority_label`.
+        consensus: consensus(masks, presence=...) -> (B, 1, *spatial), `soft_label` or `majority_label`.
 
-    Called as loss(logits, target), logits (B, heads, H, W), `target` as in the module.
+    Called as loss(logits, target), logits (B, heads, *spatial), `target` as in the module.
 
     Raises:
         ValueError: no loss, shapes that do not fit, or a loss that mixes pairs.
@@ -134,9 +136,9 @@ class MeanLoss(nn.Module):
 
 def _loss_per_pair(losses: Sequence[PairLoss], logits: Tensor, labels: Tensor, present: Tensor) -> Tensor:
     """Sum of the losses for each head of each case, (B, heads), 0 where not `present`."""
-    rows = logits.flatten(0, 1)[:, None]  # (B * heads, 1, H, W)
+    rows = logits.flatten(0, 1)[:, None]  # (B * heads, 1, *spatial)
     # Not only the loss is cut off but its cause: zero times an infinite derivative would be NaN.
-    targets = labels.masked_fill(~present[:, :, None, None], 0).flatten(0, 1)[:, None]
+    targets = labels.masked_fill(~present[(..., *[None] * (labels.ndim - 2))], 0).flatten(0, 1)[:, None]
     total = rows.new_zeros(rows.shape[0])
     for loss in losses:
         value = loss(rows, targets)
@@ -157,8 +159,8 @@ def _mean_where(values: Tensor, weights: Tensor) -> Tensor:
 
 def _masks_and_presence(target: Target) -> tuple[Tensor, Tensor]:
     masks, presence = (target["masks"], target["presence"]) if isinstance(target, Mapping) else (target, None)
-    if masks.ndim != 4:
-        raise ValueError(f"masks {tuple(masks.shape)} must be (B, R, H, W).")
+    if masks.ndim not in (4, 5):
+        raise ValueError(f"masks {tuple(masks.shape)} must be (B, R, H, W) or (B, R, H, W, D).")
     return masks, present_raters(masks != 0, presence)
 
 

@@ -6,30 +6,32 @@ the skips of encoder r, predicts the mask of rater r.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from monai.networks.blocks import Convolution
+from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 
+from monai_ext.networks.level_plan import LevelPlan, plan_levels
 from monai_ext.networks.multi_rater import HeadSampling
-from monai_ext.networks.sampling import pad_to_multiple
+from monai_ext.networks.sampling import crop_like, pad_to_multiples
 
 __all__ = ["HolisticNet"]
 
-Unit = Callable[[int, int], nn.Module]  # channels in, channels out -> a 3x3 convolution with what follows it
+Kernel = Sequence[int]
+Unit = Callable[[int, int, Kernel], nn.Module]  # channels in and out -> a convolution with what follows it
 
 
 class _SumBlock(nn.Module):
     """Three convolutions, the last one of the sum of the first two."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, unit: Unit):
+    def __init__(self, in_channels: int, out_channels: int, kernel: Kernel, *, unit: Unit):
         super().__init__()
-        self.first = unit(in_channels, out_channels)
-        self.second = unit(out_channels, out_channels)
-        self.last = unit(out_channels, out_channels)
+        self.first = unit(in_channels, out_channels, kernel)
+        self.second = unit(out_channels, out_channels, kernel)
+        self.last = unit(out_channels, out_channels, kernel)
 
     def forward(self, x: Tensor) -> Tensor:
         first = self.first(x)
@@ -39,39 +41,42 @@ class _SumBlock(nn.Module):
 class _BranchEncoder(nn.Module):
     """Image -> what goes to the common channel (2F at 1/4), and the skips s1 (F at full size) and s2 (2F at 1/2)."""
 
-    def __init__(self, in_channels: int, features: int, *, unit: Unit, pools_second: bool):
+    def __init__(self, in_channels: int, features: int, plan: LevelPlan, *, unit: Unit, pools_second: bool):
         super().__init__()
-        self.stage1 = _SumBlock(in_channels, features, unit=unit)
-        self.stage2 = _SumBlock(features, 2 * features, unit=unit)
+        self.stage1 = _SumBlock(in_channels, features, plan.kernels[0], unit=unit)
+        self.stage2 = _SumBlock(features, 2 * features, plan.kernels[1], unit=unit)
+        self.pool1, self.pool2 = (_pool("avg", stride) for stride in plan.strides[:2])
         self.pools_second = pools_second
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         s1 = self.stage1(image)
-        first = self.stage2.first(F.avg_pool2d(s1, 2))
+        first = self.stage2.first(self.pool1(s1))
         second = self.stage2.second(first)
         s2 = self.stage2.last(first + second)
-        return F.avg_pool2d(second if self.pools_second else s2, 2), s1, s2
+        return self.pool2(second if self.pools_second else s2), s1, s2
 
 
 class _CommonChannel(nn.Module):
     """U-Net of two more levels on the sum of the encoders: 2F at 1/4 -> 4F at 1/4, with 8F at 1/8 and 1/16."""
 
-    def __init__(self, features: int, *, entry: Unit, unit: Unit, dropout: float):
+    def __init__(self, features: int, plan: LevelPlan, *, entry: Unit, unit: Unit, dropout: float):
         super().__init__()
         f4, f8 = 4 * features, 8 * features
-        self.d = nn.Sequential(entry(2 * features, f4), entry(f4, f4))
-        self.e = nn.Sequential(unit(f4, f8), unit(f8, f8))
-        self.fg = _SumBlock(f8, f8, unit=unit)
-        self.up_e = nn.ConvTranspose2d(f8, f8, 2, stride=2)
-        self.merge_e = nn.Sequential(unit(2 * f8, f8), unit(f8, f8))
-        self.up_d = nn.ConvTranspose2d(f8, f4, 2, stride=2)
-        self.merge_d = nn.Sequential(unit(2 * f4, f4), unit(f4, f4))
+        (of_d, of_e, of_fg), (below_d, below_e) = plan.kernels[2:], plan.strides[2:]
+        self.d = nn.Sequential(entry(2 * features, f4, of_d), entry(f4, f4, of_d))
+        self.e = nn.Sequential(unit(f4, f8, of_e), unit(f8, f8, of_e))
+        self.fg = _SumBlock(f8, f8, of_fg, unit=unit)
+        self.up_e = _up(f8, f8, below_e)
+        self.merge_e = nn.Sequential(unit(2 * f8, f8, of_e), unit(f8, f8, of_e))
+        self.up_d = _up(f8, f4, below_d)
+        self.merge_d = nn.Sequential(unit(2 * f4, f4, of_d), unit(f4, f4, of_d))
+        self.pool_d, self.pool_e = _pool("max", below_d), _pool("max", below_e)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         d = self.d(x)
-        e = self.e(F.max_pool2d(d, 2))
-        x = self.dropout(self.fg(F.max_pool2d(e, 2)))
+        e = self.e(self.pool_d(d))
+        x = self.dropout(self.fg(self.pool_e(e)))
         x = self.dropout(self.merge_e(torch.cat([self.up_e(x), e], dim=1)))
         return self.dropout(self.merge_d(torch.cat([self.up_d(x), d], dim=1)))
 
@@ -79,12 +84,12 @@ class _CommonChannel(nn.Module):
 class _BranchDecoder(nn.Module):
     """The common channel and the skips of one encoder -> F maps at full size."""
 
-    def __init__(self, features: int, *, unit: Unit):
+    def __init__(self, features: int, plan: LevelPlan, *, unit: Unit):
         super().__init__()
-        self.up2 = nn.ConvTranspose2d(4 * features, 2 * features, 2, stride=2)
-        self.stage2 = _SumBlock(4 * features, 2 * features, unit=unit)
-        self.up1 = nn.ConvTranspose2d(2 * features, features, 2, stride=2)
-        self.stage1 = _SumBlock(2 * features, features, unit=unit)
+        self.up2 = _up(4 * features, 2 * features, plan.strides[1])
+        self.stage2 = _SumBlock(4 * features, 2 * features, plan.kernels[1], unit=unit)
+        self.up1 = _up(2 * features, features, plan.strides[0])
+        self.stage1 = _SumBlock(2 * features, features, plan.kernels[0], unit=unit)
 
     def forward(self, common: Tensor, s1: Tensor, s2: Tensor) -> Tensor:
         x = self.stage2(torch.cat([self.up2(common), s2], dim=1))
@@ -92,9 +97,9 @@ class _BranchDecoder(nn.Module):
 
 
 class HolisticNet(HeadSampling):
-    """Image (B, C, H, W) -> logits (B, R, H, W), map r for the mask of rater r; any H and W >= 1.
+    """Image (B, C, *spatial) -> logits (B, R, *spatial), map r for the mask of rater r; any sides >= 1.
 
-    Sizes that are not multiples of 16 are padded with the border's values and cropped back. The branches are separate
+    Sides that are not multiples of 16 are padded with the border's values and cropped back. The branches are separate
     modules in a loop: grouped convolutions compute the same more slowly.
 
     Args:
@@ -104,7 +109,7 @@ class HolisticNet(HeadSampling):
         dropout: probability of dropout, after each stage of the common channel and before the last layer of each head.
         norm: MONAI's name of the normalisation after each convolution, for instance "batch"; None for F groups of
             channels, which is InstanceNorm at full size, needs no large batch (the published one has two images) and
-            works at the 1 x 1 pixels to which a tiny image shrinks.
+            works at the single pixel to which a tiny image shrinks.
         branches: encoder-decoder pairs; None for one per rater, 1 for the variant in which all heads share one
             encoder and one decoder.
         faithful: the network exactly as published, 26,077,647 parameters for R = 3, C = 1, F = 64, with its Keras
@@ -114,10 +119,14 @@ class HolisticNet(HeadSampling):
             of its output; heads that end in two ReLU channels, so that the background stays at p = 0.5 once both are
             dead there.
 
+        spatial_dims: 2 for images, 3 for volumes.
+        spacing: size of a voxel along each axis, for volumes of thick slices, see `plan_levels`.
+
     `sample` draws heads, each as often as any other: see `HeadSampling`.
 
     Raises:
-        ValueError: a count below 1, `branches` other than 1 and R, or a `norm` for the faithful network.
+        ValueError: a count below 1, `branches` other than 1 and R, a `norm` for the faithful network, or as
+            `plan_levels`.
     """
 
     per_rater = True
@@ -132,8 +141,11 @@ class HolisticNet(HeadSampling):
         norm: str | tuple | None = None,
         branches: int | None = None,
         faithful: bool = False,
+        spatial_dims: int = 2,
+        spacing: Sequence[float] | None = None,
     ):
         super().__init__()
+        plan = plan_levels(spatial_dims, spacing=spacing)
         branches = raters if branches is None else branches
         if min(raters, in_channels, features) < 1 or branches not in (1, raters):
             raise ValueError(
@@ -148,22 +160,26 @@ class HolisticNet(HeadSampling):
         else:
             unit = partial(_normalised, norm=norm or ("group", {"num_groups": features}))
             entry = plain = unit
-        self.stride = 16  # four halvings
+        self.multiples = plan.multiples
         self.encoders = nn.ModuleList(
-            _BranchEncoder(in_channels, features, unit=plain, pools_second=faithful) for _ in range(branches)
+            _BranchEncoder(in_channels, features, plan, unit=plain, pools_second=faithful) for _ in range(branches)
         )
-        self.common = _CommonChannel(features, entry=entry, unit=unit, dropout=dropout)
-        self.decoders = nn.ModuleList(_BranchDecoder(features, unit=plain) for _ in range(branches))
+        self.common = _CommonChannel(features, plan, entry=entry, unit=unit, dropout=dropout)
+        self.decoders = nn.ModuleList(_BranchDecoder(features, plan, unit=plain) for _ in range(branches))
+        kernel = plan.kernels[0]
         self.heads = nn.ModuleList(
-            nn.Sequential(unit(features, features), nn.Dropout(dropout), *_last_layers(features, faithful=faithful))
+            nn.Sequential(
+                unit(features, features, kernel),
+                nn.Dropout(dropout),
+                *_last_layers(features, kernel, faithful=faithful),
+            )
             for _ in range(raters)
         )
         if faithful:
             self.apply(_initialise_as_keras)
 
     def forward(self, image: Tensor) -> Tensor:
-        height, width = image.shape[-2], image.shape[-1]
-        padded = pad_to_multiple(image, self.stride)
+        padded = pad_to_multiples(image, self.multiples)
         pooled: list[Tensor] = []
         skips: list[tuple[Tensor, Tensor]] = []
         for encoder in self.encoders:
@@ -180,30 +196,49 @@ class HolisticNet(HeadSampling):
         maps: list[Tensor] = []
         for r, head in enumerate(self.heads):
             maps.append(head(decoded[r % len(decoded)]))
-        return torch.cat(maps, dim=1)[..., :height, :width]
+        return crop_like(torch.cat(maps, dim=1), image)
 
 
-def _plain(in_channels: int, out_channels: int) -> nn.Module:
-    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+def _plain(in_channels: int, out_channels: int, kernel: Kernel) -> nn.Module:
+    padding = tuple(side // 2 for side in kernel)
+    return Conv["conv", len(kernel)](in_channels, out_channels, tuple(kernel), padding=padding)
 
 
-def _with_relu(in_channels: int, out_channels: int) -> nn.Module:
-    return nn.Sequential(_plain(in_channels, out_channels), nn.ReLU())
+def _with_relu(in_channels: int, out_channels: int, kernel: Kernel) -> nn.Module:
+    return nn.Sequential(_plain(in_channels, out_channels, kernel), nn.ReLU())
 
 
-def _normalised(in_channels: int, out_channels: int, *, norm: str | tuple) -> nn.Module:
-    return Convolution(2, in_channels, out_channels, adn_ordering="NA", norm=norm, act="RELU", bias=False)
+def _normalised(in_channels: int, out_channels: int, kernel: Kernel, *, norm: str | tuple) -> nn.Module:
+    return Convolution(
+        len(kernel),
+        in_channels,
+        out_channels,
+        kernel_size=kernel,
+        adn_ordering="NA",
+        norm=norm,
+        act="RELU",
+        bias=False,
+    )
 
 
-def _last_layers(features: int, *, faithful: bool) -> list[nn.Module]:
+def _pool(kind: str, stride: Kernel) -> nn.Module:
+    return Pool[kind, len(stride)](kernel_size=tuple(stride))
+
+
+def _up(in_channels: int, out_channels: int, stride: Kernel) -> nn.Module:
+    return Conv["convtrans", len(stride)](in_channels, out_channels, tuple(stride), stride=tuple(stride))
+
+
+def _last_layers(features: int, kernel: Kernel, *, faithful: bool) -> list[nn.Module]:
+    one_pixel = [1] * len(kernel)
     if faithful:
-        return [_with_relu(features, 2), nn.Conv2d(2, 1, 1)]
-    return [nn.Conv2d(features, 1, 1)]
+        return [_with_relu(features, 2, kernel), _plain(2, 1, one_pixel)]
+    return [_plain(features, 1, one_pixel)]
 
 
 def _initialise_as_keras(layer: nn.Module) -> None:
     """Glorot's uniform weights, biases of zero. PyTorch's own would shrink a signal to a third in two plain layers."""
-    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+    if isinstance(layer, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
         nn.init.xavier_uniform_(layer.weight)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)

@@ -9,7 +9,7 @@ from monai.networks.nets import FlexibleUNet
 from torch import Tensor, nn
 
 from monai_ext.networks.backbones.mobilenet_v2 import WIDTHS, MobileNetV2Encoder
-from monai_ext.networks.sampling import pad_to_multiple
+from monai_ext.networks.sampling import pad_to_multiples
 
 __all__ = ["MobileNetV2UNet"]
 
@@ -61,7 +61,7 @@ class MobileNetV2UNet(FlexibleUNet):
             is_pad=False,  # padded as a whole in `forward`
         )
         self.encoder: MobileNetV2Encoder
-        self.stride = 32  # five halvings
+        self.multiples = [32, 32]  # five halvings
         if encoder_weights is not None:
             self.encoder.load_weights(encoder_weights)
         self.frozen_norm = frozen_norm
@@ -81,6 +81,6 @@ class MobileNetV2UNet(FlexibleUNet):
 
     def forward(self, inputs: Tensor) -> Tensor:
         height, width = inputs.shape[-2], inputs.shape[-1]
-        features = self.encoder(pad_to_multiple(inputs, self.stride))
+        features = self.encoder(pad_to_multiples(inputs, self.multiples))
         logits = self.segmentation_head(self.decoder(features, self.skip_connect))
         return logits[..., :height, :width]

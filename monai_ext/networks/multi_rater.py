@@ -10,16 +10,19 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 
 from monai_ext.formulas.checks import check_not_negative
+from monai_ext.networks.level_plan import plan_levels
 from monai_ext.networks.rater_sampler import AS_IT_IS, RaterPrediction, RaterSampler, Symmetry
 from monai_ext.networks.sampling import (
     check_count,
+    crop_like,
     evaluation_mode,
     kept_in_training,
     noise_by_case,
-    pad_to_multiple,
+    pad_to_multiples,
     seeded_globals,
 )
 
@@ -40,7 +43,7 @@ __all__ = [
 
 
 def draw_heads(probability: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """n of the maps of each case, (B, heads, H, W) -> (B, n, H, W), each head as often as any other, give or take one.
+    """n of the maps of each case, each head as often as any other: (B, heads, *spatial) -> (B, n, *spatial).
 
     Sample i is head i mod heads as long as whole rounds last; the n mod heads samples that remain are different heads,
     drawn at random for each case. So n = heads gives every head once, without randomness.
@@ -59,7 +62,7 @@ def draw_heads(probability: Tensor, n: int, *, generator: torch.Generator | None
 
 
 def level_sets(probability: Tensor, n: int, *, spread: float = 1.0) -> Tensor:
-    """Nested masks of 0 and 1 of a map (B, 1, H, W), the largest first: (B, n, H, W), float32.
+    """Nested masks of 0 and 1 of a map (B, 1, *spatial), the largest first: (B, n, *spatial), float32.
 
     Mask i is [p > l_i] with logit(l_i) = spread * logit((i + 1/2) / n): with a spread of 1 the mean of the masks is p
     rounded to 1/n; with less they lie closer to [p > 1/2], with more they lie further apart.
@@ -73,7 +76,7 @@ def level_sets(probability: Tensor, n: int, *, spread: float = 1.0) -> Tensor:
     check_count("n", n)
     places = (torch.arange(n, device=probability.device) + 0.5) / n
     levels = places if spread == 1 else (spread * places.logit()).sigmoid()
-    return (_single_map(probability) > levels[:, None, None]).float()
+    return (_single_map(probability) > levels[(..., *[None] * (probability.ndim - 2))]).float()
 
 
 class MapSampler(nn.Module):
@@ -143,7 +146,7 @@ class ConsensusNet(MapSampler):
     """A network with one map, as trained on the majority vote: all its samples are equal.
 
     Args:
-        network: image (B, C, H, W) -> logits (B, 1, H, W), for instance MONAI's `BasicUNet`.
+        network: image (B, C, *spatial) -> logits (B, 1, *spatial), for instance MONAI's `BasicUNet`.
     """
 
     per_rater = False
@@ -168,7 +171,7 @@ class LevelSetNet(ConsensusNet):
     Pixels sampled independently with probability p have the same mean, but are noise instead of outlines.
 
     Args:
-        network: image (B, C, H, W) -> logits (B, 1, H, W).
+        network: image (B, C, *spatial) -> logits (B, 1, *spatial).
         spread: of the levels, see `level_sets`; to be chosen on cases of which the raters' diversity is known.
     """
 
@@ -189,7 +192,7 @@ class OrderedHeads(LevelSetNet):
     the samples are its level sets.
 
     Args:
-        network: image (B, C, H, W) -> logits (B, H, H, W).
+        network: image (B, C, *spatial) -> logits of H heads, (B, H, *spatial).
         spread: see `LevelSetNet`.
     """
 
@@ -201,10 +204,10 @@ class OrderedHeads(LevelSetNet):
 
 
 class RaterEnsemble(HeadSampling):
-    """One network for each rater ("U-Net combined"): image (B, C, H, W) -> logits (B, R, H, W).
+    """One network for each rater ("U-Net combined"): image (B, C, *spatial) -> logits (B, R, *spatial).
 
     Args:
-        networks: R networks, each image -> logits (B, 1, H, W), with weights of their own.
+        networks: R networks, each image -> logits (B, 1, *spatial), with weights of their own.
 
     Raises:
         ValueError: no network, or the same object twice.
@@ -225,7 +228,7 @@ class RaterEnsemble(HeadSampling):
 
 
 class RaterHeads(HeadSampling):
-    """A network with one logit map for each rater: image (B, C, H, W) -> logits (B, R, H, W).
+    """A network with one logit map for each rater: image (B, C, *spatial) -> logits (B, R, *spatial).
 
     Args:
         network: image -> logits, for instance a `segmentation_backbone` with R output channels.
@@ -242,7 +245,7 @@ class RaterHeads(HeadSampling):
 
 
 class ConditionedHeads(HeadSampling):
-    """One network for all raters, whose last layers are conditioned on an embedding of each: logits (B, R, H, W).
+    """One network for all raters, whose last layers are conditioned on an embedding of each: logits (B, R, *spatial).
 
     Features f of the network give a common logit, and a residual for each rater r (FiLM, Perez et al. 2018; one
     embedding for each rater as in Pionono, Schmidt et al. 2023), at half resolution, where it costs a quarter:
@@ -254,36 +257,56 @@ class ConditionedHeads(HeadSampling):
     shares everything but the embedding.
 
     Args:
-        network: image (B, C, H, W) -> features (B, F, H, W), for instance a `segmentation_backbone`.
+        network: image (B, C, *spatial) -> features (B, F, *spatial), for instance a `segmentation_backbone`.
         features: number of features F.
         raters: number of raters R.
         embedding: numbers in a rater's embedding.
         initial_logit: of all maps, where training begins.
+        spatial_dims: 2 for images, 3 for volumes.
+        spacing: size of a voxel along each axis; the residual keeps the resolution of an axis of thick slices, see
+            `plan_levels`.
     """
 
     per_rater = True
 
     def __init__(
-        self, network: nn.Module, *, features: int, raters: int, embedding: int = 8, initial_logit: float = -3.0
+        self,
+        network: nn.Module,
+        *,
+        features: int,
+        raters: int,
+        embedding: int = 8,
+        initial_logit: float = -3.0,
+        spatial_dims: int = 2,
+        spacing: Sequence[float] | None = None,
     ):
         super().__init__()
+        plan = plan_levels(spatial_dims, halvings=1, spacing=spacing)
+        kernel = plan.kernels[1]
         self.network = network
-        self.common = nn.Conv2d(features, 1, 1)
+        self.multiples = plan.multiples
+        self.pool = Pool["avg", spatial_dims](plan.strides[0])
+        self.common = Conv["conv", spatial_dims](features, 1, 1)
         self.embedding = nn.Embedding(raters, embedding)
         self.modulation = nn.Linear(embedding, 2 * features)
-        self.residual = nn.Conv2d(features, 1, 3, padding=1)
+        padding = tuple(side // 2 for side in kernel)
+        self.residual = Conv["conv", spatial_dims](features, 1, kernel, padding=padding)
         nn.init.constant_(self.common.get_parameter("bias"), initial_logit)
         for parameter in self.residual.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, image: Tensor) -> Tensor:
         features = self.network(image)
-        pooled = F.avg_pool2d(pad_to_multiple(features, 2), 2)
-        gain, shift = self.modulation(self.embedding.weight)[..., None, None].chunk(2, dim=1)  # (R, F, 1, 1)
-        conditioned = (pooled[:, None] * (1 + gain) + shift).relu()  # (B, R, F, H / 2, W / 2)
+        pooled = self.pool(pad_to_multiples(features, self.multiples))
+        modulation = self.modulation(self.embedding.weight)  # (R, 2 F)
+        for _ in self.multiples:
+            modulation = modulation.unsqueeze(-1)
+        gain, shift = modulation.chunk(2, dim=1)
+        conditioned = (pooled[:, None] * (1 + gain) + shift).relu()  # (B, R, F, *spatial / 2)
         residual = self.residual(conditioned.flatten(0, 1)).unflatten(0, conditioned.shape[:2])[:, :, 0]
-        residual = F.interpolate(residual, scale_factor=2.0, mode="bilinear")
-        return self.common(features.relu()) + residual[..., : image.shape[-2], : image.shape[-1]]
+        factors = [float(step) for step in self.multiples]
+        residual = F.interpolate(residual, scale_factor=factors, mode="bilinear" if image.ndim == 4 else "trilinear")
+        return self.common(features.relu()) + crop_like(residual, image)
 
 
 class DeepEnsemble(nn.Module):

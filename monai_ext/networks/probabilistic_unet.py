@@ -12,13 +12,15 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from monai.networks.layers.factories import Conv
 from monai.networks.nets import BasicUNet
 from monai.networks.nets.basic_unet import Down, TwoConv
 from torch import Tensor, nn
 
 from monai_ext.networks.latent import as_gaussian, bounded_gaussian, latent_at
+from monai_ext.networks.level_plan import LevelPlan, plan_levels, shape_basic_unet, shape_block
 from monai_ext.networks.rater_sampler import LatentSampling
-from monai_ext.networks.sampling import pad_to_multiple
+from monai_ext.networks.sampling import crop_like, pad_to_multiples
 
 __all__ = ["ProbabilisticUNet"]
 
@@ -27,23 +29,28 @@ LOG_SIGMA_LIMIT = 8.0  # |log sigma| stays below: sigma between 3e-4 and 3e3 kee
 
 
 class _LatentGaussian(nn.Module):
-    """The way down of a U-Net, mean over pixels, a linear layer: (B, C, H, W) -> (B, 2, latent), mean and log sigma."""
+    """The way down of a U-Net, mean over pixels, linear: (B, C, *spatial) -> (B, 2, latent), mean and log sigma."""
 
-    def __init__(self, in_channels: int, features: Sequence[int], *, latent: int, norm: str | tuple):
+    def __init__(self, in_channels: int, features: Sequence[int], plan: LevelPlan, *, latent: int, norm: str | tuple):
         super().__init__()
-        stages: list[nn.Module] = [TwoConv(2, in_channels, features[0], "RELU", norm, bias=True)]
+        dims = len(plan.multiples)
+        stages: list[nn.Module] = [TwoConv(dims, in_channels, features[0], "RELU", norm, bias=True)]
         for before, after in pairwise(features):
-            stages.append(Down(2, before, after, "RELU", norm, bias=True))
+            stages.append(Down(dims, before, after, "RELU", norm, bias=True))
+        if not plan.is_isotropic:
+            for stage, kernel, stride in zip(stages, plan.kernels, [(1,) * dims, *plan.strides], strict=True):
+                shape_block(stage, kernel, stride)
         self.stages = nn.Sequential(*stages)
+        self.axes = list(range(2, 2 + dims))
         self.linear = nn.Linear(features[-1], 2 * latent)
         self.limit = LOG_SIGMA_LIMIT  # an attribute, because TorchScript sees no globals
 
     def forward(self, x: Tensor) -> Tensor:
-        return bounded_gaussian(as_gaussian(self.linear(self.stages(x).mean(dim=(2, 3)))), self.limit)
+        return bounded_gaussian(as_gaussian(self.linear(self.stages(x).mean(dim=self.axes))), self.limit)
 
 
 class _Combination(nn.Module):
-    """1x1 convolutions on the features with the latent beside them in every pixel: (B, F, H, W), (B, latent) -> logits.
+    """1x1 convolutions on features (B, F, *spatial) with the latent (B, latent) beside them in every pixel -> logits.
 
     The first convolution is split into its two sums: that of the features is the same for all samples, that of the
     latent the same for all pixels, and nothing has to be tiled.
@@ -53,14 +60,15 @@ class _Combination(nn.Module):
     same reason the last bias begins at the log odds of `foreground` (Lin et al. 2017, arXiv:1708.02002, section 3.3).
     """
 
-    def __init__(self, features: int, *, latent: int, layers: int, foreground: float):
+    def __init__(self, features: int, *, spatial_dims: int, latent: int, layers: int, foreground: float):
         super().__init__()
-        self.of_features = nn.Conv2d(features, features, 1)
+        conv = Conv["conv", spatial_dims]
+        self.of_features = conv(features, features, 1)
         self.of_latent = nn.Linear(latent, features, bias=False)
         further: list[nn.Module] = [nn.LeakyReLU(LEAK)]
         for _ in range(layers - 1):
-            further += [nn.Conv2d(features, features, 1), nn.LeakyReLU(LEAK)]
-        last = nn.Conv2d(features, 1, 1)
+            further += [conv(features, features, 1), nn.LeakyReLU(LEAK)]
+        last = conv(features, 1, 1)
         if last.bias is not None:
             nn.init.constant_(last.bias, math.log(foreground / (1 - foreground)))
         self.further = nn.Sequential(*further, last)
@@ -69,16 +77,19 @@ class _Combination(nn.Module):
         return self.combine(self.of_features(features), latent)
 
     def combine(self, projected: Tensor, latent: Tensor) -> Tensor:
-        """Logits (B, 1, H, W) from what `of_features` made of the features."""
-        return self.further(projected + self.of_latent(latent)[:, :, None, None])
+        """Logits (B, 1, *spatial) from what `of_features` made of the features."""
+        shift = self.of_latent(latent)
+        for _ in range(projected.ndim - 2):
+            shift = shift.unsqueeze(-1)
+        return self.further(projected + shift)
 
 
 class ProbabilisticUNet(LatentSampling):
-    """Image (B, C, H, W) -> logits (B, 1, H, W) of one sample drawn from the prior; any H and W >= 1.
+    """Image (B, C, *spatial) -> logits (B, 1, *spatial) of one sample drawn from the prior; any sides >= 1.
 
     U-Net, prior and posterior are MONAI's `BasicUNet` and its way down: five levels and two convolutions in each, where
     the paper has seven and three. No InstanceNorm in the latter two: it removes the means over pixels, which are all
-    that the Gaussian is made of. Sizes that are not multiples of 16 are padded with the border's values and cropped.
+    that the Gaussian is made of. Sides that are not multiples of 16 are padded with the border's values and cropped.
 
     Args:
         in_channels: image channels C.
@@ -88,9 +99,12 @@ class ProbabilisticUNet(LatentSampling):
         norm: MONAI's name of the normalisation.
         foreground: probability of foreground that the network begins with, in (0, 1); 0.5 in the paper. Near the share
             of foreground in the masks it saves the epochs in which only this share is learnt.
+        spatial_dims: 2 for images, 3 for volumes.
+        spacing: size of a voxel along each axis, for volumes of thick slices, see `plan_levels`.
 
     Raises:
-        ValueError: another number of widths than five, a count below 1, or `foreground` outside (0, 1).
+        ValueError: another number of widths than five, a count below 1, `foreground` outside (0, 1), or as
+            `plan_levels`.
     """
 
     def __init__(
@@ -102,6 +116,8 @@ class ProbabilisticUNet(LatentSampling):
         combination_layers: int = 3,
         norm: str | tuple = "batch",
         foreground: float = 0.02,
+        spatial_dims: int = 2,
+        spacing: Sequence[float] | None = None,
     ):
         super().__init__()
         if not 0 < foreground < 1:
@@ -112,31 +128,34 @@ class ProbabilisticUNet(LatentSampling):
                 f"features={features}, in_channels={in_channels}, latent={latent}, "
                 f"combination_layers={combination_layers}: five widths, and all counts at least 1."
             )
-        self.stride = 16  # four halvings
+        plan = plan_levels(spatial_dims, spacing=spacing)
+        self.multiples = plan.multiples
         self.latent = latent
-        self.unet = BasicUNet(2, in_channels, 1, features=(*features, features[0]), act="RELU", norm=norm)
+        self.unet = BasicUNet(spatial_dims, in_channels, 1, features=(*features, features[0]), act="RELU", norm=norm)
+        shape_basic_unet(self.unet, plan)
         self.unet.final_conv = nn.Identity()  # the combination takes its last features instead of its logits
-        self.prior = _LatentGaussian(in_channels, features, latent=latent, norm=norm)
-        self.posterior = _LatentGaussian(in_channels + 1, features, latent=latent, norm=norm)
-        self.combination = _Combination(features[0], latent=latent, layers=combination_layers, foreground=foreground)
+        self.prior = _LatentGaussian(in_channels, features, plan, latent=latent, norm=norm)
+        self.posterior = _LatentGaussian(in_channels + 1, features, plan, latent=latent, norm=norm)
+        self.combination = _Combination(
+            features[0], spatial_dims=spatial_dims, latent=latent, layers=combination_layers, foreground=foreground
+        )
 
     def forward(self, image: Tensor, mask: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         """Logits of a sample, or with a mask what the evidence lower bound is made of.
 
         Args:
-            image: (B, C, H, W).
-            mask: of one rater, (B, 1, H, W) of 0 and 1, for training: the latent is drawn from the posterior and
-                the result is {"logits": (B, 1, H, W), "prior": (B, 2, latent), "posterior": (B, 2, latent)}, the
+            image: (B, C, *spatial).
+            mask: of one rater, (B, 1, *spatial) of 0 and 1, for training: the latent is drawn from the posterior and
+                the result is {"logits": (B, 1, *spatial), "prior": (B, 2, latent), "posterior": (B, 2, latent)}, the
                 Gaussians as means [:, 0] and log sigmas [:, 1], float32; see `monai_ext.losses.ELBOLoss`. Not in
                 TorchScript, where a function has one type of result.
             noise: (B, latent), standard normal numbers in place of the global generator's; zeros give the sample
                 at the mean of the Gaussian.
 
         Raises:
-            ValueError: the mask is not (B, 1, H, W) as the image is.
+            ValueError: the mask is not (B, 1, *spatial) as the image is.
         """
-        height, width = image.shape[-2], image.shape[-1]
-        padded = pad_to_multiple(image, self.stride)
+        padded = pad_to_multiples(image, self.multiples)
         features = self.unet(padded)
         prior = self.prior(padded)
         if mask is not None:
@@ -144,38 +163,35 @@ class ProbabilisticUNet(LatentSampling):
                 raise ValueError("a scripted network draws from its prior only: call it without mask.")
             else:
                 return self._training_output(image, features, prior, mask, noise)
-        logits = self.combination(features, _sample(prior, noise))
-        return logits[..., :height, :width]
+        return crop_like(self.combination(features, _sample(prior, noise)), image)
 
     @torch.jit.unused
     def _training_output(
         self, image: Tensor, features: Tensor, prior: Tensor, mask: Tensor, noise: Tensor | None
     ) -> Any:  # a dictionary of tensors; TorchScript allows `forward` one type of result
-        height, width = image.shape[-2:]
-        if mask.shape != (image.shape[0], 1, height, width):
+        if mask.shape != (image.shape[0], 1, *image.shape[2:]):
             raise ValueError(
-                f"mask {tuple(mask.shape)} must be {(image.shape[0], 1, height, width)}: the mask of one rater for "
+                f"mask {tuple(mask.shape)} must be {(image.shape[0], 1, *image.shape[2:])}: the mask of one rater for "
                 "each image."
             )
         centred = mask.to(image.dtype) - 0.5
-        posterior = self.posterior(pad_to_multiple(torch.cat([image, centred], dim=1), self.stride))
+        posterior = self.posterior(pad_to_multiples(torch.cat([image, centred], dim=1), self.multiples))
         logits = self.combination(features, _sample(posterior, noise))
-        return {"logits": logits[..., :height, :width], "prior": prior, "posterior": posterior}
+        return {"logits": crop_like(logits, image), "prior": prior, "posterior": posterior}
 
     def noise_sizes(self, image: Tensor) -> list[tuple[int, ...]]:
         return [(self.latent,)]
 
     def probabilities(self, image: Tensor, noise: list[Tensor]) -> tuple[Tensor | None, Tensor]:
-        """Samples from the prior (B, n, H, W); see `LatentSampling`.
+        """Samples from the prior (B, n, *spatial); see `LatentSampling`.
 
         The U-Net, the prior and the first half of the combination run once; each sample costs the 1x1 convolutions
         after it. Memory beyond the result: the features of one sample.
         """
-        height, width = image.shape[-2:]
-        padded = pad_to_multiple(image, self.stride)
+        padded = pad_to_multiples(image, self.multiples)
         prior = self.prior(padded)
-        projected = self.combination.of_features(self.unet(padded))[..., :height, :width]
-        samples = image.new_empty((*noise[0].shape[:2], height, width), dtype=torch.float32)
+        projected = crop_like(self.combination.of_features(self.unet(padded)), image)
+        samples = image.new_empty((*noise[0].shape[:2], *image.shape[2:]), dtype=torch.float32)
         for i, numbers in enumerate(noise[0].unbind(1)):
             logits = self.combination.combine(projected, latent_at(prior, numbers))
             samples[:, i] = logits[:, 0].float().sigmoid()

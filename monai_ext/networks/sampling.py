@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 __all__ = [
     "check_count",
+    "crop_like",
     "evaluation_mode",
     "kept_in_training",
     "noise_by_case",
     "normal_noise",
-    "pad_to_multiple",
+    "pad_to_multiples",
     "seeded_globals",
 ]
 
@@ -57,11 +58,29 @@ def kept_in_training(layers: Iterable[nn.Module]) -> Iterator[None]:
             delattr(layer, KEPT)
 
 
-def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """`image` (B, C, H, W) with its border repeated at the bottom and the right, up to multiples of `multiple`."""
-    height, width = image.shape[-2], image.shape[-1]
-    bottom, right = (multiple - height % multiple) % multiple, (multiple - width % multiple) % multiple
-    return F.pad(image, (0, right, 0, bottom), mode="replicate")
+def pad_to_multiples(image: Tensor, multiples: list[int]) -> Tensor:
+    """`image` (B, C, *spatial) with its border repeated at the end of each axis, up to multiples of one number an axis.
+
+    Raises:
+        ValueError: the image has another number of axes than the network.
+    """
+    if image.ndim != 2 + len(multiples):
+        raise ValueError(
+            f"an image of {image.ndim} axes for a network of {len(multiples)} spatial ones: pass (B, C, H, W) for "
+            "spatial_dims=2 and (B, C, H, W, D) for 3."
+        )
+    padding: list[int] = []
+    for axis in range(len(multiples) - 1, -1, -1):  # the last axis first
+        side, multiple = image.shape[2 + axis], multiples[axis]
+        padding += [0, (multiple - side % multiple) % multiple]
+    return F.pad(image, padding, mode="replicate")
+
+
+def crop_like(maps: Tensor, image: Tensor) -> Tensor:
+    """`maps` (B, N, ...) cut at the end of each axis to the size of `image` (B, C, *spatial)."""
+    if image.ndim == 4:
+        return maps[..., : image.shape[2], : image.shape[3]]
+    return maps[..., : image.shape[2], : image.shape[3], : image.shape[4]]
 
 
 def normal_noise(

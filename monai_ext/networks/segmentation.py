@@ -1,4 +1,4 @@
-"""Encoder-decoders by name, image (B, C, H, W) -> logits (B, heads, H, W), as parts of methods for several raters."""
+"""Encoder-decoders by name, image (B, C, *spatial) -> logits (B, heads, *spatial), for methods for several raters."""
 
 from __future__ import annotations
 
@@ -10,31 +10,34 @@ from monai.networks.nets import BasicUNet, DynUNet, FlexibleUNet
 from torch import Tensor, nn
 
 from monai_ext.networks.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
+from monai_ext.networks.level_plan import plan_levels, shape_basic_unet
 from monai_ext.networks.mobilenet_unet import MobileNetV2UNet
-from monai_ext.networks.sampling import pad_to_multiple
+from monai_ext.networks.sampling import crop_like, pad_to_multiples
 
 __all__ = ["BACKBONES", "Standardised", "segmentation_backbone"]
 
 BACKBONES = ("basic_unet", "dynunet", "mobilenet_v2", "efficientnet_b0")
+FOR_IMAGES = BACKBONES[2:]
 DECODER = (128, 64, 32, 16, 16)  # widths of the decoders on ImageNet encoders, from 1/16 to full resolution
 FOREGROUND_LOGIT = -3.0  # where training begins: most pixels are background
 GREY_MEAN, GREY_STD = 0.449, 0.226  # of ImageNet, means over the three channels
 
 
 class Standardised(nn.Module):
-    """`network` on (image - mean) / std, at any size: padded to a multiple of `stride` and cropped back."""
+    """`network` on (image - mean) / std, at any size: padded to multiples of one number an axis and cropped back."""
 
-    def __init__(self, network: nn.Module, mean: float | Sequence[float], std: float | Sequence[float], stride: int):
+    def __init__(
+        self, network: nn.Module, mean: float | Sequence[float], std: float | Sequence[float], multiples: Sequence[int]
+    ):
         super().__init__()
         self.network = network
-        self.stride = stride
-        self.mean = nn.Buffer(torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
-        self.std = nn.Buffer(torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.multiples = list(multiples)
+        shape = (1, -1, *[1] * len(self.multiples))
+        self.mean = nn.Buffer(torch.tensor(mean, dtype=torch.float32).view(shape), persistent=False)
+        self.std = nn.Buffer(torch.tensor(std, dtype=torch.float32).view(shape), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
-        logits = self.network(pad_to_multiple((image - self.mean) / self.std, self.stride))
-        return logits[..., :height, :width]
+        return crop_like(self.network(pad_to_multiples((image - self.mean) / self.std, self.multiples)), image)
 
 
 def segmentation_backbone(
@@ -46,8 +49,10 @@ def segmentation_backbone(
     dropout: float = 0.0,
     encoder_weights: str | os.PathLike | None = None,
     initial_logit: float = FOREGROUND_LOGIT,
+    spatial_dims: int = 2,
+    spacing: Sequence[float] | None = None,
 ) -> nn.Module:
-    """An encoder-decoder for images in [0, 1], logits (B, out_channels, H, W).
+    """An encoder-decoder for images in [0, 1], logits (B, out_channels, *spatial).
 
     * basic_unet: MONAI's `BasicUNet` of the widths F, 2F, 4F, 8F, 16F with F groups in each normalisation.
     * dynunet: MONAI's `DynUNet` of the same widths, with residual blocks and instance normalisation.
@@ -60,40 +65,55 @@ def segmentation_backbone(
         dropout: after the convolutions, of the last two in the decoder.
         encoder_weights: of mobilenet_v2, see `MobileNetV2UNet`.
         initial_logit: of the last two, bias of the last layer where training begins; 0 for features.
+        spatial_dims: 2 for images; 3 for volumes, with the first two.
+        spacing: size of a pixel or voxel along each axis, for the first two, see `plan_levels`.
 
     Raises:
-        ValueError: no such backbone, or weights for one that takes none.
+        ValueError: no such backbone, weights for one that takes none, volumes for one of images, or as `plan_levels`.
     """
     if name not in BACKBONES:
         raise ValueError(f"backbone={name!r} is unknown: choose one of {', '.join(BACKBONES)}.")
     if encoder_weights is not None and name != "mobilenet_v2":
         raise ValueError(f"encoder_weights are for backbone='mobilenet_v2', not for {name!r}: leave them out.")
+    if name in FOR_IMAGES and (spatial_dims != 2 or spacing is not None):
+        raise ValueError(
+            f"backbone={name!r} has an encoder of photographs, so that it takes neither spatial_dims=3 nor spacing: "
+            "choose basic_unet or dynunet."
+        )
+    plan = plan_levels(spatial_dims, spacing=spacing)
     widths = [features * factor for factor in (1, 2, 4, 8, 16)]
     if name == "basic_unet":
         norm = ("group", {"num_groups": features})
         basic_unet = BasicUNet(
-            2, in_channels, out_channels, features=(*widths, features), act="RELU", norm=norm, dropout=dropout
-        )
-        return Standardised(basic_unet, 0.0, 1.0, stride=16)
-    if name == "dynunet":
-        network = DynUNet(
-            2,
+            spatial_dims,
             in_channels,
             out_channels,
-            kernel_size=[3] * 5,
-            strides=[1, 2, 2, 2, 2],
-            upsample_kernel_size=[2] * 4,
+            features=(*widths, features),
+            act="RELU",
+            norm=norm,
+            dropout=dropout,
+        )
+        shape_basic_unet(basic_unet, plan)
+        return Standardised(basic_unet, 0.0, 1.0, plan.multiples)
+    if name == "dynunet":
+        network = DynUNet(
+            spatial_dims,
+            in_channels,
+            out_channels,
+            kernel_size=plan.kernels,
+            strides=[(1,) * spatial_dims, *plan.strides],
+            upsample_kernel_size=plan.strides,
             filters=widths,
             dropout=dropout or None,
             res_block=True,
         )
-        return Standardised(network, 0.5, 0.25, stride=16)
+        return Standardised(network, 0.5, 0.25, plan.multiples)
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if in_channels == 3 else (GREY_MEAN, GREY_STD)
     encoder_decoder = _on_imagenet_encoder(name, in_channels, out_channels, dropout, encoder_weights)
     for layer in encoder_decoder.segmentation_head.children():
         if isinstance(layer, nn.Conv2d) and layer.bias is not None:
             nn.init.constant_(layer.bias, initial_logit)
-    return Standardised(encoder_decoder, mean, std, 32)
+    return Standardised(encoder_decoder, mean, std, (32, 32))
 
 
 def _on_imagenet_encoder(

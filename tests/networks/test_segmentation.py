@@ -16,7 +16,7 @@ def test_every_backbone_gives_its_logit_maps_at_any_size(name):
 
 def test_images_are_standardised_and_cropped_back():
     image = torch.rand(1, 1, 3, 5)
-    assert torch.equal(Standardised(torch.nn.Identity(), 0.5, 0.25, stride=4)(image), (image - 0.5) / 0.25)
+    assert torch.equal(Standardised(torch.nn.Identity(), 0.5, 0.25, [4, 4])(image), (image - 0.5) / 0.25)
 
 
 def test_loaded_batch_norms_are_frozen(tmp_path):
