@@ -1,4 +1,5 @@
 from monai_ext.data.decode_images import DecodeImaged
+from monai_ext.data.device.crops import RandomCrops
 from monai_ext.data.device.dataset import DeviceDataset
 from monai_ext.data.device.decoding import DecodeError
 from monai_ext.data.device.loader import DeviceLoader
@@ -63,6 +64,7 @@ __all__ = [
     "PixelScale",
     "PredictionKinds",
     "RATER_STYLES",
+    "RandomCrops",
     "RasterInfo",
     "RaterCase",
     "RaterPredictions",

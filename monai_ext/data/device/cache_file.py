@@ -48,16 +48,17 @@ class FileKey:
     fingerprint: str
 
 
-def file_key(items: Sequence[Mapping], transform: object) -> FileKey:
-    """The key of `items` decoded by `transform`.
+def file_key(items: Sequence[Mapping], transform: object, bit_keys: Sequence[str] = ()) -> FileKey:
+    """The key of `items` decoded by `transform`, with `bit_keys` as bits.
 
-    The name depends on the items and the settings of the transform, the fingerprint also on sizes and modification
-    times of all files that the items name, so that a changed source makes the file stale.
+    The name depends on the items, the settings of the transform and these keys, the fingerprint also on sizes and
+    modification times of all files that the items name, so that a changed source makes the file stale.
 
     Raises:
         ValueError: the settings of `transform` are not known from its attributes; see `describe`.
     """
-    names, states = hashlib.sha256(f"{CONTENT_VERSION} {describe(transform)}".encode()), hashlib.sha256()
+    settings = f"{CONTENT_VERSION} {describe(transform)}{sorted(bit_keys) or ''}"
+    names, states = hashlib.sha256(settings.encode()), hashlib.sha256()
     for item in items:
         names.update(describe(dict(item)).encode())
         for value in item.values():

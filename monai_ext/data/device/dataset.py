@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from monai_ext.data.device.bits import count_key, pack_keys, unpack_bits
 from monai_ext.data.device.cache_file import DecodedFileError, file_key, read_decoded, write_decoded
 from monai_ext.data.device.decoded_set import DecodedSet, collect
 from monai_ext.data.device.decoding import decode_items
@@ -45,6 +46,8 @@ class DeviceDataset(Dataset):
         spill: "host" keeps the tensors in host memory where the device has too little, and copies batch by batch;
             "error" raises.
         memory_fraction: largest part of the free memory to take.
+        bit_keys: masks (R, ...) of 0 and 1, such as "label", to be held as bits, eight of them in a byte; batches have
+            them as uint8.
 
     Attributes:
         data: the items held, in the order of the indices.
@@ -75,6 +78,7 @@ class DeviceDataset(Dataset):
         shard: bool | tuple[int, int] = True,
         spill: str = "host",
         memory_fraction: float = 0.8,
+        bit_keys: Sequence[str] = (),
     ) -> None:
         if spill not in ("host", "error"):
             raise ValueError(f"spill={spill!r} must be 'host' or 'error'.")
@@ -88,6 +92,7 @@ class DeviceDataset(Dataset):
         def decode() -> DecodedSet:
             bar = progress and self.rank == 0
             described = getattr(transform, "with_look", transform)
+            described = pack_keys(described, bit_keys) if bit_keys else described
             stream = decode_items(items, described, num_workers=num_workers, on_error=on_error, progress=bar)
             with closing(stream):
                 return collect(stream, len(items), self._place)
@@ -95,16 +100,20 @@ class DeviceDataset(Dataset):
         if cache_dir is None:
             decoded = decode()
         else:
-            decoded = self._from_file(Path(cache_dir), items, transform, decode, on_error)
+            key = file_key(items, transform, bit_keys)
+            decoded = self._from_file(Path(cache_dir) / key.name, key.fingerprint, len(items), decode, on_error)
         self.ids, self._groups, self.nbytes = decoded.ids, decoded.groups, decoded.nbytes
         self.data = [items[position] for position in decoded.kept]
         self.look = self._first_look(decoded)
+        self._bits = {key: self._bit_count(key) for key in bit_keys if key in self._groups[0]}
         self.spilled = self._groups[0][next(iter(self._groups[0]))].device != self.device
         self.members = [torch.tensor(members) for members in decoded.members]
         self._group_of, self._row_of = torch.zeros(2, len(self.ids), dtype=torch.long).unbind()
         for number, members in enumerate(self.members):
             self._group_of[members], self._row_of[members] = number, torch.arange(len(members))
         self._rows_on_device = self._row_of.to(self.device)
+        self._where = list(zip(self._group_of.tolist(), self._row_of.tolist(), strict=True))
+        self._lowest: dict[tuple[str, int], Tensor] = {}
         self.shard_lengths = [len(range(rank, len(data), world_size)) for rank in range(world_size)]
         if on_error == "skip" and world_size > 1 and dist.is_initialized():
             dist.all_gather_object(self.shard_lengths, len(self.ids))
@@ -125,6 +134,15 @@ class DeviceDataset(Dataset):
             found.log()
         return numbers
 
+    def _bit_count(self, key: str) -> int:
+        """The number of masks under each key of bits, taken out of the groups."""
+        counts = {int(count) for group in self._groups for count in group.pop(count_key(key)).tolist()}
+        if len(counts) > 1:
+            raise ValueError(
+                f"items have {min(counts)} to {max(counts)} masks under {key!r}: bit_keys need one number."
+            )
+        return counts.pop()
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -133,12 +151,35 @@ class DeviceDataset(Dataset):
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range: the data set has {len(self)} items.")
         index %= len(self)
-        group, row = self._groups[self._group_of[index]], self._row_of[index]
-        return {"id": self.ids[index], **{key: v[row].clone().to(self.device) for key, v in group.items()}}
+        group, row = self._where[index]
+        tensors = {key: tensor[row].clone()[None] for key, tensor in self._groups[group].items()}
+        return {"id": self.ids[index], **{key: v[0].to(self.device) for key, v in self._unpacked(tensors).items()}}
+
+    def _unpacked(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of a batch, with masks instead of their bits."""
+        return {key: unpack_bits(v, self._bits[key]) if key in self._bits else v for key, v in tensors.items()}
+
+    def row(self, index: int, key: str) -> Tensor | None:
+        """The tensor `key` of an item as it is held and where it lies, not copied; None where there is none."""
+        group, row = self._where[index]
+        return self._groups[group][key][row] if key in self._groups[group] else None
+
+    def masks(self, index: int, key: str) -> Tensor:
+        """The masks `key` (R, ...) of an item, where they lie.
+
+        Raises:
+            ValueError: the item has none.
+        """
+        held = self.row(index, key)
+        if held is None:
+            raise ValueError(f"item {self.ids[index]} has no {key!r}, the masks around which crops are wanted.")
+        return unpack_bits(held[None], self._bits[key])[0] if key in self._bits else held
 
     def shapes(self, key: str) -> list[tuple[int, ...]]:
         """Shape of the tensor `key` of every item."""
         of_group = [tuple(group[key].shape[1:]) for group in self._groups]
+        if key in self._bits:
+            of_group = [(self._bits[key], *shape[1:]) for shape in of_group]
         return [of_group[number] for number in self._group_of.tolist()]
 
     def runs(self, indices: Sequence[int]) -> list[int]:
@@ -173,7 +214,64 @@ class DeviceDataset(Dataset):
             picked = {key: self._copy_rows(tensor, rows) for key, tensor in self._groups[number].items()}
         else:
             picked = {key: tensor.index_select(0, rows) for key, tensor in self._groups[number].items()}
-        return {**picked, "index": index, "id": [self.ids[i] for i in host_indices]}
+        return {**self._unpacked(picked), "index": index, "id": [self.ids[i] for i in host_indices]}
+
+    def crops(
+        self, host_indices: Sequence[int], starts: Sequence[Sequence[int]], size: Sequence[int], index: Tensor
+    ) -> dict[str, Tensor | list[str]]:
+        """Crops of the items, of any sizes: (B, ..., *size) each, beside what they have without such axes.
+
+        A tensor is cropped if its last axes are those of the item's image, else given whole, and must then have one
+        shape in all items. Nothing waits for the device.
+
+        Args:
+            host_indices: of the items, B.
+            starts: first voxel of each crop along each axis; what lies outside of an item is its lowest value in the
+                image, and 0 elsewhere.
+            size: *S of the crops.
+            index: the same indices on the device, as they stand in the batch.
+        """
+        picked = {}
+        for key in self._groups[0]:
+            views = []
+            for number, start in zip(host_indices, starts, strict=True):
+                group, row = self._where[number]
+                tensor = self._groups[group][key]
+                sides = self._groups[group]["image"].shape[-len(size) :]
+                if tensor.ndim < len(size) + 2 or tensor.shape[-len(size) :] != sides:
+                    views.append(tensor[row])
+                elif all(0 <= begin <= side - length for begin, length, side in zip(start, size, sides, strict=True)):
+                    views.append(_window(tensor, row, start, size))
+                else:
+                    views.append(self._padded(key, number, start, size))
+            if self.spilled:
+                pinned = self.device.type == "cuda"
+                staging = torch.empty((len(views), *views[0].shape), dtype=views[0].dtype, pin_memory=pinned)
+                picked[key] = torch.stack(views, out=staging).to(self.device, non_blocking=True)
+            else:
+                picked[key] = torch.stack(views)
+        return {**self._unpacked(picked), "index": index, "id": [self.ids[i] for i in host_indices]}
+
+    def _padded(self, key: str, number: int, start: Sequence[int], size: Sequence[int]) -> Tensor:
+        """A crop that reaches beyond its item."""
+        group, row = self._where[number]
+        tensor = self._groups[group][key]
+        sides = tensor.shape[-len(size) :]
+        lead = tensor.shape[1 : -len(size)]
+        if key == "image":
+            if (key, number) not in self._lowest:
+                self._lowest[key, number] = tensor[row].flatten(len(lead)).amin(-1)
+            crop = self._lowest[key, number].view(*lead, *[1] * len(size)).expand(*lead, *size).clone()
+        else:
+            crop = tensor.new_zeros(*lead, *size)
+        low = [max(begin, 0) for begin in start]
+        counts = [
+            max(0, min(begin + length, side) - first)
+            for begin, length, side, first in zip(start, size, sides, low, strict=True)
+        ]
+        inside = [first - begin for first, begin in zip(low, start, strict=True)]
+        _window(crop[None], 0, inside, counts).copy_(_window(tensor, row, low, counts))
+        return crop
 
     def _common_group(self, indices: Sequence[int]) -> int:
         numbers = {int(self._group_of[i]) for i in indices}
@@ -218,17 +316,15 @@ class DeviceDataset(Dataset):
 
     def _from_file(
         self,
-        folder: Path,
-        items: Sequence[Mapping],
-        transform: Callable,
+        path: Path,
+        fingerprint: str,
+        count: int,
         decode: Callable[[], DecodedSet],
         on_error: str,
     ) -> DecodedSet:
-        key = file_key(items, transform)
-        path = folder / key.name
         try:
-            decoded = read_decoded(path, key.fingerprint)
-            if len(decoded.ids) == len(items) or on_error == "skip":
+            decoded = read_decoded(path, fingerprint)
+            if len(decoded.ids) == count or on_error == "skip":
                 logger.info("decoded set taken from %s", path)
                 return decoded if self.device == HOST else decoded.to(self._place(decoded.nbytes))
             logger.warning("%s lacks items that could not be decoded; they are tried again", path)
@@ -240,9 +336,11 @@ class DeviceDataset(Dataset):
             logger.warning("the decoded set at %s cannot be read (%s)", path, error)
         decoded = decode()
         try:
-            write_decoded(path, key.fingerprint, decoded)
+            write_decoded(path, fingerprint, decoded)
         except OSError as error:
-            logger.warning("the decoded set cannot be kept in %s (%s); the next start decodes again", path, error)
+            logger.warning(
+                "the decoded set cannot be kept in %s (%s); the next start decodes again", path.parent, error
+            )
         return decoded
 
 
@@ -261,3 +359,11 @@ def _rank_and_world_size(shard: bool | tuple[int, int]) -> tuple[int, int]:
     if shard and dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
+
+
+def _window(tensor: Tensor, row: int, start: Sequence[int], size: Sequence[int]) -> Tensor:
+    """The part of `size` from `start` on of a row of a tensor, along its last axes: a view made in one call."""
+    strides = tensor.stride()
+    last = strides[-len(size) :]
+    offset = tensor.storage_offset() + row * strides[0] + sum(a * b for a, b in zip(start, last, strict=True))
+    return tensor.as_strided((*tensor.shape[1 : -len(size)], *size), strides[1:], offset)

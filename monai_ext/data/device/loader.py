@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from monai_ext.data.device.crops import RandomCrops
 from monai_ext.data.device.dataset import DeviceDataset
 
 
@@ -37,6 +38,8 @@ class DeviceLoader:
             their weights; needs `shuffle`. None: every item once.
         mixed_sizes: items of different sizes share batches. `transform` is applied to those of each size apart and must
             give equal sizes, as random crops are; the results are joined.
+        crops: crops of the items instead of whole ones, drawn anew each epoch; items of any sizes share batches, and an
+            epoch has `crops.per_item` of each.
 
     Raises:
         ValueError: there is no batch, items of several ranks differ in size without `mixed_sizes`, or weights without
@@ -54,10 +57,14 @@ class DeviceLoader:
         transform: Callable[[dict], dict] | None = None,
         weights: Sequence[float] | Tensor | None = None,
         mixed_sizes: bool = False,
+        crops: RandomCrops | None = None,
     ) -> None:
         if batch_size < 1 or seed < 0:
             raise ValueError(f"batch_size={batch_size} and seed={seed} must be at least 1 and 0.")
-        self.members = [torch.arange(len(dataset))] if mixed_sizes else dataset.members
+        self.crops, self._copies = crops, 1 if crops is None else crops.per_item
+        self._places = None if crops is None else crops.places(dataset, "image")
+        mixed_sizes = mixed_sizes or crops is not None
+        self.members = [torch.arange(len(dataset)).repeat(self._copies)] if mixed_sizes else dataset.members
         if len(dataset.shard_lengths) > 1 and len(self.members) > 1:
             raise ValueError("ranks cannot share items of different sizes: set spatial_size in the transform.")
         self.weights = None if weights is None else torch.as_tensor(weights, dtype=torch.float64)
@@ -77,7 +84,7 @@ class DeviceLoader:
         return map(self.make, self.plans())
 
     def plans(self) -> Iterator[dict]:
-        """The plans of an epoch's batches: "index" (B,) on the device, "host_index" a list, "parameters"."""
+        """The plans of an epoch's batches: "index" (B,) on the device, "host_index" and "starts", "parameters"."""
         epoch, self.epoch = self.epoch, self.epoch + 1
         batches = self.order(epoch)
         sizes = [len(batch) for batch in batches]
@@ -86,12 +93,17 @@ class DeviceLoader:
         transform: Any = self.transform
         if hasattr(transform, "draw") and hasattr(transform, "apply"):
             parts = transform.draw(sum(sizes), self._generator(epoch, 1)).to(self.dataset.device).split(sizes)
-        for host, index, parameters in zip(batches, indices, parts, strict=True):
-            yield {"index": index, "host_index": host.tolist(), "parameters": parameters}
+        starts: Sequence[Any] = [None] * len(batches)
+        if self.crops is not None and self._places is not None:
+            starts = self.crops.draw(torch.cat(batches), self._places, self._generator(epoch, 2)).split(sizes)
+        for host, index, start, parameters in zip(batches, indices, starts, parts, strict=True):
+            first = None if start is None else start.tolist()
+            yield {"index": index, "host_index": host.tolist(), "starts": first, "parameters": parameters}
 
     def make(self, plan: Mapping) -> dict:
         """The batch of a plan of `plans`."""
-        sizes = self.dataset.runs(plan["host_index"]) if len(self.members) < len(self.dataset.members) else []
+        apart = self.crops is None and len(self.members) < len(self.dataset.members)
+        sizes = self.dataset.runs(plan["host_index"]) if apart else []
         if len(sizes) < 2:
             return self._of_one_size(plan)
         host = torch.tensor(plan["host_index"]).split(sizes)
@@ -102,7 +114,10 @@ class DeviceLoader:
         )
 
     def _of_one_size(self, plan: Mapping) -> dict:
-        batch = self.dataset.batch(plan["index"], host_indices=plan["host_index"])
+        if self.crops is None:
+            batch = self.dataset.batch(plan["index"], host_indices=plan["host_index"])
+        else:
+            batch = self.dataset.crops(plan["host_index"], plan["starts"], self.crops.size, plan["index"])
         transform: Any = self.transform
         if plan["parameters"] is not None:
             return transform.apply(batch, plan["parameters"])
@@ -117,25 +132,29 @@ class DeviceLoader:
         generator = self._generator(epoch, 0)
         if self.weights is not None:
             drawn = torch.multinomial(self.weights, sum(self._sizes), replacement=True, generator=generator)
-            return [self.dataset.by_size(batch) for batch in drawn.split(self._sizes)]
+            return [self._beside(batch) for batch in drawn.split(self._sizes)]
         pieces = []
         for members in self.members:
             pieces.append(members[torch.randperm(len(members), generator=generator)] if self.shuffle else members)
         if len(pieces) == 1:
             wanted = sum(self._sizes)
             repeated = pieces[0].repeat(-(-wanted // len(pieces[0])))
-            return [self.dataset.by_size(batch) for batch in repeated[:wanted].split(self._sizes)]
+            return [self._beside(batch) for batch in repeated[:wanted].split(self._sizes)]
         batches = [batch for piece in pieces for batch in piece.split(self.batch_size)]
         batches = [batch for batch in batches if len(batch) == self.batch_size or not self.drop_last]
         return [batches[i] for i in torch.randperm(len(batches), generator=generator)] if self.shuffle else batches
 
+    def _beside(self, batch: Tensor) -> Tensor:
+        """The batch with whole items of one size beside each other."""
+        return batch if self.crops is not None else self.dataset.by_size(batch)
+
     def _batch_sizes(self) -> list[int]:
-        size, lengths = self.batch_size, self.dataset.shard_lengths
+        size, lengths = self.batch_size, [self._copies * length for length in self.dataset.shard_lengths]
         if len(self.members) > 1:
             return [len(batch) for batch in self.order(0)]
         if self.drop_last:
             return [size] * (min(lengths) // size)
-        count, length = -(-max(lengths) // size), len(self.dataset)
+        count, length = -(-max(lengths) // size), self._copies * len(self.dataset)
         if length > (count - 1) * size:
             return [size] * (count - 1) + [length - (count - 1) * size]
         even, larger = divmod(max(length, count), count)
