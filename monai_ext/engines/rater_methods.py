@@ -20,7 +20,16 @@ from monai_ext.data.folds import Group
 from monai_ext.data.raters.qubiq import find_parts
 from monai_ext.data.run_cases import RunCases
 from monai_ext.formulas.checks import check_choice, check_not_negative
-from monai_ext.losses import ConsensusLoss, MeanLoss, OrderedLoss, PerRaterLoss, majority_label, mask_losses, soft_label
+from monai_ext.losses import (
+    ConsensusLoss,
+    MeanLoss,
+    OrderedLoss,
+    PerRaterLoss,
+    PerStructureLoss,
+    majority_label,
+    mask_losses,
+    soft_label,
+)
 from monai_ext.networks import (
     ConditionedHeads,
     ConsensusNet,
@@ -31,6 +40,7 @@ from monai_ext.networks import (
     OrderedHeads,
     RaterEnsemble,
     RaterHeads,
+    StructureMaps,
     segmentation_backbone,
 )
 from monai_ext.raster.masks import Label
@@ -78,8 +88,11 @@ def rater_network(
     spread: float = 1.0,
     spatial_dims: int = 2,
     spacing: Sequence[float] | None = None,
+    structures: Sequence[str] | None = None,
 ) -> nn.Module:
     """The network of a method, image (B, C, *spatial) -> logits (B, heads, *spatial), a `RaterSampler`.
+
+    With K structures the logits are (B, heads, K, *spatial).
 
     * conditioned: one U-Net whose last layers are conditioned on an embedding of each rater, see `ConditionedHeads`.
     * heads: one U-Net with an output channel for each rater.
@@ -105,17 +118,22 @@ def rater_network(
             that have heads.
         spatial_dims: 2 for images, 3 for volumes (H, W, D).
         spacing: size of a voxel along each axis, for volumes of thick slices, see `plan_levels`.
+        structures: names of the structures that are predicted together; None for one alone.
 
     Raises:
         ValueError: no such method, or numbers that a network refuses.
     """
     check_choice("method", method, RATER_METHODS)
     axes: dict[str, Any] = {"spatial_dims": spatial_dims, "spacing": spacing}
+    count = len(structures) if structures else None
 
     kind, base = method_parts(method)
     unit_dropout = UNIT_DROPOUT if kind == "mc_dropout" else 0.0
 
-    def unet(out_channels: int = 1, **kwargs: Any) -> nn.Module:
+    def unet(heads: int = 1) -> nn.Module:
+        return backbone_of(heads) if count is None else StructureMaps(backbone_of(heads * count), count)
+
+    def backbone_of(out_channels: int, **kwargs: Any) -> nn.Module:
         return segmentation_backbone(
             backbone,
             in_channels=in_channels,
@@ -127,14 +145,12 @@ def rater_network(
             **kwargs,
         )
 
-    def holistic(branches: int | None = None, faithful: bool = False) -> nn.Module:
-        return HolisticNet(
-            raters, in_channels, features=features, dropout=dropout, branches=branches, faithful=faithful, **axes
-        )
+    def holistic(**variant: Any) -> nn.Module:
+        return HolisticNet(raters, in_channels, features=features, dropout=dropout, structures=count, **axes, **variant)
 
     def conditioned() -> nn.Module:
-        network = unet(CONDITIONED_FEATURES, initial_logit=0.0)
-        return ConditionedHeads(network, features=CONDITIONED_FEATURES, raters=raters, **axes)
+        network = backbone_of(CONDITIONED_FEATURES, initial_logit=0.0)
+        return ConditionedHeads(network, features=CONDITIONED_FEATURES, raters=raters, structures=count, **axes)
 
     networks: dict[str, Callable[[], nn.Module]] = {
         "conditioned": conditioned,
@@ -173,13 +189,16 @@ def method_parts(method: str) -> tuple[str | None, str]:
     return None, method
 
 
-def rater_loss(method: str, losses: Callable | Sequence[Callable]) -> nn.Module:
+def rater_loss(
+    method: str, losses: Callable | Sequence[Callable], *, structures: Sequence[str] | None = None
+) -> nn.Module:
     """The loss of a method: `losses`, added, of each head against its rater, or against the consensus.
 
     Args:
         method: one of `RATER_METHODS`; majority learns the majority vote, ordered the masks in order of size, the
             others without heads of raters the share of raters.
         losses: as `PerRaterLoss` takes them; they must bear soft labels (MONAI's Dice and Tversky: soft_label=True).
+        structures: see `rater_network`; each structure counts as a case of its own.
 
     Raises:
         ValueError: no such method, or no loss.
@@ -187,18 +206,22 @@ def rater_loss(method: str, losses: Callable | Sequence[Callable]) -> nn.Module:
     check_choice("method", method, RATER_METHODS)
     kind, base = method_parts(method)
     if kind == "deep_ensemble":
-        return MeanLoss(rater_loss(base, losses))
-    method = base
-    if method in PER_RATER_METHODS:
-        return PerRaterLoss(losses)
-    if method == "ordered":
-        return OrderedLoss(losses)
-    return ConsensusLoss(losses, consensus=majority_label if method == "majority" else soft_label)
+        return MeanLoss(rater_loss(base, losses, structures=structures))
+    loss: nn.Module
+    if base in PER_RATER_METHODS:
+        loss = PerRaterLoss(losses)
+    elif base == "ordered":
+        loss = OrderedLoss(losses)
+    else:
+        loss = ConsensusLoss(losses, consensus=majority_label if base == "majority" else soft_label)
+    return PerStructureLoss(loss, structures=len(structures)) if structures else loss
 
 
-def named_rater_loss(method: str, loss_name: str, **kwargs: Any) -> nn.Module:
+def named_rater_loss(
+    method: str, loss_name: str, *, structures: Sequence[str] | None = None, **kwargs: Any
+) -> nn.Module:
     """`rater_loss` of `mask_losses`, which gets `loss_name` and kwargs."""
-    return rater_loss(method, mask_losses(loss_name, **kwargs))
+    return rater_loss(method, mask_losses(loss_name, **kwargs), structures=structures)
 
 
 def rater_cases(

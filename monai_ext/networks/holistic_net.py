@@ -121,6 +121,7 @@ class HolisticNet(HeadSampling):
 
         spatial_dims: 2 for images, 3 for volumes.
         spacing: size of a voxel along each axis, for volumes of thick slices, see `plan_levels`.
+        structures: number K, for logits (B, R, K, *spatial); the last layer of each head has a map for each.
 
     `sample` draws heads, each as often as any other: see `HeadSampling`.
 
@@ -143,9 +144,11 @@ class HolisticNet(HeadSampling):
         faithful: bool = False,
         spatial_dims: int = 2,
         spacing: Sequence[float] | None = None,
+        structures: int | None = None,
     ):
         super().__init__()
         plan = plan_levels(spatial_dims, spacing=spacing)
+        self.structures = structures
         branches = raters if branches is None else branches
         if min(raters, in_channels, features) < 1 or branches not in (1, raters):
             raise ValueError(
@@ -171,7 +174,7 @@ class HolisticNet(HeadSampling):
             nn.Sequential(
                 unit(features, features, kernel),
                 nn.Dropout(dropout),
-                *_last_layers(features, kernel, faithful=faithful),
+                *_last_layers(features, structures or 1, kernel, faithful=faithful),
             )
             for _ in range(raters)
         )
@@ -196,7 +199,7 @@ class HolisticNet(HeadSampling):
         maps: list[Tensor] = []
         for r, head in enumerate(self.heads):
             maps.append(head(decoded[r % len(decoded)]))
-        return crop_like(torch.cat(maps, dim=1), image)
+        return crop_like(torch.cat(maps, dim=1) if self.structures is None else torch.stack(maps, dim=1), image)
 
 
 def _plain(in_channels: int, out_channels: int, kernel: Kernel) -> nn.Module:
@@ -229,11 +232,11 @@ def _up(in_channels: int, out_channels: int, stride: Kernel) -> nn.Module:
     return Conv["convtrans", len(stride)](in_channels, out_channels, tuple(stride), stride=tuple(stride))
 
 
-def _last_layers(features: int, kernel: Kernel, *, faithful: bool) -> list[nn.Module]:
+def _last_layers(features: int, maps: int, kernel: Kernel, *, faithful: bool) -> list[nn.Module]:
     one_pixel = [1] * len(kernel)
     if faithful:
-        return [_with_relu(features, 2, kernel), _plain(2, 1, one_pixel)]
-    return [_plain(features, 1, one_pixel)]
+        return [_with_relu(features, 2, kernel), _plain(2, maps, one_pixel)]
+    return [_plain(features, maps, one_pixel)]
 
 
 def _initialise_as_keras(layer: nn.Module) -> None:

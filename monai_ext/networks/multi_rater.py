@@ -37,6 +37,7 @@ __all__ = [
     "OrderedHeads",
     "RaterEnsemble",
     "RaterHeads",
+    "StructureMaps",
     "draw_heads",
     "level_sets",
 ]
@@ -112,7 +113,7 @@ class MapSampler(nn.Module):
         check_count("n", n)
         total = torch.zeros((), device=image.device)
         for symmetry in symmetries:
-            total = total + symmetry.back(self.maps(symmetry.of(image)))
+            total = total + symmetry.back(self.maps(symmetry.of(image)), image)
         maps = total / len(symmetries)
         samples = self.draw(maps, n, generator=generator)
         return RaterPrediction(self.share(maps), samples, maps if self.per_rater else None)
@@ -244,6 +245,23 @@ class RaterHeads(HeadSampling):
         return self.network(image)
 
 
+class StructureMaps(nn.Module):
+    """A network whose channels are K structures of each head: logits (B, heads K, *spatial) -> (B, heads, K, *spatial).
+
+    Args:
+        network: image -> logits, the structures of the first head first.
+        structures: number K.
+    """
+
+    def __init__(self, network: nn.Module, structures: int):
+        super().__init__()
+        self.network = network
+        self.structures = structures
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network(image).unflatten(1, (-1, self.structures))
+
+
 class ConditionedHeads(HeadSampling):
     """One network for all raters, whose last layers are conditioned on an embedding of each: logits (B, R, *spatial).
 
@@ -265,6 +283,7 @@ class ConditionedHeads(HeadSampling):
         spatial_dims: 2 for images, 3 for volumes.
         spacing: size of a voxel along each axis; the residual keeps the resolution of an axis of thick slices, see
             `plan_levels`.
+        structures: number K, for logits (B, R, K, *spatial); each has a common logit and a residual of its own.
     """
 
     per_rater = True
@@ -279,18 +298,21 @@ class ConditionedHeads(HeadSampling):
         initial_logit: float = -3.0,
         spatial_dims: int = 2,
         spacing: Sequence[float] | None = None,
+        structures: int | None = None,
     ):
         super().__init__()
         plan = plan_levels(spatial_dims, halvings=1, spacing=spacing)
         kernel = plan.kernels[1]
         self.network = network
+        self.structures = structures
+        maps = structures or 1
         self.multiples = plan.multiples
         self.pool = Pool["avg", spatial_dims](plan.strides[0])
-        self.common = Conv["conv", spatial_dims](features, 1, 1)
+        self.common = Conv["conv", spatial_dims](features, maps, 1)
         self.embedding = nn.Embedding(raters, embedding)
         self.modulation = nn.Linear(embedding, 2 * features)
         padding = tuple(side // 2 for side in kernel)
-        self.residual = Conv["conv", spatial_dims](features, 1, kernel, padding=padding)
+        self.residual = Conv["conv", spatial_dims](features, maps, kernel, padding=padding)
         nn.init.constant_(self.common.get_parameter("bias"), initial_logit)
         for parameter in self.residual.parameters():
             nn.init.zeros_(parameter)
@@ -303,10 +325,12 @@ class ConditionedHeads(HeadSampling):
             modulation = modulation.unsqueeze(-1)
         gain, shift = modulation.chunk(2, dim=1)
         conditioned = (pooled[:, None] * (1 + gain) + shift).relu()  # (B, R, F, *spatial / 2)
-        residual = self.residual(conditioned.flatten(0, 1)).unflatten(0, conditioned.shape[:2])[:, :, 0]
+        residual = self.residual(conditioned.flatten(0, 1))  # (B * R, K, *spatial / 2)
         factors = [float(step) for step in self.multiples]
         residual = F.interpolate(residual, scale_factor=factors, mode="bilinear" if image.ndim == 4 else "trilinear")
-        return self.common(features.relu()) + crop_like(residual, image)
+        residual = crop_like(residual, image).unflatten(0, conditioned.shape[:2])
+        logits = self.common(features.relu())[:, None] + residual
+        return logits[:, :, 0] if self.structures is None else logits
 
 
 class DeepEnsemble(nn.Module):

@@ -60,7 +60,7 @@ class _Combination(nn.Module):
     same reason the last bias begins at the log odds of `foreground` (Lin et al. 2017, arXiv:1708.02002, section 3.3).
     """
 
-    def __init__(self, features: int, *, spatial_dims: int, latent: int, layers: int, foreground: float):
+    def __init__(self, features: int, *, spatial_dims: int, latent: int, layers: int, foreground: float, maps: int):
         super().__init__()
         conv = Conv["conv", spatial_dims]
         self.of_features = conv(features, features, 1)
@@ -68,7 +68,7 @@ class _Combination(nn.Module):
         further: list[nn.Module] = [nn.LeakyReLU(LEAK)]
         for _ in range(layers - 1):
             further += [conv(features, features, 1), nn.LeakyReLU(LEAK)]
-        last = conv(features, 1, 1)
+        last = conv(features, maps, 1)
         if last.bias is not None:
             nn.init.constant_(last.bias, math.log(foreground / (1 - foreground)))
         self.further = nn.Sequential(*further, last)
@@ -77,7 +77,7 @@ class _Combination(nn.Module):
         return self.combine(self.of_features(features), latent)
 
     def combine(self, projected: Tensor, latent: Tensor) -> Tensor:
-        """Logits (B, 1, *spatial) from what `of_features` made of the features."""
+        """Logits (B, maps, *spatial) from what `of_features` made of the features."""
         shift = self.of_latent(latent)
         for _ in range(projected.ndim - 2):
             shift = shift.unsqueeze(-1)
@@ -101,6 +101,8 @@ class ProbabilisticUNet(LatentSampling):
             of foreground in the masks it saves the epochs in which only this share is learnt.
         spatial_dims: 2 for images, 3 for volumes.
         spacing: size of a voxel along each axis, for volumes of thick slices, see `plan_levels`.
+        structures: number K, for logits and masks (B, K, *spatial) and samples (B, n, K, *spatial): one latent gives
+            all K masks of a sample.
 
     Raises:
         ValueError: another number of widths than five, a count below 1, `foreground` outside (0, 1), or as
@@ -118,6 +120,7 @@ class ProbabilisticUNet(LatentSampling):
         foreground: float = 0.02,
         spatial_dims: int = 2,
         spacing: Sequence[float] | None = None,
+        structures: int | None = None,
     ):
         super().__init__()
         if not 0 < foreground < 1:
@@ -131,14 +134,17 @@ class ProbabilisticUNet(LatentSampling):
         plan = plan_levels(spatial_dims, spacing=spacing)
         self.multiples = plan.multiples
         self.latent = latent
+        self.structures = structures
+        self.maps = structures or 1
         self.unet = BasicUNet(spatial_dims, in_channels, 1, features=(*features, features[0]), act="RELU", norm=norm)
         shape_basic_unet(self.unet, plan)
         self.unet.final_conv = nn.Identity()  # the combination takes its last features instead of its logits
         self.prior = _LatentGaussian(in_channels, features, plan, latent=latent, norm=norm)
-        self.posterior = _LatentGaussian(in_channels + 1, features, plan, latent=latent, norm=norm)
+        self.posterior = _LatentGaussian(in_channels + self.maps, features, plan, latent=latent, norm=norm)
         self.combination = _Combination(
-            features[0], spatial_dims=spatial_dims, latent=latent, layers=combination_layers, foreground=foreground
-        )
+            features[0], spatial_dims=spatial_dims, latent=latent, layers=combination_layers, foreground=foreground,
+            maps=self.maps,
+        )  # fmt: skip
 
     def forward(self, image: Tensor, mask: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         """Logits of a sample, or with a mask what the evidence lower bound is made of.
@@ -169,11 +175,9 @@ class ProbabilisticUNet(LatentSampling):
     def _training_output(
         self, image: Tensor, features: Tensor, prior: Tensor, mask: Tensor, noise: Tensor | None
     ) -> Any:  # a dictionary of tensors; TorchScript allows `forward` one type of result
-        if mask.shape != (image.shape[0], 1, *image.shape[2:]):
-            raise ValueError(
-                f"mask {tuple(mask.shape)} must be {(image.shape[0], 1, *image.shape[2:])}: the mask of one rater for "
-                "each image."
-            )
+        expected = (image.shape[0], self.maps, *image.shape[2:])
+        if mask.shape != expected:
+            raise ValueError(f"mask {tuple(mask.shape)} must be {expected}: the mask of one rater for each image.")
         centred = mask.to(image.dtype) - 0.5
         posterior = self.posterior(pad_to_multiples(torch.cat([image, centred], dim=1), self.multiples))
         logits = self.combination(features, _sample(posterior, noise))
@@ -191,11 +195,11 @@ class ProbabilisticUNet(LatentSampling):
         padded = pad_to_multiples(image, self.multiples)
         prior = self.prior(padded)
         projected = crop_like(self.combination.of_features(self.unet(padded)), image)
-        samples = image.new_empty((*noise[0].shape[:2], *image.shape[2:]), dtype=torch.float32)
+        samples = image.new_empty((*noise[0].shape[:2], self.maps, *image.shape[2:]), dtype=torch.float32)
         for i, numbers in enumerate(noise[0].unbind(1)):
             logits = self.combination.combine(projected, latent_at(prior, numbers))
-            samples[:, i] = logits[:, 0].float().sigmoid()
-        return None, samples
+            samples[:, i] = logits.float().sigmoid()
+        return None, samples[:, :, 0] if self.structures is None else samples
 
 
 def _sample(gaussian: Tensor, noise: Tensor | None) -> Tensor:

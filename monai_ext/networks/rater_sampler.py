@@ -1,6 +1,8 @@
 """Interface of all methods for several raters: the share of raters of each pixel, and samples of their masks.
 
-Maps are (B, heads, *spatial), samples (B, n, *spatial), of images (B, C, H, W) or volumes (B, C, H, W, D).
+Maps are (B, heads, *spatial), samples (B, n, *spatial), of images (B, C, H, W) or volumes (B, C, H, W, D). Methods for
+K structures have an axis of their own for these, (B, heads, K, *spatial) and (B, n, K, *spatial): a sample is all its K
+masks at once.
 """
 
 from __future__ import annotations
@@ -37,10 +39,11 @@ class Symmetry(NamedTuple):
         """The moved image (B, C, H, W[, D])."""
         return torch.rot90(image.flip(3) if self.flip else image, self.turns, (2, 3))
 
-    def back(self, maps: Tensor) -> Tensor:
-        """Maps of the moved image (B, heads, H, W[, D]) at their place in the image itself."""
-        maps = torch.rot90(maps, -self.turns, (2, 3))
-        return maps.flip(3) if self.flip else maps
+    def back(self, maps: Tensor, image: Tensor) -> Tensor:
+        """Maps of the moved image, (B, ..., H, W[, D]), at their place in the image itself (B, C, H, W[, D])."""
+        rows = maps.ndim - image.ndim + 2  # after batch, heads and structures
+        maps = torch.rot90(maps, -self.turns, (rows, rows + 1))
+        return maps.flip(rows + 1) if self.flip else maps
 
 
 AS_IT_IS = (Symmetry(),)
@@ -119,9 +122,9 @@ class LatentSampling(nn.Module):
             shares, samples = [], torch.zeros((), device=image.device)
             for symmetry in symmetries:
                 share, moved = self.probabilities(symmetry.of(image), [_moved_noise(part, symmetry) for part in noise])
-                samples = samples + symmetry.back(moved) / len(symmetries)
+                samples = samples + symmetry.back(moved, image) / len(symmetries)
                 if share is not None:
-                    shares.append(symmetry.back(share))
+                    shares.append(symmetry.back(share, image))
             mean = torch.stack(shares).mean(0) if shares else samples.mean(1, keepdim=True)
         return RaterPrediction(mean, samples)
 
