@@ -11,7 +11,13 @@ from monai.handlers import from_engine
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.epochs import EpochHandler
 from monai_ext.handlers.multi_metric import MultiMetricHandler
-from monai_ext.metrics import SEGMENTATION_SCORES, SegmentationScores, segmentation_scores
+from monai_ext.metrics import (
+    BOUNDARY_SCORES,
+    SEGMENTATION_SCORES,
+    SegmentationScores,
+    boundary_scores,
+    segmentation_scores,
+)
 from monai_ext.metrics.segmentation import thresholded_counts
 from monai_ext.storage.files import write_table
 
@@ -43,8 +49,8 @@ class CaseTable(EpochHandler):
     """Writes one row of scores per image to a CSV file when the engine's epoch ends, at once or not at all.
 
     For evaluators that decollate: each item's prediction must have its label's size, so that scores refer to the
-    pixels of the original mask. Columns: `columns`, then `SEGMENTATION_SCORES`. A prediction with NaN ends the
-    evaluation, see `refuse_non_finite_predictions`.
+    pixels of the original mask. Columns: `columns`, then `SEGMENTATION_SCORES` and `BOUNDARY_SCORES`, distances in
+    pixels unless a spacing is given. A prediction with NaN ends the evaluation, see `refuse_non_finite_predictions`.
 
     Args:
         path: the CSV file.
@@ -52,6 +58,8 @@ class CaseTable(EpochHandler):
         groups: identity -> group, written as the column `group`; cases of one group (near duplicates, one patient) are
             not independent, and statistics must take them together.
         threshold: foreground is `prediction > threshold`: 0.5 for probabilities.
+        tolerance: of the surface Dice; None leaves out the scores of boundaries.
+        spacing: see `boundary_scores`.
     """
 
     only_finite = True
@@ -63,7 +71,10 @@ class CaseTable(EpochHandler):
         columns: Sequence[str] = ("id",),
         groups: Mapping[str, str] | None = None,
         threshold: float = 0.5,
+        tolerance: float | None = 2.0,
+        spacing: Sequence[float] | None = None,
     ):
+        self.tolerance, self.spacing = tolerance, spacing
         self.path, self.columns, self.groups, self.threshold = Path(path), tuple(columns), groups, threshold
         self.rows: list[dict[str, Any]] = []
 
@@ -75,6 +86,9 @@ class CaseTable(EpochHandler):
             prediction, label = output["pred"][None], output["label"][None]
             counts = thresholded_counts(prediction, label.to(prediction.device), threshold=self.threshold)
             scores = segmentation_scores(counts)
+            if self.tolerance is not None:
+                masks = prediction > self.threshold, label.to(prediction.device) > 0.5
+                scores |= boundary_scores(*masks, spacing=self.spacing, tolerance=self.tolerance)
             row = {name: item[name] for name in self.columns}
             if self.groups is not None:
                 row["group"] = self.groups[row[self.columns[0]]]
@@ -83,4 +97,5 @@ class CaseTable(EpochHandler):
     def finish(self, engine: Engine) -> None:
         grouped = [] if self.groups is None else ["group"]
         rows = sorted(self.rows, key=lambda row: str(row[self.columns[0]]))
-        write_table(self.path, rows, [*self.columns, *grouped, *SEGMENTATION_SCORES], digits=".6f")
+        scores = SEGMENTATION_SCORES if self.tolerance is None else (*SEGMENTATION_SCORES, *BOUNDARY_SCORES)
+        write_table(self.path, rows, [*self.columns, *grouped, *scores], digits=".6f")

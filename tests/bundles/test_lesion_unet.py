@@ -22,7 +22,7 @@ from lesion_runs import BUNDLE, TINY, train
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from monai_ext.metrics import SEGMENTATION_SCORES
+from monai_ext.metrics import BOUNDARY_SCORES, SEGMENTATION_SCORES
 
 workflow = partial(bundle_runs.workflow, BUNDLE.name)
 
@@ -66,7 +66,7 @@ def test_evaluation_scores_every_validation_case_at_its_own_size(trained, phanto
     run.run()
     table = rows(trained / "evaluation" / "cases.csv")
     assert len(table) == 6
-    assert {"id", "image_path", "label_path", "group", *SEGMENTATION_SCORES} == set(table[0])
+    assert {"id", "image_path", "label_path", "group", *SEGMENTATION_SCORES, *BOUNDARY_SCORES} == set(table[0])
     for row in table:
         probability = np.asarray(Image.open(trained / "evaluation" / "probabilities" / f"{row['id']}.png"))
         truth = np.asarray(Image.open(row["label_path"])) > 128

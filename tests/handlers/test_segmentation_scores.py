@@ -22,6 +22,8 @@ def test_case_table_scores_each_case_and_names_its_group(tmp_path):
     CaseTable(tmp_path / "cases.csv", groups={"a": "g1", "b": "g1"}).attach(evaluator)
     evaluator.run_engine()
     table = read(tmp_path / "cases.csv")
+    assert [(row["hd95"], row["surface_dice"]) for row in table][1] == ("0.000000", "1.000000")
+    assert float(table[0]["hd95"]) >= 1 and float(table[0]["assd"]) >= 1
     assert [(row["id"], row["group"], float(row["dice"])) for row in table] == [("a", "g1", 0.0), ("b", "g1", 1.0)]
 
 

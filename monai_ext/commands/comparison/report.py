@@ -20,7 +20,7 @@ from monai_ext.commands.comparison.figures import (
     dice_figure,
     pair_figure,
 )
-from monai_ext.commands.comparison.results import METRICS, Results, read_results
+from monai_ext.commands.comparison.results import BOUNDARIES, DISTANCES, METRICS, Results, read_results
 from monai_ext.commands.comparison.summaries import (
     LEVEL,
     LossSummary,
@@ -78,7 +78,7 @@ def report(output_dir: str | Path, output: str | Path | None = None) -> Path:
     output = Path(output) if output is not None else output_dir / "report"
     results = read_results(output_dir)
     remove_leftovers(output)
-    losses = {metric: loss_summaries(results, metric) for metric in METRICS}
+    losses = {metric: loss_summaries(results, metric) for metric in results.values}
     pairs = {metric: pair_summaries(results, metric) for metric in MAIN}
     write_tables(output, results, losses, pairs)
     blocks = _blocks(output, results, losses, pairs)
@@ -162,18 +162,24 @@ def _overview(
 
 def _fold_tables(results: Results, names: Mapping[str, str], losses: Mapping[str, list[LossSummary]]) -> list[Block]:
     def cell(summary: LossSummary) -> str:
-        return f"{_percent(summary.by_fold.mean)} ± {_percent(summary.by_fold.sd)}"
+        mean, sd = summary.by_fold.mean, summary.by_fold.sd
+        return f"{mean:.2f} ± {sd:.2f}" if summary.metric in DISTANCES else f"{_percent(mean)} ± {_percent(sd)}"
 
-    by_loss = {loss: {m: s for m in METRICS for s in losses[m] if s.loss == loss} for loss in names}
+    by_loss = {loss: {m: s for m, of_all in losses.items() for s in of_all if s.loss == loss} for loss in names}
+    labels = METRICS | BOUNDARIES
+    further = [metric for metric in losses if metric not in (*MAIN, *DISTANCES)]
+    tables = [("Dice, Jaccard, precision", MAIN, "%"), ("Further metrics", further, "%")]
+    if distances := [metric for metric in DISTANCES if metric in losses]:
+        tables.append(("Distances between boundaries", distances, "pixels, lower is better"))
     blocks: list[Block] = []
-    for caption, metrics in (("Dice, Jaccard, precision", MAIN), ("Further metrics", tuple(METRICS)[len(MAIN) :])):
-        header = ("Loss", *(METRICS[metric] for metric in metrics), "Cases", "Folds", "Seeds")
+    for caption, metrics, unit in tables:
+        header = ("Loss", *(labels[metric] for metric in metrics), "Cases", "Folds", "Seeds")
         rows = []
         for loss, found in by_loss.items():
             size = found["dice"]
             cells = [cell(found[metric]) if metric in found else "–" for metric in metrics]
             rows.append([names[loss], *cells, str(size.cases), str(size.by_fold.folds), str(size.by_fold.seeds)])
-        blocks.append(Table(f"{caption}: mean ± standard deviation over folds, %", header, rows))
+        blocks.append(Table(f"{caption}: mean ± standard deviation over folds, {unit}", header, rows))
     return blocks
 
 

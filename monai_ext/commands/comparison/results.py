@@ -1,8 +1,9 @@
 """The finished runs of a comparison as arrays: losses x seeds x cases, and curves per epoch.
 
 A run's folder holds `finished.json`, `evaluation/cases.csv` (one row per validation case: id, the metrics, and if known
-image_path, label_path, group) and, for the curves, `epochs.csv`. What cannot be right (a case validated twice, losses
-that saw different cases) is an error; what is only missing (runs not finished, an undefined precision) is counted.
+those of the boundaries, image_path, label_path, group) and, for the curves, `epochs.csv`. What cannot be right (a case
+validated twice, losses that saw different cases) is an error; what is only missing (runs not finished, an undefined
+precision) is counted.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from monai_ext.runtime.errors import one_line
 from monai_ext.storage.files import table_rows
 from monai_ext.storage.records import read_record
 
-__all__ = ["METRICS", "Results", "ResultsError", "read_results"]
+__all__ = ["BOUNDARIES", "DISTANCES", "METRICS", "Results", "ResultsError", "read_results"]
 
 METRICS = {
     "dice": "Dice",
@@ -31,6 +32,8 @@ METRICS = {
     "threshold_jaccard": "Thresholded Jaccard",
     "legacy_average_precision": "Legacy average precision",
 }
+BOUNDARIES = {"surface_dice": "Surface Dice", "hd95": "HD95", "assd": "ASSD"}  # in newer tables
+DISTANCES = ("hd95", "assd")  # lower is better, in pixels
 WAY_OUT = "remove it and run `compare` again"
 CURVES = ("train_loss", "val_mean_dice")
 MOST_EPOCHS = 1_000_000  # a table of more is damaged; it would fill the memory
@@ -45,7 +48,8 @@ class Results:
     """All finished runs of L losses, S seeds, F folds and N cases.
 
     Args:
-        values: metric -> (L, S, N), share from 0 to 1, NaN where the run is missing or the metric undefined.
+        values: metric -> (L, S, N), share from 0 to 1 (pixels in `DISTANCES`), NaN where the run is missing or the
+            metric undefined; those of the boundaries where any run has them.
         fold_of: (S, N), the fold in which a case is validated under a seed, -1 while unknown.
         undefined: metric -> number of NaN that finished runs wrote (precision of an empty prediction).
         groups: N labels of cases that belong together (patient, near-duplicates), or None.
@@ -107,13 +111,15 @@ def read_results(output_dir: str | Path) -> Results:
     _check_runs(tables, records)
     ids = sorted({case for table in tables.values() for case in table})
     at = {case: index for index, case in enumerate(ids)}
-    values = {metric: np.full((len(losses), len(seeds), len(ids)), np.nan) for metric in METRICS}
+    rows_of_all = [row for table in tables.values() for row in table.values()]
+    metrics = [*METRICS, *(name for name in BOUNDARIES if any(not np.isnan(row[name]) for row in rows_of_all))]
+    values = {metric: np.full((len(losses), len(seeds), len(ids)), np.nan) for metric in metrics}
     fold_of = np.full((len(seeds), len(ids)), -1)
     rows: dict[str, Mapping[str, str]] = {}
     for (loss, fold, seed), table in tables.items():
         columns = [at[case] for case in table]
         fold_of[seeds.index(seed), columns] = fold
-        for metric in METRICS:
+        for metric in metrics:
             values[metric][losses.index(loss), seeds.index(seed), columns] = [row[metric] for row in table.values()]
         rows.update(table)
     located = {case: row for case, row in rows.items() if row.get("image_path") and row.get("label_path")}
@@ -125,7 +131,7 @@ def read_results(output_dir: str | Path) -> Results:
         ids=tuple(ids),
         values=values,
         fold_of=fold_of,
-        undefined={m: sum(bool(np.isnan(r[m])) for t in tables.values() for r in t.values()) for m in METRICS},
+        undefined={m: sum(bool(np.isnan(row[m])) for row in rows_of_all) for m in METRICS},
         groups=_groups(ids, rows),
         paths={c: (Path(r["image_path"]), Path(r["label_path"])) for c, r in located.items()},
         folders={key: folder for key, (folder, _) in records.items()},
@@ -164,19 +170,23 @@ def _read_cases(path: Path) -> dict[str, dict]:
         if not row["id"] or row["id"] in table:
             what = f"case {row['id']!r} appears twice" if row["id"] else "a case has no id"
             raise ResultsError(f"{path}, line {line}: {what}.")
-        table[row["id"]] = {**row, **{name: _share(row[name], name, path, line) for name in METRICS}}
+        table[row["id"]] = {
+            **row,
+            **{name: _number(row.get(name, ""), name, path, line) for name in (*METRICS, *BOUNDARIES)},
+        }
     if not table:
         raise ResultsError(f"{path} holds no case: remove the finished.json of this run and run `compare` again.")
     return table
 
 
-def _share(text: str, name: str, path: Path, line: int) -> float:
+def _number(text: str, name: str, path: Path, line: int) -> float:
     try:
         value = float(text) if text else float("nan")
     except ValueError:
         value = -1.0
-    if not (np.isnan(value) or 0.0 <= value <= 1.0):
-        raise ResultsError(f"{path}, line {line}: {name} is {text!r}, not a number from 0 to 1.")
+    highest, words = (np.finfo(np.float64).max, "at least 0") if name in DISTANCES else (1.0, "from 0 to 1")
+    if not (np.isnan(value) or 0.0 <= value <= highest):
+        raise ResultsError(f"{path}, line {line}: {name} is {text!r}, not a number {words}.")
     return value
 
 

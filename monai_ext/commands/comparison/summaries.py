@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_ext.commands.comparison.results import METRICS, Results
+from monai_ext.commands.comparison.results import DISTANCES, Results
 from monai_ext.commands.statistics import (
     FoldSummary,
     bootstrap_interval,
@@ -82,7 +82,9 @@ def loss_summaries(results: Results, metric: str) -> list[LossSummary]:
     known = np.atleast_1d(~np.isnan(cases).all(axis=1))
     first = np.full(len(cases), np.nan)
     if known.any():
-        first[known] = probability_of_first(cases[known], groups=results.groups)
+        first[known] = probability_of_first(
+            -cases[known] if metric in DISTANCES else cases[known], groups=results.groups
+        )
     return [
         LossSummary(
             loss=loss,
@@ -158,7 +160,7 @@ def write_tables(
     pair_rows = [{**asdict(pair), "claimed": pair.claimed} for summaries in pairs.values() for pair in summaries]
     case_rows = [
         {"loss": loss, "seed": seed, "fold": int(results.fold_of[s, i]), "id": case}
-        | {metric: results.values[metric][x, s, i] for metric in METRICS}
+        | {metric: values[x, s, i] for metric, values in results.values.items()}
         for x, loss in enumerate(results.losses)
         for s, seed in enumerate(results.seeds)
         for i, case in enumerate(results.ids)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from monai_ext.commands.scoring.rater_ceiling import others_with_each, rater_ceiling
 from monai_ext.data.raters.cases import RaterCase
 from monai_ext.metrics import (
+    boundary_scores,
     calibration_scores,
     confusion_counts,
     consensus_mask,
@@ -31,7 +32,10 @@ __all__ = ["HEAD_SCORES", "MAP_SCORES", "SET_SCORES", "CaseScores", "Score", "ma
 
 
 class Score(NamedTuple):
-    """How a score is to be read. `worst` is the value that a missing prediction gets, if it is to count."""
+    """How a score is to be read. `worst` is the value that a missing prediction gets, if it is to count.
+
+    That of a distance is the diagonal of the case, see `monai_ext.metrics.boundaries`.
+    """
 
     label: str
     better: str  # "higher", "lower", or "" where neither is
@@ -45,6 +49,12 @@ MAP_SCORES = {
     "jaccard_consensus": Score("Jaccard with the majority", "higher", 0.0),
     "dice_each_rater": Score("Dice with each rater", "higher", 0.0),
     "jaccard_each_rater": Score("Jaccard with each rater", "higher", 0.0),
+    "surface_dice_consensus": Score("Surface Dice with the majority", "higher", 0.0),
+    "hd95_consensus": Score("HD95 to the majority", "lower", math.inf),
+    "assd_consensus": Score("ASSD to the majority", "lower", math.inf),
+    "surface_dice_each_rater": Score("Surface Dice with each rater", "higher", 0.0),
+    "hd95_each_rater": Score("HD95 to each rater", "lower", math.inf),
+    "assd_each_rater": Score("ASSD to each rater", "lower", math.inf),
     "ece": Score("ECE against raters", "lower", 1.0),
     "ece_consensus": Score("ECE against shares", "lower", 1.0),
     "ace": Score("ACE against raters", "lower", 1.0),
@@ -66,6 +76,9 @@ SET_SCORES = {
 HEAD_SCORES = {
     "dice_heads": Score("Dice of head and rater", "higher", 0.0),
     "jaccard_heads": Score("Jaccard of head and rater", "higher", 0.0),
+    "surface_dice_heads": Score("Surface Dice of head and rater", "higher", 0.0),
+    "hd95_heads": Score("HD95 of head and rater", "lower", math.inf),
+    "assd_heads": Score("ASSD of head and rater", "lower", math.inf),
 }
 
 
@@ -81,7 +94,14 @@ class CaseScores(NamedTuple):
 
 
 def map_scores(
-    prediction: Tensor, masks: Tensor, *, presence: Tensor | None = None, strict: bool = False, bins: int = 15
+    prediction: Tensor,
+    masks: Tensor,
+    *,
+    presence: Tensor | None = None,
+    strict: bool = False,
+    bins: int = 15,
+    spacing: Sequence[float] | None = None,
+    tolerance: float = 2.0,
 ) -> dict[str, Tensor]:
     """The scores of `MAP_SCORES` by name, each (B,) float64.
 
@@ -96,6 +116,7 @@ def map_scores(
         masks, presence: raters (B, R, *spatial) and who is present (B, R), see `monai_ext.metrics.raters`.
         strict: see `qubiq_score`.
         bins: see `calibration_bins`.
+        spacing, tolerance: see `boundary_scores`.
     """
     if prediction.is_floating_point():
         probability = prediction
@@ -109,6 +130,7 @@ def map_scores(
     with_majority = segmentation_scores(confusion_counts(hard[:, None], majority))
     nobody = ~present.any(1)
     with_each = segmentation_scores(confusion_counts(hard[:, None].expand_as(masks), masks))
+    boundaries = _boundaries(hard, torch.cat([majority, masks != 0], dim=1), spacing, tolerance)
     flat, mask = probability.flatten(1).double(), hard.flatten(1)
     total = flat.sum(1) + mask.sum(1)
     scores = {
@@ -118,11 +140,21 @@ def map_scores(
         "jaccard_consensus": with_majority["jaccard"][:, 0].masked_fill(nobody, torch.nan),
         "dice_each_rater": with_each["dice"].masked_fill(~present, torch.nan).nanmean(1),
         "jaccard_each_rater": with_each["jaccard"].masked_fill(~present, torch.nan).nanmean(1),
+        **{f"{name}_consensus": values[:, 0].masked_fill(nobody, torch.nan) for name, values in boundaries.items()},
+        **{
+            f"{name}_each_rater": values[:, 1:].masked_fill(~present, torch.nan).nanmean(1)
+            for name, values in boundaries.items()
+        },
         "uncertainty_ncc": uncertainty_ncc(probability * (1 - probability), masks, presence=presence),
         "confidence": torch.where(total > 0, 2 * (flat * mask).sum(1) / total, 1.0),
         **calibration_scores(probability, masks, presence=presence, bins=bins),
     }
     return {name: scores[name] for name in MAP_SCORES}
+
+
+def _boundaries(mask: Tensor, others: Tensor, spacing: Sequence[float] | None, tolerance: float) -> dict[str, Tensor]:
+    """`boundary_scores` of one mask of each case (B, *spatial) with several, each (B, N)."""
+    return boundary_scores(mask[:, None].expand_as(others), others, spacing=spacing, tolerance=tolerance)
 
 
 def rater_case_scores(
@@ -134,6 +166,8 @@ def rater_case_scores(
     strict: bool = False,
     estimator: str = "V",
     bins: int = 15,
+    spacing: Sequence[float] | None = None,
+    tolerance: float = 2.0,
 ) -> CaseScores:
     """All scores of one case.
 
@@ -145,39 +179,44 @@ def rater_case_scores(
         heads: numbers of those predicted in `case.heads`; empty where raters are anonymous, and no head has an
             rater of its own. One per head gives "dice_rater03" and so on besides the scores of `HEAD_SCORES`.
         set_size: masks in the set, for the ceiling; 0 where there is none.
-        strict, bins: see `map_scores`.
+        strict, bins, spacing, tolerance: see `map_scores`.
         estimator: see `generalized_energy_distance`.
     """
+    sides: dict[str, Any] = {"spacing": spacing, "tolerance": tolerance}
     masks, presence = case.masks[None], case.presence[None]
     samples = case.heads if case.samples is None else case.samples
     prediction = samples if case.probability is None else case.probability
     scores: dict[str, Tensor] = {}
     if prediction is not None:
-        scores |= map_scores(prediction[None], masks, presence=presence, strict=strict, bins=bins)
+        scores |= map_scores(prediction[None], masks, presence=presence, strict=strict, bins=bins, **sides)
     if samples is not None:
         scores |= set_scores(samples[None], masks, presence=presence, estimator=estimator)
     numbers = {name: float(scores[name]) for name in (*MAP_SCORES, *SET_SCORES) if name in scores}
-    ceiling = rater_ceiling(case.masks, case.presence, set_size=set_size, strict=strict, estimator=estimator, bins=bins)
+    ceiling = rater_ceiling(
+        case.masks, case.presence, set_size=set_size, strict=strict, estimator=estimator, bins=bins, **sides
+    )
     table = None
     if heads:
         columns = [index for index, number in enumerate(raters) if number in heads]
-        ceiling |= _each(others_with_each(case.masks, case.presence), raters, columns)
+        ceiling |= _each(others_with_each(case.masks, case.presence, **sides), raters, columns)
         if case.heads is not None:
             table = pairwise_dice(case.heads[None], masks)[0].masked_fill(~case.presence, torch.nan).numpy()
-            numbers |= _each(_own_heads(case, raters, heads), raters, columns)
+            numbers |= _each(_own_heads(case, raters, heads, **sides), raters, columns)
     return CaseScores(numbers, ceiling, table)
 
 
-def _own_heads(case: RaterCase, raters: Sequence[int], heads: Sequence[int]) -> dict[str, Tensor]:
-    """Dice and Jaccard of each rater with the own head, (R,), NaN where either is missing."""
-    values = {name: torch.full((len(raters),), torch.nan, dtype=torch.float64) for name in ("dice", "jaccard")}
+def _own_heads(case: RaterCase, raters: Sequence[int], heads: Sequence[int], **sides: Any) -> dict[str, Tensor]:
+    """Scores of each rater with the own head, (R,), NaN where either is missing; names as in `HEAD_SCORES`."""
+    names = [name.removesuffix("_heads") for name in HEAD_SCORES]
+    values = {name: torch.full((len(raters),), torch.nan, dtype=torch.float64) for name in names}
     if case.heads is None:
         return values
     for row, number in enumerate(heads):
         if number in raters and case.presence[column := raters.index(number)]:
-            pair = confusion_counts(case.heads[None, [row]], case.masks[None, [column]])
+            own, rater = case.heads[None, [row]], case.masks[None, [column]]
+            found = segmentation_scores(confusion_counts(own, rater)) | boundary_scores(own, rater, **sides)
             for name, scores in values.items():
-                scores[column] = segmentation_scores(pair)[name][0, 0]
+                scores[column] = found[name][0, 0]
     return values
 
 

@@ -7,7 +7,7 @@ Each rater present is left out in turn and held against the K - 1 others; the me
 * energy distance and diversity, which depend on the size of a set by themselves: their expected values for as many
   masks M as the method has, drawn by raters such as these. With D = E d(Y, Y') over different raters these are
   D (1/M + 1/K) and D (1 - 1/M) under the V-statistic, 0 and D under U;
-* Dice with a rater's own head: the mean Dice of the others with this rater.
+* scores with a rater's own head: the mean score of the others with this rater.
 
 It is what one more rater would score. A map learnt from all raters may do better where spread is rewarded
 (QUBIQ score, calibration). A single rater has no ceiling.
@@ -18,17 +18,35 @@ from how many pixels of a rater have how many votes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from monai_ext.formulas.overlaps import dice_of_counts, iou_of_counts, pair_totals
-from monai_ext.metrics import DICE_SOFT_TENTHS, QUBIQ_TENTHS, overlap_counts, votes_reach
+from monai_ext.metrics import (
+    DICE_SOFT_TENTHS,
+    QUBIQ_TENTHS,
+    boundary_scores,
+    consensus_mask,
+    overlap_counts,
+    pairwise_boundary_scores,
+    votes_reach,
+)
 
-__all__ = ["rater_ceiling", "others_with_each"]
+__all__ = ["others_with_each", "rater_ceiling"]
 
 
 def rater_ceiling(
-    masks: Tensor, presence: Tensor, *, set_size: int, strict: bool = False, estimator: str = "V", bins: int = 15
+    masks: Tensor,
+    presence: Tensor,
+    *,
+    set_size: int,
+    strict: bool = False,
+    estimator: str = "V",
+    bins: int = 15,
+    spacing: Sequence[float] | None = None,
+    tolerance: float = 2.0,
 ) -> dict[str, float]:
     """Scores of the raters by the names of the method's, and "rater_agreement", their mean pairwise Dice.
 
@@ -39,7 +57,7 @@ def rater_ceiling(
         masks: (R, *size), bool or integers, non-zero is foreground.
         presence: (R,) bool.
         set_size: masks M in the method's set; 0 where it has none.
-        strict, estimator, bins: as of the method's scores.
+        strict, estimator, bins, spacing, tolerance: as of the method's scores.
     """
     present = (masks[presence] != 0).flatten(1)  # (K, pixels)
     if len(present) < 2:
@@ -54,6 +72,7 @@ def rater_ceiling(
         **_levels(present, counts.diagonal(), strict),
         "dice_each_rater": _mean_of_pairs(dice),
         "jaccard_each_rater": _mean_of_pairs(iou),
+        **_boundaries(masks[presence] != 0, strict, spacing, tolerance),
         **_calibration(counts, present.shape[1], bins),
         "generalized_energy_distance": diversity * (by_set + by_raters),
         "hungarian_iou": _mean_of_pairs(iou),
@@ -65,12 +84,27 @@ def rater_ceiling(
     return {name: float(value) for name, value in scores.items()}
 
 
-def others_with_each(masks: Tensor, presence: Tensor) -> dict[str, Tensor]:
-    """Mean Dice and Jaccard of the other raters with each one, (R,), NaN for one who is missing or alone."""
+def others_with_each(
+    masks: Tensor, presence: Tensor, *, spacing: Sequence[float] | None = None, tolerance: float = 2.0
+) -> dict[str, Tensor]:
+    """Mean scores of the other raters with each one, (R,), NaN for one who is missing or alone."""
     pairs = presence & presence[:, None] & ~torch.eye(len(presence), dtype=torch.bool)
     dice, iou = _similarities(overlap_counts(masks[None])[0])
     values = {"dice": dice, "jaccard": iou}
+    for name, table in pairwise_boundary_scores(masks[None], spacing=spacing, tolerance=tolerance).items():
+        values[name] = table[0]
     return {name: value.masked_fill(~pairs, torch.nan).nanmean(0) for name, value in values.items()}
+
+
+def _boundaries(present: Tensor, strict: bool, spacing: Sequence[float] | None, tolerance: float) -> dict[str, Tensor]:
+    """Scores of each rater with the majority of the others and with each of them, means over raters."""
+    others = [torch.cat([present[:r], present[r + 1 :]])[None] for r in range(len(present))]
+    majorities = torch.stack([consensus_mask(masks, strict=strict)[0] for masks in others])
+    with_majority = boundary_scores(present[None], majorities[None], spacing=spacing, tolerance=tolerance)
+    pairs = pairwise_boundary_scores(present[None], spacing=spacing, tolerance=tolerance)
+    return {f"{name}_consensus": values.mean() for name, values in with_majority.items()} | {
+        f"{name}_each_rater": _mean_of_pairs(values[0]) for name, values in pairs.items()
+    }
 
 
 def _similarities(counts: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,6 +38,8 @@ class MethodSettings(msgspec.Struct, frozen=True):
     anonymous: bool = False
     label: int | list[int] | None = None
     max_epochs: int | None = None
+    tolerance: float | None = None
+    pixel_size: list[float] | None = None
 
 
 class MethodSummary(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from monai_ext.commands.comparison.results import ResultsError
 from monai_ext.commands.scoring.rater_ceiling import rater_ceiling
@@ -13,6 +14,7 @@ from monai_ext.commands.scoring.rater_methods import MethodSettings
 from monai_ext.commands.scoring.records import Scores, Statistic, TaskScores
 from monai_ext.data.raters.cases import read_rater_case
 from monai_ext.data.raters.predictions import PredictionKinds, rater_truth
+from monai_ext.metrics import BOUNDARY_SCORES, BOUNDARY_TOLERANCE
 from monai_ext.runtime.errors import some_of
 from monai_ext.storage.records import read_record
 
@@ -32,12 +34,13 @@ class RaterRow:
     notes: tuple[str, ...]
 
 
-def rater_row(path: Path, *, task: int | None, samples: int, cases: int) -> RaterRow:
+def rater_row(path: Path, *, task: int | None, samples: int, cases: int, tolerance: float | None = None) -> RaterRow:
     """The raters' scores of one task in a scores.json, without those of sets that differ from the methods'.
 
     Args:
         task: of the runs; None, where they have none: the only one there is.
         samples, cases: of the methods, to be compared.
+        tolerance: of the methods' surface Dice; None: they have none.
 
     Raises:
         ResultsError: there is no such file, it is damaged, or it has not this task.
@@ -49,7 +52,9 @@ def rater_row(path: Path, *, task: int | None, samples: int, cases: int) -> Rate
     chosen = next(iter(tasks), None) if task is None and len(tasks) == 1 else task
     if chosen is not None and chosen in tasks:
         estimator = str(content.settings.get("estimator", "V"))
-        return _row_of_task(path, tasks[chosen], estimator, samples=samples, cases=cases)
+        row = _row_of_task(path, tasks[chosen], estimator, samples=samples, cases=cases)
+        measured = tasks[chosen].distance_unit, content.settings.get("tolerance")
+        return row if measured == ("pixels", tolerance) else _without_boundaries(row, path, *measured)
     there = textwrap.shorten(", ".join(sorted(map(str, tasks))), LONGEST, placeholder=" ...")
     raise ResultsError(
         f"{path} has no scores of task {task}, which the runs are of, only of {there}: run `score` with --tasks {task}."
@@ -86,7 +91,15 @@ def ceilings(targets: Path, cases: Sequence[str], *, settings: MethodSettings, s
     found = []
     for case in cases:
         read = read_rater_case(items[case], None, PredictionKinds(False, (), ()))
-        found.append(rater_ceiling(read.masks, read.presence, set_size=samples))
+        found.append(
+            rater_ceiling(
+                read.masks,
+                read.presence,
+                set_size=samples,
+                spacing=settings.pixel_size,
+                tolerance=BOUNDARY_TOLERANCE if settings.tolerance is None else settings.tolerance,
+            )
+        )
     return found
 
 
@@ -107,3 +120,15 @@ def _row_of_task(path: Path, entry: TaskScores, estimator: str, *, samples: int,
             f"them, run evaluate.json with --write_samples true, then `score` with --samples {samples}."
         )
     return RaterRow({name: values for name, values in scores.items() if name not in left_out}, scored, tuple(notes))
+
+
+def _without_boundaries(row: RaterRow, path: Path, unit: str, tolerance: Any) -> RaterRow:
+    """The row without scores of boundaries, which were measured in another way than the methods'."""
+    kept = {name: values for name, values in row.scores.items() if not name.startswith(BOUNDARY_SCORES)}
+    if len(kept) == len(row.scores):
+        return row
+    note = (
+        f"Distances between boundaries of one more rater are left out: {path} has them in {unit} with the tolerance "
+        f"{tolerance}, the methods in pixels or with another one."
+    )
+    return RaterRow(kept, row.cases, (*row.notes, note))

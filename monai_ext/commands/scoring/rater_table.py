@@ -171,7 +171,13 @@ def _by_seed(methods: Sequence[Method], cases: Sequence[str]) -> dict[str, NDArr
 def _rater_row(options: RaterTableOptions, methods: Sequence[Method], cases: list[str], draw: Draw) -> RaterRow | None:
     summary = methods[0].summary
     if options.rater_scores is not None:
-        return rater_row(options.rater_scores, task=summary.settings.task, samples=summary.samples, cases=len(cases))
+        return rater_row(
+            options.rater_scores,
+            task=summary.settings.task,
+            samples=summary.samples,
+            cases=len(cases),
+            tolerance=summary.settings.tolerance,
+        )
     if options.targets is None:
         return None
     found = ceilings(options.targets, cases, settings=summary.settings, samples=summary.samples)

@@ -56,6 +56,7 @@ class TaskScores(msgspec.Struct, frozen=True, kw_only=True):
     heads_without_rater: list[int] = []
     predicted: Predicted | None = None
     map: str = ""
+    distance_unit: str = "pixels"
     set: str | None = None
     scores: dict[str, Summary]
     rater_agreement: Summary = Summary()

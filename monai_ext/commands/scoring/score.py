@@ -36,6 +36,7 @@ from monai_ext.commands.scoring.turns import turned_dice
 from monai_ext.data.first_look import ImageNumbers, MaskNumbers, SetNumbers, mask_numbers, review
 from monai_ext.data.raters.cases import read_rater_case
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions, rater_predictions, rater_truth
+from monai_ext.metrics import BOUNDARY_DISTANCES, image_diagonal
 from monai_ext.runtime.errors import some_of
 from monai_ext.runtime.run_log import shows_progress, tell
 from monai_ext.storage.files import write_table, write_text
@@ -96,6 +97,10 @@ class ScoreOptions:
     """of the energy distance: with (V) or without (U) self pairs"""
     bins: int = 15
     """of calibration"""
+    tolerance: float = 2.0
+    """of the surface Dice, in the unit of the spacing"""
+    spacing: Computed[tuple[float, ...]] = ()
+    """size of a pixel along each axis, mm, for distances between boundaries (that of the files)"""
     group: Computed[str | None] = None
     """regular expression whose first group, or whole match, in a case's name is what the bootstrap draws, such as the
     patient (each case)"""
@@ -234,10 +239,13 @@ def _scored(item: Mapping, found: RaterPredictions, options: ScoreOptions) -> Sc
         strict=options.strict,
         estimator=options.estimator,
         bins=options.bins,
+        spacing=options.spacing or case.spacing,
+        tolerance=options.tolerance,
     )
     names = applicable_scores(found.kinds, item["raters"], anonymous=options.anonymous)
     if files is None:
-        scores = {name: _worst(name, item, found.kinds) for name in names}
+        farthest = image_diagonal(case.masks.shape[1:], options.spacing or case.spacing)
+        scores = {name: _worst(name, item, found.kinds, farthest) for name in names}
     row |= {name: scores[name] for name in names}
     row |= {f"raters_{name}": ceiling.get(name, math.nan) for name in names}
     row["rater_agreement"] = ceiling.get("rater_agreement", math.nan)
@@ -245,7 +253,7 @@ def _scored(item: Mapping, found: RaterPredictions, options: ScoreOptions) -> Sc
         mask_numbers(mask.numpy()) if present else MaskNumbers()
         for mask, present in zip(case.masks, case.presence, strict=True)
     )
-    return ScoredCase(row, True, heads, case.elsewhere, turned_dice(case), look)
+    return ScoredCase(row, True, heads, case.elsewhere, turned_dice(case), look, options.spacing or case.spacing)
 
 
 def _look_at_targets(items: Sequence[Mapping], cases: Sequence[ScoredCase], options: ScoreOptions) -> None:
@@ -257,14 +265,15 @@ def _look_at_targets(items: Sequence[Mapping], cases: Sequence[ScoredCase], opti
     review(SetNumbers(names, images, masks, items[0]["raters"]), labelled=bool(options.label)).log()
 
 
-def _worst(name: str, item: Mapping, kinds: PredictionKinds) -> float:
+def _worst(name: str, item: Mapping, kinds: PredictionKinds, farthest: float) -> float:
     """What a missing prediction scores; nothing with a rater who is missing as well."""
+    worst = farthest if name.startswith(BOUNDARY_DISTANCES) else 0.0
     marked = [number for number, path in zip(item["raters"], item["label"], strict=True) if path is not None]
     if name in HEAD_SCORES:
-        return HEAD_SCORES[name].worst if set(marked) & set(kinds.raters) else math.nan
+        return worst if set(marked) & set(kinds.raters) else math.nan
     if name in SCORES:
-        return SCORES[name].worst
-    return 0.0 if int(name.rpartition("_rater")[2]) in marked else math.nan
+        return min(SCORES[name].worst, farthest) if worst else SCORES[name].worst
+    return worst if int(name.rpartition("_rater")[2]) in marked else math.nan
 
 
 def run(options: ScoreOptions) -> int:

@@ -19,7 +19,7 @@ from monai_ext.commands.scoring.turns import better_turn
 from monai_ext.commands.statistics import bootstrap_interval, mean_of_known
 from monai_ext.data.first_look import MaskNumbers
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions
-from monai_ext.metrics import area_under_risk_coverage
+from monai_ext.metrics import BOUNDARY_DISTANCES, area_under_risk_coverage
 
 __all__ = ["Bootstrap", "ScoredCase", "applicable_scores", "group_labels", "summary_over_tasks", "task_summary"]
 
@@ -35,6 +35,7 @@ class ScoredCase(NamedTuple):
     elsewhere: Path | None  # see `RaterCase`
     turned: NDArray[np.float64] | None = None  # see `turned_dice`
     look: tuple[MaskNumbers, ...] = ()  # of the raters' masks
+    spacing: tuple[float, ...] | None = None  # of the boundary distances
 
 
 class Bootstrap(NamedTuple):
@@ -53,7 +54,7 @@ def applicable_scores(kinds: PredictionKinds, raters: Sequence[int], *, anonymou
     own = [] if anonymous else [number for number in raters if number in kinds.raters]
     if own:
         names += HEAD_SCORES
-        names += [f"{name}_rater{number:02d}" for number in own for name in ("dice", "jaccard")]
+        names += [f"{name.removesuffix('_heads')}_rater{number:02d}" for number in own for name in HEAD_SCORES]
     return names
 
 
@@ -91,6 +92,7 @@ def task_summary(
         heads_without_rater=[number for number in heads if number not in raters],
         predicted=Predicted(probability=kinds.probability, raters=list(kinds.raters), samples=list(kinds.samples)),
         map=_map_source(kinds),
+        distance_unit=_distance_unit([case.spacing for case in cases]),
         set=_set_source(kinds),
         scores=_statistics(rows, applicable_scores(kinds, raters, anonymous=anonymous), bootstrap),
         rater_agreement=_statistics(rows, ["rater_agreement"], bootstrap)["rater_agreement"],
@@ -145,12 +147,21 @@ def _statistics(rows: Sequence[Mapping], names: Sequence[str], bootstrap: Bootst
         found[name] = Statistic(mean=mean, low=lower, high=upper, sd=spread, cases=int(known.size))
     return {
         name: Summary(
-            better=SCORES[name].better if name in SCORES else "higher",
+            better="lower"
+            if name.startswith(BOUNDARY_DISTANCES)
+            else SCORES[name].better
+            if name in SCORES
+            else "higher",
             raters=found.get(f"raters_{name}"),
             **msgspec.structs.asdict(found[name]),
         )
         for name in names
     }
+
+
+def _distance_unit(spacings: Sequence[tuple[float, ...] | None]) -> str:
+    """Files that libraries write of arrays without a geometry have voxels of 1."""
+    return "mm" if any(side != 1 for spacing in spacings for side in spacing or ()) else "pixels"
 
 
 def _map_source(kinds: PredictionKinds) -> str:

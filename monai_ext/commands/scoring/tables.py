@@ -38,12 +38,16 @@ def _task_blocks(task: TaskScores, settings: Mapping) -> list[Block]:
     agreement = task.rater_agreement
     rows.append(("Pairwise Dice of raters", "", NONE, NONE, *_mean(agreement), str(agreement.cases)))
     blocks: list[Block] = [Heading(f"Task {task.task}"), Text(*_facts(task, settings))]
-    blocks.append(Table(f"Mean over cases; the map is the {task.map}{_of_set(task, settings)}", HEADER, rows))
+    blocks.append(Table(_caption(task, settings), HEADER, rows))
     own = [name for name in task.scores if name.startswith("dice_rater")]
     if own:
         blocks.append(_rater_table(task.scores, own))
         blocks.append(_head_table(task))
     return blocks
+
+
+def _caption(task: TaskScores, settings: Mapping) -> str:
+    return f"Mean over cases, distances in {task.distance_unit}; the map is the {task.map}{_of_set(task, settings)}"
 
 
 def _of_set(task: TaskScores, settings: Mapping) -> str:
@@ -89,15 +93,22 @@ def _rater_table(scores: Mapping[str, Summary], own: Sequence[str]) -> Table:
         "95 % interval",
         "Jaccard",
         "95 % interval",
+        "HD95",
+        "95 % interval",
         "Dice of raters",
         "95 % interval",
+        "HD95 of raters",
         "Cases",
     )
     rows = []
     for name in own:
-        dice, jaccard = scores[name], scores[name.replace("dice", "jaccard", 1)]
+        dice, jaccard, hd95 = (
+            scores[name],
+            *(scores.get(name.replace("dice", other, 1)) for other in ("jaccard", "hd95")),
+        )
         number = name.rpartition("_rater")[2]
-        rows.append((number, *_mean(dice), *_mean(jaccard), *_mean(dice.raters), str(dice.cases)))
+        theirs = _mean(None if hd95 is None else hd95.raters)[0]
+        rows.append((number, *_mean(dice), *_mean(jaccard), *_mean(hd95), *_mean(dice.raters), theirs, str(dice.cases)))
     return Table("Each head with its own rater; of raters: the other raters with this one", header, rows)
 
 
@@ -119,6 +130,9 @@ def _method(settings: Mapping) -> Text:
         f"ECE, ACE, MCE have {settings['bins']} bins over all pixels of a case. The energy distance depends on the "
         "number of masks in the set. Correlation: p (1 - p) with the raters' variance; cases without disagreement "
         "have none. AURC ranks cases by the soft Dice confidence.",
+        "HD95: the larger of both directed 95th percentiles of the distances between boundaries. ASSD: mean distance "
+        f"over both. Surface Dice: share of both boundaries within {settings.get('tolerance', 2):g} of the other. Two "
+        "empty masks have distance 0; of one empty mask it is the diagonal of the image.",
         "Raters: each rater left out in turn and held against the others; Hungarian IoU and best Dice take the "
         "others as the set. Energy distance and diversity: what as many masks as the method's, drawn by such "
         "raters, have on average. It is what one more rater scores; a map learnt from all raters may do "

@@ -13,6 +13,7 @@ from torch import Tensor
 from monai_ext.data.raters.decoding import binary_mask
 from monai_ext.data.raters.geometry import Geometry, Reading, geometry_of, item_geometry, reading_in
 from monai_ext.data.raters.predictions import Key, PredictionKinds
+from monai_ext.formulas.grids import spacing_of
 from monai_ext.raster.images import ImageFileError, reading
 from monai_ext.raster.masks import checked_label
 from monai_ext.raster.nifti import open_nifti, read_nifti
@@ -34,6 +35,7 @@ class RaterCase(NamedTuple):
     heads: Tensor | None  # (A, *size) uint8, for the raters `kinds.raters`
     samples: Tensor | None  # (M, *size) uint8
     elsewhere: Path | None  # a predicted file whose affine is not that of the truth
+    spacing: tuple[float, ...] | None = None  # of the voxels along each axis; None: the files have none
 
 
 def read_rater_case(item: Mapping, files: Mapping[Key, Sequence[Path]] | None, kinds: PredictionKinds) -> RaterCase:
@@ -69,8 +71,9 @@ def read_rater_case(item: Mapping, files: Mapping[Key, Sequence[Path]] | None, k
     empty = np.zeros(size, dtype=np.uint8)
     truth = torch.from_numpy(np.stack([empty if path is None else masks[path] for path in paths]))
     presence = torch.tensor([path is not None for path in paths])
+    spacing = None if reference is None else spacing_of(reference.affine)[: len(size)]
     if files is None:
-        return RaterCase(truth, presence, None, None, None, None)
+        return RaterCase(truth, presence, None, None, None, None, spacing)
 
     def whole(kind: str, number: int) -> np.ndarray:
         """The values of one prediction at the size of the truth, slices put together."""
@@ -94,6 +97,7 @@ def read_rater_case(item: Mapping, files: Mapping[Key, Sequence[Path]] | None, k
         heads=stacked("seg", kinds.raters),
         samples=stacked("sample", kinds.samples),
         elsewhere=_elsewhere(next(iter(files.values())), reference),
+        spacing=spacing,
     )
 
 

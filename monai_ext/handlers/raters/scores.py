@@ -20,12 +20,15 @@ from monai_ext.handlers.finite import refuse_non_finite_predictions
 from monai_ext.handlers.multi_metric import MultiMetricHandler
 from monai_ext.handlers.training.run_settings import RunSettings
 from monai_ext.metrics import (
+    BOUNDARY_SCORES,
     RaterScore,
+    boundary_scores,
     calibration_scores,
     consensus_mask,
     dice_per_rater,
     dice_soft,
     leave_one_out_dice,
+    pairwise_boundary_scores,
     pairwise_dice,
     qubiq_score,
     set_scores,
@@ -47,9 +50,12 @@ CONVENTIONS = {
     "sets": "samples at p > 0.5, d = 1 - IoU of the foreground, V-statistic (self pairs in)",
     "calibration": "15 equal bins over all pixels; plain names against each rater, _consensus against c / K",
     "own_head_gain": "Dice of each rater with the own head less the mean Dice with the other heads, mean over raters",
+    "boundaries": "hd95: the larger of both directed 95th percentiles; assd: mean over both boundaries; surface_dice: "
+    "share within the tolerance; two empty masks 0, 0 and 1, one empty mask the diagonal of the image, and 0; plain "
+    "names as dice, rater_ names between raters",
     "uncertainty_ncc": "p (1 - p) with c/K (1 - c/K), Pearson over pixels",
 }
-OF_RATERS = ("rater_agreement", "rater_diversity", "leave_one_out_dice")
+OF_RATERS = ("rater_agreement", "rater_diversity", "leave_one_out_dice", *(f"rater_{name}" for name in BOUNDARY_SCORES))
 
 
 def rater_column(number: int) -> str:
@@ -61,13 +67,23 @@ def rater_column(number: int) -> str:
     return f"dice_rater{number:02d}"
 
 
-def prediction_scores(predictions: Tensor, masks: Tensor, *, presence: Tensor | None = None, heads: int = 0) -> dict:
+def prediction_scores(
+    predictions: Tensor,
+    masks: Tensor,
+    *,
+    presence: Tensor | None = None,
+    heads: int = 0,
+    tolerance: float | None = None,
+    spacing: Sequence[float] | None = None,
+) -> dict:
     """Every score of every case: (B,) each, (B, R) for one Dice per rater, (B, heads, R) for heads_by_raters.
 
     Args:
         predictions: (B, 1 + heads + n, H, W), the probability map, the maps of the heads, n samples as probabilities.
         masks, presence: of the raters, (B, R, H, W) and (B, R).
         heads: 0, or R for a method that predicts each rater.
+        tolerance: of the surface Dice; None leaves out the scores of boundaries, which take the CPU's time.
+        spacing: see `boundary_scores`.
 
     A case whose predictions hold NaN is NaN in everything that depends on them; a case without raters in everything but
     `sample_diversity`.
@@ -87,6 +103,8 @@ def prediction_scores(predictions: Tensor, masks: Tensor, *, presence: Tensor | 
     }
     scores |= set_scores(samples > 0.5, masks, presence=presence)
     scores |= calibration_scores(probability, masks, presence=presence)
+    if tolerance is not None:
+        scores |= _boundaries(predicted > 0.5, masks, missing.to(masks.device), tolerance, spacing)
     if heads:
         table = pairwise_dice(own > 0.5, masks)
         scores["heads_by_raters"] = table.masked_fill(missing[:, None], torch.nan)
@@ -95,6 +113,19 @@ def prediction_scores(predictions: Tensor, masks: Tensor, *, presence: Tensor | 
     return {
         name: values if name in OF_RATERS else values.masked_fill(broken[(..., *[None] * (values.ndim - 1))], torch.nan)
         for name, values in scores.items()
+    }
+
+
+def _boundaries(
+    predicted: Tensor, masks: Tensor, missing: Tensor, tolerance: float, spacing: Sequence[float] | None
+) -> dict[str, Tensor]:
+    """Means over the raters present of `BOUNDARY_SCORES` with each, and over their pairs as "rater_hd95", (B,) each."""
+    with_each = boundary_scores(predicted.expand_as(masks), masks, spacing=spacing, tolerance=tolerance)
+    pairs = pairwise_boundary_scores(masks, spacing=spacing, tolerance=tolerance)
+    no_pair = missing[:, None] | missing[:, :, None] | torch.eye(masks.shape[1], dtype=torch.bool, device=masks.device)
+    scores = {name: values.masked_fill(missing, torch.nan).nanmean(1) for name, values in with_each.items()}
+    return scores | {
+        f"rater_{name}": values.masked_fill(no_pair, torch.nan).flatten(1).nanmean(1) for name, values in pairs.items()
     }
 
 
@@ -125,10 +156,18 @@ class MeanRaterScores(MultiMetricHandler):
     Args:
         raters: numbers of the raters, one for each column of the masks; None where they are anonymous.
         key: the score that is the metric's value.
+        tolerance, spacing: see `prediction_scores`.
     """
 
-    def __init__(self, raters: Sequence[int] | None = None, *, key: str = "qubiq_score"):
-        self.score = RaterScore(prediction_scores)
+    def __init__(
+        self,
+        raters: Sequence[int] | None = None,
+        *,
+        key: str = "qubiq_score",
+        tolerance: float | None = None,
+        spacing: Sequence[float] | None = None,
+    ):
+        self.score = RaterScore(prediction_scores, tolerance=tolerance, spacing=spacing)
         super().__init__(self.score, key, output_transform=lambda output: (output["pred"], output["label"]))
         self.raters = None if raters is None else [int(number) for number in raters]
         self.samples: int | None = None
@@ -162,9 +201,9 @@ class RaterReport:
     """Writes the scores of each case to `cases.csv` and their means, with every convention, to `summary.json`.
 
     The same columns and keys for every method, so that they can stand in one table. For evaluators in one process. The
-    summary holds `scores` (mean, sd and number of cases), `dice_per_rater`, `rater_ceiling` (mean Dice between
-    raters, and of each with the majority of the others) and `heads_by_raters`, the mean Dice of head k (row) with
-    rater r (column), in which the diagonal should lead.
+    summary holds `scores` (mean, sd and number of cases), `dice_per_rater`, `rater_ceiling` (mean Dice between raters,
+    of each with the majority of the others, and distances between their boundaries where measured) and
+    `heads_by_raters`, the mean Dice of head k (row) with rater r (column), in which the diagonal should lead.
 
     Args:
         folder: of both files; each appears complete or not at all.
@@ -202,7 +241,9 @@ class RaterReport:
             "raters": self.scores.raters,
             "parameters": sum(p.numel() for p in engine.network.parameters()),
             "scores": {name: _spread(values) for name, values in columns.items()},
-            "rater_ceiling": {name: _spread(columns[name]) for name in ("rater_agreement", "leave_one_out_dice")},
+            "rater_ceiling": {
+                name: _spread(columns[name]) for name in OF_RATERS if name in columns and name != "rater_diversity"
+            },
             "heads_by_raters": table and [[_known(v) for v in row] for row in table],
             "conventions": CONVENTIONS,
         }

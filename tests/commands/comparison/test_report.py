@@ -79,6 +79,20 @@ def test_the_html_page_is_whole_escaped_and_alone(reported):
     assert "http" not in re.sub(r'src="[^"]*"', "", page)
 
 
+def test_distances_between_boundaries_have_a_table_of_their_own_and_lower_is_better(tmp_path):
+    for loss, distance in (("bce", 4.0), ("dice", 3.0)):
+        for fold in (0, 1):
+            columns = {"hd95": lambda case, d=distance: d + case % 3, "surface_dice": lambda case: 0.5}
+            write_run(tmp_path, loss, fold, **columns)
+    folder = report(tmp_path).parent
+    page = (folder / "report.md").read_text()
+    assert "Distances between boundaries: mean ± standard deviation over folds, pixels" in page
+    assert re.search(r"^\| Dice \| 3\.98 ± 0\.0\d \| 40 \|", page, re.MULTILINE) and "Surface Dice" in page
+    with (folder / "losses.csv").open() as file:
+        first = {row["loss"]: row["probability_of_first"] for row in csv.DictReader(file) if row["metric"] == "hd95"}
+    assert (float(first["dice"]), float(first["bce"])) == (1, 0)
+
+
 def test_tables_can_be_read_back(reported):
     with (reported / "cases.csv").open() as file:
         rows = list(csv.DictReader(file))

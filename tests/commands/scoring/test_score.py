@@ -217,13 +217,38 @@ def test_the_command_prints_tables_and_writes_what_it_prints(many, tmp_path, cap
 def test_the_options_of_the_command_reach_the_scores(many, capsys):
     typed = ["score", "--predictions", str(many[1]), "--targets", str(many[0]), "--resamples", "9", "--tasks", "1"]
     typed += ["--raters", "1", "3", "--strict", "--bins", "4", "--seed", "5", "--missing", "skip", "--group", "patient"]
-    assert main([*typed, "--anonymous", "--estimator", "U", "--label", "1"]) == 0
+    assert (
+        main([*typed, "--anonymous", "--estimator", "U", "--label", "1", "--tolerance", "3", "--spacing", "2", "1"])
+        == 0
+    )
     settings = json.loads((many[1] / "scores" / "scores.json").read_text())["settings"]
     expected = {"resamples": 9, "tasks": [1], "raters": [1, 3], "strict": True, "bins": 4, "seed": 5, "missing": "skip"}
     expected |= {"group": "patient", "anonymous": True, "estimator": "U", "region": None, "part": None, "samples": None}
-    expected |= {"label": [1]}
+    expected |= {"label": [1], "tolerance": 3.0, "spacing": [2.0, 1.0]}
     assert settings == expected
     assert "anonymous raters 1, 3." in capsys.readouterr().out
+
+
+def test_distances_between_boundaries_are_in_the_unit_of_the_files(tmp_path):
+    truth, case = tmp_path / "truth" / "case01", tmp_path / "predicted" / "case01"
+    near, far = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
+    near[2:5, 2:5] = far[4:7, 2:5] = 1  # two rows apart
+    spaced = np.diag([3.0, 0.5, 1, 1])
+    for number in (1, 2):
+        write(truth / f"task01_seg{number:02d}.nii.gz", near, affine=spaced)
+        write(case / f"task01_seg{number:02d}.nii.gz", (near, far)[number - 1], affine=spaced)
+    write(truth / "image.nii.gz", near, affine=spaced)
+    means, human, content = scored(case.parent, truth.parent)
+    task = content["tasks"][0]
+    assert (task["distance_unit"], means["hd95_rater01"], means["hd95_rater02"]) == ("mm", 0, 6)
+    assert human["hd95_rater01"] == human["assd_consensus"] == 0 and human["surface_dice_each_rater"] == 1
+    assert task["scores"]["hd95_rater01"]["better"] == task["scores"]["assd_heads"]["better"] == "lower"
+    pixels, _, _ = scored(case.parent, truth.parent, spacing=(1.0, 1.0))
+    assert pixels["hd95_rater02"] == 2
+    write(case.parent.parent / "truth" / "case02" / "task01_seg01.nii.gz", near, affine=spaced)
+    write(case.parent.parent / "truth" / "case02" / "image.nii.gz", near, affine=spaced)
+    means, _, _ = scored(case.parent, truth.parent, missing="zero")
+    assert means["hd95_each_rater"] > np.hypot(24, 4) / 2 and means["surface_dice_heads"] < 0.76
 
 
 def test_the_help_shows_examples(capsys):

@@ -70,6 +70,16 @@ def test_scores_of_a_case_counted_by_hand():
     assert scores["generalized_energy_distance"][0].item() == pytest.approx(2 * 0.25 - 0 - 0.25)
 
 
+def test_distances_between_boundaries_are_measured_where_a_tolerance_is_given():
+    predictions = torch.cat([*ANSWERS.values()], 1)
+    scores = prediction_scores(predictions, MASKS, presence=PRESENCE, heads=2, tolerance=0.0, spacing=(1.0, 3.0))
+    # heads 1100, 1100 against 1100, 1000: the pixel beside the other mask is one of width 3 away from it
+    assert scores["hd95"][0].item() == pytest.approx((0 + 0.95 * 3) / 2)
+    assert scores["assd"][0].item() == pytest.approx((0 + 3 / 3) / 2)
+    assert scores["rater_hd95"][0].item() == pytest.approx(0.95 * 3) and scores["rater_assd"][1].isnan()
+    assert "hd95" not in prediction_scores(predictions, MASKS, presence=PRESENCE, heads=2)
+
+
 def test_scores_are_those_of_the_metrics_and_of_missing_raters_nothing_is_heard():
     made, metric = scored()
     made.validate()
