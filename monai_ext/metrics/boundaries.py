@@ -116,7 +116,8 @@ def _scores_of_pair(
     a, b = _cropped(a, b)
     edges = get_mask_edges(a, b, crop=False)
     distances = [
-        get_surface_distance(own, other, spacing=spacing).double() for own, other in (edges, tuple(reversed(edges)))
+        torch.as_tensor(get_surface_distance(own, other, spacing=spacing)).double()
+        for own, other in (edges, tuple(reversed(edges)))
     ]
     hd95 = max(distance.quantile(0.95).item() for distance in distances)
     assd = torch.cat(distances).mean().item()
