@@ -2,7 +2,7 @@
 
 None or 0 switches a parameter off. A number v stands for the range named with it; a pair is that range itself. `prob`
 is the chance that an image is changed; the parameters of the others are neutral. Values for each axis are in array
-order, (H, W) or (D, H, W).
+order, (H, W) or (H, W, D).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from monai_ext.transforms.ranges import (
     ratio_range,
     ratio_ranges,
     symmetric_range,
+    symmetric_ranges,
     uniform,
 )
 
@@ -71,7 +72,7 @@ class RandomFlip(Augmentation):
 
 
 class RandomQuarterTurn(Augmentation):
-    """1, 2 or 3 quarter turns of the last two axes, equally likely.
+    """1, 2 or 3 quarter turns of the axes H and W, equally likely.
 
     Images that are not square are turned about their centre and padded.
 
@@ -93,7 +94,8 @@ class RandomAffine(Augmentation):
     """Shift, zoom, shear and rotation, in this order.
 
     Args:
-        rotate: degrees, uniform in (-v, v); a true rotation for every aspect ratio. In 3-D one angle for each plane.
+        rotate: degrees, uniform in (-v, v); a true rotation for every aspect ratio. In 3-D an angle about each axis, of
+            one range or of three, for H, W and D; `(0, 0, 30)` moves nothing between slices, for few thick ones.
         scale: pair of zoom factors, log-uniform; above 1 enlarges. A pair for each axis draws a factor for each.
         shear: degrees, uniform in (-v, v), v < 45, for each ordered pair of axes.
         translate: fraction of the axis, uniform in (-v, v), one v or one for each axis.
@@ -101,14 +103,14 @@ class RandomAffine(Augmentation):
 
     def __init__(
         self,
-        rotate: float | Sequence[float] | None = None,
+        rotate: float | Sequence[float] | Sequence[float | Sequence[float] | None] | None = None,
         scale: Sequence[float] | Sequence[Sequence[float]] | None = None,
         shear: float | Sequence[float] | None = None,
         translate: float | Sequence[float] | None = None,
         *,
         prob: float = 1.0,
     ):
-        self.rotate = symmetric_range("rotate", rotate)
+        self.rotate = symmetric_ranges("rotate", rotate)
         self.scale = scale
         self.shear = symmetric_range("shear", shear)
         if self.shear and max(map(abs, self.shear)) >= 45:
@@ -123,7 +125,14 @@ class RandomAffine(Augmentation):
             return {}
         where, values = _chosen(count, self.prob, generator), {}
         if self.rotate:
-            angles = uniform((count, 1 if spatial_dims == 2 else 3), *self.rotate, generator)
+            axes = 1 if spatial_dims == 2 else 3
+            if len(self.rotate) not in (1, axes):
+                raise ValueError(f"rotate has {len(self.rotate)} ranges: in 2-D give one, (low, high) or a number.")
+            if len(self.rotate) == 1 and self.rotate[0]:
+                angles = uniform((count, axes), *self.rotate[0], generator)
+            else:
+                columns = [uniform((count, 1), *(limits or (0.0, 0.0)), generator) for limits in self.rotate]
+                angles = torch.cat(columns, dim=1)
             values["rotate"] = _only(where, angles, 0.0)
         if zooms:
             factors = torch.stack([log_uniform((count,), *limits, generator) for limits in zooms], dim=1)
@@ -237,7 +246,6 @@ class RandomBlur(Augmentation):
     def draw(self, count: int, spatial_dims: int, generator: torch.Generator | None) -> dict[str, Tensor]:
         if not self.sigma:
             return {}
-        _only_in_2d(self, spatial_dims)
         where = _chosen(count, self.prob, generator)
         return {"blur": _only(where, uniform((count,), *self.sigma, generator), 0.0)}
 

@@ -30,7 +30,7 @@ class BatchAugment:
 
     Takes a mapping with an image (B, C, *S) of any real type and, optionally, a label (B, R, *S); returns the mapping
     with both as float32, everything else untouched. The image is sampled linearly, an integer label at the nearest
-    pixel of the same grid (its values are kept), a floating-point one linearly (soft labels).
+    pixel of the same grid (its values are kept), a floating-point one linearly (soft labels). Volumes are (H, W, D).
 
     Parts are applied in a fixed order, whatever that of the list: flips and quarter turns, affine and elastic warps as
     a single resampling; blur; colour; gamma; noise; mean and std. Without parts the image is scaled to [0, 1] and
@@ -46,11 +46,14 @@ class BatchAugment:
         parts: each kind of `Augmentation` once at most.
         spatial_size: *S of the result; None keeps the size. May be set between epochs (progressive resizing). The
             field of view stays; images are shrunk with an antialiasing filter, before the warp.
+        inner_size: *S of the result, the middle of what is given at the same pixel size: larger crops have real pixels
+            to show where a warp reaches beyond it. Not together with spatial_size.
         mean, std: normalisation on the [0, 1] scale, one number or one for each channel.
         intensity_range: values that become 0 and 1; None: (0, 255) for uint8, (0, 65535) for uint16, (0, 1) for floats.
         padding_mode: "reflection", "border" or "zeros", beyond the border of image and label.
         channels_last: return the image in `torch.channels_last` memory order.
-        spatial_dims: 2 or 3; blur and colour are for 2.
+        spatial_dims: 2 or 3; colour is for 2. Where a batch of volumes has "affine" (B, 4, 4), rotations are true ones
+            in space, whatever the distance of slices; otherwise voxels are taken for cubes.
         label_key: where the label is in the mapping; a missing one is left out.
 
     Raises:
@@ -62,6 +65,7 @@ class BatchAugment:
         parts: Sequence[Augmentation] = (),
         *,
         spatial_size: Sequence[int] | None = None,
+        inner_size: Sequence[int] | None = None,
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
         intensity_range: Sequence[float] | None = None,
@@ -79,7 +83,9 @@ class BatchAugment:
         self.parts = _in_order(parts)
         for part in self.parts:
             part.draw(0, spatial_dims, torch.Generator())  # raises where a setting is not for so many axes
-        self.spatial_size, self.spatial_dims = spatial_size, spatial_dims
+        if spatial_size and inner_size:
+            raise ValueError(f"spatial_size={spatial_size} and inner_size={inner_size}: give one of them.")
+        self.spatial_size, self.inner_size, self.spatial_dims = spatial_size, inner_size, spatial_dims
         self.padding_mode, self.intensity_range, self.mean, self.std = padding_mode, intensity_range, mean, std
         if channels_last:
             self.memory_format = torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
@@ -117,10 +123,12 @@ class BatchAugment:
         image = image.as_subclass(torch.Tensor)
         label = None if label is None else label.as_subclass(torch.Tensor)
         tensors = parameters.tensors
+        affine = batch.get("affine") if self.spatial_dims == 3 else None
         if tensors and next(iter(tensors.values())).device != image.device:
             tensors = parameters.to(image.device).tensors
         with torch.autocast(image.device.type, enabled=False):
-            moved, label = self._move(image, label, tensors, turned="rot90" in parameters.values)
+            turned = "rot90" in parameters.values
+            moved, label = self._move(image, label, tensors, turned=turned, affine=affine)
             # What follows works in place, and must not reach the caller's tensor.
             pixels = self._recolour(moved.to(torch.float32, copy=moved is image), image.dtype, tensors)
         result = dict(batch)
@@ -132,36 +140,55 @@ class BatchAugment:
     def _check(self, image: Tensor, label: Tensor | None, parameters: AugmentParameters) -> None:
         for name, tensor in (("image", image), (self.label_key, label)):
             if tensor is not None and (tensor.ndim != self.spatial_dims + 2 or len(tensor) != len(parameters)):
-                axes = "(B, C, H, W)" if self.spatial_dims == 2 else "(B, C, D, H, W)"
+                axes = "(B, C, H, W)" if self.spatial_dims == 2 else "(B, C, H, W, D)"
                 raise ValueError(
                     f"{name} has shape {tuple(tensor.shape)}: expected {axes}, B={len(parameters)} as drawn."
                 )
+        if self.inner_size and any(cut > side for cut, side in zip(self.inner_size, image.shape[2:], strict=True)):
+            raise ValueError(f"inner_size={self.inner_size} is larger than the images of {tuple(image.shape[2:])}.")
         if "linear" in parameters.tensors and image.shape[1] != 3:
             raise ValueError(f"image has {image.shape[1]} channels: RandomColour needs 3, RandomGamma any.")
 
     def _move(
-        self, image: Tensor, label: Tensor | None, tensors: Mapping[str, Tensor], *, turned: bool
+        self,
+        image: Tensor,
+        label: Tensor | None,
+        tensors: Mapping[str, Tensor],
+        *,
+        turned: bool,
+        affine: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Image (any type) and label where the parameters move them to, at the final size."""
         size = tuple(image.shape[2:])
-        target = tuple(self.spatial_size) if self.spatial_size else size
-        if "matrix" not in tensors:
-            return spatial.resize(image, target), None if label is None else spatial.resize_labels(label, target)
-        if "dihedral" in tensors and (size[-1] == size[-2] or not turned):
-            image, label = self._flip(image, label, tensors["dihedral"])
-            return spatial.resize(image, target), None if label is None else spatial.resize_labels(label, target)
+        exact = "dihedral" in tensors and (size[0] == size[1] or not turned)
+        if "matrix" not in tensors or exact:
+            if exact:
+                image, label = self._flip(image, label, tensors["dihedral"])
+            fitted = self._fitted(image, spatial.resize)
+            return fitted, None if label is None else self._fitted(label, spatial.resize_labels)
+        target, cut = tuple(self.inner_size or self.spatial_size or size), self.inner_size is not None
         control = tensors.get("control")
         cells = 0 if control is None else control.shape[-1] - 3
         key = ("grid", size, target, cells, image.device)
-        grid = self._constant(key, lambda: spatial.SamplingGrid(size, target, cells, image.device))
-        grid = grid(tensors["matrix"], control)
-        shrunk = tuple(map(min, size, target))
+        grid = self._constant(key, lambda: spatial.SamplingGrid(size, target, cells, image.device, cut=cut))
+        voxels = None if affine is None else affine[:, :3, :3].norm(dim=1).flip(1).float()  # along (x, y, z)
+        grid = grid(tensors["matrix"], control, voxels)
+        shrunk = size if cut else tuple(map(min, size, target))
         image = self._sample(spatial.resize(image, shrunk), grid, "bilinear")
         if label is not None:
             soft = label.is_floating_point()
             label = spatial.resize(label, shrunk) if soft else label
             label = self._sample(label, grid, "bilinear" if soft else "nearest")
         return image, label
+
+    def _fitted(self, x: Tensor, resize: Callable[[Tensor, Sequence[int]], Tensor]) -> Tensor:
+        """`x` without a warp at the final size."""
+        if self.inner_size is None:
+            return resize(x, self.spatial_size) if self.spatial_size else x
+        starts = [(side - cut) // 2 for side, cut in zip(x.shape[2:], self.inner_size, strict=True)]
+        for axis, (start, cut) in enumerate(zip(starts, self.inner_size, strict=True)):
+            x = x.narrow(2 + axis, start, cut)
+        return x
 
     def _sample(self, x: Tensor, grid: Tensor, mode: str) -> Tensor:
         return F.grid_sample(x.to(torch.float32), grid, mode=mode, padding_mode=self.padding_mode, align_corners=False)

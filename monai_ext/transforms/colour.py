@@ -1,6 +1,6 @@
 """Intensity augmentation of whole batches: colour as one 3x4 matrix an image, gamma, blur and noise.
 
-Images are (B, C, H, W) scaled to [0, 1]; n images at once.
+Images are (B, C, *S) scaled to [0, 1], *S being (H, W) or (H, W, D), in colour (H, W); n images at once.
 """
 
 from __future__ import annotations
@@ -67,16 +67,19 @@ def gaussian_kernels(sigma: Tensor, radius: int) -> Tensor:
 
 
 def blur(images: Tensor, kernels: Tensor) -> Tensor:
-    """Images convolved with their own separable kernel (B, k), mirrored at the border, (B, C, H, W)."""
-    batch, channels, height, width = images.shape
+    """Images convolved with their own separable kernel (B, k), mirrored at the border, (B, C, *S)."""
+    batch, channels, *size = images.shape
     radius = kernels.shape[1] // 2
-    if radius >= min(height, width):
-        raise ValueError(f"blur reaches {radius} pixels, too far for an image of {(height, width)}: choose less.")
-    planes = batch * channels
-    weights = kernels.repeat_interleave(channels, dim=0, output_size=planes)[:, None, None]  # (B C, 1, 1, k)
-    padded = F.pad(images, (radius,) * 4, mode="reflect").view(1, planes, height + 2 * radius, width + 2 * radius)
-    rows = F.conv2d(padded, weights, groups=planes)
-    return F.conv2d(rows, weights.mT, groups=planes).view(images.shape)
+    if radius >= min(size):
+        raise ValueError(f"blur reaches {radius} pixels, too far for an image of {tuple(size)}: choose less.")
+    planes, axes = batch * channels, len(size)
+    weights = kernels.repeat_interleave(channels, dim=0, output_size=planes)[:, None]  # (B C, 1, k)
+    result = F.pad(images, (radius,) * 2 * axes, mode="reflect").view(1, planes, *[side + 2 * radius for side in size])
+    convolve = F.conv2d if axes == 2 else F.conv3d
+    for axis in reversed(range(axes)):
+        shape = [weights.shape[-1] if place == axis else 1 for place in range(axes)]
+        result = convolve(result, weights.view(planes, 1, *shape), groups=planes)
+    return result.view(images.shape)
 
 
 class NoiseBank:

@@ -25,6 +25,15 @@ def symmetric_range(
     return low, high
 
 
+def symmetric_ranges(
+    name: str, value: float | Sequence[float] | Sequence[float | Sequence[float] | None] | None
+) -> list[tuple[float, float] | None]:
+    """One `symmetric_range`, or three where `value` has as many parts; empty where all are off."""
+    parts: list = list(value) if isinstance(value, Sequence) and len(value) == 3 else [value]
+    ranges = [symmetric_range(name, part) for part in parts]
+    return ranges if any(ranges) else []
+
+
 def positive_range(name: str, value: float | Sequence[float] | None) -> tuple[float, float] | None:
     """`value` = v as (0, v), a pair as it is, None or 0 as None (off); never below 0."""
     if value is None or value == 0:

@@ -58,7 +58,7 @@ class OneRaterAugment(BatchAugment):
 def rater_augmentation(
     *,
     flip_prob: float = 0.5,
-    rotate: float = 20,
+    rotate: float | Sequence[float] = 20,
     scale: Sequence[float] | None = (0.85, 1.18),
     translate: float | None = 0.05,
     gamma: Sequence[float] | None = (0.8, 1.25),
@@ -66,19 +66,26 @@ def rater_augmentation(
     normalise: str = "minmax",
     channels_last: bool = True,
     one_rater: bool = False,
+    spatial_dims: int = 2,
+    inner_size: Sequence[int] | None = None,
 ) -> BatchAugment:
     """The augmentation of the bundles for several raters: flips, shift, zoom and rotation, gamma, noise.
 
     Args:
         flip_prob: see `RandomFlip`. Flips may mix up raters who differ by side.
-        rotate, scale, translate: see `RandomAffine`.
+        rotate: degrees, see `RandomAffine`; in 3-D one number turns about the axis of the slices alone.
+        scale, translate: see `RandomAffine`.
         gamma: see `RandomGamma`.
         noise: see `RandomNoise`.
         normalise: of `DecodeRaterImages`; gamma and noise are for images in [0, 1], which "minmax" makes.
         channels_last: see `BatchAugment`.
         one_rater: keep the mask of one rater, drawn anew in each epoch, see `OneRaterAugment`.
+        spatial_dims: 2 or 3.
+        inner_size: see `BatchAugment`.
     """
-    parts = [RandomFlip(flip_prob), RandomAffine(rotate, scale, translate=translate)]
+    angles = (0, 0, rotate) if spatial_dims == 3 and isinstance(rotate, (int, float)) else rotate
+    parts = [RandomFlip(flip_prob), RandomAffine(angles, scale, translate=translate)]
     if normalise == "minmax":
         parts += [RandomGamma(gamma), RandomNoise(noise)]
-    return (OneRaterAugment if one_rater else BatchAugment)(parts, channels_last=channels_last)
+    kind = OneRaterAugment if one_rater else BatchAugment
+    return kind(parts, channels_last=channels_last, spatial_dims=spatial_dims, inner_size=inner_size)

@@ -1,8 +1,8 @@
 """Spatial augmentation of whole batches: one matrix (or one index) for each image, one grid for each batch.
 
-Shapes: B batch, C channel, d = 2 or 3 spatial axes, *S the spatial shape. Vectors are ordered (x, y[, z]), x the last
-axis, as `torch.nn.functional.grid_sample` has them. Matrices act on pixels about the centre of the image, so a rotation
-is one for every aspect ratio, and map an output position to the source position that it shows.
+Shapes: B batch, C channel, d = 2 or 3 spatial axes, *S the spatial shape, (H, W) or (H, W, D). Vectors are ordered
+(x, y[, z]), x the last axis, as `torch.nn.functional.grid_sample` has them. Matrices act on pixels about the centre of
+the image, so a rotation is one for every aspect ratio, and map an output position to the source position that it shows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ def rotation_matrix(angles: Tensor) -> Tensor:
     """Rotations, (n, d, d): counter-clockwise as displayed (x to the right, y down) for positive angles.
 
     Args:
-        angles: radians, (n, 1) for d = 2; (n, 3) for d = 3, in the planes (x, y), (x, z), (y, z), in this order.
+        angles: radians, (n, 1) for d = 2; (n, 3) for d = 3, in the planes (x, y), (x, z), (y, z), in this order, which
+            turn about the axes H, W, D.
     """
     dims = 2 if angles.shape[1] == 1 else 3
     result = torch.eye(dims, dtype=angles.dtype).repeat(angles.shape[0], 1, 1)
@@ -44,7 +45,7 @@ def shear_matrix(shears: Tensor) -> Tensor:
 
 
 def dihedral_matrix(flips: Tensor, turns: Tensor) -> Tensor:
-    """Flips, then quarter turns counter-clockwise in (x, y): signed permutations, (n, d, d) of -1, 0, 1.
+    """Flips, then quarter turns counter-clockwise in (H, W): signed permutations, (n, d, d) of -1, 0, 1.
 
     Args:
         flips: which axes (x, y[, z]) are mirrored, (n, d) of bool.
@@ -55,8 +56,9 @@ def dihedral_matrix(flips: Tensor, turns: Tensor) -> Tensor:
     quarter = torch.eye(dims, dtype=torch.float64).repeat(count, 1, 1)
     cosine = torch.tensor([1.0, 0.0, -1.0, 0.0], dtype=torch.float64)[turns % 4]
     sine = torch.tensor([0.0, 1.0, 0.0, -1.0], dtype=torch.float64)[turns % 4]
-    quarter[:, 0, 0] = quarter[:, 1, 1] = cosine
-    quarter[:, 0, 1], quarter[:, 1, 0] = sine, -sine
+    across, down = dims - 2, dims - 1
+    quarter[:, across, across] = quarter[:, down, down] = cosine
+    quarter[:, across, down], quarter[:, down, across] = sine, -sine
     return quarter @ mirror
 
 
@@ -75,7 +77,7 @@ class DihedralIndex:
     """Flips and quarter turns as index arithmetic: exact, on any data type, without interpolation.
 
     Args:
-        size: spatial shape *S; quarter turns need the last two axes to be equal.
+        size: spatial shape *S; quarter turns need the first two axes to be equal.
         device: where the batches lie.
     """
 
@@ -115,52 +117,74 @@ class SamplingGrid:
     """Grids for `grid_sample` (pixel centres, align_corners=False) from matrices and B-spline displacements.
 
     Args:
-        source_size: spatial shape of the images as decoded, whose pixels are square.
-        output_size: spatial shape of the result; both cover the same field of view.
+        source_size: spatial shape of the images as decoded.
+        output_size: spatial shape of the result.
         cells: number of B-spline cells along each axis, 0 without displacement.
         device: where the batches lie.
+        cut: the result shows the middle of the field of view at the pixel size of the images, else the whole.
     """
 
     def __init__(
-        self, source_size: Sequence[int], output_size: Sequence[int], cells: int, device: torch.device
+        self,
+        source_size: Sequence[int],
+        output_size: Sequence[int],
+        cells: int,
+        device: torch.device,
+        *,
+        cut: bool = False,
     ) -> None:
-        extents = torch.tensor(list(reversed(source_size)), dtype=torch.float32)
-        # pixels to the units of grid_sample: A_ij size_j / size_i; the shift is in these units already
-        self.units = torch.cat([extents / extents[:, None], torch.ones(len(extents), 1)], dim=1).to(device)
-        self.positions = [((2 * torch.arange(n) + 1) / n - 1).to(device) for n in reversed(output_size)]
-        self.spline = [spline_weights(n, cells).to(device) for n in reversed(output_size)] if cells else []
-        self.displacement_units = (2.0 * extents.min() / extents).view(-1, *[1] * len(extents)).to(device)
+        self.extents = torch.tensor(list(reversed(source_size)), dtype=torch.float32, device=device)
+        self.units = self._units(self.extents)
+        self.positions, self.spline = [], []
+        for side, source in zip(reversed(output_size), reversed(source_size), strict=True):
+            share = side / source if cut else 1.0
+            self.positions.append((share * ((2 * torch.arange(side) + 1) / side - 1)).to(device))
+            if cells:
+                self.spline.append(spline_weights(side, cells, share).to(device))
 
-    def __call__(self, matrix: Tensor, control: Tensor | None = None) -> Tensor:
+    @staticmethod
+    def _units(extents: Tensor) -> tuple[Tensor, Tensor]:
+        """Of images with sides of these lengths, (..., d), what turns matrices and displacements into grid units."""
+        # pixels to the units of grid_sample: A_ij size_j / size_i; the shift is in these units already
+        linear = extents[..., None, :] / extents[..., None]
+        both = torch.cat([linear, torch.ones_like(linear[..., :1])], dim=-1)
+        return both, 2.0 * extents.amin(-1, keepdim=True) / extents
+
+    def __call__(self, matrix: Tensor, control: Tensor | None = None, voxel_size: Tensor | None = None) -> Tensor:
         """Grid, (B, *S, d), a view of planes (x, y[, z]).
 
         Args:
             matrix: output to source, (B, d, d + 1), see `source_matrix`.
             control: displacements of the B-spline's control points in fractions of the shorter side,
                 (B, d, cells + 3, ..., cells + 3); added to the source position.
+            voxel_size: (B, d) along (x, y[, z]); None: pixels are square.
         """
-        *columns, grid = (matrix * self.units).unbind(2)
+        units, displacement_units = self.units if voxel_size is None else self._units(self.extents * voxel_size)
+        *columns, grid = (matrix * units).unbind(2)
         for column, position in zip(reversed(columns), reversed(self.positions), strict=True):
             grid = grid.unsqueeze(-1) + column.view(*column.shape, *[1] * (grid.ndim - 2), 1) * position
         if control is not None:
-            grid = grid.add_(self.displace(control))
+            scale = displacement_units.view(*displacement_units.shape, *[1] * len(self.positions))
+            grid = grid.add_(self.displace(control * scale))
         return grid.movedim(1, -1)
 
-    def displace(self, control: Tensor) -> Tensor:
-        """Displacement field in the units of `grid_sample`, (B, d, *S)."""
-        field = control * self.displacement_units
+    def displace(self, field: Tensor) -> Tensor:
+        """The field (B, d, *S) of displacements (B, d, cells + 3, ...) of control points."""
         for axis, weights in reversed(list(enumerate(self.spline))):  # x is the last axis: one matrix product each
             field = (field.transpose(-1, -1 - axis) @ weights.mT).transpose(-1, -1 - axis)
         return field
 
 
-def spline_weights(size: int, cells: int) -> Tensor:
+def spline_weights(size: int, cells: int, share: float = 1.0) -> Tensor:
     """Weights of the uniform cubic B-spline with `cells` cells at `size` pixel centres, (size, cells + 3).
 
-    Rows are non-negative and sum to 1, so a field never exceeds its control points (Rueckert et al. 1999, eq. 1).
+    The pixels lie in the middle `share` of the cells. Rows are non-negative and sum to 1, so a field never exceeds its
+    control points (Rueckert et al. 1999, eq. 1).
     """
     position = (torch.arange(size, dtype=torch.float64) + 0.5) / size * cells
-    cell = position.floor().clamp(max=cells - 1)
+    if share != 1:
+        position = position * share + (1 - share) / 2 * cells
+    cell = position.floor().clamp(0, cells - 1)
     u = position - cell
     basis = torch.stack([(1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, -3 * u**3 + 3 * u**2 + 3 * u + 1, u**3], dim=1) / 6
     weights = torch.zeros(size, cells + 3, dtype=torch.float64)

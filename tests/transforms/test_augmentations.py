@@ -112,6 +112,7 @@ def test_a_part_that_is_off_draws_nothing_and_takes_no_number_from_the_generator
         (lambda: RandomFlip((0.5, 0.5, 0.5)), "prob=.* one for each spatial axis"),
         (lambda: RandomAffine(rotate=-5), "rotate=-5 is negative"),
         (lambda: RandomAffine(rotate=(30, -30)), "low <= high"),
+        (lambda: RandomAffine(rotate=(0, 0, 30)), "rotate has 3 ranges: in 2-D give one"),
         (lambda: RandomAffine(scale=0.2), "must be a pair of factors"),
         (lambda: RandomAffine(scale=(0.0, 2.0)), "must be positive"),
         (lambda: RandomAffine(scale=((0.5, 2.0),)), r"one pair \(low, high\) or 2, one for each spatial axis"),
@@ -134,10 +135,18 @@ def test_wrong_settings_are_named(make, sentence: str) -> None:
         BatchAugment([make()])
 
 
-@pytest.mark.parametrize("part", [RandomColour(hue=0.1), RandomBlur(1.0)])
-def test_blur_and_colour_are_for_images_of_two_axes(part: Augmentation) -> None:
-    with pytest.raises(ValueError, match=f"{type(part).__name__} needs spatial_dims=2"):
-        BatchAugment([part], spatial_dims=3)
+def test_colour_is_for_images_of_two_axes() -> None:
+    with pytest.raises(ValueError, match="RandomColour needs spatial_dims=2"):
+        BatchAugment([RandomColour(hue=0.1)], spatial_dims=3)
+
+
+def test_angles_about_each_axis_have_ranges_of_their_own() -> None:
+    angles = RandomAffine(rotate=(0, (-5, 20), 180)).draw(2000, 3, generator())["rotate"]
+    assert not angles[:, 0].any() and angles[:, 1].min() > -5 and angles[:, 1].max() < 20
+    assert angles[:, 1].std() == pytest.approx(25 / 12**0.5, rel=0.05) and angles[:, 2].std() > 90
+    assert RandomAffine(rotate=(0, None, 0)).draw(2, 3, generator()) == {}
+    one = RandomAffine(rotate=20).draw(5, 3, generator())["rotate"]
+    assert one.shape == (5, 3) and one.unique().numel() == 15
 
 
 def test_the_limit_of_elastic_warps_depends_on_the_number_of_axes() -> None:
