@@ -95,7 +95,7 @@ def test_tensorboard_has_every_term_rates_scores_and_the_same_triplets_in_every_
     events = EventAccumulator(str(trained / "tensorboard"), size_guidance={"images": 0})
     events.Reload()
     tags = events.Tags()
-    terms = ("pixel", "consistency", "adversarial", "discriminator", "penalty", "real_score", "fake_score")
+    terms = ("pixel", "consistency", "lattice", "adversarial", "discriminator", "penalty", "real_score", "fake_score")
     wanted = {f"train_{name}" for name in terms} | {"learning_rate_generator", "learning_rate_discriminator"}
     assert wanted | {"val_psnr", "val_ssim", "val_lr_psnr"} <= set(tags["scalars"])
     assert min(point.step for point in events.Scalars("train_discriminator")) > 2 * 3  # stage two only
