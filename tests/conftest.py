@@ -11,6 +11,7 @@ from fake_bundle import make_place
 from many_hr import build, write_tiles
 from matplotlib.figure import Figure
 from tiny_training import result, train_tiny
+from uncertainty_runs import reported_run
 
 from monai_ext.data import write_lesion_phantoms
 
@@ -84,3 +85,9 @@ def built(tiles: Path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("built") / "set"
     build(tiles, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory) -> Path:
+    """A folder with the report of an evaluation of uncertainty."""
+    return reported_run(tmp_path_factory.mktemp("run") / "uncertainty")

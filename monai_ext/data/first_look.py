@@ -392,7 +392,7 @@ def _review_geometry(numbers: SetNumbers, look: FirstLook) -> None:
             "both, and are taken voxel by voxel",
         )  # fmt: skip
     alone = (numbers.mask("overlap") == 0) & (numbers.mask("share") > 0)
-    _doubt(look, names[alone], count, "masks overlap with that of no other rater")
+    _doubt(look, names[alone], count, "masks overlap no mask of another rater")
     turned = (numbers.image("orientation")[:, None] > 1) & (numbers.mask("orientation") == 1)
     if turned.any():
         upright, stored = numbers.mask("upright")[turned], numbers.mask("stored")[turned]

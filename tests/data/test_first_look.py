@@ -191,7 +191,7 @@ def test_raters_without_geometry_and_without_overlap_are_named(tmp_path):
         write_case(tmp_path / f"case{number}", masks=masks, affine=placed, image=RAMP + number)
     write_case(tmp_path / "case1", raters=(2,), image=None)
     look = looked(qubiq_items(tmp_path), DecodeRaters())
-    assert "2 of 4 masks overlap with that of no other rater: case2 rater 1, case2 rater 2" in look.doubtful
+    assert "2 of 4 masks overlap no mask of another rater: case2 rater 1, case2 rater 2" in look.doubtful
     assert any(
         line.startswith("1 of 4 masks lie up to ") and line.endswith(": case1 rater 2") for line in look.doubtful
     )
