@@ -33,8 +33,8 @@ FOREIGN = {
 }  # fmt: skip
 UNITS = (
     "raters bands batches bins bytes cases cores cpus dates degrees epochs factor fields folds forward gpus images "
-    "iterations latent levels members networks passes pictures pixels processes records requests resamples runs "
-    "samples scenes seconds seeds share shares side starts steps targets tasks threads tiles times tries updates "
+    "iterations latent levels members networks passes patches pictures pixels processes records requests resamples "
+    "runs samples scenes seconds seeds share shares side starts steps targets tasks threads tiles times tries updates "
     "windows"
 ).split()
 

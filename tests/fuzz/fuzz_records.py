@@ -209,7 +209,7 @@ def many_hr_targets(folder: Path) -> Iterator[Target]:
             decode(item)
 
     def checked() -> None:
-        assert all(isinstance(problem, str) for problem in check_many_hr(data, progress=False).problems)
+        assert all(isinstance(problem, str) for problem in check_many_hr(data).problems)
 
     lines = (mutate_bytes, mutate_json_lines, mutate_json_lines)
     array = (mutate_bytes, mutate_head)

@@ -48,7 +48,7 @@ def write_tiles(folder):
 
 
 def build(tiles, output, records=10, settings=SETTINGS, **options):
-    options = {"degradation": DEGRADATION, "records": records, "settings": settings, "progress": False} | options
+    options = {"degradation": DEGRADATION, "records": records, "settings": settings} | options
     return build_many_hr(tile_items(tiles), output, **options)
 
 

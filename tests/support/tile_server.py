@@ -89,7 +89,7 @@ def quick(**options):
 
 
 def fetch(server, folder, area=KOLKATA, **options):
-    options = {"source": server.source, "client": quick(), "progress": False} | options
+    options = {"source": server.source, "client": quick()} | options
     return fetch_tiles(area, folder, **options)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,6 @@ from monai_ext.transforms.degradation import Degradation
 __all__ = ["BuildOptions", "CheckOptions", "NetworkSampler", "ShowOptions", "build", "check", "show"]
 
 SHOWN_PROBLEMS = 5
-DEFAULTS = ManyHrSettings()
 
 
 @dataclass(frozen=True)
@@ -46,44 +45,25 @@ class BuildOptions:
     """folder of the data set"""
     records: int = 1000
     """low-resolution images"""
-    targets: int = DEFAULTS.targets
-    """exact targets of each"""
+    settings: ManyHrSettings = ManyHrSettings()
     scale: int = 4
     """how many times larger the targets are"""
     blur: float = 0.0
     """of the operator, in high-resolution pixels; 0 for none"""
-    size: int = DEFAULTS.size
-    """side of the targets, pixels"""
-    seed: int = DEFAULTS.seed
-    """of all random numbers"""
-    kinds: tuple[Literal["texture", "mined", "sampled", "capture"], ...] = ("texture", "mined", "sampled", "capture")
-    """provenance classes; sampled only with --bundle"""
-    captures: int = DEFAULTS.captures
-    """other dates at most"""
     dates: Computed[Annotated[Path | None, arg(metavar="CSV")]] = None
     """file, footprint, date of tiles (their names)"""
     bundle: Computed[Path | None] = None
     """bundle whose network makes the kind 'sampled'"""
     weights: Computed[Path | None] = None
     """of that network (models/model.pt of the bundle)"""
-    bands: tuple[int, ...] = DEFAULTS.bands
-    """of the tiles, from 1"""
     range: Computed[Annotated[tuple[float, float] | None, arg(metavar="LOW HIGH")]] = None
     """pixel values that become 0 and 255 (those of 8 bits; found from the values of deeper tiles, with a note)"""
     nodata: Computed[float | None] = None
     """value that marks missing pixels (what tiles declare, or a value found far from all others)"""
     no_alpha: bool = False
     """a band tagged as alpha is a band like others"""
-    agreement: float = DEFAULTS.agreement
-    """of patches, levels"""
     block: int = 8
     """tiles along a side of a place"""
-    test_fraction: float = DEFAULTS.test_fraction
-    """share of the tiles; 0 for none"""
-    validation_fraction: float = DEFAULTS.validation_fraction
-    """share of the tiles; 0 for none"""
-    split_seed: int = DEFAULTS.split_seed
-    """of the parts"""
     jobs: int = 1
     """threads; the bytes do not depend on their number"""
     name: str = Credit().name
@@ -146,31 +126,19 @@ class NetworkSampler:
 def build(options: BuildOptions) -> int:
     """`python -m monai_ext many_hr build`."""
     sampler = None
-    if options.bundle is not None and "sampled" in options.kinds:
+    if options.bundle is not None and "sampled" in options.settings.kinds:
         sampler = NetworkSampler(*load_bundle_network(options.bundle, options.weights))
     elif options.weights is not None:
         raise ValueError("--weights belongs to --bundle, and to the kind 'sampled'.")
-    settings = ManyHrSettings(
-        targets=options.targets,
-        size=options.size,
-        kinds=options.kinds,
-        captures=options.captures,
-        seed=options.seed,
-        bands=options.bands,
-        agreement=options.agreement,
-        test_fraction=options.test_fraction,
-        validation_fraction=options.validation_fraction,
-        split_seed=options.split_seed,
-    )
     items = tile_items(options.tiles, block=options.block)
     scale = find_scale(items, intensity_range=options.range, nodata=options.nodata, no_alpha=options.no_alpha)
-    usable = usable_tiles(items, bands=options.bands, scale=scale, whole=True)
+    usable = usable_tiles(items, bands=options.settings.bands, scale=scale, whole=True)
     index = build_many_hr(
         add_captures(usable, options.dates),
         options.output_dir,
         degradation=Degradation(options.scale, blur=options.blur),
         records=options.records,
-        settings=settings,
+        settings=options.settings,
         sampler=sampler,
         scale=scale,
         credit=Credit(options.name, options.licence, options.creator, options.url, options.published),

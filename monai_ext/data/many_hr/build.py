@@ -65,7 +65,6 @@ def build_many_hr(
     scale: PixelScale | None = None,
     credit: Credit | None = None,
     jobs: int = 1,
-    progress: bool = True,
 ) -> Index:
     """Write a data set of `records` low-resolution images into `output_dir`, see `monai_ext.data.many_hr.format`.
 
@@ -80,7 +79,6 @@ def build_many_hr(
         scale: of tiles of other types than uint8, see `find_scale`: its range becomes 0 to 255.
         credit: origin and licence.
         jobs: records that are worked on at a time, in threads.
-        progress: show a bar where standard error is a terminal.
 
     Returns:
         The content of index.json.
@@ -103,7 +101,7 @@ def build_many_hr(
     fingerprint = build.plan.fingerprint(*build.identity)
     shards = []
     starts = range(0, records, settings.shard_records)
-    bar = tqdm(total=records, desc="building", unit="record", disable=not (progress and shows_progress()))
+    bar = tqdm(total=records, desc="building", unit="record", disable=not shows_progress())
     with bar, _one_thread(), ThreadPoolExecutor(jobs, thread_name_prefix="many-hr") as pool:
         for number, start in enumerate(starts):
             numbers = range(start, min(start + settings.shard_records, records))

@@ -9,9 +9,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from monai_ext.data.many_hr.format import KINDS, RECORD_FILE, TARGET_FILE, Index, RecordLine, TargetLine, file_entry
+import msgspec
+
+from monai_ext.data.many_hr.format import RECORD_FILE, TARGET_FILE, Index, RecordLine, TargetLine, file_entry
 
 __all__ = ["CARD_FILE", "CROISSANT_FILE", "Credit", "croissant", "data_card"]
 
@@ -25,42 +27,7 @@ EXPLAINED = {
     "sampled": "samples of a network",
     "capture": "the same ground at another date, as it is: it agrees only nearly, filter by `lr_psnr`",
 }
-RECORD_FIELDS = {
-    "record": ("sc:Text", "name of the low-resolution image"),
-    "operator": ("sc:Text", "what reduces its targets; operator.npy holds it as a matrix"),
-    "part": ("sc:Text", "train, validation or test: whole places; nothing is borrowed across parts"),
-    "place": ("sc:Text", "place that the tile shows"),
-    "tile": ("sc:Integer", "number in index.json of the tile that the original was cut from"),
-    "date": ("sc:Text", "date of that tile, empty where none is known"),
-    "tile_id": ("sc:Text", "tile that the original was cut from"),
-    "top": ("sc:Integer", "upper row of the window in the tile"),
-    "left": ("sc:Integer", "left column of the window in the tile"),
-    "turn": ("sc:Integer", "quarter turns (turn modulo 4), then mirrored from 4 on"),
-    "shard": ("sc:Integer", "number of the shard"),
-    "low_res_row": ("sc:Integer", "row in the shard's low_res.npy"),
-    "high_res_row": ("sc:Integer", "first row in the shard's high_res.npy"),
-    "answers": ("sc:Integer", "rows that agree exactly, the original first"),
-    "captures": ("sc:Integer", "rows after them, of other dates"),
-    "distance_rms": ("sc:Float", "root mean square differences of all pairs of rows, in levels: 0-1, 0-2 ... 1-2 ..."),
-}
-TARGET_FIELDS = {
-    "record": ("sc:Text", "name of the low-resolution image"),
-    "shard": ("sc:Integer", "number of the shard"),
-    "row": ("sc:Integer", "row in the shard's high_res.npy"),
-    "kind": ("sc:Text", "provenance: " + ", ".join(KINDS)),
-    "seed": ("sc:Integer", "of its random numbers"),
-    "lr_max": ("sc:Float", "largest low-resolution difference in levels, before rounding"),
-    "lr_psnr": ("sc:Float", "PSNR of that difference in dB, at most 100"),
-    "lr_psnr_before": ("sc:Float", "LR-PSNR in dB before the image was brought onto the input"),
-    "lr_psnr_fitted": ("sc:Float", "of captures: LR-PSNR in dB with gain and offset of each band fitted"),
-    "lr_differing": ("sc:Integer", "low-resolution pixels that differ after rounding to 8 bits"),
-    "borrowed": ("sc:Float", "share of the image that is borrowed"),
-    "agreement": (
-        "sc:Float",
-        "root mean square difference in levels between borrowed patches and image, at low resolution",
-    ),
-    "tiles": ("sc:Integer", "numbers of the tiles borrowed from, or of the capture's own"),
-}
+TYPES = {"string": "sc:Text", "integer": "sc:Integer", "number": "sc:Float"}  # JSON Schema's -> Croissant's
 SNIPPET = """import json
 import numpy as np
 
@@ -172,8 +139,8 @@ def croissant(folder: Path, index: Index, names: Sequence[str]) -> str:
         **{key: value for key, value in stated.items() if value},
         "distribution": [_file_object(folder, name) for name in sorted(names)],
         "recordSet": [
-            _record_set("records", RECORD_FILE, RECORD_FIELDS),
-            _record_set("answers", TARGET_FILE, TARGET_FIELDS),
+            _record_set("records", RECORD_FILE, RecordLine),
+            _record_set("answers", TARGET_FILE, TargetLine),
         ],
     }
     return json.dumps(described, indent=1) + "\n"
@@ -208,23 +175,27 @@ def _file_object(folder: Path, name: str) -> dict:
     }
 
 
-def _record_set(name: str, file: str, fields: Mapping[str, tuple[str, str]]) -> dict:
+def _record_set(name: str, file: str, line: type[msgspec.Struct]) -> dict:
+    """A table by the JSON Schema of its lines."""
+    fields = msgspec.json.schema(line)["$defs"][line.__name__]["properties"]
     return {
         "@type": "cr:RecordSet",
         "@id": name,
         "name": name,
-        "field": [
-            {
-                "@type": "cr:Field",
-                "@id": f"{name}/{column}",
-                "name": column,
-                "description": description,
-                "dataType": kind,
-                **({"repeated": True} if column in ("distance_rms", "tiles") else {}),
-                "source": {"fileObject": {"@id": file}, "extract": {"column": column}},
-            }
-            for column, (kind, description) in fields.items()
-        ],
+        "field": [_field(f"{name}/{column}", column, about, file) for column, about in fields.items()],
+    }
+
+
+def _field(name: str, column: str, about: Mapping[str, Any], file: str) -> dict:
+    (kind,) = (each for each in about.get("anyOf", [about]) if each["type"] != "null")
+    return {
+        "@type": "cr:Field",
+        "@id": name,
+        "name": column,
+        "description": about["description"],
+        "dataType": TYPES[kind.get("items", kind)["type"]],
+        **({"repeated": True} if "items" in kind else {}),
+        "source": {"fileObject": {"@id": file}, "extract": {"column": column}},
     }
 
 

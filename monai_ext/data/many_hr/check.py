@@ -60,12 +60,11 @@ class ManyHrReport:
 
 
 @torch.no_grad()
-def check_many_hr(folder: str | os.PathLike, *, progress: bool = True) -> ManyHrReport:
+def check_many_hr(folder: str | os.PathLike) -> ManyHrReport:
     """Check sums of all files, and gaps and distances of all images measured again by operator.npy.
 
     Args:
         folder: of the data set.
-        progress: show a bar where standard error is a terminal.
 
     Raises:
         ManyHrError: there is no data set, or its index or tables cannot be read.
@@ -94,7 +93,7 @@ def check_many_hr(folder: str | os.PathLike, *, progress: bool = True) -> ManyHr
         report.problems.append("the tables and the index count records or targets differently.")
     good = index.files.keys() - damaged
     whole = [r for r in records if {shard_files(r.shard)[key] for key in ("low_res", "high_res")} <= good]
-    bar = tqdm(total=len(whole), desc="checking", unit="record", disable=not (progress and shows_progress()))
+    bar = tqdm(total=len(whole), desc="checking", unit="record", disable=not shows_progress())
     with bar:
         for record, low_res, high_res in _images(folder, whole):
             _measure(report, matrix, record, targets[record.record], low_res, high_res)

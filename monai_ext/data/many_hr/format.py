@@ -10,6 +10,7 @@
     croissant.json, README.md   descriptions, for machines and for people
 
 Equal inputs give equal bytes: no file holds a time or the name of a computer. The files call targets "answers".
+Descriptions of the tables' fields become those of croissant.json.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from torch import Tensor
 
 from monai_ext.storage.files import atomic_path, inside, write_text
@@ -71,42 +73,54 @@ class FileEntry(msgspec.Struct, frozen=True):
 
 
 class RecordLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of records.jsonl, explained field by field in croissant.json."""
+    """A line of records.jsonl."""
 
-    record: str
-    operator: str
-    part: str
-    place: str
-    tile: Count
-    tile_id: str
-    date: str
-    top: Count
-    left: Count
-    turn: Count
-    targets: Count = msgspec.field(name="answers")
-    captures: Count
-    distance_rms: list[float]
-    shard: Count
-    low_res_row: Count
-    high_res_row: Count
+    record: Annotated[str, Meta(description="name of the low-resolution image")]
+    operator: Annotated[str, Meta(description="what reduces its targets; operator.npy holds it as a matrix")]
+    part: Annotated[str, Meta(description="train, validation or test: whole places; nothing is borrowed across parts")]
+    place: Annotated[str, Meta(description="place that the tile shows")]
+    tile: Annotated[Count, Meta(description="number in index.json of the tile that the original was cut from")]
+    date: Annotated[str, Meta(description="date of that tile, empty where none is known")]
+    tile_id: Annotated[str, Meta(description="tile that the original was cut from")]
+    top: Annotated[Count, Meta(description="upper row of the window in the tile")]
+    left: Annotated[Count, Meta(description="left column of the window in the tile")]
+    turn: Annotated[Count, Meta(description="quarter turns (turn modulo 4), then mirrored from 4 on")]
+    shard: Annotated[Count, Meta(description="number of the shard")]
+    low_res_row: Annotated[Count, Meta(description="row in the shard's low_res.npy")]
+    high_res_row: Annotated[Count, Meta(description="first row in the shard's high_res.npy")]
+    targets: Annotated[Count, Meta(description="rows that agree exactly, the original first")] = msgspec.field(
+        name="answers"
+    )
+    captures: Annotated[Count, Meta(description="rows after them, of other dates")]
+    distance_rms: Annotated[
+        list[float],
+        Meta(description="root mean square differences of all pairs of rows, in levels: 0-1, 0-2 ... 1-2 ..."),
+    ]
 
 
 class TargetLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of answers.jsonl, explained field by field in croissant.json."""
+    """A line of answers.jsonl."""
 
-    record: str
-    kind: str
-    seed: int | None = None
-    lr_max: float
-    lr_psnr: float
-    lr_differing: Count
-    lr_psnr_before: float | None
-    lr_psnr_fitted: float | None
-    borrowed: float
-    agreement: float | None
-    tiles: list[Count]
-    shard: Count
-    row: Count
+    record: Annotated[str, Meta(description="name of the low-resolution image")]
+    shard: Annotated[Count, Meta(description="number of the shard")]
+    row: Annotated[Count, Meta(description="row in the shard's high_res.npy")]
+    kind: Annotated[str, Meta(description="provenance: original, texture, mined, sampled, capture")]
+    seed: Annotated[int | None, Meta(description="of its random numbers")] = None
+    lr_max: Annotated[float, Meta(description="largest low-resolution difference in levels, before rounding")]
+    lr_psnr: Annotated[float, Meta(description="PSNR of that difference in dB, at most 100")]
+    lr_psnr_before: Annotated[
+        float | None, Meta(description="LR-PSNR in dB before the image was brought onto the input")
+    ]
+    lr_psnr_fitted: Annotated[
+        float | None, Meta(description="of captures: LR-PSNR in dB with gain and offset of each band fitted")
+    ]
+    lr_differing: Annotated[Count, Meta(description="low-resolution pixels that differ after rounding to 8 bits")]
+    borrowed: Annotated[float, Meta(description="share of the image that is borrowed")]
+    agreement: Annotated[
+        float | None,
+        Meta(description="root mean square difference in levels between borrowed patches and image, at low resolution"),
+    ]
+    tiles: Annotated[list[Count], Meta(description="numbers of the tiles borrowed from, or of the capture's own")]
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,9 +8,9 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,41 +40,40 @@ logger = logging.getLogger(__name__)
 class ManyHrSettings:
     """Choices that decide the content of a data set; the operator and the network come beside them.
 
-    Attributes:
-        targets: high-resolution images of a record that agree exactly, the original among them.
-        size: their side in pixels; tiles are cut into windows of it.
-        kinds: provenance classes besides the original, see `KINDS`.
-        captures: other dates of a place that join a record at most; they agree nearly.
-        seed: of everything drawn, but for the split.
-        bands: of the tiles, from 1.
-        patch: side in low-resolution pixels of the patches that are compared.
-        agreement: in levels of 8 bits, see `TargetMaker`.
-        candidates: nearest patches that a target draws from.
-        patches: of the collection that are searched, for each part.
-        donors: windows that are borrowed from at most, for each part; each takes twice its size in memory.
-        test_fraction, validation_fraction: shares of tiles and of the rest, whole places, as `take_places` takes
-            them with `split_seed`; 0 for none. Nothing is borrowed across parts.
-        shard_records: records of a shard.
-
     Raises:
         ValueError: a number out of range, or an unknown kind.
     """
 
     targets: int = 8
+    """high-resolution images of a record that agree exactly, the original among them"""
     size: int = 256
-    kinds: tuple[str, ...] = field(default=KINDS[1:])
+    """side of the targets in pixels; tiles are cut into windows of it"""
+    kinds: tuple[Literal["texture", "mined", "sampled", "capture"], ...] = ("texture", "mined", "sampled", "capture")
+    """provenance classes besides the original; sampled only with --bundle"""
     captures: int = 4
+    """other dates of a place that join a record at most; they agree nearly"""
     seed: int = 0
+    """of everything drawn, but for the split"""
     bands: tuple[int, ...] = (1, 2, 3)
+    """of the tiles, from 1"""
     patch: int = 4
+    """side of the patches that are compared, in low-resolution pixels"""
     agreement: float = 6.0
+    """root mean square difference up to which patches agree, in levels of 8 bits"""
     candidates: int = 16
+    """nearest patches that a target draws from"""
     patches: int = 30_000
+    """number of patches of the collection that are searched, for each part"""
     donors: int = 1000
+    """windows that are borrowed from at most, for each part; each takes twice its size in memory"""
     test_fraction: float = 0.2
+    """share of the tiles, whole places; 0 for none. Nothing is borrowed across parts"""
     validation_fraction: float = 0.1
+    """share of the other tiles, whole places; 0 for none"""
     split_seed: int = 0
+    """of the parts"""
     shard_records: int = 32
+    """records of a shard"""
 
     def __post_init__(self) -> None:
         for name, least in (

@@ -101,7 +101,6 @@ def fetch_tiles(
     source: TileSource = NATIONAL_MAP,
     client: TileClient | None = None,
     jobs: int = 4,
-    progress: bool = True,
 ) -> FetchSummary:
     """Fetch the tiles of `area` into `output_dir` as `Z/X/Y` with the suffix of their content (rows from the north).
 
@@ -112,7 +111,6 @@ def fetch_tiles(
     Args:
         client: None: a `TileClient()` with 4 requests a second.
         jobs: threads, so that a slow response does not hold up the next request.
-        progress: show a bar where standard error is a terminal.
 
     Raises:
         ValueError: the folder holds tiles of another source, its attribution.json is damaged, or jobs is below 1.
@@ -132,7 +130,7 @@ def fetch_tiles(
         started=started,
     )
     _write_records(folder, records, record)
-    fetch = _Fetch(area, folder, source, client or TileClient(), progress=progress)
+    fetch = _Fetch(area, folder, source, client or TileClient())
     summary = fetch.run(jobs)
     tiles = summary.fetched + summary.kept
     record = msgspec.structs.replace(record, finished=_now(), tiles=tiles, missing=summary.missing)
@@ -143,7 +141,7 @@ def fetch_tiles(
 class _Fetch:
     """One run: several threads that take tiles from one iterator."""
 
-    def __init__(self, area: TileArea, folder: Path, source: TileSource, client: TileClient, *, progress: bool):
+    def __init__(self, area: TileArea, folder: Path, source: TileSource, client: TileClient):
         self.folder, self.source, self.client = folder, source, client
         self.count, self.summary = len(area), FetchSummary()
         self._tiles: Iterator[mercantile.Tile] = iter(area)
@@ -151,7 +149,7 @@ class _Fetch:
         self._contents: Counter[bytes] = Counter()
         self._failed, self._in_a_row = 0, 0
         self._first_failure: TileFetchError | None = None
-        self._bar = tqdm(total=self.count, desc="fetching", unit="tile", disable=not (progress and shows_progress()))
+        self._bar = tqdm(total=self.count, desc="fetching", unit="tile", disable=not shows_progress())
 
     def run(self, jobs: int) -> FetchSummary:
         ended: SimpleQueue[BaseException | None] = SimpleQueue()

@@ -37,7 +37,7 @@ def test_a_networks_answers_are_exact_and_differ(tiles, tmp_path, network):
     assert index.kinds == {"original": 2, "sampled": 4} and index.model == "abc"
     answers = [answer for answer in read_lines(tmp_path / "answers.jsonl") if answer["kind"] == "sampled"]
     assert all(answer["lr_psnr"] > 50 for answer in answers)
-    assert check_many_hr(tmp_path, progress=False).nearest > 0.2
+    assert check_many_hr(tmp_path).nearest > 0.2
     with pytest.raises(ManyHrError, match="other settings, tiles or weights"):
         build(tiles, tmp_path, records=2, settings=settings, sampler=NetworkSampler(network, "other"))
 

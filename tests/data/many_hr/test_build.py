@@ -250,8 +250,8 @@ def test_real_tiles_make_exact_answers(real_data, tmp_path):
     items = [item for item in tile_items(folder) if "SJER_00" in item["id"]]
     settings = ManyHrSettings(targets=3, patches=2000, test_fraction=0, validation_fraction=0)
     index = build_many_hr(
-        items, tmp_path, degradation=DEGRADATION, records=2, settings=settings, progress=False
+        items, tmp_path, degradation=DEGRADATION, records=2, settings=settings
     )  # fmt: skip
-    report = check_many_hr(tmp_path, progress=False)
+    report = check_many_hr(tmp_path)
     assert not report.problems and index.kinds["capture"] == 2
     assert min(report.lowest_psnr[kind] for kind in ("original", "texture", "mined")) >= 50

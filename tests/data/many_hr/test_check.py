@@ -19,13 +19,13 @@ from monai_ext.storage.records import read_record
 def test_a_damaged_shard_is_found_and_made_again(built, tiles, tmp_path):
     folder = tmp_path / "set"
     shutil.copytree(built, folder)
-    assert check_many_hr(folder, progress=False).problems == []
+    assert check_many_hr(folder).problems == []
     path = folder / "shards" / "00001.high_res.npy"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
     (folder / "shards" / "00002.low_res.npy").unlink()
-    problems = check_many_hr(folder, progress=False).problems
+    problems = check_many_hr(folder).problems
     assert len(problems) == 2 and "00001.high_res.npy is not the file" in problems[0] and "missing" in problems[1]
     with pytest.raises(ManyHrError, match=r"not whole, 2 problem\(s\)"):
         main(["many_hr", "check", str(folder)])
@@ -43,5 +43,5 @@ def test_a_table_that_says_too_much_is_found(built, tmp_path):
     data = (folder / "answers.jsonl").read_bytes()
     index["files"]["answers.jsonl"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     (folder / "index.json").write_text(json.dumps(index))
-    (problem,) = check_many_hr(folder, progress=False).problems
+    (problem,) = check_many_hr(folder).problems
     assert problem.startswith("record 000000, row 1: the gap is")

@@ -48,7 +48,7 @@ def many_hr(tmp_path_factory) -> Path:
         targets=ANSWERS, size=64, patches=300, candidates=4, test_fraction=0.2, validation_fraction=0.2
     )
     items = tile_items(folder / "tiles")
-    build_many_hr(items, folder / "many_hr", degradation=Degradation(4), records=16, settings=settings, progress=False)
+    build_many_hr(items, folder / "many_hr", degradation=Degradation(4), records=16, settings=settings)
     return folder / "many_hr"
 
 

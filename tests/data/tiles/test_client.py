@@ -110,7 +110,7 @@ def test_a_server_that_is_not_there_is_named(tmp_path):
     with serving(good) as server:
         source = server.source
     with pytest.raises(TileFetchError, match=r"http://127\S+ failed in one attempt: .*refused"):
-        fetch_tiles(KOLKATA, tmp_path, source=source, client=quick(attempts=1), progress=False)
+        fetch_tiles(KOLKATA, tmp_path, source=source, client=quick(attempts=1))
 
 
 @pytest.mark.parametrize(
