@@ -105,14 +105,14 @@ def tile_costs(folder: Path, tiles: int) -> dict[str, str]:
 
 def ray_costs(folder: Path, runs: int = 20) -> dict[str, str]:
     """Runs that do nothing, as tasks of a local Ray."""
-    from monai_ext.commands.comparison.ray_backend import RayBackend
+    from monai_ext.commands.comparison.ray_backend import RayBackend, RayOptions
     from monai_ext.commands.comparison.runs import Run
 
     nothing = ((sys.executable, "-S", "-c", "pass"),)
     made = [Run("none", 0, seed, nothing, folder / f"fold0_seed{seed}") for seed in range(runs + 1)]
     for run in made:
         run.folder.mkdir(parents=True)
-    backend = RayBackend(address="local", gpus_per_run=0.0, jobs=1)
+    backend = RayBackend(RayOptions(address="local", gpus_per_run=0.0), jobs=1)
     outcomes = backend(made)
     next(outcomes)  # Ray and its first worker start
     cost = timed(lambda: list(outcomes), CPU)

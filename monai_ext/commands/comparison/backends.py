@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.constructors import PrimitiveConstructorSpec
 
 from monai_ext.commands.command_line import Computed
-from monai_ext.commands.comparison.ray_backend import RayBackend
-from monai_ext.commands.comparison.runs import Backend
+from monai_ext.commands.comparison.ray_backend import RayOptions
 
-__all__ = ["BackendOptions", "RayOptions", "backend_of", "part_of_all"]
+__all__ = ["BackendOptions", "part_of_all"]
 
 
 def part_of_all(text: str) -> tuple[int, int]:
@@ -40,20 +37,6 @@ PART = PrimitiveConstructorSpec(
 )
 
 
-@dataclass(frozen=True)
-class RayOptions:
-    """With --backend ray, whose workers must share the folders' storage."""
-
-    gpus_per_run: Computed[float | None] = None
-    """GPUs of a run, 0.5 lets two share one (1 if there are any)"""
-    cpus_per_run: float = 1.0
-    """CPUs of a run, and its threads"""
-    address: Computed[str | None] = None
-    """HOST:PORT of a cluster, auto, or local to start one here (auto, else local)"""
-    retries: int = 3
-    """how many times a run whose worker was lost is started again"""
-
-
 @dataclass(frozen=True, kw_only=True)
 class BackendOptions:
     """Where runs execute, and which of them."""
@@ -71,15 +54,3 @@ class BackendOptions:
         for name, value in asdict(self.ray).items():
             if self.backend != "ray" and value != usual[name]:
                 raise ValueError(f"--{name} {value} is an option of --backend ray: add that, or leave it out.")
-
-
-def backend_of(options: BackendOptions, *, needed: Sequence[Path]) -> Backend | None:
-    """The chosen backend, None for the local one.
-
-    Args:
-        needed: files and folders that every worker must see.
-
-    Raises:
-        ValueError: Ray is not installed.
-    """
-    return RayBackend(jobs=options.jobs, needed=needed, **asdict(options.ray)) if options.backend == "ray" else None

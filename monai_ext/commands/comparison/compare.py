@@ -26,7 +26,8 @@ from tqdm import tqdm
 
 from monai_ext import __version__
 from monai_ext.commands.command_line import Computed, Suppress
-from monai_ext.commands.comparison.backends import BackendOptions, backend_of
+from monai_ext.commands.comparison.backends import BackendOptions
+from monai_ext.commands.comparison.ray_backend import RayBackend
 from monai_ext.commands.comparison.records import Finished, PlanRecord, Started
 from monai_ext.commands.comparison.report import report
 from monai_ext.commands.comparison.runs import Backend, LocalBackend, Outcome, Run
@@ -351,12 +352,10 @@ def run(options: CompareOptions, further: Sequence[str] = ()) -> int:
         further: unknown options, `--key value` or `--key=value`: arguments of every bundle run.
     """
     options = replace(options, arguments=_pairs(further))
-    failed = compare(
-        options,
-        jobs=options.jobs or 1,
-        backend=backend_of(options, needed=(options.bundle, options.dataset_dir)),
-        part=options.part,
-    )
+    backend = None
+    if options.backend == "ray":
+        backend = RayBackend(options.ray, jobs=options.jobs, needed=(options.bundle, options.dataset_dir))
+    failed = compare(options, jobs=options.jobs or 1, backend=backend, part=options.part)
     for outcome in failed:
         tell(f"failed: {outcome.run.name}: {outcome.error}\n  log: {outcome.log}")
     finished = any(options.output_dir.glob("*/fold*_seed*/finished.json"))

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
+from monai_ext.commands.comparison.summaries import PairSummary, equal_to_p
 from monai_ext.commands.plotting import literal, plain_axis
 from monai_ext.commands.statistics import mean_of_known
 
 __all__ = [
     "CaseRow",
-    "PairRow",
     "case_figure",
     "curve_figure",
     "dice_figure",
@@ -40,18 +40,6 @@ class CaseRow:
     label: Path
     probabilities: Mapping[str, Path]
     dice: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class PairRow:
-    """One row of the forest plot, in percentage points; `claimed`: the difference may be claimed."""
-
-    name: str
-    difference: float
-    low: float
-    high: float
-    note: str
-    claimed: bool
 
 
 def _picture(path: Path, mode: str) -> NDArray[np.uint8]:
@@ -143,21 +131,26 @@ def dice_figure(dice: Mapping[str, NDArray], names: Mapping[str, str], colours: 
     return figure
 
 
-def pair_figure(rows: Sequence[PairRow], *, cases: str) -> Figure:
-    """Forest plot of pairwise differences in Dice: point and 95 % interval, filled where a difference is claimed."""
-    figure = Figure(figsize=(8.5, 1.3 + 0.34 * len(rows)), layout="constrained")
+def pair_figure(pairs: Mapping[str, PairSummary], *, cases: str) -> Figure:
+    """Forest plot of pairwise differences in Dice: point and 95 % interval, filled where a difference is claimed.
+
+    Args:
+        pairs: title of its row -> pair of losses.
+        cases: their number, in words.
+    """
+    figure = Figure(figsize=(8.5, 1.3 + 0.34 * len(pairs)), layout="constrained")
     axis = figure.subplots()
     axis.axvline(0, color="#888888", linewidth=1, linestyle="--")
-    for place, row in enumerate(rows):
-        axis.plot([row.low, row.high], [place, place], color="black", linewidth=1.5)
-        filling = "black" if row.claimed else "white"
-        axis.plot(row.difference, place, "o", color="black", markersize=6, markerfacecolor=filling)
+    for place, pair in enumerate(pairs.values()):
+        axis.plot([100 * pair.low, 100 * pair.high], [place, place], color="black", linewidth=1.5)
+        filling = "black" if pair.claimed else "white"
+        axis.plot(100 * pair.difference, place, "o", color="black", markersize=6, markerfacecolor=filling)
         axis.annotate(
-            row.note, (1.01, place), xycoords=("axes fraction", "data"), va="center", ha="left", fontsize=8,
-            annotation_clip=False,
+            f"p (Holm) {equal_to_p(pair.p_holm)}", (1.01, place), xycoords=("axes fraction", "data"), va="center",
+            ha="left", fontsize=8, annotation_clip=False,
         )  # fmt: skip
-    axis.set_yticks(range(len(rows)), [literal(row.name) for row in rows])
-    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.set_yticks(range(len(pairs)), [literal(title) for title in pairs])
+    axis.set_ylim(len(pairs) - 0.5, -0.5)
     axis.set_xlabel(f"Difference in mean Dice, first minus second (percentage points), {cases}")
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.tick_params(axis="y", length=0)

@@ -18,11 +18,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from monai_ext.commands.command_line import Computed
 from monai_ext.commands.comparison.runs import GRACE_S, LocalBackend, Outcome, Run, tied_to_this_process
 from monai_ext.runtime.errors import one_line
 from monai_ext.storage.files import write_text
 
-__all__ = ["RayBackend"]
+__all__ = ["RayBackend", "RayOptions"]
 
 WAIT_S = 1.0  # between two looks at the cluster's size
 TOKEN = ".worker_token"
@@ -41,47 +42,55 @@ class _Task:
     threads: int
 
 
+@dataclass(frozen=True)
+class RayOptions:
+    """With --backend ray, whose workers must share the folders' storage."""
+
+    gpus_per_run: Computed[float | None] = None
+    """GPUs of a run, 0.5 lets two share one (1 if there are any)"""
+    cpus_per_run: float = 1.0
+    """CPUs of a run, and its threads"""
+    address: Computed[str | None] = None
+    """HOST:PORT of a cluster, auto, or local to start one here (auto, else local)"""
+    retries: int = 3
+    """how many times a run whose worker was lost is started again"""
+
+    def __post_init__(self) -> None:
+        gpus = self.gpus_per_run or 0.0
+        if gpus < 0 or not self.cpus_per_run > 0 or self.retries < 0:
+            raise ValueError(
+                f"gpus_per_run = {self.gpus_per_run}, cpus_per_run = {self.cpus_per_run}, retries = {self.retries}: "
+                "give CPUs above 0, GPUs and retries of at least 0."
+            )
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"gpus_per_run = {gpus}: give a fraction below 1, or whole GPUs.")
+
+
 class RayBackend:
     """Runs as tasks of Ray, each with its share of CPUs and GPUs, as many at a time as the cluster has room for.
 
-    A run whose worker or machine is lost (killed, out of memory, switched off) goes to another one, `retries` times:
-    it goes on after its last checkpoint. What a lost worker was training ends with it (on Linux). A run that fails by
-    itself is not repeated. GPU fractions count for placement only: Ray does not divide the GPU's memory.
+    A run whose worker or machine is lost (killed, out of memory, switched off) goes to another one: it goes on after
+    its last checkpoint. What a lost worker was training ends with it (on Linux). A run that fails by itself is not
+    repeated. GPU fractions count for placement only: Ray does not divide the GPU's memory. A cluster that was started
+    here ends with the runs.
 
     Args:
-        address: of a running cluster, "HOST:PORT", or "auto" for the one of this machine; "local" starts one; None:
-            the one of RAY_ADDRESS or of this machine, or else one is started here. What was started ends with the runs.
-        gpus_per_run: share of a GPU, or several; None: one where the cluster has any, otherwise none.
-        cpus_per_run: CPUs that a run counts for; it has as many threads, at least one.
+        options: cluster, and share of each run.
         jobs: runs at a time; None: as many as fit. Give it where the cluster grows on demand: it sees runs that wait.
-        retries: how often a run is started again after its worker was lost.
         needed: files and folders that every worker must see.
 
     Raises:
-        ValueError: Ray is not installed, or a number is out of range; (when runs are taken) no machine can hold a run.
+        ValueError: Ray is not installed, or `jobs` is below 1; (when runs are taken) no machine can hold a run.
         ConnectionError: (when runs are taken) there is no cluster at the address.
     """
 
     def __init__(
-        self,
-        *,
-        address: str | None = None,
-        gpus_per_run: float | None = None,
-        cpus_per_run: float = 1.0,
-        jobs: int | None = None,
-        retries: int = 3,
-        needed: Sequence[Path] = (),
+        self, options: RayOptions | None = None, *, jobs: int | None = None, needed: Sequence[Path] = ()
     ) -> None:
-        if (gpus_per_run or 0) < 0 or not cpus_per_run > 0 or retries < 0 or (jobs is not None and jobs < 1):
-            raise ValueError(
-                f"gpus_per_run = {gpus_per_run}, cpus_per_run = {cpus_per_run}, retries = {retries}, jobs = {jobs}: "
-                "give CPUs above 0, GPUs and retries of at least 0, and at least one job."
-            )
-        if gpus_per_run is not None and gpus_per_run > 1 and gpus_per_run != int(gpus_per_run):
-            raise ValueError(f"gpus_per_run = {gpus_per_run}: give a fraction below 1, or whole GPUs.")
+        if jobs is not None and jobs < 1:
+            raise ValueError(f"jobs = {jobs}: give at least 1.")
         self.ray = _imported_ray()
-        self.address, self.jobs, self.retries, self.needed = address, jobs, retries, tuple(needed)
-        self.gpus_per_run, self.cpus_per_run = gpus_per_run, cpus_per_run
+        self.options, self.jobs, self.needed = options or RayOptions(), jobs, tuple(needed)
 
     def __call__(self, runs: Iterable[Run]) -> Iterator[Outcome]:
         ours = not self.ray.is_initialized()
@@ -96,18 +105,20 @@ class RayBackend:
     def _connect(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics
         try:
-            self.ray.init(address=self.address, logging_level="ERROR", log_to_driver=False, include_dashboard=False)
+            self.ray.init(
+                address=self.options.address, logging_level="ERROR", log_to_driver=False, include_dashboard=False
+            )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ConnectionError(
-                f"no Ray cluster at --address {self.address} ({one_line(error)}): start one by `ray start --head`, or "
-                "leave --address out to use this machine."
+                f"no Ray cluster at --address {self.options.address} ({one_line(error)}): start one by `ray start "
+                "--head`, or leave --address out to use this machine."
             ) from error
 
     def _share_of_a_run(self) -> dict[str, float]:
-        gpus = self.gpus_per_run
+        gpus = self.options.gpus_per_run
         if gpus is None:
             gpus = 1.0 if self.ray.cluster_resources().get("GPU") else 0.0
-        share = {"CPU": self.cpus_per_run, "GPU": gpus}
+        share = {"CPU": self.options.cpus_per_run, "GPU": gpus}
         if self.jobs is None and not self._room(share):
             most = {name: max(machine.get(name, 0.0) for machine in self._machines()) for name in share}
             raise ValueError(
@@ -130,7 +141,7 @@ class RayBackend:
 
     def _execute(self, runs: Iterable[Run], share: Mapping[str, float]) -> Iterator[Outcome]:
         task = self.ray.remote(_execute_here).options(
-            num_cpus=share["CPU"], num_gpus=share["GPU"], max_retries=self.retries
+            num_cpus=share["CPU"], num_gpus=share["GPU"], max_retries=self.options.retries
         )
         waiting = iter(runs)
         active: dict[Any, Run] = {}
@@ -159,7 +170,7 @@ class RayBackend:
         except self.ray.exceptions.RayTaskError as error:
             problem = f"a Ray worker could not begin it ({one_line(error.cause or error)}): install the same there"
         except self.ray.exceptions.RayError as error:
-            problem = f"its worker was lost, {self.retries + 1} times in all ({one_line(error)})"
+            problem = f"its worker was lost, {self.options.retries + 1} times in all ({one_line(error)})"
         return Outcome(run, 0.0, problem, run.folder / "run.log")
 
     def _stop(self, active: Mapping[Any, Run]) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 from monai_ext.commands.command_line import Computed, Positional
 from monai_ext.commands.comparison.figures import (
     CaseRow,
-    PairRow,
     case_figure,
     curve_figure,
     dice_figure,
@@ -25,7 +24,9 @@ from monai_ext.commands.comparison.summaries import (
     LEVEL,
     LossSummary,
     PairSummary,
+    equal_to_p,
     loss_summaries,
+    p_in_words,
     pair_summaries,
     write_tables,
 )
@@ -222,28 +223,17 @@ def _pair_blocks(output: Path, results: Results, names: Mapping[str, str], pairs
         [
             title,
             f"{100 * pair.difference:+.2f} ({100 * pair.low:+.2f} to {100 * pair.high:+.2f})",
-            _p(pair.p),
-            _p(pair.p_holm),
+            p_in_words(pair.p),
+            p_in_words(pair.p_holm),
             f"{pair.rank_biserial:+.2f}",
             f"{pair.folds_for_first} of {pair.folds}",
             str(pair.cases),
         ]
         for title, pair in zip(titles, pairs, strict=True)
     ]
-    points = [
-        PairRow(
-            name=title,
-            difference=100 * pair.difference,
-            low=100 * pair.low,
-            high=100 * pair.high,
-            note=f"p (Holm) {_equals(pair.p_holm)}",
-            claimed=pair.claimed,
-        )
-        for title, pair in zip(titles, pairs, strict=True)
-    ]
     sizes = sorted({pair.cases for pair in pairs})
     cases = f"n = {sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else "") + " cases"
-    path = save_figure(pair_figure(points, cases=cases), output / "pairs.png")
+    path = save_figure(pair_figure(dict(zip(titles, pairs, strict=True)), cases=cases), output / "pairs.png")
     return [
         Table("Dice, first minus second, percentage points", header, rows),
         Text(*(_sentence(pair, names) for pair in pairs)),
@@ -260,8 +250,10 @@ def _sentence(pair: PairSummary, names: Mapping[str, str]) -> str:
     low, high = sorted((sign * 100 * pair.low, sign * 100 * pair.high))
     numbers = f"{abs(100 * pair.difference):.2f} points, 95 % interval {low:+.2f} to {high:+.2f}"
     if pair.claimed:
-        return f"{first} is better than {second} (by {numbers}; Holm p {_equals(pair.p_holm)})."
-    statement = f"No difference between {first} and {second} can be claimed (Holm p {_equals(pair.p_holm)}; {numbers})"
+        return f"{first} is better than {second} (by {numbers}; Holm p {equal_to_p(pair.p_holm)})."
+    statement = (
+        f"No difference between {first} and {second} can be claimed (Holm p {equal_to_p(pair.p_holm)}; {numbers})"
+    )
     if pair.p_holm < LEVEL:
         return f"{statement}: the ranks differ, but not clearly the means."
     if 0 < pair.n < 6:
@@ -339,14 +331,6 @@ def _method(results: Results) -> list[Block]:
 
 def _percent(share: float, decimals: int = 2) -> str:
     return "–" if np.isnan(share) else f"{100 * share:.{decimals}f}"
-
-
-def _p(p: float) -> str:
-    return "–" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _equals(p: float) -> str:
-    return _p(p) if p < 0.001 else f"= {_p(p)}"
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

@@ -21,7 +21,10 @@ from monai_ext.commands.statistics import (
 from monai_ext.storage.files import write_table
 from monai_ext.storage.records import write_record
 
-__all__ = ["LEVEL", "LossSummary", "PairSummary", "is_claimed", "loss_summaries", "pair_summaries", "write_tables"]
+__all__ = [
+    "LEVEL", "LossSummary", "PairSummary", "equal_to_p", "is_claimed", "loss_summaries", "p_in_words",
+    "pair_summaries", "write_tables",
+]  # fmt: skip
 
 LEVEL = 0.05
 
@@ -72,6 +75,24 @@ def is_claimed(p_holm: float, rank_biserial: float, *, low: float, high: float) 
     """
     same_side = low > 0 < rank_biserial or high < 0 > rank_biserial
     return bool(p_holm < LEVEL and same_side)
+
+
+def p_in_words(p: float) -> str:
+    """A p-value with three decimals.
+
+    >>> p_in_words(0.25), p_in_words(1e-9), p_in_words(float("nan"))
+    ('0.250', '< 0.001', '–')
+    """
+    return "–" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def equal_to_p(p: float) -> str:
+    """The same behind "p", with a sign of equality where it has none.
+
+    >>> equal_to_p(0.25), equal_to_p(1e-9)
+    ('= 0.250', '< 0.001')
+    """
+    return p_in_words(p) if p < 0.001 else f"= {p_in_words(p)}"
 
 
 def loss_summaries(results: Results, metric: str) -> list[LossSummary]:

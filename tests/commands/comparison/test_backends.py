@@ -8,7 +8,8 @@ import pytest
 from compare_command import command
 
 from monai_ext.commands.comparison import compare as module
-from monai_ext.commands.comparison.backends import BackendOptions, RayOptions
+from monai_ext.commands.comparison.backends import BackendOptions
+from monai_ext.commands.comparison.ray_backend import RayOptions
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/2", "2/", "-1/2"])

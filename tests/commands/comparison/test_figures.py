@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from monai_ext.commands.comparison.figures import (
-    PairRow,
-    dice_figure,
-    pair_figure,
-)
+from monai_ext.commands.comparison.figures import dice_figure, pair_figure
 from monai_ext.commands.comparison.report import report
+from monai_ext.commands.comparison.summaries import PairSummary
 from monai_ext.commands.plotting import OKABE_ITO, colours_of
 
 
@@ -32,5 +29,13 @@ def test_axes_carry_units_and_counts():
     assert axis.get_ylabel() == "Dice per case (%)"
     assert [label.get_text() for label in axis.get_xticklabels()] == ["BCE\nn = 3", "New\nn = 0"]
     assert [text.get_text() for text in axis.texts] == ["70.0"]
-    axis = pair_figure([PairRow("BCE v New", 1.0, 0.5, 1.5, "p", True)], cases="n = 3 cases").axes[0]
+    pair = PairSummary(
+        metric="dice", first="bce", second="new", difference=0.01, low=0.005, high=0.015, cases=3, n=3, p=0.25,
+        p_holm=0.25, rank_biserial=1.0, folds_for_first=1, folds=1,
+    )  # fmt: skip
+    axis = pair_figure({"BCE v New": pair}, cases="n = 3 cases").axes[0]
     assert axis.get_xlabel().endswith("(percentage points), n = 3 cases")
+    assert [text.get_text() for text in axis.texts] == ["p (Holm) = 0.250"]
+    interval, point = axis.lines[1:]
+    assert list(interval.get_xdata()) == [0.5, 1.5] and list(point.get_xdata()) == [1.0]
+    assert point.get_markerfacecolor() == "white"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fake_bundle import alive, go, make_place, offspring, parent_of, times, wait_for
 
-from monai_ext.commands.comparison.ray_backend import TOKEN, RayBackend, _storage_problem, _Task
+from monai_ext.commands.comparison.ray_backend import TOKEN, RayBackend, RayOptions, _storage_problem, _Task
 from monai_ext.commands.comparison.report import report
 from monai_ext.commands.comparison.runs import Run
 
@@ -77,7 +77,7 @@ def test_a_killed_worker_is_replaced_and_the_report_is_that_of_the_local_backend
 
     thread = threading.Thread(target=kill_a_worker)
     thread.start()
-    assert go(place, backend=RayBackend(gpus_per_run=0.5, needed=(place / "data",))) == []
+    assert go(place, backend=RayBackend(RayOptions(gpus_per_run=0.5), needed=(place / "data",))) == []
     thread.join()
     assert seen["dead"] and seen["worker"] != os.getpid()
     counts = times(place, "train")
@@ -88,13 +88,13 @@ def test_a_killed_worker_is_replaced_and_the_report_is_that_of_the_local_backend
     assert files_below(place / "out") == files_below(place / "alone")
     theirs, ours = tables(place / "alone"), tables(place / "out")
     assert theirs and {name: text.replace("/alone", "/out") for name, text in theirs.items()} == ours
-    assert go(place, backend=RayBackend(gpus_per_run=0.0)) == []  # finished runs are skipped
+    assert go(place, backend=RayBackend(RayOptions(gpus_per_run=0.0))) == []  # finished runs are skipped
     assert times(place, "train") == counts
 
 
 def test_a_run_that_fails_by_itself_is_reported_and_not_repeated(place):
     (place / "bundle/control/fail_train_bce").touch()
-    failed = go(place, backend=RayBackend(gpus_per_run=0.0))
+    failed = go(place, backend=RayBackend(RayOptions(gpus_per_run=0.0)))
     assert {outcome.run.name for outcome in failed} == {"bce/fold0_seed0", "bce/fold1_seed0"}
     assert failed[0].error == "RuntimeError: bce went wrong in train" and failed[0].log.is_file()
     assert set(times(place, "train").values()) == {1}
@@ -102,7 +102,7 @@ def test_a_run_that_fails_by_itself_is_reported_and_not_repeated(place):
 
 def test_a_worker_that_is_lost_again_and_again_is_a_failed_run(tmp_path):
     run = shell_run(tmp_path, "bce", "import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
-    (outcome,) = RayBackend(gpus_per_run=0.0, retries=1)([run])
+    (outcome,) = RayBackend(RayOptions(gpus_per_run=0.0, retries=1))([run])
     assert "its worker was lost, 2 times in all" in outcome.error
     assert (run.folder / "run.log").read_text().count("# command: ") == 2
     assert not (run.folder / TOKEN).exists()
@@ -119,14 +119,14 @@ while not os.path.exists("{}"):
 """
     a, b = tmp_path / "a_began", tmp_path / "b_began"
     runs = [shell_run(tmp_path, "a", code.format(a, b)), shell_run(tmp_path, "b", code.format(b, a))]
-    assert [outcome.error for outcome in RayBackend(gpus_per_run=0.5)(runs)] == [None, None]
+    assert [outcome.error for outcome in RayBackend(RayOptions(gpus_per_run=0.5))(runs)] == [None, None]
     assert all((run.folder / "run.log").read_text().splitlines()[-1] == "0 1" for run in runs)
 
 
 def test_closing_stops_what_is_running(tmp_path):
     slow = shell_run(tmp_path, "slow", "import time; time.sleep(600)")
     quick = shell_run(tmp_path, "quick", "pass")
-    outcomes = RayBackend(gpus_per_run=0.0)([slow, quick])
+    outcomes = RayBackend(RayOptions(gpus_per_run=0.0))([slow, quick])
     assert next(outcomes).run.loss == "quick"
     wait_for((slow.folder / "run.pid").exists)
     pid = int((slow.folder / "run.pid").read_text())
@@ -137,7 +137,7 @@ def test_closing_stops_what_is_running(tmp_path):
 
 def test_a_worker_that_does_not_see_the_data_says_so(tmp_path):
     run = shell_run(tmp_path, "bce", "open('began', 'w')")
-    (outcome,) = RayBackend(gpus_per_run=0.0, needed=[tmp_path / "elsewhere"])([run])
+    (outcome,) = RayBackend(RayOptions(gpus_per_run=0.0), needed=[tmp_path / "elsewhere"])([run])
     assert f"does not see '{tmp_path / 'elsewhere'}': put --output_dir, bundle and data on storage" in outcome.error
     assert not (run.folder / "run.log").exists()
 
@@ -154,17 +154,15 @@ def test_a_worker_whose_folder_is_another_one_says_so(tmp_path, content):
 
 
 def test_runs_that_no_machine_can_hold_are_refused(tmp_path):
-    backend = RayBackend(gpus_per_run=2, cpus_per_run=1)
+    backend = RayBackend(RayOptions(gpus_per_run=2, cpus_per_run=1))
     with pytest.raises(
         ValueError, match=r"no machine of the Ray cluster can hold a run of 1 CPUs and 2 GPUs .* 2 and 1"
     ):
         next(backend([shell_run(tmp_path, "bce", "pass")]))
 
 
-@pytest.mark.parametrize(
-    "options", [{"gpus_per_run": -1}, {"cpus_per_run": 0}, {"retries": -1}, {"jobs": 0}, {"gpus_per_run": 1.5}]
-)
+@pytest.mark.parametrize("options", [{"gpus_per_run": -1}, {"cpus_per_run": 0}, {"retries": -1}, {"gpus_per_run": 1.5}])
 def test_impossible_numbers_are_refused(options):
     (name,) = options
     with pytest.raises(ValueError, match=f"{name} = "):
-        RayBackend(**options)
+        RayOptions(**options)
