@@ -12,7 +12,7 @@ import torch
 from monai.transforms import Transform
 from PIL import Image
 
-from monai_ext.data.first_look import MaskNumbers, contrast, image_numbers, mask_numbers, with_numbers
+from monai_ext.data.item_numbers import MaskNumbers, contrast, image_numbers, mask_numbers, with_numbers
 from monai_ext.raster.images import TURNS, ImageFile, ImageFileError, checked_size, decode_image
 from monai_ext.raster.masks import MaskFile, checked_label, decode_mask
 
@@ -65,7 +65,7 @@ class DecodeImaged(Transform):
         return item
 
     def with_look(self, data: Mapping) -> dict[str, Any]:
-        """The decoded item with its numbers for `monai_ext.data.first_look`, without keys that it does not know."""
+        """The decoded item with its numbers, see `monai_ext.data.item_numbers`, without keys that it does not know."""
         item, image, mask = self._decoded(data)
         pixels = image.pixels.numpy()
         numbers = image_numbers(pixels, image.size, orientation=image.orientation, further_pages=image.further_pages)

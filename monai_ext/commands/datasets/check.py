@@ -15,8 +15,9 @@ import msgspec
 from monai_ext.commands.command_line import Computed, Positional
 from monai_ext.commands.html import Block, Heading, Text, html_page, markdown_page
 from monai_ext.data.decode_images import DecodeImaged
-from monai_ext.data.first_look import FirstLook, SetNumbers, look_at, review, shared_images
+from monai_ext.data.first_look import FirstLook, review, shared_images
 from monai_ext.data.isic import Part, lesion_items
+from monai_ext.data.item_numbers import SetNumbers, look_at
 from monai_ext.data.near_duplicates import duplicate_groups
 from monai_ext.data.raters.decoding import DecodeRaters
 from monai_ext.data.raters.qubiq import PARTS, find_parts, qubiq_items, slice_items

@@ -33,7 +33,8 @@ from monai_ext.commands.scoring.summaries import (
 )
 from monai_ext.commands.scoring.tables import score_blocks, text_page
 from monai_ext.commands.scoring.turns import turned_dice
-from monai_ext.data.first_look import ImageNumbers, MaskNumbers, SetNumbers, mask_numbers, review
+from monai_ext.data.first_look import review
+from monai_ext.data.item_numbers import ImageNumbers, MaskNumbers, SetNumbers, mask_numbers
 from monai_ext.data.raters.cases import read_rater_case
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions, rater_predictions, rater_truth
 from monai_ext.metrics import BOUNDARY_DISTANCES, image_diagonal

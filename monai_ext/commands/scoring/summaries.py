@@ -17,7 +17,7 @@ from monai_ext.commands.scoring.case_scores import HEAD_SCORES, MAP_SCORES, SET_
 from monai_ext.commands.scoring.records import Predicted, ScoresOfAll, Statistic, Summary, TaskScores
 from monai_ext.commands.scoring.turns import better_turn
 from monai_ext.commands.statistics import bootstrap_interval, mean_of_known
-from monai_ext.data.first_look import MaskNumbers
+from monai_ext.data.item_numbers import MaskNumbers
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions
 from monai_ext.metrics import BOUNDARY_DISTANCES, area_under_risk_coverage
 

@@ -16,7 +16,8 @@ from monai_ext.data.device.bits import count_key, pack_keys, unpack_bits
 from monai_ext.data.device.cache_file import DecodedFileError, file_key, read_decoded, write_decoded
 from monai_ext.data.device.decoded_set import DecodedSet, collect
 from monai_ext.data.device.decoding import decode_items
-from monai_ext.data.first_look import IMAGE_KEY, MASKS_KEY, SetNumbers, review, set_numbers
+from monai_ext.data.first_look import review
+from monai_ext.data.item_numbers import IMAGE_KEY, MASKS_KEY, SetNumbers, set_numbers
 from monai_ext.runtime.memory import DeviceMemoryError, free_memory, in_words
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class DeviceDataset(Dataset):
         nbytes: size of all tensors.
         spilled: whether they lie in host memory instead of on the device.
         rank: whose shard it is.
-        look: numbers of all images and masks, see `monai_ext.data.first_look`, whose findings are logged; None where
+        look: numbers of all images and masks, whose `monai_ext.data.first_look` is logged; None where
             `transform` has no method `with_look`.
         shard_lengths: number of items of each rank.
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from monai.transforms import Transform
 from torch import Tensor
 
-from monai_ext.data.first_look import MaskNumbers, image_numbers, mask_numbers, with_numbers
+from monai_ext.data.item_numbers import MaskNumbers, image_numbers, mask_numbers, with_numbers
 from monai_ext.data.raters.geometry import (
     Geometry,
     Reading,
@@ -248,7 +248,7 @@ class DecodeRaters(Transform):
         return self._decoded(data)[0] | {key: value for key, value in data.items() if key not in DECODED_KEYS}
 
     def with_look(self, data: Mapping) -> dict[str, Any]:
-        """The decoded item with its numbers for `monai_ext.data.first_look`, without keys that it does not know."""
+        """The decoded item with its numbers, see `monai_ext.data.item_numbers`, without keys that it does not know."""
         item, stored, masks, readings = self._decoded(data)
         finite = np.isfinite(stored)
         known = stored if finite.all() else np.where(finite, stored, stored[finite].min())

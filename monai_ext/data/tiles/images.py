@@ -13,7 +13,7 @@ import torch
 from monai.transforms import Transform
 from torch import Tensor
 
-from monai_ext.data.first_look import image_numbers, with_numbers
+from monai_ext.data.item_numbers import image_numbers, with_numbers
 from monai_ext.data.tiles.collars import collar
 from monai_ext.data.tiles.pixel_scale import PixelScale
 from monai_ext.raster.images import ImageFileError
@@ -188,7 +188,7 @@ class DecodeTiled(Transform):
         return item | ({"image_path": str(data["image"])} if self.keep_paths else {})
 
     def with_look(self, data: Mapping) -> dict[str, Any]:
-        """The decoded tile with its numbers for `monai_ext.data.first_look`, without keys that it does not know."""
+        """The decoded tile with its numbers, see `monai_ext.data.item_numbers`, without keys that it does not know."""
         item, size = self._decoded(data)
         return item | with_numbers(image_numbers(item["image"].numpy(), size), [])
 

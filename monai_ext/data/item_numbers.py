@@ -1,0 +1,193 @@
+"""Images and masks in a few numbers, taken while they are decoded, and those of a whole set as one table."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = [
+    "IMAGE_KEY",
+    "MASKS_KEY",
+    "ImageNumbers",
+    "MaskNumbers",
+    "SetNumbers",
+    "contrast",
+    "image_numbers",
+    "look_at",
+    "mask_numbers",
+    "set_numbers",
+    "with_numbers",
+]
+
+IMAGE_KEY, MASKS_KEY = "look_image", "look_masks"
+
+
+class ImageNumbers(NamedTuple):
+    """An image in numbers."""
+
+    lowest: float
+    highest: float
+    finite: float  # share of its values
+    height: float
+    width: float
+    channels: float
+    orientation: float  # EXIF
+    further_pages: float
+    checksum: float
+    depth: float = 1.0
+
+
+class MaskNumbers(NamedTuple):
+    """A mask in numbers; NaN where a rater is missing, or where there is nothing to compare."""
+
+    share: float = np.nan  # of the pixels that are foreground, in the file
+    border: float = np.nan  # of the border's pixels
+    sides: float = np.nan  # of the image that it touches, 0 ... 4
+    grey: float = 0.0  # of the pixels that are neither black nor white in the file
+    vanished: float = 0.0  # 1: nothing is left of it at the size of the network
+    orientation: float = 1.0  # EXIF
+    upright: float = np.nan  # contrast of inside and outside as the mask is read
+    stored: float = np.nan  # and where it was drawn on the pixels as they are stored
+    reordered: float = 0.0  # 1: its voxels were brought into the order of the image
+    beside: float = np.nan  # voxels between it and its image, by their affines
+    overlap: float = np.nan  # largest Dice with another rater
+    checksum: float = np.nan
+
+
+def image_numbers(
+    pixels: np.ndarray, size: Sequence[int], *, finite: float = 1.0, orientation: int = 1, further_pages: int = 0
+) -> ImageNumbers:
+    """The numbers of an image (C, *S) that has the `size` *S, (H, W) or (H, W, D), in its file."""
+    height, width, depth = (*size, 1)[:3]
+    return ImageNumbers(
+        float(pixels.min()), float(pixels.max()), finite, height, width, len(pixels), orientation, further_pages,
+        _checksum(pixels, pixels.shape), depth,
+    )  # fmt: skip
+
+
+def mask_numbers(mask: np.ndarray, **others: float) -> MaskNumbers:
+    """The numbers of a mask (H, W) or (H, W, D) of 0 and 1; `others` are those that its pixels do not show."""
+    edges = [mask[0], mask[-1], mask[:, 0], mask[:, -1]]
+    touched = [int(np.count_nonzero(edge)) for edge in edges]
+    return MaskNumbers(
+        **{
+            "share": np.count_nonzero(mask) / mask.size,
+            "border": sum(touched) / sum(edge.size for edge in edges),
+            "sides": sum(map(bool, touched)),
+            "checksum": _checksum(np.packbits(mask != 0), mask.shape),
+            **others,
+        }
+    )
+
+
+def _checksum(values: np.ndarray, shape: Sequence[int]) -> float:
+    """48 bits, which float64 holds exactly: 32 would make two of 100,000 slices equal by chance more often than not."""
+    digest = hashlib.sha256(repr(tuple(shape)).encode() + np.ascontiguousarray(values).tobytes()).digest()
+    return float(int.from_bytes(digest[:6], "big"))
+
+
+def contrast(image: np.ndarray, mask: np.ndarray) -> float:
+    """Difference of the mean grey inside and outside of a mask, in standard deviations of the image."""
+    grey = image.reshape(-1, *image.shape[-2:]).mean(0, dtype=np.float64)
+    inside = mask.astype(bool)
+    if not inside.any() or inside.all() or not grey.std():
+        return np.nan
+    return float(abs(grey[inside].mean() - grey[~inside].mean()) / grey.std())
+
+
+@dataclass(frozen=True)
+class SetNumbers:
+    """The numbers of all images and masks of a set.
+
+    Attributes:
+        ids: N names.
+        images: (N, 10), see `ImageNumbers`; NaN where there is none.
+        masks: (N, R, 12), see `MaskNumbers`.
+        raters: R numbers of raters, or empty where a mask is nobody's.
+    """
+
+    ids: Sequence[str]
+    images: np.ndarray
+    masks: np.ndarray
+    raters: Sequence[int] = ()
+
+    def image(self, name: str) -> np.ndarray:
+        """A column of `ImageNumbers`, (N,)."""
+        return self.images[:, ImageNumbers._fields.index(name)]
+
+    def mask(self, name: str) -> np.ndarray:
+        """A column of `MaskNumbers`, (N, R)."""
+        return self.masks[:, :, MaskNumbers._fields.index(name)]
+
+
+def with_numbers(image: ImageNumbers, masks: Sequence[MaskNumbers]) -> dict[str, Tensor]:
+    """The numbers of an item as tensors beside its own."""
+    return {
+        IMAGE_KEY: torch.tensor(image, dtype=torch.float64),
+        MASKS_KEY: torch.tensor(masks, dtype=torch.float64).reshape(len(masks), len(MaskNumbers._fields)),
+    }
+
+
+def look_at(
+    items: Sequence[Mapping],
+    transform: Any,
+    *,
+    on_error: Callable[[Mapping, Exception], None] | None = None,
+    num_workers: int | None = None,
+) -> SetNumbers:
+    """The numbers of all items, each decoded and let go again.
+
+    Args:
+        items: that `transform` takes.
+        transform: with a method `with_look`, see `DecodeImaged`.
+        on_error: called for an item that cannot be decoded, which is left out; None: the error is raised.
+        num_workers: threads; None: one for each core, at most 16.
+    """
+
+    def numbers(item: Mapping) -> tuple[Mapping, dict | Exception]:
+        try:
+            decoded = transform.with_look(item)
+        except (ValueError, OSError) as error:
+            if on_error is None:
+                raise
+            return item, error
+        return item, {key: decoded[key] for key in ("id", IMAGE_KEY, MASKS_KEY)}
+
+    found = []
+    with ThreadPoolExecutor(num_workers or min(16, os.cpu_count() or 1), thread_name_prefix="look") as pool:
+        for item, result in pool.map(numbers, items):
+            if isinstance(result, Exception):
+                if on_error is not None:
+                    on_error(item, result)
+            else:
+                found.append(result)
+    return set_numbers(
+        [each["id"] for each in found],
+        [each[IMAGE_KEY] for each in found],
+        [each[MASKS_KEY] for each in found],
+        _raters(items),
+    )
+
+
+def set_numbers(
+    ids: Sequence[str], images: Sequence[Tensor], masks: Sequence[Tensor], raters: Sequence[int] = ()
+) -> SetNumbers:
+    """The numbers of N items as one table; items without masks have rows of NaN."""
+    columns = max((len(each) for each in masks), default=0)
+    table = np.full((len(ids), columns, len(MaskNumbers._fields)), np.nan)
+    for row, each in zip(table, masks, strict=True):
+        row[: len(each)] = each.numpy()
+    stacked = np.array([each.numpy() for each in images]).reshape(len(ids), len(ImageNumbers._fields))
+    return SetNumbers(list(ids), stacked, table, tuple(raters) if len(raters) == columns else ())
+
+
+def _raters(items: Sequence[Mapping]) -> Sequence[int]:
+    return items[0].get("raters", ()) if items else ()
