@@ -1,7 +1,7 @@
 """Training and validation with several raters of the same image.
 
-A batch of `DecodeRaters` has an image (B, C, H, W), a label (B, R, H, W) and presence (B, R), True where the rater
-marked the case.
+A batch of `DecodeRaters` has an image (B, C, *spatial), a label (B, R, *spatial) and presence (B, R), True where the
+rater marked the case.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from ignite.engine import Events
 from monai.engines import PrepareBatch
 from monai.engines.utils import IterationEvents
@@ -19,7 +18,9 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
 from monai_ext.engines.batch_engines import BatchEvaluator
+from monai_ext.formulas.grids import restored
 from monai_ext.formulas.regions import paste_region
+from monai_ext.inferers.rater_windows import predict_by_windows
 from monai_ext.networks.rater_sampler import AS_IT_IS, SYMMETRIES, RaterSampler
 from monai_ext.runtime.settings import as_bool
 
@@ -27,7 +28,7 @@ __all__ = ["PrepareRaters", "RaterEvaluator", "RaterInferer"]
 
 
 class PrepareRaters(PrepareBatch):
-    """Batch -> (image, {"masks": (B, R, H, W), "presence": (B, R)}), the target of the losses for several raters.
+    """Batch -> (image, {"masks": (B, R, *spatial), "presence": (B, R)}), the target of the losses for several raters.
 
     A batch without label, as at inference, gives (image, None).
     """
@@ -52,22 +53,35 @@ class PrepareRaters(PrepareBatch):
 class RaterInferer(Inferer):
     """All that is scored of a `RaterSampler`, as its `predict` gives it.
 
-    Returns {"probability": (B, 1, H, W), the predicted share of raters; "samples": (B, n, H, W)} and, of methods with a
-    head for each rater, "heads" (B, R, H, W), all float32. Masks are never passed to the network.
+    Returns {"probability": (B, 1, *spatial), the predicted share of raters; "samples": (B, n, *spatial)} and, of
+    methods with a head for each rater, "heads" (B, R, *spatial), float32; with a window the samples are float16. Masks
+    are never passed to the network.
 
     Args:
         samples: number of samples n.
         seed: of the samples; `restart` begins the same ones again.
-        tta: test-time augmentation over the 8 flips and quarter turns of the image: each method averages what it can,
-            maps before samples are drawn from them, or samples of one noise.
+        tta: test-time augmentation over the 8 flips and quarter turns of rows and columns: each method averages what
+            it can, maps before samples are drawn from them, or samples of one noise.
+        window: sides of the windows by which large images and volumes are predicted, see `predict_by_windows`; None:
+            as a whole.
+        overlap: of the windows, a share of their sides.
     """
 
-    def __init__(self, samples: int = 16, *, seed: int = 0, tta: bool | str = False):
+    def __init__(
+        self,
+        samples: int = 16,
+        *,
+        seed: int = 0,
+        tta: bool | str = False,
+        window: Sequence[int] | None = None,
+        overlap: float = 0.25,
+    ):
         if samples < 1:
             raise ValueError(f"samples={samples}: at least one sample is needed.")
         self.samples = samples
         self.seed = seed
         self.symmetries = SYMMETRIES if as_bool(tta, "tta") else AS_IT_IS
+        self.window, self.overlap = window, overlap
         self.restart()
 
     def restart(self) -> None:
@@ -75,8 +89,13 @@ class RaterInferer(Inferer):
         self.generator = torch.Generator().manual_seed(self.seed)
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        sampler = cast(RaterSampler, network)
-        found = sampler.predict(inputs, self.samples, symmetries=self.symmetries, generator=self.generator)
+        options: dict[str, Any] = {"symmetries": self.symmetries, "generator": self.generator}
+        if self.window is None:
+            found = cast(RaterSampler, network).predict(inputs, self.samples, **options)
+        else:
+            found = predict_by_windows(
+                cast(nn.Module, network), inputs, self.samples, window=self.window, overlap=self.overlap, **options
+            )
         output = {"probability": found.share, "samples": found.samples}
         return output if found.heads is None else output | {"heads": found.heads}
 
@@ -84,8 +103,8 @@ class RaterInferer(Inferer):
 class RaterEvaluator(BatchEvaluator):
     """`BatchEvaluator` for several raters: its output's prediction is what `RaterInferer` returns.
 
-    Predictions are brought to the size of the masks where that differs (bilinear, antialiased where they shrink), so
-    that masks kept at the size of their files are scored there; those for a region of interest are set into zeros.
+    Predictions are brought to the grid of the masks where that is another one (see `restored`), so that masks kept as
+    they are in their files are scored there; those for a region of interest are set into zeros.
     Every run draws the same samples.
 
     Args:
@@ -112,20 +131,29 @@ def _at_size_of_masks(engine: RaterEvaluator) -> None:
     output, batch = engine.state.output, engine.state.batch
     if output[Keys.LABEL] is None:
         return
-    size = output[Keys.LABEL]["masks"].shape[-2:]
+    predictions, axes = output[Keys.PRED], output[Keys.IMAGE].ndim - 2
+    size = output[Keys.LABEL]["masks"].shape[-axes:]
     if "label_is_whole" in batch:  # afterwards nobody may bring them back to the image again
-        engine.state.batch = {name: values for name, values in batch.items() if name != "roi"}
+        engine.state.batch = {name: values for name, values in batch.items() if name not in ("roi", "affine")}
+    if "label_is_whole" in batch and "roi" in batch:
         regions = batch["roi"].tolist()
-        output[Keys.PRED] = {name: _pasted(maps, regions, size) for name, maps in output[Keys.PRED].items()}
-    else:
-        output[Keys.PRED] = {name: _resized(maps, size) for name, maps in output[Keys.PRED].items()}
+        output[Keys.PRED] = {name: _pasted(maps, regions, size) for name, maps in predictions.items()}
+    elif "label_is_whole" in batch or any(maps.shape[-axes:] != size for maps in predictions.values()):
+        output[Keys.PRED] = {name: _restored(maps, size, batch) for name, maps in predictions.items()}
 
 
 def _pasted(maps: Tensor, regions: Sequence[Sequence[int]], size: torch.Size) -> Tensor:
     return torch.stack([paste_region(case, region, size) for case, region in zip(maps, regions, strict=True)])
 
 
-def _resized(maps: Tensor, size: torch.Size) -> Tensor:
-    if maps.shape[-2:] == size:
-        return maps
-    return F.interpolate(maps, size, mode="bilinear", antialias=True).clamp(0, 1)  # weights may add up to 1 + 1e-7
+def _restored(maps: Tensor, size: torch.Size, batch: Mapping[str, Any]) -> Tensor:
+    """Maps (B, ..., *spatial) of the grid of the image on that of the masks, in their own type."""
+    places = (batch["affine"].cpu().numpy(), batch["original_affine"].cpu().numpy()) if "affine" in batch else None
+    rows = maps.flatten(1, -1 - len(size))
+    whole = maps.new_empty((*rows.shape[:2], *size))
+    for case, own in enumerate(rows):
+        affine, original = (None, None) if places is None else (places[0][case], places[1][case])
+        for row, values in enumerate(own):  # one after the other: samples of a volume are large
+            found = restored(values[None], size, affine=affine, original=original)[0]
+            whole[case, row] = found.clamp_(0, 1)  # weights may add up to 1 + 1e-7
+    return whole.unflatten(1, maps.shape[1 : -len(size)])

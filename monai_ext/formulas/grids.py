@@ -12,9 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.data.utils import compute_shape_offset, zoom_affine
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-__all__ = ["anatomical_grid", "resample", "resize_volumes", "resized_affine", "spacing_of"]
+__all__ = ["anatomical_grid", "resample", "resize_volumes", "resized_affine", "restored", "spacing_of"]
 
 ALIGNED = 1e-3  # of a voxel's step, that may fall on another axis
 
@@ -92,6 +93,27 @@ def resize_volumes(volumes: Tensor, size: Sequence[int]) -> Tensor:
     columns = planes.flatten(2).mT  # (N, H W, D)
     columns = F.interpolate(columns[:, None], (columns.shape[1], size[2]), mode="bilinear", antialias=True)[:, 0]
     return columns.unflatten(1, tuple(size[:2]))
+
+
+def restored(
+    maps: Tensor, size: Sequence[int], *, affine: ArrayLike | None = None, original: ArrayLike | None = None
+) -> Tensor:
+    """Maps (N, *spatial) predicted for an image, brought back to it: (N, *size), float32.
+
+    Pictures are resized bilinearly, antialiased where they shrink; volumes go back by their affines.
+
+    Args:
+        size: of the image as stored.
+        affine: of the volume that the network saw; None: it covers the field of view of the one stored.
+        original: affine of the volume as stored, needed with `affine`.
+    """
+    if len(size) == 2:
+        if tuple(maps.shape[1:]) == tuple(size):
+            return maps.float()
+        return F.interpolate(maps[None].float(), tuple(size), mode="bilinear", antialias=True)[0]
+    if affine is None or original is None or np.allclose(affine, original):
+        return resize_volumes(maps, size)
+    return resample(maps, np.asarray(affine), np.asarray(original), size)
 
 
 def resized_affine(affine: np.ndarray, old: Sequence[int], new: Sequence[int]) -> np.ndarray:

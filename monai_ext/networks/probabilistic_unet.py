@@ -186,14 +186,20 @@ class ProbabilisticUNet(LatentSampling):
     def noise_sizes(self, image: Tensor) -> list[tuple[int, ...]]:
         return [(self.latent,)]
 
-    def probabilities(self, image: Tensor, noise: list[Tensor]) -> tuple[Tensor | None, Tensor]:
+    def summary(self, image: Tensor) -> Tensor:
+        """The prior's Gaussian (B, 2, latent)."""
+        return self.prior(pad_to_multiples(image, self.multiples))
+
+    def probabilities(
+        self, image: Tensor, noise: list[Tensor], summary: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor]:
         """Samples from the prior (B, n, *spatial); see `LatentSampling`.
 
         The U-Net, the prior and the first half of the combination run once; each sample costs the 1x1 convolutions
         after it. Memory beyond the result: the features of one sample.
         """
         padded = pad_to_multiples(image, self.multiples)
-        prior = self.prior(padded)
+        prior = self.prior(padded) if summary is None else summary
         projected = crop_like(self.combination.of_features(self.unet(padded)), image)
         samples = image.new_empty((*noise[0].shape[:2], self.maps, *image.shape[2:]), dtype=torch.float32)
         for i, numbers in enumerate(noise[0].unbind(1)):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from monai_ext.networks.sampling import check_count, evaluation_mode, noise_by_case
 
-__all__ = ["AS_IT_IS", "SYMMETRIES", "LatentSampling", "RaterPrediction", "RaterSampler", "Symmetry"]
+__all__ = ["AS_IT_IS", "SYMMETRIES", "LatentSampling", "RaterPrediction", "RaterSampler", "Symmetry", "moved_noise"]
 
 
 class RaterPrediction(NamedTuple):
@@ -96,13 +96,30 @@ class LatentSampling(nn.Module):
         """Sizes of the noise of one sample: (Z,) for numbers, (Z, *spatial) for maps."""
         raise NotImplementedError
 
-    def probabilities(self, image: Tensor, noise: list[Tensor]) -> tuple[Tensor | None, Tensor]:
+    def summary(self, image: Tensor) -> Tensor | None:
+        """What the latent variable is drawn from, (B, ...), where it has no place in the image; None: nothing.
+
+        Its mean over the windows of a volume gives all of them one latent, see `predict_by_windows`.
+        """
+        return None
+
+    def probabilities(
+        self, image: Tensor, noise: list[Tensor], summary: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor]:
         """Share (B, 1, *spatial), None for the mean of the samples, and samples (B, n, *spatial), float32.
 
         Args:
-            noise: standard normal times `spread`, (B, n, *size) for each of `noise_sizes`.
+            noise: see `draw_noise`.
+            summary: in place of that of the image; only networks that have one are given any.
         """
         raise NotImplementedError
+
+    def draw_noise(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> list[Tensor]:
+        """Standard normal numbers times `spread`, (B, n, *size) for each of `noise_sizes`."""
+        return [
+            self.spread * noise_by_case(len(image), (n, *size), device=image.device, generator=generator)
+            for size in self.noise_sizes(image)
+        ]
 
     def predict(
         self,
@@ -115,13 +132,10 @@ class LatentSampling(nn.Module):
         """See `RaterSampler`."""
         check_count("n", n)
         with evaluation_mode(self):
-            noise = [
-                self.spread * noise_by_case(len(image), (n, *size), device=image.device, generator=generator)
-                for size in self.noise_sizes(image)
-            ]
+            noise = self.draw_noise(image, n, generator=generator)
             shares, samples = [], torch.zeros((), device=image.device)
             for symmetry in symmetries:
-                share, moved = self.probabilities(symmetry.of(image), [_moved_noise(part, symmetry) for part in noise])
+                share, moved = self.probabilities(symmetry.of(image), [moved_noise(part, symmetry) for part in noise])
                 samples = samples + symmetry.back(moved, image) / len(symmetries)
                 if share is not None:
                     shares.append(symmetry.back(share, image))
@@ -133,7 +147,8 @@ class LatentSampling(nn.Module):
         return self.predict(image, n, generator=generator).samples
 
 
-def _moved_noise(noise: Tensor, symmetry: Symmetry) -> Tensor:
+def moved_noise(noise: Tensor, symmetry: Symmetry) -> Tensor:
+    """Noise (B, n, *size) of the moved image."""
     if noise.ndim == 3:
         return noise
     return symmetry.of(noise.flatten(0, 1)).unflatten(0, noise.shape[:2])

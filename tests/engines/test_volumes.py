@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from monai_ext.engines import RATER_METHODS, named_rater_loss, rater_network
+from monai_ext.engines import RATER_METHODS, RaterEvaluator, RaterInferer, named_rater_loss, rater_network
 from monai_ext.formulas import votes
 from monai_ext.handlers.raters.scores import prediction_scores
 from monai_ext.losses import ELBOLoss, samples_alike
@@ -179,3 +180,31 @@ def test_maps_of_a_volume_are_those_of_its_slices(function):
     of_volume = function(maps)
     for z in range(RATERS):
         assert torch.equal(of_volume[..., z], function(maps[..., z]))
+
+
+def test_predictions_of_a_volume_are_scored_on_the_grid_of_its_masks():
+    """The network sees another spacing and the first axis in the other direction; the masks are those of the file."""
+    image = torch.rand(1, 1, 4, 4, 2, generator=generator())
+    original, affine = np.diag([-1.0, 1, 1, 1]), np.diag([1.0, 1, 0.5, 1])
+    original[0, 3], affine[2, 3] = 3, -0.25
+    batch = {"id": ["case"], "image": image.flip(2).repeat_interleave(2, dim=-1), "presence": torch.ones(1, 1) > 0}
+    batch |= {"label": (image > 0.5).byte(), "label_is_whole": torch.tensor([True])}
+    batch |= {"affine": torch.from_numpy(affine)[None], "original_affine": torch.from_numpy(original)[None]}
+    network = rater_network("soft_label", raters=1, features=2, spatial_dims=3)
+    network.network = Logit()
+    evaluator = RaterEvaluator("cpu", [batch], network, inferer=RaterInferer(2, window=(2, 4, 4), overlap=0))
+    found = {}
+    evaluator.add_event_handler(
+        "ITERATION_COMPLETED", lambda e: found.update(e.state.output["pred"], batch=e.state.batch)
+    )
+    evaluator.run()
+    torch.testing.assert_close(found["probability"], image, atol=1e-3, rtol=0)
+    assert torch.equal(found["samples"][:, 0], (found["probability"][:, 0] > 0.25).half())
+    assert "affine" not in found["batch"]  # or the writer would move them again
+
+
+class Logit(nn.Module):
+    """Logits whose probabilities are the image."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image.clamp(1e-6, 1 - 1e-6).logit()

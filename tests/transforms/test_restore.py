@@ -37,3 +37,12 @@ def test_maps_keep_their_type_and_those_of_the_right_size_their_values():
     maps = torch.rand(2, 4, 6, dtype=torch.float64)
     assert RestoreSized("pred")({"pred": maps, "original_size": (4, 6)})["pred"] is maps
     assert RestoreSized("pred")({"pred": maps.half(), "original_size": (8, 6)})["pred"].dtype == torch.float16
+
+
+def test_volumes_go_back_by_their_affines():
+    maps = torch.rand(1, 2, 3, 4)
+    affine, original = np.eye(4), np.diag([-1.0, 1, 1, 1])  # mirrored: voxel i of one is voxel 1 - i of the other
+    original[0, 3] = 1
+    data = {"pred": maps, "original_size": (2, 3, 4), "affine": affine, "original_affine": original}
+    assert torch.equal(RestoreSized("pred")(data)["pred"], maps.flip(1))
+    assert RestoreSized("pred")({"pred": maps, "original_size": (4, 3, 2)})["pred"].shape == (1, 4, 3, 2)

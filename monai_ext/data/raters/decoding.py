@@ -158,7 +158,8 @@ class DecodeRaters(Transform):
     `monai_ext.formulas.grids.resample` brings predictions back.
 
     With a region of interest an item also has "roi": int64 (4,), first row, first column, height and width of it, for
-    `paste_region`; and where native masks are not cut to it, "label_is_whole": True.
+    `paste_region`. Where native masks are not cut to it, or lie on the grid of the file and the volume on another one,
+    it has "label_is_whole": True.
 
     Args:
         spatial_size: *S for images and masks; None keeps the size of the files, and of the masks alone with
@@ -304,7 +305,10 @@ class DecodeRaters(Transform):
         place = {"original_size": torch.tensor(size)}
         if affine is not None:
             place["original_affine"] = torch.from_numpy(affine.astype(np.float64))
-            place["affine"] = torch.from_numpy(self._grid(size, affine)[1].astype(np.float64))
+            goal = self._grid(size, affine)[1]
+            place["affine"] = torch.from_numpy(goal.astype(np.float64))
+            if labelled and self.label_spatial_size is not None and not np.array_equal(goal, affine):
+                place["label_is_whole"] = torch.tensor(True)
         if self.zoom > 1:
             place["roi"] = torch.tensor(region_of_interest(size, self.zoom, self.centre))
             if labelled and self.label_spatial_size is not None:

@@ -19,7 +19,7 @@ from monai_ext.raster.nifti import open_nifti
 from monai_ext.runtime.errors import some_of
 from monai_ext.storage.folders import files_in, folders_in
 
-__all__ = ["PARTS", "find_parts", "identified_raters", "qubiq_items", "slice_items"]
+__all__ = ["PARTS", "find_parts", "identified_raters", "qubiq_items", "slice_count", "slice_items"]
 
 PARTS = ("training", "validation", "testing")
 IMAGE_NAME = re.compile(r"image\.nii(\.gz)?", re.IGNORECASE)
@@ -249,9 +249,14 @@ def _columns(
     return list(raters)
 
 
+def slice_count(item: Mapping) -> int:
+    """The number of slices of an item's volume, along its third axis."""
+    shape = open_nifti(item["image"]).shape
+    return shape[2] if len(shape) > 2 else 1
+
+
 def slice_items(item: Mapping) -> list[dict]:
     """An item for each slice of an item's volume, along its third axis."""
-    shape = open_nifti(item["image"]).shape
-    depth = shape[2] if len(shape) > 2 else 1
+    depth = slice_count(item)
     digits = max(3, len(str(depth - 1)))
     return [{**item, "id": f"{item['id']}_z{index:0{digits}d}", "slice": index} for index in range(depth)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from monai_ext.data import RaterWriter, save_nifti
 from monai_ext.data.raters.images import is_nifti, read_grey
+from monai_ext.data.raters.qubiq import slice_count
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.item_writer import ItemWriter
 from monai_ext.handlers.pictures.drawing import Picture, as_picture, contour, heat_map
@@ -80,8 +82,9 @@ class RaterPredictionWriter(ItemWriter):
     """Writes the predictions for each case as NIfTI, for the handlers of a `RaterEvaluator`; see `RaterWriter`.
 
     `<folder>/<case>/task01_seg01.nii.gz` and so on are the masks of the heads, `task01_sample01.nii.gz` samples,
-    `task01.nii.gz` the predicted share of raters, all in the geometry of the case's image. Beside those of a
-    photograph (PNG, JPEG, ...), which has no geometry, lies its grey picture as `image.nii.gz`.
+    `task01.nii.gz` the predicted share of raters, all in the geometry of the case's image. Slices become one volume
+    once all of a case have been predicted; where some are left out, each has a folder `<case>_z<index>`. Beside those
+    of a photograph (PNG, JPEG, ...), which has no geometry, lies its grey picture as `image.nii.gz`.
 
     Args:
         folder: where to write.
@@ -117,6 +120,9 @@ class RaterPredictionWriter(ItemWriter):
         self.samples = as_bool(samples, "samples")
         self.probability = as_bool(probability, "probability")
         self.only = None if only is None else set(map(str, only))
+        chosen = (item for name, item in self.items.items() if self.only is None or name in self.only)
+        self._counts = Counter(str(item["case"]) for item in chosen if "slice" in item)
+        self._slices: dict[str, dict[int, tuple[Mapping, dict[str, Tensor]]]] = {}
 
     def write(self, engine: Engine) -> None:
         predictions: dict[str, Any] = {name: maps.cpu() for name, maps in engine.state.output["pred"].items()}
@@ -124,15 +130,34 @@ class RaterPredictionWriter(ItemWriter):
             if self.only is not None and name not in self.only:
                 continue
             item = self._with_geometry(self.items[name])
-            if "roi" in engine.state.batch:
-                item = {**item, "roi": engine.state.batch["roi"][place].tolist()}
-            if self.masks and "heads" in predictions:
-                self.writer.write_masks(item, predictions["heads"][place], raters=self.raters)
-            if self.samples:
-                self.writer.write_samples(item, predictions["samples"][place])
-            if self.probability:
-                self.writer.write_probability(item, predictions["probability"][place])
+            for key in ("roi", "affine"):
+                if key in engine.state.batch:
+                    item = {**item, key: engine.state.batch[key][place].tolist()}
+            self._write_maps(item, {key: maps[place] for key, maps in predictions.items()})
             self.written += 1
+
+    def _write_maps(self, item: Mapping, maps: Mapping[str, Tensor]) -> None:
+        """The files of one item, or of the whole case with the last of its slices."""
+        wanted = {"heads": self.masks, "samples": self.samples, "probability": self.probability}
+        kept = {key: values for key, values in maps.items() if wanted[key]}
+        if "slice" in item and kept and self._counts[str(item["case"])] == slice_count(item):
+            held = self._slices.setdefault(str(item["case"]), {})
+            held[item["slice"]] = item, {key: values.clone() for key, values in kept.items()}
+            if len(held) < slice_count(item):
+                return
+            items, maps_of = zip(*(held[index] for index in sorted(held)), strict=True)
+            del self._slices[str(item["case"])]
+            item = {key: value for key, value in item.items() if key not in ("slice", "roi")}
+            kept = {
+                key: self.writer.join_slices(items, [own[key] for own in maps_of], masks=key != "probability")
+                for key in kept
+            }
+        if "heads" in kept:
+            self.writer.write_masks(item, kept["heads"], raters=self.raters)
+        if "samples" in kept:
+            self.writer.write_samples(item, kept["samples"])
+        if "probability" in kept:
+            self.writer.write_probability(item, kept["probability"])
 
     def _with_geometry(self, item: Mapping) -> Mapping:
         """`item` with an image that RaterWriter can take the geometry from."""

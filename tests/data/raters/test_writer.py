@@ -93,7 +93,7 @@ def test_samples_are_numbered_and_logits_and_labels_refused(tmp_path):
         writer.write_probability(item, torch.full((6, 8), torch.nan))
     with pytest.raises(ValueError, match="holds values from 0 to 3: expected 0 and 1"):
         writer.write_samples(item, torch.tensor([[[0, 3]]]))
-    with pytest.raises(ValueError, match=r"masks for case case01 are \(3, 6, 8\): expected \(2, h, w\), one .* seg04"):
+    with pytest.raises(ValueError, match=r"masks for case case01 are \(3, 6, 8\): expected \(2, h, w\) .* seg04"):
         writer.write_masks(item, torch.zeros(3, 6, 8))
     with pytest.raises(ValueError, match=r"is torch.float32 \(2, 6, 8\): expected floating point \(h, w\)"):
         writer.write_probability(item, torch.zeros(2, 6, 8))
@@ -127,3 +127,35 @@ def test_predictions_for_a_region_of_interest_come_to_their_place(tmp_path):
     assert np.array_equal(np.asarray(nib.load(path).dataobj), expected)
     share = writer.write_probability(item, torch.full((4, 5), 0.25))  # of the region, whatever its size
     assert np.allclose(np.asarray(nib.load(share).dataobj), expected / 4)
+
+
+@pytest.mark.parametrize("channels", [False, True], ids=["grey", "channels"])
+def test_what_was_predicted_at_another_spacing_and_orientation_comes_back_into_the_geometry_of_the_volume(
+    tmp_path, channels
+):
+    image = np.random.default_rng(0).random((8, 6, 5))
+    mask = np.zeros((8, 6, 5), dtype=np.uint8)
+    mask[1:5, 2:6, 1:4] = 1
+    affine = np.array([[0.0, -2, 0, 10], [-2, 0, 0, 20], [0, 0, 5, 30], [0, 0, 0, 1]])
+    stored = np.stack([image, image], axis=-1) if channels else image
+    write_case(tmp_path / "in" / "case01", image=stored, raters=(1,), masks={1: mask}, affine=affine)
+    item = qubiq_items(tmp_path / "in")[0]
+    decoded = DecodeRaters(spatial_dims=3, spacing=(1, 1, 5))(item)
+    assert decoded["label"].shape[1:] != mask.shape
+    writer = RaterWriter(tmp_path / "out")
+    path = writer.write_masks(item | {"affine": decoded["affine"]}, decoded["label"])[0]
+    written = nib.load(path)
+    assert np.array_equal(written.affine, affine) and written.shape == mask.shape
+    assert np.array_equal(read_nifti(path), mask)
+    share = writer.write_probability(item | {"affine": decoded["affine"]}, decoded["label"][:1].half() * 0.25)
+    assert np.array_equal(read_nifti(share) > 0.12, mask)
+
+
+def test_slices_are_joined_to_the_volume_they_are_of(tmp_path):
+    volume(tmp_path)
+    items = qubiq_items(tmp_path, slices=True)
+    decode = DecodeRaters(spatial_size=(8, 10))
+    joined = RaterWriter(tmp_path / "out").join_slices(items, [decode(item)["label"] for item in items], masks=True)
+    assert joined.dtype == torch.bool and joined.shape == (2, 4, 5, 3)
+    for number, masks in zip((1, 2), joined, strict=True):
+        assert np.array_equal(masks.numpy(), read_nifti(tmp_path / "case1-1" / f"task01_seg{number:02d}.nii.gz"))

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from PIL import Image
+from rater_cases import volume
 from rater_outputs import engine
 from torch import Tensor
 
@@ -68,3 +69,29 @@ def test_a_photographs_answers_lie_beside_its_grey_picture(tmp_path):
     image = nib.load(tmp_path / "out" / "cell" / "image.nii.gz")
     assert np.asarray(image.dataobj).tolist() == (np.arange(12).reshape(3, 4) * 20).tolist()
     assert nib.load(tmp_path / "out" / "cell" / "task01.nii.gz").shape == (3, 4)
+
+
+def test_slices_become_one_volume_once_all_have_been_predicted(tmp_path):
+    image = volume(tmp_path / "in")
+    items = qubiq_items(tmp_path / "in", slices=True)
+    share = torch.rand(3, 1, 4, 5)
+    ids = [items[2]["id"]], [items[0]["id"], items[1]["id"]]
+    outputs = [{"pred": {"probability": share[z], "samples": share[z] > 0.5}} for z in ([2], [0, 1])]
+    RaterPredictionWriter(tmp_path / "out", items, samples=True).attach(evaluator := engine(outputs, ids=list(ids)))
+    evaluator.run([0, 1])
+    written = nib.load(tmp_path / "out" / "case1-1" / "task01.nii.gz")
+    assert written.shape == image.shape and np.array_equal(written.affine, nib.load(items[0]["image"]).affine)
+    np.testing.assert_allclose(written.get_fdata(), share[:, 0].permute(1, 2, 0), rtol=1e-6)
+    sample = nib.load(tmp_path / "out" / "case1-1" / "task01_sample01.nii.gz").get_fdata()
+    assert np.array_equal(sample, share[:, 0].permute(1, 2, 0) > 0.5)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["case1-1"]
+
+
+def test_a_part_of_the_slices_stays_in_folders_of_their_own(tmp_path):
+    volume(tmp_path / "in")
+    items = qubiq_items(tmp_path / "in", slices=True)
+    outputs = [{"pred": {"probability": torch.rand(1, 1, 4, 5)}}]
+    handler = RaterPredictionWriter(tmp_path / "out", items, only=[items[1]["id"]])
+    handler.attach(evaluator := engine(outputs, ids=[[items[1]["id"]]]))
+    evaluator.run([0])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [items[1]["id"]]
