@@ -1,4 +1,4 @@
-"""Reading and writing of NIfTI files, with errors that name the file.
+"""Reading and writing of NIfTI files, with errors that name the file; DICOM is read as if it were NIfTI.
 
 Axes are used as stored, without reorientation: index (i, j) of a file is (row, column) of the tensors. Compressed files
 are unpacked to their end once in every state of the file, because the checksum stands there.
@@ -21,6 +21,7 @@ import torch
 from nibabel.filebasedimages import ImageFileError as NibabelFileError
 from nibabel.spatialimages import HeaderDataError
 
+from monai_ext.raster.dicom import is_dicom, open_dicom
 from monai_ext.raster.images import ImageFileError
 from monai_ext.runtime.errors import one_line
 from monai_ext.runtime.memory import free_memory, in_words
@@ -77,9 +78,13 @@ class Volume(NamedTuple):
 def open_nifti(path: str | os.PathLike) -> nib.Nifti1Image:
     """The image in a file, its header read, its voxels not yet; of a compressed file the checksum is right.
 
+    A DICOM file or a folder with the files of a DICOM series is one too, see `monai_ext.raster.dicom`.
+
     Raises:
         ImageFileError: it is missing, damaged or no NIfTI, or declares more voxels than it can hold.
     """
+    if not os.fspath(path).lower().endswith((".nii", ".gz")) and is_dicom(path):
+        return open_dicom(path)
     recent = _recent.get(_state(path))
     if recent is not None:
         return recent
@@ -182,6 +187,8 @@ def read_nifti(path: str | os.PathLike, *, slice_index: int | None = None) -> np
         raise ImageFileError(f"{path} takes {in_words(needed)} of memory, of which {in_words(free)} are free.")
     try:
         voxels = np.asanyarray(stored.dataobj if whole else stored.dataobj[:, :, slice_index])
+    except ImageFileError:
+        raise
     except READING_ERRORS as error:
         raise ImageFileError(f"cannot read {path} as NIfTI: {one_line(error)}.") from error
     if voxels.dtype.kind not in "biuf":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from torch import Tensor
 from monai_ext.data.device.decoded_set import DecodedSet
 from monai_ext.runtime.errors import one_line
 from monai_ext.storage.files import atomic_path, remove_leftovers
+from monai_ext.storage.folders import files_in
 from monai_ext.storage.object_key import describe
 from monai_ext.storage.records import Count, json_text
 
@@ -73,6 +75,8 @@ def _file_state(path: object) -> str:
         return "-"
     try:
         status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):  # a DICOM series
+            return "".join(map(_file_state, files_in(path)))
     except (OSError, ValueError):  # a string that is no path, such as the id
         return "-"
     return f"{status.st_size}:{status.st_mtime_ns};"

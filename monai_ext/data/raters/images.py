@@ -1,4 +1,4 @@
-"""Images for rater networks: cases of the QUBIQ layout, NIfTI files or photographs, as one list of items."""
+"""Images for rater networks: cases of the QUBIQ layout, NIfTI or DICOM or photographs, as one list of items."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from monai_ext.data.passed_over import log_passed_over
 from monai_ext.data.raters.decoding import DecodeRaters
 from monai_ext.data.raters.geometry import Reading
 from monai_ext.data.raters.qubiq import find_parts, qubiq_items, slice_items
+from monai_ext.raster.dicom import dicom_files, is_dicom
 from monai_ext.raster.images import ImageFileError, read_image
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.folders import files_in, folders_in
 
-__all__ = ["DecodeRaterImages", "is_nifti", "rater_image_items", "read_grey"]
+__all__ = ["DecodeRaterImages", "is_nifti", "is_scan", "rater_image_items", "read_grey"]
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -33,6 +34,11 @@ def is_nifti(path: str | os.PathLike) -> bool:
     (True, False)
     """
     return os.fspath(path).lower().endswith(NIFTI_ENDINGS)
+
+
+def is_scan(path: str | os.PathLike) -> bool:
+    """Whether a file is NIfTI or DICOM, or a folder has a DICOM series: images with a place in space."""
+    return is_nifti(path) or is_dicom(path)
 
 
 def read_grey(path: str | os.PathLike) -> Tensor:
@@ -51,8 +57,9 @@ def rater_image_items(
 ) -> list[dict]:
     """Items to predict: one picture, every picture directly in a folder, or the cases of a QUBIQ folder.
 
-    Pictures are NIfTI files and photographs; an item is {"id", "case", "image", "task"}, its id the name of the file
-    without ending. Without pictures the folder is read as `qubiq_items` reads it, masks not required.
+    Pictures are NIfTI files, photographs, DICOM files and series; an item is {"id", "case", "image", "task"}, its id
+    the name of the file without ending, or of the folder of a series. Series lie each in a folder of its own: `path`
+    itself or folders in it. Without pictures the folder is read as `qubiq_items` reads it, masks not required.
 
     Args:
         region, task, slices: see `qubiq_items`; photographs have no slices.
@@ -66,10 +73,16 @@ def rater_image_items(
         return _sliced([_picture_item(path, task)]) if slices else [_picture_item(path, task)]
     if region is None and part is None and path.is_dir():
         files = files_in(path)
+        slices_of = dicom_files(path)
+        single = all(len(group) == 1 for group in slices_of)
         pictures = [file for file in files if _is_picture(file)]
-        if pictures:
-            log_passed_over(path, (file for file in files if not _is_picture(file)), folders_in(path))
-            items = _distinct([_picture_item(file, task) for file in pictures], path)
+        pictures += [group[0] for group in slices_of] if single else [path]
+        folders = folders_in(path)
+        series = [] if pictures else [folder for folder in folders if is_dicom(folder)]
+        if pictures or series:
+            skipped = (file for file in files if not _is_picture(file) and not is_dicom(file))
+            log_passed_over(path, skipped, (folder for folder in folders if folder not in series))
+            items = _distinct([_picture_item(file, task) for file in [*pictures, *series]], path)
             return _sliced(items) if slices else items
     if part is None:
         parts = list(find_parts(path, region))
@@ -98,7 +111,7 @@ class DecodeRaterImages(DecodeRaters):
 
     def _decoded(self, data: Mapping) -> tuple[dict[str, Any], np.ndarray, list[np.ndarray | None], list[Reading]]:
         path = data["image"]
-        decoded = super()._decoded(data) if is_nifti(path) else self._photograph(data)
+        decoded = super()._decoded(data) if is_scan(path) else self._photograph(data)
         channels = len(decoded[0]["image"])
         if channels != self.in_channels:
             raise ImageFileError(
@@ -122,6 +135,8 @@ def _is_picture(path: Path) -> bool:
 
 def _picture_item(path: Path, task: int) -> dict:
     name = path.name
+    if path.is_dir() or path.suffix[1:].isdigit():  # of a series, or of a DICOM file that is called by numbers
+        return {"id": name, "case": name, "image": str(path), "task": task}
     for ending in sorted(NIFTI_ENDINGS, key=len, reverse=True):
         if name.lower().endswith(ending):
             name = name[: -len(ending)]
@@ -132,7 +147,7 @@ def _picture_item(path: Path, task: int) -> dict:
 
 
 def _sliced(items: Sequence[dict]) -> list[dict]:
-    return [each for item in items for each in (slice_items(item) if is_nifti(item["image"]) else [item])]
+    return [each for item in items for each in (slice_items(item) if is_scan(item["image"]) else [item])]
 
 
 def _distinct(items: list[dict], folder: Path) -> list[dict]:

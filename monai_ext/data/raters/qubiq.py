@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from monai_ext.data.isic import DatasetLayoutError, check_name
 from monai_ext.data.passed_over import log_passed_over
+from monai_ext.raster.dicom import is_dicom
 from monai_ext.raster.masks import Label, checked_label
 from monai_ext.raster.nifti import open_nifti
 from monai_ext.runtime.errors import some_of
@@ -22,7 +23,8 @@ from monai_ext.storage.folders import files_in, folders_in
 __all__ = ["PARTS", "find_parts", "identified_raters", "qubiq_items", "slice_count", "slice_items"]
 
 PARTS = ("training", "validation", "testing")
-IMAGE_NAME = re.compile(r"image\.nii(\.gz)?", re.IGNORECASE)
+IMAGE_NAME = re.compile(r"image\.(nii|nii\.gz|dcm)", re.IGNORECASE)
+SERIES = "image"  # a folder with the files of a DICOM series
 MASK_NAME = re.compile(r"task(\d+)_seg(\d+)\.nii(?:\.gz)?", re.IGNORECASE)
 # A copy, another version or another spelling of a mask; tables and texts about one are none.
 ALMOST_A_MASK = re.compile(r"(?!.*\.(?:json|csv|txt|md)$)(?:.*task[\W_]*\d+.*seg|seg[ _-]*\d)", re.IGNORECASE)
@@ -58,8 +60,9 @@ def qubiq_items(
 
     `dataset_dir` holds `<region>/{Training,Validation,Testing}/<case>/`, or these folders from any level on. Case
     folders that lie there directly count as the training part, in a folder that is named after a part as that one. A
-    case holds `image.nii.gz` and `taskTT_segRR.nii.gz` (or .nii). Files with almost such a name are an error; others
-    are passed over, with a line in the log, and hidden folders.
+    case holds `image.nii.gz` and `taskTT_segRR.nii.gz` (or .nii); the image may be DICOM, `image.dcm` or a series in
+    the folder `image`. Files with almost such a name are an error; others are passed over, with a line in the log, and
+    hidden folders.
 
     Args:
         region: folder of the organ; needed where `dataset_dir` holds regions.
@@ -211,7 +214,7 @@ def _read_case(folder: Path) -> _Case:
                     f"case {folder} has two masks of rater {key[1]} for task {key[0]}: {masks[key].name} and {name}."
                 )
             masks[key] = path
-        elif IMAGE_NAME.fullmatch(name):
+        elif IMAGE_NAME.fullmatch(name) or (name == SERIES and is_dicom(folder / name)):
             if image is not None:
                 raise DatasetLayoutError(f"case {folder} has two images: {image.name} and {name}.")
             image = folder / name
