@@ -1,4 +1,4 @@
-"""SRResNet with a latent variable: many high resolutions for one low resolution, with the variance of each pixel.
+"""A generator with a latent variable: many high resolutions for one low resolution, with the variance of each pixel.
 
 A conditional variational autoencoder (Sohn et al. 2015) around the generator of SRGAN: prior p(z | LR) and posterior
 q(z | LR, HR) are Gaussians at every low-resolution pixel, the decoder predicts the mean of every value, and this is
@@ -20,11 +20,13 @@ from torch.distributions import Independent
 
 from monai_ext.formulas.images import LinearReduction
 from monai_ext.formulas.likelihoods import family_of
+from monai_ext.networks.gated_sr_net import GatedSRNet
 from monai_ext.networks.latent import as_distribution, as_gaussian, bounded_gaussian, latent_at
 from monai_ext.networks.projection import ConsistencyProjection
-from monai_ext.networks.srresnet import ResidualBlock, SRResNet
+from monai_ext.networks.srresnet import ResidualBlock, SRResNet, SubPixelNetwork
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution
 from monai_ext.networks.variational import bayesian_convolution
+from monai_ext.runtime.settings import chosen
 
 __all__ = ["BayesianSRResNet", "bayesian_srresnet"]
 
@@ -42,14 +44,15 @@ class BayesianSRResNet(UncertainSuperResolution):
     last layers. Before training the output is that of the generator, but for the projection.
 
     Args:
-        generator: `SRResNet` with as many bands out as in; its weights may come from a trained one, unchanged.
+        generator: `SRResNet` or `GatedSRNet` with as many bands out as in; its weights may come from a trained one,
+            unchanged.
         operator: the reduction that every output must agree with, such as `monai_ext.transforms.Degradation`, of the
             generator's scale.
         latent_channels: Z, numbers of the latent at each low-resolution pixel.
         texture_blocks: residual blocks between latent and image.
         likelihood: of a value around its mean: "laplace" or "gaussian".
-        conv: kind of the convolutions in the texture blocks, see `monai_ext.networks.variational`; pass the same to the
-            generator.
+        conv: kind of the convolutions in the texture blocks, see `monai_ext.networks.variational`; pass the same to an
+            `SRResNet`.
         iterations: of projection and clipping in evaluation mode, see `ConsistencyProjection`.
 
     Raises:
@@ -58,7 +61,7 @@ class BayesianSRResNet(UncertainSuperResolution):
 
     def __init__(
         self,
-        generator: SRResNet,
+        generator: SubPixelNetwork,
         operator: LinearReduction,
         *,
         latent_channels: int = 8,
@@ -234,6 +237,7 @@ def bayesian_srresnet(
     channels: int,
     operator: LinearReduction,
     *,
+    generator_name: str = "srresnet",
     features: int = 48,
     blocks: int = 12,
     norm: str | tuple | None = None,
@@ -245,28 +249,34 @@ def bayesian_srresnet(
     weight_uncertainty: str = "none",
     dropout: float = 0.1,
 ) -> BayesianSRResNet:
-    """A `BayesianSRResNet` around an `SRResNet` of the operator's scale, both of the same kind of convolution.
+    """A `BayesianSRResNet` around a generator of the operator's scale.
 
     Args:
         channels: of image and output.
-        features, blocks, norm, residual, upsampling: see `SRResNet`.
+        generator_name: "srresnet", whose convolutions are of the same kind as those of the texture blocks, or "gated",
+            a `GatedSRNet`, whose weights are deterministic.
+        features, blocks, residual: see `SRResNet` or `GatedSRNet`.
+        norm, upsampling: of `SRResNet`.
         operator, latent_channels, texture_blocks, likelihood: see `BayesianSRResNet`.
         weight_uncertainty, dropout: see `bayesian_convolution`.
+
+    Raises:
+        ValueError: another generator, or uncertain weights for a gated one.
     """
     conv = bayesian_convolution(weight_uncertainty, dropout=dropout)
-    generator = SRResNet(
-        channels,
-        channels,
-        features=features,
-        blocks=blocks,
-        scale=operator.scale,
-        norm=norm,
-        residual=residual,
-        upsampling=upsampling,
-        conv=conv,
-    )
+    size: dict[str, Any] = {"features": features, "blocks": blocks, "scale": operator.scale, "residual": residual}
+    makers: dict[str, Callable[[], SubPixelNetwork]] = {
+        "srresnet": lambda: SRResNet(channels, channels, **size, norm=norm, upsampling=upsampling, conv=conv),
+        "gated": lambda: GatedSRNet(channels, channels, **size),
+    }
+    maker = chosen(makers, generator_name=generator_name)
+    if generator_name == "gated" and weight_uncertainty != "none":
+        raise ValueError(
+            f"generator_name='gated' has deterministic weights: weight_uncertainty={weight_uncertainty!r} needs "
+            "'srresnet'."
+        )
     return BayesianSRResNet(
-        generator,
+        maker(),
         operator,
         latent_channels=latent_channels,
         texture_blocks=texture_blocks,

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from bayesian_networks import LATENT, OPERATOR, SCALE, low_resolution, lr_psnr, network
 from torch.distributions import Independent, kl_divergence
 
-from monai_ext.networks.latent_srresnet import BayesianSRResNet
+from monai_ext.networks.gated_sr_net import GatedSRNet
+from monai_ext.networks.latent_srresnet import BayesianSRResNet, bayesian_srresnet
 from monai_ext.networks.srresnet import SRResNet
 from monai_ext.networks.variational import DropoutConv2d
 
@@ -31,6 +32,22 @@ def test_a_trained_generator_loads_unchanged():
     built.generator.load_state_dict(trained.state_dict())
     low = low_resolution()
     torch.testing.assert_close(built(low), OPERATOR.project_within(trained(low), low, iterations=4))
+
+
+def test_a_gated_generator_takes_the_same_place():
+    torch.manual_seed(6)
+    built = bayesian_srresnet(3, OPERATOR, generator_name="gated", features=16, blocks=1, latent_channels=LATENT).eval()
+    trained = GatedSRNet(features=16, blocks=1)
+    torch.nn.init.normal_(trained.tail[0].weight, std=0.05)
+    built.generator.load_state_dict(trained.state_dict())
+    low = low_resolution()
+    expected = OPERATOR.project_within(trained(low), low, iterations=4)
+    torch.testing.assert_close(built(low), expected)
+    torch.testing.assert_close(torch.jit.script(built)(low), expected, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="weight_uncertainty='dropout' needs 'srresnet'"):
+        bayesian_srresnet(3, OPERATOR, generator_name="gated", weight_uncertainty="dropout")
+    with pytest.raises(ValueError, match="generator_name='edsr': choose srresnet or gated"):
+        bayesian_srresnet(3, OPERATOR, generator_name="edsr")
 
 
 def test_every_sample_is_in_range_and_reduces_to_its_input_after_rounding():
