@@ -22,6 +22,7 @@ OF_MONAI = frozenset(
 )
 REFERENCE = re.compile(r"[@%](\w+)")
 PLACE = re.compile(r"\w+_(dir|path|root|weights)")  # names of options that take a file or a folder
+UNREADABLE = (OSError, ValueError, TypeError, SyntaxError, ImportError)  # what comes out of config files
 PLAIN_NAME = re.compile(r"[@$%][\w./~-]*")  # no expression: it calls, adds and quotes nothing
 
 
@@ -34,19 +35,17 @@ def refuse_unknown_options(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: an option is not; names the nearest that is.
     """
-    if Path(arguments[0]).parts[-3:] != ("monai", "bundle", "__main__.py") or arguments[1:2] != ["run"]:
+    if (given := _given(arguments)) is None:
         return
-    given = dict(_options(arguments[2:]))
     try:
         files = _config_files(given)
-        texts = [Path(file).read_text(encoding="utf-8") for file in files]
-        tops = [name for file, text in zip(files, texts, strict=True) for name in _content(file, text)]
-    except (OSError, ValueError, TypeError, SyntaxError, ImportError):
+        texts = {file: Path(file).read_text(encoding="utf-8") for file in files}
+        known = {_top(name) for file, text in texts.items() for name in _content(file, text)}
+    except UNREADABLE:
         return  # MONAI reads them in its own way, and reports the error
-    known = {name.partition("::")[0].partition("#")[0] for name in tops}
-    known |= OF_MONAI | {name for text in (*texts, *given.values()) for name in REFERENCE.findall(text)}
+    known |= OF_MONAI | {name for text in (*texts.values(), *given.values()) for name in REFERENCE.findall(text)}
     for option in given:
-        name = option.partition("::")[0].partition("#")[0]
+        name = _top(option)
         if name not in known and not name.startswith("_") and name not in _tops_beside(files):
             near = difflib.get_close_matches(name, sorted(known - OF_MONAI | {"output_dir"}), n=1)
             where = " and ".join(Path(file).name for file in files)
@@ -65,10 +64,13 @@ def refuse_misread_places(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: one has; says what it is read as, and how to write it.
     """
-    if Path(arguments[0]).parts[-3:] != ("monai", "bundle", "__main__.py") or arguments[1:2] != ["run"]:
+    if (given := _given(arguments)) is None:
         return
-    given = dict(_options(arguments[2:]))
-    names = _known_names(given)
+    names = {_top(name) for name in given}
+    with suppress(*UNREADABLE):
+        names |= {
+            _top(name) for file in _config_files(dict(given)) for name in _content(file, Path(file).read_text("utf-8"))
+        }
     for name, text in given.items():
         if not PLACE.fullmatch(name):
             continue
@@ -87,13 +89,15 @@ def refuse_misread_places(arguments: Sequence[str]) -> None:
             )
 
 
-def _known_names(given: dict[str, str]) -> set[str]:
-    """What stands at the top of the config files, and is defined by options."""
-    try:
-        tops = [top for file in _config_files(dict(given)) for top in _content(file, Path(file).read_text("utf-8"))]
-    except (OSError, ValueError, TypeError, SyntaxError, ImportError):
-        tops = []
-    return {re.split("::|#", name)[0] for name in (*tops, *given)}
+def _given(arguments: Sequence[str]) -> dict[str, str] | None:
+    """The options of a `monai.bundle run` as text; None of another command."""
+    is_run = Path(arguments[0]).parts[-3:] == ("monai", "bundle", "__main__.py") and arguments[1:2] == ["run"]
+    return dict(_options(arguments[2:])) if is_run else None
+
+
+def _top(name: str) -> str:
+    """The part of a key that stands at the top of a config."""
+    return re.split("::|#", name)[0]
 
 
 def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -129,7 +133,7 @@ def _tops_beside(files: Sequence[str]) -> set[str]:
     for folder in {Path(file).parent for file in files}:
         for path in folder.glob("*.json"):
             with suppress(OSError, ValueError, TypeError):
-                names |= {name.partition("#")[0] for name in json.loads(path.read_text(encoding="utf-8"))}
+                names |= set(map(_top, json.loads(path.read_text(encoding="utf-8"))))
     return names
 
 

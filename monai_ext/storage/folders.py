@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 __all__ = ["files_below", "files_in", "folders_in"]
@@ -15,9 +15,7 @@ def files_in(folder: str | os.PathLike[str]) -> list[Path]:
     Raises:
         OSError: the folder is not there, or cannot be read.
     """
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and not _is_folder(entry))
-    return [Path(folder, name) for name in names]
+    return _listed(folder, lambda entry: not entry.name.startswith(".") and not _is_folder(entry))
 
 
 def folders_in(folder: str | os.PathLike[str]) -> list[Path]:
@@ -26,9 +24,7 @@ def folders_in(folder: str | os.PathLike[str]) -> list[Path]:
     Raises:
         OSError: the folder is not there, or cannot be read.
     """
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith((".", "__")) and _is_folder(entry))
-    return [Path(folder, name) for name in names]
+    return _listed(folder, lambda entry: not entry.name.startswith((".", "__")) and _is_folder(entry))
 
 
 def files_below(folder: str | os.PathLike[str]) -> Iterator[Path]:
@@ -51,6 +47,11 @@ def files_below(folder: str | os.PathLike[str]) -> Iterator[Path]:
                         waiting.append(here / entry.name)
                 elif _is_file(entry):
                     yield here / entry.name
+
+
+def _listed(folder: str | os.PathLike[str], wanted: Callable[[os.DirEntry[str]], bool]) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return [Path(folder, name) for name in sorted(entry.name for entry in entries if wanted(entry))]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

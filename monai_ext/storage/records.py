@@ -106,14 +106,14 @@ def write_record(path: str | Path, record: object, *, indent: int | None = 1, ch
     write_text(path, json.dumps(content, indent=indent) + "\n")
 
 
-def json_text(record: object, *, indent: int | None = None, sort_keys: bool = False) -> str:
+def json_text(record: object, *, sort_keys: bool = False) -> str:
     """`record` as JSON, with null for NaN and infinities.
 
     >>> json_text({"dice": 0.5, "psnr": float("inf"), "file": Path("a.png")})
     '{"dice": 0.5, "psnr": null, "file": "a.png"}'
     """
     plain = msgspec.to_builtins(record, str_keys=True, enc_hook=_plain)
-    return json.dumps(_finite(plain), indent=indent, sort_keys=sort_keys, allow_nan=False)
+    return json.dumps(_finite(plain), sort_keys=sort_keys, allow_nan=False)
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

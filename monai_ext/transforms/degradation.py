@@ -2,8 +2,8 @@
 
 A is blur (if any), then antialiased bicubic reduction, a = -1/2, pixel centres aligned: what Pillow's BICUBIC does,
 borders included, without its rounding and clipping to 8 bits between columns and rows. A is separable and linear, so
-its adjoint and its Moore-Penrose pseudo-inverse A+ are exact, and the high-resolution images that agree with a
-low-resolution y are those of the form A+ y + (x - A+ A x).
+its Moore-Penrose pseudo-inverse A+ is exact, and the high-resolution images that agree with a low-resolution y are
+those of the form A+ y + (x - A+ A x).
 """
 
 from __future__ import annotations
@@ -80,17 +80,16 @@ class Degradation:
         image = apply_to_columns(self._pieces("reduce", width, image), image)
         return apply_to_rows(self._pieces("reduce", height, image), image).to(high_res.dtype)
 
-    def adjoint(self, low_res: Tensor) -> Tensor:
-        """A^T y, (B, C, s h, s w): the sum over all pixels of A x times y equals that of x times A^T y."""
-        return self._upscale("adjoint", low_res)
-
     def pseudo_inverse(self, low_res: Tensor) -> Tensor:
         """A+ y, (B, C, s h, s w): of all images that reduce to y exactly, the one of least sum of squares.
 
         Raises:
             ValueError: the blur is too wide for A to be inverted; or as in the class.
         """
-        return self._upscale("invert", low_res)
+        image = self._wide(low_res)
+        height, width = image.shape[-2:]
+        image = apply_to_rows(self._pieces("invert", height, image), image)
+        return apply_to_columns(self._pieces("invert", width, image), image).to(low_res.dtype)
 
     def null_space(self, high_res: Tensor) -> Tensor:
         """x - A+ A x: the part of the image that the reduction removes; it reduces to zero."""
@@ -126,12 +125,6 @@ class Degradation:
         for _ in range(iterations):
             image = self.project(image, target).clamp(low, high)
         return image.to(high_res.dtype)
-
-    def _upscale(self, kind: str, low_res: Tensor) -> Tensor:
-        image = self._wide(low_res)
-        height, width = image.shape[-2:]
-        image = apply_to_rows(self._pieces(kind, height, image), image)
-        return apply_to_columns(self._pieces(kind, width, image), image).to(low_res.dtype)
 
     def _pieces(self, kind: str, size: int, image: Tensor):
         return axis_pieces(kind, self.scale, self.blur, int(size), image.device, image.dtype)

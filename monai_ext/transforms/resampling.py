@@ -89,7 +89,7 @@ def pseudo_inverse_matrix(scale: int, size: int, *, blur: float = 0.0) -> Tensor
 def axis_pieces(
     kind: str, scale: int, blur: float, size: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Piece, ...]:
-    """The operator `kind`, "reduce", "adjoint" or "invert", of an axis of `size` low-res pixels, ready for use."""
+    """The operator `kind`, "reduce" or "invert", of an axis of `size` low-res pixels, ready for use."""
     make, per_output, per_input = _operator(kind, scale, blur)
     # Outside inference mode: tensors born in it could not take part in training later.
     with torch.inference_mode(False), torch.no_grad():
@@ -106,8 +106,6 @@ def _operator(kind: str, scale: int, blur: float) -> tuple[Callable[[int], Tenso
     """Maker of the dense matrix of any size, and the outputs and inputs for each low-res pixel."""
     if kind == "reduce":
         return lambda size: reduction_matrix(scale, size, blur=blur), 1, scale
-    if kind == "adjoint":
-        return lambda size: reduction_matrix(scale, size, blur=blur).mT, scale, 1
     return lambda size: pseudo_inverse_matrix(scale, size, blur=blur), scale, 1
 
 

@@ -1,4 +1,4 @@
-"""The degradation against Pillow and slow references: reduction, adjoint, pseudo-inverse, projections."""
+"""The degradation against Pillow and slow references: reduction, pseudo-inverse, projections."""
 
 from __future__ import annotations
 
@@ -68,14 +68,6 @@ def test_blur_is_a_gaussian_before_the_reduction():
     given = Degradation(2, blur=2.0).reduce(image[None, None])[0, 0].numpy()
     np.testing.assert_allclose(given[7:-7, 7:-7], expected[7:-7, 7:-7], atol=1e-12)  # away from the border
     assert np.std(given) < 0.5 * np.std(Degradation(2).reduce(image[None, None]).numpy())
-
-
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("blur", [0.0, 0.8])
-def test_adjoint_satisfies_its_definition(scale, blur):
-    degradation = Degradation(scale, blur=blur)
-    x, y = rand(2, 2, 3 * scale, 5 * scale), rand(2, 2, 3, 5, seed=1)
-    torch.testing.assert_close((degradation.reduce(x) * y).sum(), (x * degradation.adjoint(y)).sum())
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -151,13 +143,11 @@ def test_a_long_image_in_pieces_equals_its_parts():
     torch.testing.assert_close(degradation.reduce(degradation.pseudo_inverse(whole)), whole)
 
 
-def test_gradient_is_the_adjoint_and_passes_gradcheck():
+def test_gradients_pass_gradcheck():
     degradation = Degradation(2)
     image = rand(1, 1, 8, 6).requires_grad_()
-    weights = rand(1, 1, 4, 3, seed=1)
-    (degradation.reduce(image) * weights).sum().backward()
-    torch.testing.assert_close(image.grad, degradation.adjoint(weights))
     low_res = rand(1, 1, 4, 3, seed=2).requires_grad_()
+    assert torch.autograd.gradcheck(degradation.reduce, image)
     assert torch.autograd.gradcheck(degradation.project, (image, low_res))
 
 

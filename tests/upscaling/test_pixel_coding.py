@@ -20,8 +20,8 @@ from upscaling_toys import (
     upscaler,
 )
 
-from monai_ext.raster import open_raster
 from monai_ext.raster.images import ImageFileError
+from monai_ext.raster.opening import open_raster
 from monai_ext.upscaling import Choices, upscale_file
 from monai_ext.upscaling.pixel_coding import BandNetwork, PixelCoding
 

@@ -12,7 +12,7 @@ from upscaling_toys import ALL, Toy, noise, read, repeating, save_picture, toy, 
 
 from monai_ext.engines import precision as precision_module
 from monai_ext.networks.gated_sr_net import GatedSRNet
-from monai_ext.raster import open_raster
+from monai_ext.raster.opening import open_raster
 from monai_ext.upscaling import upscale_file
 from monai_ext.upscaling.layers import Layers
 from monai_ext.upscaling.upscaler import Upscaler

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from monai_ext.commands.plotting import OKABE_ITO
+from monai_ext.commands.uncertainty.phantom_training import train
 from monai_ext.formulas.likelihoods import family_of
 from monai_ext.losses.super_resolution_elbo import SuperResolutionELBO
 from monai_ext.metrics.conformal import ConformalRule
@@ -43,7 +44,6 @@ LATENT_CHANNELS = 2
 RATE = 3e-3
 BATCH = 16
 BETA = 12.0  # furrows have no noise, so that the bound itself would pay for any detail of the original
-WARM_UP = 0.25
 ASKED_AT_ONCE = 16
 ALPHAS = (0.5, 0.3, 0.2, 0.1, 0.05)  # shares of values that an interval may miss
 
@@ -94,17 +94,12 @@ def train_on_modes(fields: KnownModes, *, steps: int = 250, seed: int = 0) -> Ba
         generator = SRResNet(features=16, blocks=1, norm=None, residual=True, upsampling="direct")
         network = BayesianSRResNet(generator, Degradation(SCALE), latent_channels=LATENT_CHANNELS, texture_blocks=1)
         loss = SuperResolutionELBO(elbo_weight=0.1, free_nats=0.0, patch=fields.versions.shape[-1])
-        optimizer = torch.optim.Adam(network.parameters(), RATE)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
-        for step in range(steps):
+
+        def pair() -> tuple[Tensor, Tensor]:
             index, choice = torch.randint(count, (BATCH,)), torch.randint(modes, (BATCH,))
-            loss.set_beta(BETA * min(1.0, step / (WARM_UP * steps)))
-            shown = fields.versions[index, choice]
-            output = network(fields.low_res[index], high_res=shown, samples=2)
-            optimizer.zero_grad()
-            loss(output, shown).backward()
-            optimizer.step()
-            schedule.step()
+            return fields.low_res[index], fields.versions[index, choice]
+
+        train(network, loss, torch.optim.Adam(network.parameters(), RATE), pair, steps=steps, beta=BETA)
     return network.eval()
 
 

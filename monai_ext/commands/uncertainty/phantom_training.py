@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from monai_ext.transforms import RandomFlip, RandomQuarterTurn
 from monai_ext.transforms.degradation import Degradation
 from monai_ext.transforms.pairs import PairedCrops
 
-__all__ = ["WEIGHTS", "PhantomTraining", "scene_deviations", "train_on_scenes"]
+__all__ = ["WEIGHTS", "PhantomTraining", "scene_deviations", "train", "train_on_scenes"]
 
 WEIGHTS: Mapping[str, Callable[..., nn.Module]] = {
     "none": nn.Conv2d,
@@ -84,20 +85,47 @@ def train_on_scenes(scenes: Tensor, plan: PhantomTraining, *, seed: int = 0) -> 
         # the bound on the loss's own scale, one value of an image for one of the sum that the prior stands against
         prior = loss.elbo_weight / scenes.numel()
         crops = PairedCrops(plan.degradation, [RandomFlip(), RandomQuarterTurn()], crop_size=plan.crop_size)
-        optimizer = torch.optim.Adam(network.parameters(), plan.learning_rate, betas=(0.9, 0.99), fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.learning_rate, total_steps=plan.steps)
-        for step in range(plan.steps):
+
+        def pair() -> tuple[Tensor, Tensor]:
             chosen = torch.randint(len(scenes), (plan.batch_size,))
-            pair = crops.apply({"image": scenes[chosen]}, crops.draw(plan.batch_size))
-            loss.set_beta(min(1.0, step / (WARM_UP * plan.steps)))
-            output = network(pair["image"], high_res=pair["label"], samples=2)
-            total = loss(output, pair["label"]) + prior * weight_divergence(network)
-            optimizer.zero_grad()
-            total.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), MAX_NORM)
-            optimizer.step()
-            schedule.step()
+            drawn = crops.apply({"image": scenes[chosen]}, crops.draw(plan.batch_size))
+            return drawn["image"], drawn["label"]
+
+        optimizer = torch.optim.Adam(network.parameters(), plan.learning_rate, betas=(0.9, 0.99), fused=True)
+        train(network, loss, optimizer, pair, steps=plan.steps, prior=prior, max_norm=MAX_NORM)
     return network.eval()
+
+
+def train(
+    network: BayesianSRResNet,
+    loss: SuperResolutionELBO,
+    optimizer: torch.optim.Optimizer,
+    pair: Callable[[], tuple[Tensor, Tensor]],
+    *,
+    steps: int,
+    beta: float = 1.0,
+    prior: float = 0.0,
+    max_norm: float = math.inf,
+) -> None:
+    """Train `network` on two samples of each pair, with the optimiser's learning rate as the peak of OneCycleLR.
+
+    Args:
+        pair: draws low resolutions and their originals.
+        beta: of the loss, reached after a quarter of the steps.
+        prior: weight of the divergence of the weights.
+    """
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, optimizer.defaults["lr"], total_steps=steps)
+    for step in range(steps):
+        low_res, high_res = pair()
+        loss.set_beta(beta * min(1.0, step / (WARM_UP * steps)))
+        total = loss(network(low_res, high_res=high_res, samples=2), high_res)
+        if prior:
+            total = total + prior * weight_divergence(network)
+        optimizer.zero_grad()
+        total.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), max_norm)
+        optimizer.step()
+        schedule.step()
 
 
 @torch.no_grad()

@@ -161,12 +161,12 @@ def read_run(folder: str | Path) -> CalibratedRun:
     return CalibratedRun(str(folder), settings, deviations)
 
 
-def place_effect(run: CalibratedRun, unseen: str = "test", *, seen: str = SEEN) -> PlaceEffect | None:
+def place_effect(run: CalibratedRun, unseen: str = "test") -> PlaceEffect | None:
     """The effect of place in one run; None where it has no tiles of one of the groups."""
     groups = run.deviations["epistemic"]
-    if not (groups.get(seen) and groups.get(unseen)):
+    if not (groups.get(SEEN) and groups.get(unseen)):
         return None
-    inside, outside = (np.array(list(groups[name].values())) for name in (seen, unseen))
+    inside, outside = (np.array(list(groups[name].values())) for name in (SEEN, unseen))
     wins = mannwhitneyu(outside, inside).statistic / (len(inside) * len(outside))
     return PlaceEffect(run.name, unseen, inside, outside, float(wins))
 

@@ -94,7 +94,6 @@ class SampleScores(EpochHandler):
         perceptual: function of image and target (B, C, H, W) -> (B,).
         levels: samples are rounded to multiples of 1 / levels before they are reduced, unless batches have "levels".
         patch: of the energy score.
-        prefix: of the metrics' names.
     """
 
     def __init__(
@@ -104,10 +103,9 @@ class SampleScores(EpochHandler):
         perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
         levels: int = 255,
         patch: int = 8,
-        prefix: str = "val_",
     ):
         self.degradation, self.perceptual, self.levels = degradation, perceptual, levels
-        self.patch, self.prefix = patch, prefix
+        self.patch = patch
         self._rows: list[dict[str, Tensor]] = []
 
     def reset(self, engine: Engine) -> None:
@@ -144,4 +142,4 @@ class SampleScores(EpochHandler):
             "energy_gain_db": 20 * math.log10(max(point, 1e-5) / max(energy, 1e-5)),
             "sample_share": distance / max(error, 1e-12),
         }
-        engine.state.metrics.update({f"{self.prefix}{name}": value for name, value in (scores | means).items()})
+        engine.state.metrics.update({f"val_{name}": value for name, value in (scores | means).items()})
