@@ -118,6 +118,15 @@ COMMANDS = {
             'score --predictions predicted --targets lidc-nodule --anonymous --group "patient\\d+" --jobs 2',
         ),
     ),
+    "consensus": Command(
+        "agreement.consensus:run",
+        "one mask from those of several raters, by votes or STAPLE, in the geometry of the data",
+        (
+            "consensus cells --output_dir consensus/cells",
+            "consensus QUBIQ --region kidney --part Validation --method majority --images \\\n"
+            "      --output_dir consensus/kidney",
+        ),
+    ),
     "rater_table": Command(
         "scoring.rater_table:run",
         "one table of methods for several raters, from the evaluations of their runs",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,12 +20,14 @@ from monai_ext.data.folds import Group
 from monai_ext.data.raters.qubiq import find_parts
 from monai_ext.data.run_cases import RunCases
 from monai_ext.formulas.checks import check_choice, check_not_negative
+from monai_ext.formulas.consensus import CONSENSUS_METHODS
 from monai_ext.losses import (
     ConsensusLoss,
     MeanLoss,
     OrderedLoss,
     PerRaterLoss,
     PerStructureLoss,
+    consensus_label,
     majority_label,
     mask_losses,
     soft_label,
@@ -190,7 +192,11 @@ def method_parts(method: str) -> tuple[str | None, str]:
 
 
 def rater_loss(
-    method: str, losses: Callable | Sequence[Callable], *, structures: Sequence[str] | None = None
+    method: str,
+    losses: Callable | Sequence[Callable],
+    *,
+    structures: Sequence[str] | None = None,
+    target: str | None = None,
 ) -> nn.Module:
     """The loss of a method: `losses`, added, of each head against its rater, or against the consensus.
 
@@ -199,29 +205,44 @@ def rater_loss(
             others without heads of raters the share of raters.
         losses: as `PerRaterLoss` takes them; they must bear soft labels (MONAI's Dice and Tversky: soft_label=True).
         structures: see `rater_network`; each structure counts as a case of its own.
+        target: the consensus that a method without heads of raters learns, one of `CONSENSUS_METHODS` such as "staple";
+            None: the method's own, as above.
 
     Raises:
-        ValueError: no such method, or no loss.
+        ValueError: no such method, no loss, or a target for a method that learns each rater or the order of masks.
     """
     check_choice("method", method, RATER_METHODS)
     kind, base = method_parts(method)
+    if target is not None:
+        check_choice("target", target, CONSENSUS_METHODS)
+        if base not in ("majority", "soft_label"):
+            raise ValueError(
+                f"target={target!r} is a consensus, and the method {method} learns the raters' own masks: choose "
+                "majority, soft_label, deep_ensemble or mc_dropout."
+            )
     if kind == "deep_ensemble":
-        return MeanLoss(rater_loss(base, losses, structures=structures))
+        return MeanLoss(rater_loss(base, losses, structures=structures, target=target))
     loss: nn.Module
     if base in PER_RATER_METHODS:
         loss = PerRaterLoss(losses)
     elif base == "ordered":
         loss = OrderedLoss(losses)
     else:
-        loss = ConsensusLoss(losses, consensus=majority_label if base == "majority" else soft_label)
+        own = majority_label if base == "majority" else soft_label
+        loss = ConsensusLoss(losses, consensus=partial(consensus_label, method=target) if target else own)
     return PerStructureLoss(loss, structures=len(structures)) if structures else loss
 
 
 def named_rater_loss(
-    method: str, loss_name: str, *, structures: Sequence[str] | None = None, **kwargs: Any
+    method: str,
+    loss_name: str,
+    *,
+    structures: Sequence[str] | None = None,
+    target: str | None = None,
+    **kwargs: Any,
 ) -> nn.Module:
     """`rater_loss` of `mask_losses`, which gets `loss_name` and kwargs."""
-    return rater_loss(method, mask_losses(loss_name, **kwargs), structures=structures)
+    return rater_loss(method, mask_losses(loss_name, **kwargs), structures=structures, target=target)
 
 
 def rater_cases(

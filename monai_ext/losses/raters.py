@@ -14,10 +14,19 @@ import torch
 from monai.losses import TverskyLoss
 from torch import Tensor, nn
 
+from monai_ext.formulas.consensus import consensus_map
 from monai_ext.formulas.votes import consensus_mask, present_raters, rater_votes
 from monai_ext.runtime.settings import chosen
 
-__all__ = ["ConsensusLoss", "MeanLoss", "PerRaterLoss", "majority_label", "mask_losses", "soft_label"]
+__all__ = [
+    "ConsensusLoss",
+    "MeanLoss",
+    "PerRaterLoss",
+    "consensus_label",
+    "majority_label",
+    "mask_losses",
+    "soft_label",
+]
 
 Target = Tensor | Mapping[str, Tensor]
 PairLoss = Callable[[Tensor, Tensor], Tensor]
@@ -36,6 +45,11 @@ def soft_label(masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
 def majority_label(masks: Tensor, *, presence: Tensor | None = None) -> Tensor:
     """1 where at least half of the raters present mark a pixel, else 0: (B, 1, *spatial), float32."""
     return consensus_mask(masks != 0, presence=presence)[:, None].float()
+
+
+def consensus_label(masks: Tensor, *, presence: Tensor | None = None, method: str) -> Tensor:
+    """The map of a method of `monai_ext.formulas.consensus`, (B, 1, *spatial), float32; STAPLE waits for the device."""
+    return consensus_map(masks != 0, presence=presence, method=method)[:, None]
 
 
 class PerRaterLoss(nn.Module):
@@ -97,7 +111,8 @@ class ConsensusLoss(nn.Module):
     Args:
         losses: as for `PerRaterLoss`. Dice-like losses against `soft_label` need their soft form, for instance
             `monai.losses.DiceLoss(sigmoid=True, soft_label=True, reduction="none")`.
-        consensus: consensus(masks, presence=...) -> (B, 1, *spatial), `soft_label` or `majority_label`.
+        consensus: consensus(masks, presence=...) -> (B, 1, *spatial): `soft_label`, `majority_label`, or a partial
+            `consensus_label`.
 
     Called as loss(logits, target), logits (B, heads, *spatial), `target` as in the module.
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
 from torch import Tensor
 
+from monai_ext.formulas.checks import check_choice
+from monai_ext.formulas.consensus import CONSENSUS_METHODS, consensus_map
 from monai_ext.transforms.augmentations import RandomAffine, RandomFlip, RandomGamma, RandomNoise
 from monai_ext.transforms.batch import BatchAugment
 from monai_ext.transforms.parameters import AugmentParameters
 
-__all__ = ["OneRaterAugment", "pick_rater", "rater_augmentation"]
+__all__ = ["OneRaterAugment", "RaterConsensusd", "pick_rater", "rater_augmentation"]
 
 
 def pick_rater(masks: Tensor, presence: Tensor, uniform: Tensor) -> Tensor:
@@ -33,6 +38,44 @@ def pick_rater(masks: Tensor, presence: Tensor, uniform: Tensor) -> Tensor:
     order = present.long().cumsum(1) - 1  # place of each rater among those present
     chosen = ((order == place[:, None]) & present).to(torch.uint8).argmax(1)
     return masks[torch.arange(len(masks), device=masks.device), chosen][:, None]
+
+
+class RaterConsensusd(MapTransform):
+    """The masks of several raters as one, for networks that learn a single mask: (R, *spatial) -> (1, *spatial).
+
+    Args:
+        keys: of the masks of a case, such as "label" of `DecodeRaters`.
+        method: one of `CONSENSUS_METHODS`, see `monai_ext.formulas.consensus`.
+        presence_key: of (R,), True where the rater marked the case; a case without it has all.
+        soft: keep the map, float32 in [0, 1], instead of the mask where it is at least one half, uint8.
+        allow_missing_keys: see MONAI's `MapTransform`.
+
+    Raises:
+        ValueError: no such method; when called, shapes that do not fit.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "label",
+        *,
+        method: str = "staple",
+        presence_key: str = "presence",
+        soft: bool = False,
+        allow_missing_keys: bool = False,
+    ):
+        super().__init__(keys, allow_missing_keys)
+        self.method = check_choice("method", method, CONSENSUS_METHODS)
+        self.presence_key, self.soft = presence_key, soft
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        presence = item.get(self.presence_key)
+        for key in self.key_iterator(item):
+            masks = torch.as_tensor(item[key]).as_subclass(Tensor)[None]
+            here = None if presence is None else torch.as_tensor(presence)[None]
+            consensus = consensus_map(masks, presence=here, method=self.method)
+            item[key] = consensus if self.soft else (consensus >= 0.5).to(torch.uint8)
+        return item
 
 
 class OneRaterAugment(BatchAugment):

@@ -12,6 +12,7 @@ from torch import nn
 from monai_ext.data import DatasetLayoutError, write_rater_phantoms
 from monai_ext.engines.rater_methods import PER_RATER_METHODS, RATER_METHODS, rater_cases, rater_loss, rater_network
 from monai_ext.engines.raters import RaterInferer
+from monai_ext.formulas.consensus import staple
 from monai_ext.losses import ConsensusLoss, PerRaterLoss, majority_label
 from monai_ext.networks.rater_sampler import RaterSampler
 
@@ -46,6 +47,19 @@ def test_losses_fit_their_methods():
     assert isinstance(rater_loss("mc_dropout", losses), ConsensusLoss)
     assert rater_loss("majority", losses).consensus is majority_label
     assert rater_loss("soft_label", losses).consensus is not majority_label
+
+
+def test_a_method_without_heads_may_learn_another_consensus():
+    losses = [nn.BCEWithLogitsLoss(reduction="none")]
+    masks = (torch.rand(2, 5, 8, 8, generator=torch.Generator().manual_seed(0)) < 0.5).float()
+    logits = torch.zeros(2, 1, 8, 8)
+    for method in ("majority", "mc_dropout"):
+        value = rater_loss(method, losses, target="staple")(logits, {"masks": masks, "presence": torch.ones(2, 5)})
+        assert value.item() == pytest.approx(0.6931, abs=1e-4)
+    found = rater_loss("soft_label", losses, target="staple").consensus(masks)
+    torch.testing.assert_close(found[:, 0], staple(masks.byte()).probability)
+    with pytest.raises(ValueError, match="the method ordered learns the raters' own masks"):
+        rater_loss("ordered", losses, target="staple")
 
 
 def test_the_spread_reaches_every_method_that_has_one():

@@ -147,6 +147,7 @@ REGISTRY = {
     "reproduce --help": Page("lesions"),
     "bundles/qubiq_holistic/docs/README.md": Page("raters", reads={"BU-BIL": _raters, "runs/cells": _evaluated}),
     "docs/raters.md": Page("raters"),
+    "consensus --help": Page("raters"),
     "score --help": Page("raters", reads={"cells": _raters, "lidc-nodule": _patients}),
     "rater_table --help": Page(
         "raters",

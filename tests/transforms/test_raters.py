@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from monai_ext.data import DeviceLoader, write_rater_phantoms
-from monai_ext.transforms import BatchAugment, OneRaterAugment, RandomAffine, RandomFlip, RandomGamma
+from monai_ext.transforms import BatchAugment, OneRaterAugment, RandomAffine, RandomFlip, RandomGamma, RaterConsensusd
 from monai_ext.transforms.raters import pick_rater
 
 
@@ -72,3 +72,14 @@ def test_an_epochs_raters_depend_on_the_epoch_and_the_seed_alone(phantoms):
 
     assert torch.equal(labels(3, 1), labels(3, 3))
     assert len({labels(epoch, 3).sum().item() for epoch in range(6)}) > 1
+
+
+def test_the_masks_of_a_case_become_their_consensus():
+    item = {"id": "a", "label": torch.tensor([[[1, 1, 0]], [[1, 0, 0]], [[0, 0, 1]]]).byte()}
+    item["presence"] = torch.tensor([True, True, False])
+    found = RaterConsensusd("label", method="majority")(item)
+    assert found["label"].tolist() == [[[1, 1, 0]]] and found["label"].dtype == torch.uint8 and found["id"] == "a"
+    assert RaterConsensusd(method="soft_vote", soft=True)(item)["label"].tolist() == [[[1, 0.5, 0]]]
+    assert item["label"].shape == (3, 1, 3)
+    with pytest.raises(ValueError, match="method='vote' must be one of"):
+        RaterConsensusd(method="vote")
