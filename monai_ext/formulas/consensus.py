@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from monai.transforms.utils import distance_transform_edt
@@ -281,9 +281,11 @@ def _log_odds(mask: Tensor, spacing: Sequence[float] | None, most: float) -> Ten
     if not mask.any() or mask.all():
         return torch.full(mask.shape, most if mask.all() else -most, device=mask.device)
     sampling = None if spacing is None else list(spacing)
-    inside, outside = (
-        torch.as_tensor(distance_transform_edt(side[None].float(), sampling=sampling)[0], device=mask.device)
-        for side in (mask, ~mask)
-    )
+
+    def distance(side: Tensor) -> Tensor:
+        found: Any = distance_transform_edt(side[None].float(), sampling=sampling)
+        return torch.as_tensor(found[0], device=mask.device)
+
+    inside, outside = distance(mask), distance(~mask)
     half = 0.5  # the boundary lies between pixels
     return torch.where(mask, inside - half, half - outside).clamp(-most, most).float()

@@ -99,7 +99,7 @@ class ScoreOptions:
     bins: int = 15
     """of calibration"""
     tolerance: float = 2.0
-    """of the surface Dice, in the unit of the spacing"""
+    """of the surface Dice, mm by the spacing of the files, or pixels"""
     spacing: Computed[tuple[float, ...]] = ()
     """size of a pixel along each axis, mm, for distances between boundaries (that of the files)"""
     group: Computed[str | None] = None
