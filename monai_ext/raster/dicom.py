@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,11 +28,6 @@ SAME = 1e-3  # direction cosines, and millimetres of a slice's place
 MISSING = 1.5  # of the usual distance of slices: one is missing
 UNEVEN = 0.1  # of it: they are no regular volume
 MOST_REMEMBERED = 64  # series
-# What pydicom raises on damaged files.
-READING_ERRORS = (
-    OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError,
-    AssertionError, MemoryError,
-)  # fmt: skip
 
 _known: dict[tuple, _Series] = {}
 
@@ -73,11 +69,11 @@ def dicom_files(folder: str | os.PathLike) -> list[list[Path]]:
     Raises:
         ImageFileError: pydicom is missing, or a file is damaged.
     """
-    series: dict[object, list[Path]] = {}
+    series: dict[str | int, list[Path]] = {}
     for number, path in enumerate(file for file in files_in(folder) if is_dicom(file)):
         header = _header(path)
         placed = "ImagePositionPatient" in header
-        series.setdefault(header.get("SeriesInstanceUID", number) if placed else (number,), []).append(path)
+        series.setdefault(str(header.get("SeriesInstanceUID")) if placed else number, []).append(path)
     return list(series.values())
 
 
@@ -137,24 +133,29 @@ def _pydicom(path: Path) -> Any:
     return pydicom
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Errors of pydicom as one of ours that names the file."""
+    try:
+        yield
+    except ImageFileError:
+        raise
+    except Exception as error:  # of any kind: pydicom has several of its own for damaged files
+        raise ImageFileError(f"cannot read {path} as DICOM: {one_line(error)}.") from None
+
+
 def _header(path: Path, *, pixels: bool = False) -> Any:
     pydicom = _pydicom(path)
-    try:
+    with _reading(path):
         return pydicom.dcmread(path, stop_before_pixels=not pixels)
-    except (*READING_ERRORS, pydicom.errors.InvalidDicomError) as error:
-        raise ImageFileError(f"cannot read {path} as DICOM: {one_line(error)}.") from error
 
 
 def _series(path: Path, files: Sequence[Path]) -> _Series:
     if not files:
         raise ImageFileError(f"{path} holds no DICOM file.")
     headers = [_header(file) for file in files]
-    try:
+    with _reading(path):
         return _ordered(path, files, headers)
-    except ImageFileError:
-        raise
-    except READING_ERRORS as error:
-        raise ImageFileError(f"cannot read {path} as DICOM: {one_line(error)}.") from error
 
 
 def _ordered(path: Path, files: Sequence[Path], headers: Sequence[Any]) -> _Series:
@@ -280,12 +281,10 @@ def _dtype(headers: Sequence[Any]) -> np.dtype:
 def _pixels(path: Path, dtype: np.dtype) -> np.ndarray:
     """Values of one file, (H, W) or (H, W, 3)."""
     header = _header(path, pixels=True)
-    try:
+    with _reading(path):
         stored = header.pixel_array
         if header.PhotometricInterpretation == "MONOCHROME1":
             stored = 2 ** int(header.BitsStored) - 1 - stored.astype(np.int64)
         slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
         values = stored if (slope, intercept) == (1, 0) else stored * slope + intercept
         return values.astype(dtype)
-    except READING_ERRORS as error:
-        raise ImageFileError(f"cannot read {path} as DICOM: {one_line(error)}.") from error

@@ -30,6 +30,7 @@ from fuzz_targets import (
     cache_targets,
     checkpoint_targets,
     comparison_targets,
+    dicom_targets,
     nifti_targets,
     picture_targets,
     tile_targets,
@@ -40,7 +41,7 @@ from monai_ext.runtime.errors import explain
 
 MAKERS = (
     picture_targets, nifti_targets, checkpoint_targets, cache_targets, comparison_targets, tile_targets, run_targets,
-    reproduce_targets, many_hr_targets, bundle_targets, small_targets,
+    reproduce_targets, many_hr_targets, bundle_targets, small_targets, dicom_targets,
 )  # fmt: skip
 LONGEST_S = 20.0  # for one input through one reader
 MOST_MEMORY = 2**30  # bytes that the process may grow by

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 import torch
+from dicom_series import write_slice
 from mutations import (
     Mutator,
     mutate_bytes,
@@ -33,6 +35,7 @@ from monai_ext.data.device.cache_file import read_decoded, write_decoded
 from monai_ext.data.device.decoded_set import DecodedSet
 from monai_ext.data.raters.cases import read_rater_case
 from monai_ext.data.raters.decoding import DecodeRaters, read_rater_mask
+from monai_ext.data.raters.images import rater_image_items
 from monai_ext.data.raters.predictions import PredictionKinds
 from monai_ext.data.raters.writer import RaterWriter
 from monai_ext.data.tiles import fetch as tile_fetch
@@ -183,6 +186,23 @@ def nifti_targets(folder: Path) -> Iterator[Target]:
             ],
             mutators,
         )
+
+
+def dicom_targets(folder: Path) -> Iterator[Target]:
+    if importlib.util.find_spec("pydicom") is None:
+        return
+    rng, path = np.random.default_rng(2), folder / "image.dcm"
+    seeds = []
+    for pixels in (rng.integers(-1000, 1000, SIZE, dtype=np.int16), rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)):
+        seeds.append(write_slice(path, pixels, RescaleIntercept=-1024).read_bytes())
+    item = {"id": "a", "case": "a", "image": str(path), "task": 1}
+    calls = [
+        lambda: read_nifti(path),
+        lambda: read_nifti(path.parent),
+        lambda: rater_image_items(path.parent),
+        lambda: DecodeRaters(spatial_dims=3, spacing=(9, 9, 9), channel_axis=2)(item),
+    ]
+    yield Target(path, seeds, calls, (mutate_bytes, mutate_head, mutate_head))
 
 
 def checkpoint_targets(folder: Path) -> Iterator[Target]:
