@@ -42,8 +42,8 @@ from monai_ext.data.tiles import fetch as tile_fetch
 from monai_ext.data.tiles.grid import TileArea, TileSource
 from monai_ext.data.tiles.images import read_tile
 from monai_ext.data.tiles.listing import tile_items
-from monai_ext.handlers.training.checkpoints import STATE_KEYS, _load_state, load_checkpoint
-from monai_ext.handlers.training.weights import load_weights
+from monai_ext.handlers.training.checkpoints import STATE_KEYS, _load_state
+from monai_ext.handlers.training.weights import load_checkpoint, load_weights
 from monai_ext.networks.backbones import read_weights
 from monai_ext.raster import gdal as raster_gdal
 from monai_ext.raster.images import image_size, read_image

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_ext.formulas.images import LinearReduction
-from monai_ext.handlers.training.checkpoints import load_finite_weights
+from monai_ext.handlers.training.weights import load_finite_weights
 from monai_ext.networks.gated_sr_net import GatedBlock, GatedSRNet
 from monai_ext.networks.latent_srresnet import BayesianSRResNet
 from monai_ext.networks.srresnet import ResidualBlock, SRResNet

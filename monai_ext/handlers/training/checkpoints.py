@@ -16,83 +16,18 @@ from torch import nn
 
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.training.identity import RunIdentity
+from monai_ext.handlers.training.weights import load_checkpoint, not_finite
 from monai_ext.runtime.errors import WAYS_ON, NonFiniteLossError, one_line
 from monai_ext.runtime.ranks import is_main_process
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.files import WriteError, atomic_path, remove_leftovers
 from monai_ext.storage.locks import FolderLock
-from monai_ext.storage.tensor_files import read_tensors
 
-__all__ = [
-    "BestCheckpoint", "FinalCheckpoint", "NonFiniteLossGuard", "ResumeHandler", "load_checkpoint",
-    "load_finite_weights", "unwrapped",
-]  # fmt: skip
+__all__ = ["BestCheckpoint", "FinalCheckpoint", "NonFiniteLossGuard", "ResumeHandler"]
 
 STATE_KEYS = frozenset({"objects", "epoch", "iteration", "best_metric", "best_metric_epoch", "random"})
 
-# Names under which the weights of a network lie in files of other programs; averaged ones come first.
-WRAPPERS = ("params_ema", "state_dict_ema", "params", "state_dict", "model_state_dict", "model", "generator")
-PREFIXES = ("module.", "_orig_mod.")
-
 _logger = logging.getLogger(__name__)
-
-
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What `torch.save` wrote to `path`, on the CPU, read with `weights_only=True` and compared with its check sums.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or holds more than tensors and plain values.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at '{path}': train first, or name another with --ckpt_path.")
-    return read_tensors(path, named=f"checkpoint '{path}'")
-
-
-def load_finite_weights(path: str | Path) -> dict[str, Any]:
-    """The state of a network that `load_checkpoint` reads, without NaN and infinities, see `unwrapped`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or some of its weights are NaN or infinite.
-    """
-    state = unwrapped(load_checkpoint(path))
-    if not isinstance(state, Mapping):
-        raise ValueError(f"'{path}' holds a {type(state).__name__}, not the weights of a network: name another file.")
-    if broken := not_finite(state):
-        raise ValueError(
-            f"the weights '{path}' hold NaN or infinite values in {len(broken)} of {len(state)} tensors, such as "
-            f"'{broken[0]}': their training failed, so take those of an earlier epoch or another run."
-        )
-    return dict(state)
-
-
-def unwrapped(state: Any) -> Any:
-    """The state of a network out of what other programs and wrappers put around it; anything else as it is.
-
-    A table that has no tensors of its own but one of `WRAPPERS` is opened, and a prefix of all names that
-    `DataParallel` ("module.") or `torch.compile` ("_orig_mod.") adds is cut off.
-
-    >>> unwrapped({"epoch": 3, "state_dict": {"module.bias": torch.zeros(1)}})
-    {'bias': tensor([0.])}
-    """
-    while isinstance(state, Mapping) and not any(isinstance(value, torch.Tensor) for value in state.values()):
-        inner = next((state[name] for name in WRAPPERS if isinstance(state.get(name), Mapping)), None)
-        if inner is None:
-            return state
-        state = inner
-    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
-        return state
-    while prefix := next((each for each in PREFIXES if state and all(name.startswith(each) for name in state)), None):
-        state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
-
-
-def not_finite(state: Mapping[str, Any]) -> list[str]:
-    """Names of the tensors of a state that hold NaN or infinite values."""
-    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    return [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
 
 
 class NonFiniteLossGuard:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from monai_ext.handlers.training.checkpoints import load_checkpoint, unwrapped
+from monai_ext.handlers.training.weights import load_checkpoint, unwrapped
 from monai_ext.metrics.conformal import Calibration, read_calibration
 
 __all__ = ["calibration_of_weights", "digest_of", "weight_digests"]

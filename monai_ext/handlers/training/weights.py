@@ -1,4 +1,4 @@
-"""Load the weights of a finished run, or of a point between two; other networks' are refused in one sentence."""
+"""Read the weights of a finished run, of other programs, or between two runs; those of other networks are refused."""
 
 from __future__ import annotations
 
@@ -9,9 +9,80 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from monai_ext.handlers.training.checkpoints import load_finite_weights
+from monai_ext.storage.tensor_files import read_tensors
 
-__all__ = ["interpolated_weights", "load_weights", "with_weights"]
+__all__ = [
+    "interpolated_weights",
+    "load_checkpoint",
+    "load_finite_weights",
+    "load_weights",
+    "not_finite",
+    "unwrapped",
+    "with_weights",
+]
+
+# Names under which the weights of a network lie in files of other programs; averaged ones come first.
+WRAPPERS = ("params_ema", "state_dict_ema", "params", "state_dict", "model_state_dict", "model", "generator")
+PREFIXES = ("module.", "_orig_mod.")
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What `torch.save` wrote to `path`, on the CPU, read with `weights_only=True` and compared with its check sums.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or holds more than tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at '{path}': train first, or name another with --ckpt_path.")
+    return read_tensors(path, named=f"checkpoint '{path}'")
+
+
+def load_finite_weights(path: str | Path) -> dict[str, Any]:
+    """The state of a network that `load_checkpoint` reads, without NaN and infinities, see `unwrapped`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or some of its weights are NaN or infinite.
+    """
+    state = unwrapped(load_checkpoint(path))
+    if not isinstance(state, Mapping):
+        raise ValueError(f"'{path}' holds a {type(state).__name__}, not the weights of a network: name another file.")
+    if broken := not_finite(state):
+        raise ValueError(
+            f"the weights '{path}' hold NaN or infinite values in {len(broken)} of {len(state)} tensors, such as "
+            f"'{broken[0]}': their training failed, so take those of an earlier epoch or another run."
+        )
+    return dict(state)
+
+
+def unwrapped(state: Any) -> Any:
+    """The state of a network out of what other programs and wrappers put around it; anything else as it is.
+
+    A table that has no tensors of its own but one of `WRAPPERS` is opened, and a prefix of all names that
+    `DataParallel` ("module.") or `torch.compile` ("_orig_mod.") adds is cut off.
+
+    >>> import torch
+    >>> unwrapped({"epoch": 3, "state_dict": {"module.bias": torch.zeros(1)}})
+    {'bias': tensor([0.])}
+    """
+    while isinstance(state, Mapping) and not any(isinstance(value, Tensor) for value in state.values()):
+        inner = next((state[name] for name in WRAPPERS if isinstance(state.get(name), Mapping)), None)
+        if inner is None:
+            return state
+        state = inner
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        return state
+    while prefix := next((each for each in PREFIXES if state and all(name.startswith(each) for name in state)), None):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def not_finite(state: Mapping[str, Any]) -> list[str]:
+    """Names of the tensors of a state that hold NaN or infinite values."""
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    return [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
 
 
 def interpolated_weights(path: str | Path, towards: str | Path, share: float) -> dict[str, Any]:

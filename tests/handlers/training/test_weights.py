@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from monai_ext.handlers.training.checkpoints import unwrapped
 from monai_ext.handlers.training.weight_digests import weight_digests
-from monai_ext.handlers.training.weights import interpolated_weights, load_weights
+from monai_ext.handlers.training.weights import interpolated_weights, load_weights, unwrapped
 
 
 @pytest.fixture
