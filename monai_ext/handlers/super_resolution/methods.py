@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from monai_ext.formulas.images import LinearReduction
 from monai_ext.handlers.training.weights import load_finite_weights
-from monai_ext.networks.gated_sr_net import GatedBlock, GatedSRNet
+from monai_ext.networks.gated_sr_net import GatedBlock
 from monai_ext.networks.latent_srresnet import BayesianSRResNet
-from monai_ext.networks.srresnet import ResidualBlock, SRResNet
+from monai_ext.networks.srresnet import ResidualBlock, SubPixelNetwork
 from monai_ext.networks.uncertain_sr import PointSuperResolution, UncertainSuperResolution, WeightEnsemble
 from monai_ext.networks.variational import DropoutConv2d, has_uncertain_weights
 from monai_ext.runtime.settings import as_bool
@@ -101,7 +101,7 @@ def load_generator(network: BayesianSRResNet, path: str | Path | None) -> None:
 
 
 @torch.no_grad()
-def start_generator(generator: SRResNet | GatedSRNet, path: str | Path | None) -> None:
+def start_generator(generator: SubPixelNetwork, path: str | Path | None) -> None:
     """Let `generator` begin with the weights of one that has as many residual blocks, or fewer; see `load_generator`.
 
     Blocks that the other one does not have begin as the identity: the last convolution of each residual branch is zero,
