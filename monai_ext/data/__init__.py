@@ -18,6 +18,7 @@ from monai_ext.data.raters.decoding import DecodeRaters, read_rater_mask
 from monai_ext.data.raters.images import DecodeRaterImages, rater_image_items
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions, rater_predictions, rater_truth
 from monai_ext.data.raters.qubiq import identified_raters, qubiq_items
+from monai_ext.data.raters.structures import structure_names
 from monai_ext.data.raters.writer import RaterWriter
 from monai_ext.data.run_cases import RunCases
 from monai_ext.data.tiles.client import TileClient, TileFetchError, TileMissingError, TileRefusedError
@@ -112,6 +113,7 @@ __all__ = [
     "save_nifti",
     "split_by_fold",
     "split_by_place",
+    "structure_names",
     "survey_tiles",
     "tile_items",
     "tile_set",

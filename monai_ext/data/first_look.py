@@ -178,11 +178,11 @@ def _review_masks(numbers: SetNumbers, look: FirstLook, *, labelled: bool) -> No
 
 
 def _missing(numbers: SetNumbers, present: np.ndarray, look: FirstLook) -> None:
-    if numbers.raters:
+    if numbers.columns:
         counts = present.sum(0)
         if (counts < len(numbers.ids)).any():
             listed = ", ".join(
-                f"rater {rater}: {marked}" for rater, marked in zip(numbers.raters, counts.tolist(), strict=True)
+                f"{name}: {marked}" for name, marked in zip(numbers.columns, counts.tolist(), strict=True)
             )
             look.facts.append(f"masks of {len(numbers.ids)} images by {listed}")
 
@@ -228,9 +228,11 @@ def _doubt_equal(look: FirstLook, names: np.ndarray, groups: Sequence[np.ndarray
 
 def _mask_names(numbers: SetNumbers) -> np.ndarray:
     """Names of the masks, (N, R)."""
-    columns = numbers.masks.shape[1]
-    raters = [f" rater {rater}" for rater in numbers.raters] or [""] * columns
-    return np.array([[f"{name}{rater}" for rater in raters] for name in numbers.ids], dtype=object).reshape(-1, columns)
+    width = numbers.masks.shape[1]
+    columns = [f" {column}" for column in numbers.columns] or [""] * width
+    return np.array([[f"{name}{column}" for column in columns] for name in numbers.ids], dtype=object).reshape(
+        -1, width
+    )
 
 
 def _alike(checksums: np.ndarray, counted: np.ndarray) -> list[np.ndarray]:

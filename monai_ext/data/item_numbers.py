@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from monai_ext.data.raters.structures import column_names
+
 __all__ = [
     "IMAGE_KEY",
     "MASKS_KEY",
@@ -111,13 +113,13 @@ class SetNumbers:
         ids: N names.
         images: (N, 10), see `ImageNumbers`; NaN where there is none.
         masks: (N, R, 12), see `MaskNumbers`.
-        raters: R numbers of raters, or empty where a mask is nobody's.
+        columns: whose or which each of the R masks is, see `column_names`; empty where there is one of nobody.
     """
 
     ids: Sequence[str]
     images: np.ndarray
     masks: np.ndarray
-    raters: Sequence[int] = ()
+    columns: Sequence[str] = ()
 
     def image(self, name: str) -> np.ndarray:
         """A column of `ImageNumbers`, (N,)."""
@@ -173,21 +175,17 @@ def look_at(
         [each["id"] for each in found],
         [each[IMAGE_KEY] for each in found],
         [each[MASKS_KEY] for each in found],
-        _raters(items),
+        column_names(items[0]) if items else (),
     )
 
 
 def set_numbers(
-    ids: Sequence[str], images: Sequence[Tensor], masks: Sequence[Tensor], raters: Sequence[int] = ()
+    ids: Sequence[str], images: Sequence[Tensor], masks: Sequence[Tensor], columns: Sequence[str] = ()
 ) -> SetNumbers:
     """The numbers of N items as one table; items without masks have rows of NaN."""
-    columns = max((len(each) for each in masks), default=0)
-    table = np.full((len(ids), columns, len(MaskNumbers._fields)), np.nan)
+    width = max((len(each) for each in masks), default=0)
+    table = np.full((len(ids), width, len(MaskNumbers._fields)), np.nan)
     for row, each in zip(table, masks, strict=True):
         row[: len(each)] = each.numpy()
     stacked = np.array([each.numpy() for each in images]).reshape(len(ids), len(ImageNumbers._fields))
-    return SetNumbers(list(ids), stacked, table, tuple(raters) if len(raters) == columns else ())
-
-
-def _raters(items: Sequence[Mapping]) -> Sequence[int]:
-    return items[0].get("raters", ()) if items else ()
+    return SetNumbers(list(ids), stacked, table, tuple(columns) if len(columns) == width else ())

@@ -18,6 +18,7 @@ from torch import nn
 from monai_ext.data import DatasetLayoutError, fold_items, identified_raters, qubiq_items
 from monai_ext.data.folds import Group
 from monai_ext.data.raters.qubiq import find_parts
+from monai_ext.data.raters.structures import rater_labels, structure_count
 from monai_ext.data.run_cases import RunCases
 from monai_ext.formulas.checks import check_choice, check_not_negative
 from monai_ext.formulas.consensus import CONSENSUS_METHODS
@@ -253,6 +254,7 @@ def rater_cases(
     region: str | None = None,
     part: str = "Training",
     task: int = 1,
+    tasks: Sequence[int] | None = None,
     anonymous: bool | str = False,
     slices: bool | str = False,
     label: Label = None,
@@ -267,7 +269,7 @@ def rater_cases(
     Args:
         method: one of `RATER_METHODS`, or "prob_unet".
         raters: numbers of the raters, in the order of the heads; None or [], for the other methods: all there are.
-        region, part, task, anonymous, slices, label: see `qubiq_items`.
+        region, part, task, tasks, anonymous, slices, label: see `qubiq_items`.
         evaluation: list cases to be scored; `raters` are those of the training, and all of them are kept as columns,
             whoever marked nothing here being None in all cases.
 
@@ -282,13 +284,14 @@ def rater_cases(
         region=region,
         part=part,
         task=task,
+        tasks=tasks,
         anonymous=as_bool(anonymous, "anonymous"),
         slices=as_bool(slices, "slices"),
         label=label,
     )
     place = f"{dataset_dir} ({part})"
     columns = items[0]["raters"]
-    marking = [number for r, number in enumerate(columns) if any(item["label"][r] is not None for item in items)]
+    marking = [number for r, number in enumerate(columns) if any(any(rater_labels(item)[r]) for item in items)]
     wanted = [int(number) for number in raters or marking]
     if method in PER_RATER_METHODS:
         identified_raters(items)
@@ -303,10 +306,11 @@ def rater_cases(
         )
     _warn_of_others(wanted, marking, place, evaluation=evaluation)
     places = [columns.index(number) if number in columns else None for number in wanted]
-    chosen = [
-        item | {"raters": list(wanted), "label": [None if p is None else item["label"][p] for p in places]}
-        for item in items
-    ]
+    chosen = []
+    for item in items:
+        labels = rater_labels(item)
+        of_wanted = [[None] * structure_count(item) if p is None else labels[p] for p in places]
+        chosen.append(item | {"raters": list(wanted), "label": [path for own in of_wanted for path in own]})
     unmarked = [item["id"] for item in chosen if not any(item["label"])]
     if unmarked:
         way_out = "take the cases out" if evaluation else "add raters to --raters, or take the cases out"
@@ -314,7 +318,20 @@ def rater_cases(
             f"case {unmarked[0]} of {place} has no mask by any of the raters {_listed(wanted)} "
             f"({len(unmarked)} such cases): {way_out}."
         )
+    if method == "prob_unet" and not evaluation:
+        _refuse_incomplete(chosen, place)
     return chosen
+
+
+def _refuse_incomplete(items: Sequence[Mapping], place: str) -> None:
+    """A probabilistic U-Net learns a sample, all structures of one rater, at a time: each case must have one."""
+    incomplete = [item["id"] for item in items if not any(all(own) for own in rater_labels(item))]
+    if incomplete:
+        raise DatasetLayoutError(
+            f"case {incomplete[0]} of {place} has no rater who marked all of {', '.join(items[0]['structures'])} "
+            f"({len(incomplete)} such cases), and a probabilistic U-Net learns all masks of a rater at once: take the "
+            "cases out, or name fewer tasks."
+        )
 
 
 class RaterCases:

@@ -1,7 +1,7 @@
 """Training and validation with several raters of the same image.
 
 A batch of `DecodeRaters` has an image (B, C, *spatial), a label (B, R, *spatial) and presence (B, R), True where the
-rater marked the case.
+rater marked the case; with K structures the label is (B, R K, *spatial) and presence (B, R, K).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ __all__ = ["PrepareRaters", "RaterEvaluator", "RaterInferer"]
 class PrepareRaters(PrepareBatch):
     """Batch -> (image, {"masks": (B, R, *spatial), "presence": (B, R)}), the target of the losses for several raters.
 
-    A batch without label, as at inference, gives (image, None).
+    With K structures it is {"masks": (B, R, K, *spatial), "presence": (B, R, K)}. A batch without label, as at
+    inference, gives (image, None).
     """
 
     def __call__(
@@ -44,6 +45,8 @@ class PrepareRaters(PrepareBatch):
         if Keys.LABEL not in batchdata:
             return image, None
         masks, presence = batchdata[Keys.LABEL], batchdata["presence"]
+        if presence.ndim == 3:
+            masks = masks.unflatten(1, presence.shape[1:])
         return image, {
             "masks": masks.to(device=device, non_blocking=non_blocking),
             "presence": presence.to(device=device, non_blocking=non_blocking),
@@ -54,8 +57,8 @@ class RaterInferer(Inferer):
     """All that is scored of a `RaterSampler`, as its `predict` gives it.
 
     Returns {"probability": (B, 1, *spatial), the predicted share of raters; "samples": (B, n, *spatial)} and, of
-    methods with a head for each rater, "heads" (B, R, *spatial), float32; with a window the samples are float16. Masks
-    are never passed to the network.
+    methods with a head for each rater, "heads" (B, R, *spatial), float32; with a window the samples are float16. With K
+    structures they are (B, 1, K, *spatial) and so on. Masks are never passed to the network.
 
     Args:
         samples: number of samples n.

@@ -20,7 +20,7 @@ __all__ = ["OneRaterAugment", "RaterConsensusd", "pick_rater", "rater_augmentati
 
 
 def pick_rater(masks: Tensor, presence: Tensor, uniform: Tensor) -> Tensor:
-    """The mask of one rater of each case, (B, 1, H, W), drawn uniformly among those present.
+    """The mask of one rater of each case, (B, 1, *spatial), drawn uniformly among those present.
 
     >>> masks = torch.arange(3).view(1, 3, 1, 1)  # rater r fills the mask with r
     >>> presence = torch.tensor([[True, False, True]])
@@ -28,7 +28,7 @@ def pick_rater(masks: Tensor, presence: Tensor, uniform: Tensor) -> Tensor:
     [0, 0, 2, 2]
 
     Args:
-        masks: (B, R, H, W).
+        masks: (B, R, *spatial), or (B, R, K, *spatial) of K structures.
         presence: (B, R), True where the rater marked the case, at least once in every case.
         uniform: (B,) in [0, 1): u picks rater floor(u K) of the K that are present.
     """
@@ -84,7 +84,8 @@ class OneRaterAugment(BatchAugment):
     This is how a probabilistic U-Net learns from a set of raters (Kohl et al. 2018). Missing ones are never drawn. The
     rater is drawn with the epoch's other random numbers (see `DeviceLoader`): it depends on seed, epoch and place in
     the epoch alone, so that a resumed run sees the raters of an uninterrupted one. Arguments as for `BatchAugment`; a
-    batch needs "presence" (B, R).
+    batch needs "presence" (B, R). Of K structures, presence (B, R, K) and label (B, R K, H, W), all masks of one rater
+    are kept, (B, K, H, W), who marked all of them.
     """
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> AugmentParameters:
@@ -94,7 +95,12 @@ class OneRaterAugment(BatchAugment):
 
     @torch.no_grad()
     def apply(self, batch: Mapping, parameters: AugmentParameters) -> dict:
-        label = pick_rater(batch[self.label_key], batch["presence"], parameters.tensors["rater"])
+        label, presence = batch[self.label_key], batch["presence"]
+        if presence.ndim == 3:
+            of_raters = label.unflatten(1, presence.shape[1:])
+            label = pick_rater(of_raters, (presence != 0).all(2), parameters.tensors["rater"])[:, 0]
+        else:
+            label = pick_rater(label, presence, parameters.tensors["rater"])
         return super().apply({**batch, self.label_key: label}, parameters)
 
 

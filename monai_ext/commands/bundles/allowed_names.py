@@ -193,7 +193,8 @@ _OWN = frozenset(
         commands.demo.aerial.aerial_blocks commands.demo.bayesian.bayesian_blocks commands.demo.lesions.lesion_blocks
         commands.demo.raters.rater_blocks data.fold_items data.image_items data.lesion_items data.many_hr_items
         data.near_duplicates.groups_by_id data.rater_image_items data.split_by_fold data.split_by_place data.tile_items
-        data.find_scale data.tile_set data.tile_weights engines.generator_optimizer losses.pixel_loss
+        data.find_scale data.structure_names data.tile_set data.tile_weights engines.generator_optimizer
+        losses.pixel_loss
         data.write_aerial_phantoms data.write_lesion_phantoms data.write_rater_phantoms engines.logistic_adversary
         engines.named_rater_loss engines.rater_cases engines.rater_loss engines.rater_network
         handlers.super_resolution.many_hr_table.ManyHighResTable transforms.many_high_res.ManyHighResCrops

@@ -37,6 +37,7 @@ from monai_ext.data.first_look import review
 from monai_ext.data.item_numbers import ImageNumbers, MaskNumbers, SetNumbers, mask_numbers
 from monai_ext.data.raters.cases import read_rater_case
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions, rater_predictions, rater_truth
+from monai_ext.data.raters.structures import column_names
 from monai_ext.metrics import BOUNDARY_DISTANCES, image_diagonal
 from monai_ext.runtime.errors import some_of
 from monai_ext.runtime.run_log import shows_progress, tell
@@ -263,7 +264,7 @@ def _look_at_targets(items: Sequence[Mapping], cases: Sequence[ScoredCase], opti
     images = np.full((len(seen), len(ImageNumbers._fields)), np.nan)
     masks = np.array([case.look for case in seen]).reshape(len(seen), -1, len(MaskNumbers._fields))
     names = [str(case.row["id"]) for case in seen]
-    review(SetNumbers(names, images, masks, items[0]["raters"]), labelled=bool(options.label)).log()
+    review(SetNumbers(names, images, masks, column_names(items[0])), labelled=bool(options.label)).log()
 
 
 def _worst(name: str, item: Mapping, kinds: PredictionKinds, farthest: float) -> float:

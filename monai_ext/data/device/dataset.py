@@ -18,6 +18,7 @@ from monai_ext.data.device.decoded_set import DecodedSet, collect
 from monai_ext.data.device.decoding import decode_items
 from monai_ext.data.first_look import review
 from monai_ext.data.item_numbers import IMAGE_KEY, MASKS_KEY, SetNumbers, set_numbers
+from monai_ext.data.raters.structures import column_names
 from monai_ext.runtime.memory import DeviceMemoryError, free_memory, in_words
 
 logger = logging.getLogger(__name__)
@@ -128,8 +129,8 @@ class DeviceDataset(Dataset):
             for index, image, mask in zip(members, group.pop(IMAGE_KEY).cpu(), group.pop(MASKS_KEY).cpu(), strict=True):
                 images[index], masks[index] = image, mask
         order = range(len(decoded.ids))
-        raters = self.data[0].get("raters", ())
-        numbers = set_numbers(decoded.ids, [images[i] for i in order], [masks[i] for i in order], raters)
+        columns = column_names(self.data[0])
+        numbers = set_numbers(decoded.ids, [images[i] for i in order], [masks[i] for i in order], columns)
         found = review(numbers, labelled=any(item.get("label_values") is not None for item in self.data))
         if self.rank == 0 or found.refused:
             found.log()

@@ -30,6 +30,7 @@ from monai_ext.data.raters.geometry import (
     reading_in,
     spatial_affine,
 )
+from monai_ext.data.raters.structures import structure_count
 from monai_ext.formulas.grids import anatomical_grid, resample, resize_volumes, resized_affine
 from monai_ext.formulas.regions import region_of_interest
 from monai_ext.raster.images import ImageFileError
@@ -84,23 +85,27 @@ def _read_mask(
 
 
 def _masks_in_numbers(
-    item: Mapping, masks: Sequence[np.ndarray | None], readings: Sequence[Reading]
+    item: Mapping, masks: Sequence[np.ndarray | None], readings: Sequence[Reading], structures: int
 ) -> list[MaskNumbers]:
-    marked = [mask for mask in masks if mask is not None and mask.any()]
-    overlaps = iter(_largest_overlaps(marked) if len(marked) > 1 else [np.nan] * len(marked))
+    overlaps = {}
+    for structure in range(structures):
+        marked = [
+            row for row in range(structure, len(masks), structures) if (mask := masks[row]) is not None and mask.any()
+        ]
+        found = [mask for row in marked if (mask := masks[row]) is not None]
+        overlaps |= dict(zip(marked, _largest_overlaps(found) if len(marked) > 1 else [np.nan], strict=False))
     numbers = []
     for row, (mask, reading) in enumerate(zip(masks, readings, strict=True)):
         if mask is None:
             numbers.append(MaskNumbers())
             continue
-        found = bool(mask.any())
         numbers.append(
             mask_numbers(
                 mask,
-                vanished=float(found and not item["label"][row].any()),
+                vanished=float(mask.any() and not item["label"][row].any()),
                 reordered=float(reading.axes is not None),
                 beside=np.nan if reading.beside is None else reading.beside,
-                overlap=float(next(overlaps)) if found else np.nan,
+                overlap=float(overlaps.get(row, np.nan)),
             )
         )
     return numbers
@@ -153,6 +158,8 @@ class DecodeRaters(Transform):
     presence; "label_values" are the `label` of `binary_mask`. Steps, in order, each for every channel of its own:
     non-finite pixels, window, normalisation, region of interest, spacing, resizing (linear, antialiased; masks become
     foreground where its share is at least half, as in `read_mask`).
+
+    Of an item of K structures the label is (R K, *S) and presence (R, K), see `monai_ext.data.raters.structures`.
 
     Volumes also have "affine" and "original_affine", float64 (4, 4), of what is given and of the file, by which
     `monai_ext.formulas.grids.resample` brings predictions back.
@@ -254,7 +261,7 @@ class DecodeRaters(Transform):
         finite = np.isfinite(stored)
         known = stored if finite.all() else np.where(finite, stored, stored[finite].min())
         numbers = image_numbers(known, stored.shape[1:], finite=float(finite.mean()))
-        return item | with_numbers(numbers, _masks_in_numbers(item, masks, readings))
+        return item | with_numbers(numbers, _masks_in_numbers(item, masks, readings, structure_count(data)))
 
     def _decoded(self, data: Mapping) -> tuple[dict[str, Any], np.ndarray, list[np.ndarray | None], list[Reading]]:
         """The item, and as they were read the values (C, H, W) of its image, its masks, and how these were read."""
@@ -293,7 +300,8 @@ class DecodeRaters(Transform):
             empty = np.zeros(place.size, dtype=np.uint8)
             whole = np.stack([empty if mask is None else mask for mask in masks])
             item["label"] = self._resized_masks(whole, path, affine)
-            item["presence"] = torch.tensor([mask is not None for mask in masks])
+            presence = torch.tensor([mask is not None for mask in masks])
+            item["presence"] = presence.view(-1, structure_count(data)) if data.get("structures") else presence
         return item | self._place(place.size, affine, labelled=bool(files)), stored, masks, readings
 
     def __repr__(self) -> str:

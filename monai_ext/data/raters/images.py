@@ -16,6 +16,7 @@ from monai_ext.data.passed_over import log_passed_over
 from monai_ext.data.raters.decoding import DecodeRaters
 from monai_ext.data.raters.geometry import Reading
 from monai_ext.data.raters.qubiq import find_parts, qubiq_items, slice_items
+from monai_ext.data.raters.structures import structure_names, together
 from monai_ext.raster.dicom import dicom_files, is_dicom
 from monai_ext.raster.images import ImageFileError, read_image
 from monai_ext.runtime.settings import as_bool
@@ -53,6 +54,7 @@ def rater_image_items(
     region: str | None = None,
     part: str | None = None,
     task: int = 1,
+    tasks: Sequence[int] | None = None,
     slices: bool | str = False,
 ) -> list[dict]:
     """Items to predict: one picture, every picture directly in a folder, or the cases of a QUBIQ folder.
@@ -62,15 +64,18 @@ def rater_image_items(
     itself or folders in it. Without pictures the folder is read as `qubiq_items` reads it, masks not required.
 
     Args:
-        region, task, slices: see `qubiq_items`; photographs have no slices.
+        region, task, tasks, slices: see `qubiq_items`; photographs have no slices.
         part: "Training", "Validation" or "Testing"; None where there is only one.
 
     Raises:
         DatasetLayoutError: nothing is there, two pictures share a name, or several parts are there and none is chosen.
     """
     path, slices = Path(path), as_bool(slices, "slices")
+    numbers: dict[str, Any] = {"task": task}
+    if several := together(tasks):
+        numbers = {"task": several[0], "tasks": several, "structures": structure_names(tasks=several)}
     if path.is_file():
-        return _sliced([_picture_item(path, task)]) if slices else [_picture_item(path, task)]
+        return _sliced([_picture_item(path, numbers)]) if slices else [_picture_item(path, numbers)]
     if region is None and part is None and path.is_dir():
         files = files_in(path)
         slices_of = dicom_files(path)
@@ -82,14 +87,14 @@ def rater_image_items(
         if pictures or series:
             skipped = (file for file in files if not _is_picture(file) and not is_dicom(file))
             log_passed_over(path, skipped, (folder for folder in folders if folder not in series))
-            items = _distinct([_picture_item(file, task) for file in [*pictures, *series]], path)
+            items = _distinct([_picture_item(file, numbers) for file in [*pictures, *series]], path)
             return _sliced(items) if slices else items
     if part is None:
         parts = list(find_parts(path, region))
         if len(parts) > 1:
             raise DatasetLayoutError(f"{path} holds the parts {', '.join(parts)}: choose one by part=.")
         part = parts[0]
-    return qubiq_items(path, region=region, part=part, task=task, slices=slices, require_masks=False)
+    return qubiq_items(path, region=region, part=part, task=task, tasks=tasks, slices=slices, require_masks=False)
 
 
 class DecodeRaterImages(DecodeRaters):
@@ -133,17 +138,17 @@ def _is_picture(path: Path) -> bool:
     return not path.name.startswith(".") and (is_nifti(path) or path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _picture_item(path: Path, task: int) -> dict:
+def _picture_item(path: Path, numbers: Mapping) -> dict:
     name = path.name
     if path.is_dir() or path.suffix[1:].isdigit():  # of a series, or of a DICOM file that is called by numbers
-        return {"id": name, "case": name, "image": str(path), "task": task}
+        return {"id": name, "case": name, "image": str(path), **numbers}
     for ending in sorted(NIFTI_ENDINGS, key=len, reverse=True):
         if name.lower().endswith(ending):
             name = name[: -len(ending)]
             break
     else:
         name = path.stem
-    return {"id": name, "case": name, "image": str(path), "task": task}
+    return {"id": name, "case": name, "image": str(path), **numbers}
 
 
 def _sliced(items: Sequence[dict]) -> list[dict]:

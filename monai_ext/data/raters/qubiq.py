@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from monai_ext.data.isic import DatasetLayoutError, check_name
 from monai_ext.data.passed_over import log_passed_over
+from monai_ext.data.raters.structures import structure_names, together
 from monai_ext.raster.dicom import is_dicom
 from monai_ext.raster.masks import Label, checked_label
 from monai_ext.raster.nifti import open_nifti
@@ -45,6 +46,7 @@ def qubiq_items(
     region: str | None = None,
     part: str = "Training",
     task: int = 1,
+    tasks: Sequence[int] | None = None,
     raters: Sequence[int] | None = None,
     anonymous: bool = False,
     slices: bool = False,
@@ -64,10 +66,15 @@ def qubiq_items(
     the folder `image`. Files with almost such a name are an error; others are passed over, with a line in the log, and
     hidden folders.
 
+    Several `tasks` are the structures of one item, see `monai_ext.data.raters.structures`: "label" then has R x K
+    entries, the K tasks of the first rater first, "structures" their names, "tasks" their numbers, and the id is the
+    name of the case.
+
     Args:
         region: folder of the organ; needed where `dataset_dir` holds regions.
         part: "Training", "Validation" or "Testing", in any case of letters.
         task: number TT.
+        tasks: numbers of K tasks that are read together, in the order of the structures; None or []: `task` alone.
         raters: raters to take, in the order of the columns; None: all who marked this task in any part, ascending.
             Give it where training and validation data lie apart: whoever marked nothing here is missing in all cases.
         anonymous: seg01 of one case is not the person of seg01 in another, as in LIDC; see `identified_raters`.
@@ -92,8 +99,9 @@ def qubiq_items(
         [*files_in(parts[part.lower()]), *(path for case in cases for path in case.others)],
     )
     known = {key for listed in everywhere.values() for case in listed for key in case.masks}
-    numbers = _columns(known, task, raters, parts[part.lower()], needed=require_masks)
-    several = len({number for number, _ in known}) > 1
+    wanted = together(tasks) or [task]
+    numbers = _columns(known, wanted, raters, parts[part.lower()], needed=require_masks)
+    several = len({number for number, _ in known}) > 1 and not together(tasks)
     items: list[dict] = []
     for case in cases:
         if case.image is None:
@@ -102,11 +110,12 @@ def qubiq_items(
                 + (f"{len(case.masks)} rater files" if case.masks else "task01_seg01.nii.gz, ...")
                 + (f"; there are {some_of([path.name for path in case.others])}." if case.others else ".")
             )
-        masks = [case.masks.get((task, number)) for number in numbers]
+        masks = [case.masks.get((own, number)) for number in numbers for own in wanted]
         if require_masks and not any(masks):
             raise DatasetLayoutError(
-                f"case {case.folder} has no mask of task {task} by any of the raters {some_of(numbers)}: expected "
-                f"task{task:02d}_seg{numbers[0]:02d}.nii.gz, ...; set require_masks=False for cases to predict only."
+                f"case {case.folder} has no mask of task {some_of(wanted)} by any of the raters {some_of(numbers)}: "
+                f"expected task{wanted[0]:02d}_seg{numbers[0]:02d}.nii.gz, ...; set require_masks=False for cases to "
+                "predict only."
             )
         name = case.folder.name
         item: dict[str, Any] = {
@@ -116,7 +125,9 @@ def qubiq_items(
         }
         if numbers:
             item |= {"label": [None if mask is None else str(mask) for mask in masks], "raters": list(numbers)}
-        item |= {"task": task, "anonymous": anonymous}
+        item |= {"task": wanted[0], "anonymous": anonymous}
+        if together(tasks):
+            item |= {"tasks": wanted, "structures": structure_names(tasks=tasks)}
         if numbers and checked_label(label) is not None:
             item["label_values"] = label
         items += slice_items(item) if slices else [item]
@@ -231,13 +242,15 @@ def _read_case(folder: Path) -> _Case:
 
 
 def _columns(
-    known: set[tuple[int, int]], task: int, raters: Sequence[int] | None, folder: Path, *, needed: bool
+    known: set[tuple[int, int]], tasks: Sequence[int], raters: Sequence[int] | None, folder: Path, *, needed: bool
 ) -> list[int]:
-    """The raters of the columns, checked against those who marked the task anywhere."""
-    there = sorted(rater for number, rater in known if number == task)
-    if known and not there:
-        tasks = sorted({number for number, _ in known})
-        raise DatasetLayoutError(f"nobody marked task {task} in {folder}, only {some_of(tasks)}: choose task=.")
+    """The raters of the columns, checked against those who marked the tasks anywhere."""
+    there = sorted({rater for number, rater in known if number in tasks})
+    for task in tasks:
+        if known and not any(number == task for number, _ in known):
+            listed = some_of(sorted({number for number, _ in known}))
+            way_out = "choose task=" if len(tasks) == 1 else "choose tasks="
+            raise DatasetLayoutError(f"nobody marked task {task} in {folder}, only {listed}: {way_out}.")
     if not known and needed:
         raise DatasetLayoutError(
             f"no rater file lies in the cases of {folder}; expected is {LAYOUT}, or set require_masks=False for "

@@ -33,13 +33,23 @@ class HeadHealthMonitor(Alarm):
         raters: their numbers, in the order of the heads.
         patience: see `Alarm`; at the beginning all heads look stuck.
         prefix: of the metrics' names.
+        structures: names of the structures, where heads have several: the metrics are `val_headNN_disc_dice_gap` and so
+            on.
     """
 
-    def __init__(self, raters: Sequence[int], *, patience: int = 3, prefix: str = "val_"):
+    def __init__(
+        self,
+        raters: Sequence[int],
+        *,
+        patience: int = 3,
+        prefix: str = "val_",
+        structures: Sequence[str] | None = None,
+    ):
         super().__init__(patience=patience)
+        self.structures = list(structures or ())
         self.raters = [int(number) for number in raters]
         self.prefix = prefix
-        self.health = HeadHealth()
+        self.health = HeadHealth(structures=len(self.structures) or None)
 
     def reset(self, engine: Engine) -> None:
         super().reset(engine)
@@ -53,12 +63,16 @@ class HeadHealthMonitor(Alarm):
     def judge(self, engine: Engine) -> dict[str, str | None]:
         health = {name: values.cpu() for name, values in self.health.aggregate().items()}
         found: dict[str, str | None] = {}
-        for place, number in enumerate(self.raters):
-            for name in CURVES:
-                engine.state.metrics[f"{self.prefix}head{number:02d}_{name}"] = health[name][place].item()
-            sentences = head_warnings({name: values[place : place + 1] for name, values in health.items()})
-            text = " ".join(sentences).removesuffix(".").replace("head 0", f"the head of rater {number}")
-            found[str(number)] = text or None
+        for row, structure in enumerate(self.structures or [""]):
+            own = {name: values[row] for name, values in health.items()} if structure else health
+            for place, number in enumerate(self.raters):
+                name_of_head = f"{self.prefix}head{number:02d}{structure and f'_{structure}'}"
+                for name in CURVES:
+                    engine.state.metrics[f"{name_of_head}_{name}"] = own[name][place].item()
+                sentences = head_warnings({name: values[place : place + 1] for name, values in own.items()})
+                whose = f"the head of rater {number}{structure and f' for {structure}'}"
+                text = " ".join(sentences).removesuffix(".").replace("head 0", whose)
+                found[f"{number}{structure and f' {structure}'}"] = text or None
         return found
 
 
@@ -138,7 +152,7 @@ class SamplesAlikeAlarm(Alarm):
     def collect(self, engine: Engine) -> None:
         samples = engine.state.output["pred"]["samples"]
         if samples.shape[1] > 1:
-            self.rows.append(samples_alike(samples))
+            self.rows.append(samples_alike(samples.flatten(2)[:, :, None]))  # pixels of all structures are pixels
 
     def judge(self, engine: Engine) -> dict[str, str | None]:
         mean = evenly_divisible_all_gather(torch.cat(self.rows), concat=True).mean().item()

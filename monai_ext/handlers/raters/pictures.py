@@ -15,6 +15,7 @@ from torch import Tensor
 from monai_ext.data import RaterWriter, save_nifti
 from monai_ext.data.raters.images import is_nifti, read_grey
 from monai_ext.data.raters.qubiq import slice_count
+from monai_ext.data.raters.structures import structure_count
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.item_writer import ItemWriter
 from monai_ext.handlers.pictures.drawing import Picture, as_picture, contour, heat_map
@@ -37,7 +38,8 @@ class RaterPictures(PictureRows):
 
     Columns: image | contour of each rater | contour of each head, or of as many samples, in the same colours |
     disagreement of the raters, c/K (1 - c/K) | predicted uncertainty, p (1 - p); the last two on one scale, from 0
-    to 1/4. Of images with two or more than three channels the first channel is shown. Arguments as of `PictureRows`.
+    to 1/4. Of images with two or more than three channels the first channel is shown. Several structures are rows of
+    their own. Arguments as of `PictureRows`.
     """
 
     TAG = "image, raters, heads or samples, disagreement, uncertainty"
@@ -48,8 +50,14 @@ class RaterPictures(PictureRows):
         drawn = predictions.get("heads", predictions["samples"])[:wanted] > 0.5
         images = output["image"][:wanted].float().cpu()
         parts = (drawn, predictions["probability"][:wanted, 0], label["masks"][:wanted], label["presence"][:wanted])
+        several = label["masks"].ndim > images.ndim
         for image, *rest in zip(images, *(part.cpu() for part in parts), strict=True):
-            self.add(_row(image, *rest))
+            drawn_of, probability, masks, presence = rest
+            if not several:
+                self.add(_row(image, drawn_of, probability, masks, presence))
+                continue
+            for k in range(masks.shape[1]):
+                self.add(_row(image, drawn_of[:, k], probability[k], masks[:, k], presence[:, k]))
 
 
 def _row(image: Tensor, drawn: Tensor, probability: Tensor, masks: Tensor, presence: Tensor) -> list[Picture]:
@@ -82,9 +90,10 @@ class RaterPredictionWriter(ItemWriter):
     """Writes the predictions for each case as NIfTI, for the handlers of a `RaterEvaluator`; see `RaterWriter`.
 
     `<folder>/<case>/task01_seg01.nii.gz` and so on are the masks of the heads, `task01_sample01.nii.gz` samples,
-    `task01.nii.gz` the predicted share of raters, all in the geometry of the case's image. Slices become one volume
-    once all of a case have been predicted; where some are left out, each has a folder `<case>_z<index>`. Beside those
-    of a photograph (PNG, JPEG, ...), which has no geometry, lies its grey picture as `image.nii.gz`.
+    `task01.nii.gz` the predicted share of raters, all in the geometry of the case's image, for each of several tasks
+    under its number. Slices become one volume once all of a case have been predicted; where some are left out, each has
+    a folder `<case>_z<index>`. Beside those of a photograph (PNG, JPEG, ...), which has no geometry, lies its grey
+    picture as `image.nii.gz`.
 
     Args:
         folder: where to write.
@@ -122,7 +131,7 @@ class RaterPredictionWriter(ItemWriter):
         self.only = None if only is None else set(map(str, only))
         chosen = (item for name, item in self.items.items() if self.only is None or name in self.only)
         self._counts = Counter(str(item["case"]) for item in chosen if "slice" in item)
-        self._slices: dict[str, dict[int, tuple[Mapping, dict[str, Tensor]]]] = {}
+        self._slices: dict[tuple[str, int], dict[int, tuple[Mapping, dict[str, Tensor]]]] = {}
 
     def write(self, engine: Engine) -> None:
         predictions: dict[str, Any] = {name: maps.cpu() for name, maps in engine.state.output["pred"].items()}
@@ -133,20 +142,26 @@ class RaterPredictionWriter(ItemWriter):
             for key in ("roi", "affine"):
                 if key in engine.state.batch:
                     item = {**item, key: engine.state.batch[key][place].tolist()}
-            self._write_maps(item, {key: maps[place] for key, maps in predictions.items()})
+            own = {key: maps[place] for key, maps in predictions.items()}
+            if "structures" not in item:
+                self._write_maps(item, own)
+            for k in range(structure_count(item) if "structures" in item else 0):
+                number = item["tasks"][k] if "tasks" in item else k + 1
+                self._write_maps({**item, "task": number}, {key: maps[:, k] for key, maps in own.items()})
             self.written += 1
 
     def _write_maps(self, item: Mapping, maps: Mapping[str, Tensor]) -> None:
-        """The files of one item, or of the whole case with the last of its slices."""
+        """The files of one item and structure, or of the whole case with the last of its slices."""
+        place = (str(item["case"]), int(item.get("task", 1)))
         wanted = {"heads": self.masks, "samples": self.samples, "probability": self.probability}
         kept = {key: values for key, values in maps.items() if wanted[key]}
         if "slice" in item and kept and self._counts[str(item["case"])] == slice_count(item):
-            held = self._slices.setdefault(str(item["case"]), {})
+            held = self._slices.setdefault(place, {})
             held[item["slice"]] = item, {key: values.clone() for key, values in kept.items()}
             if len(held) < slice_count(item):
                 return
             items, maps_of = zip(*(held[index] for index in sorted(held)), strict=True)
-            del self._slices[str(item["case"])]
+            del self._slices[place]
             item = {key: value for key, value in item.items() if key not in ("slice", "roi")}
             kept = {
                 key: self.writer.join_slices(items, [own[key] for own in maps_of], masks=key != "probability")

@@ -27,6 +27,7 @@ from monai_ext.metrics import (
     consensus_mask,
     dice_per_rater,
     dice_soft,
+    joint_structures,
     leave_one_out_dice,
     pairwise_boundary_scores,
     pairwise_dice,
@@ -55,7 +56,14 @@ CONVENTIONS = {
     "names as dice, rater_ names between raters",
     "uncertainty_ncc": "p (1 - p) with c/K (1 - c/K), Pearson over pixels",
 }
+OF_STRUCTURES = {
+    "structures": "each scored by itself under its name; plain names are the mean over the structures of a case that "
+    "have a value, then over cases",
+    "joint": "samples as sets of (structure, pixel) pairs, with the raters present in all structures",
+}
 OF_RATERS = ("rater_agreement", "rater_diversity", "leave_one_out_dice", *(f"rater_{name}" for name in BOUNDARY_SCORES))
+JOINT = ("generalized_energy_distance", "sample_diversity", "rater_diversity", "hungarian_iou")
+CURVES_OF_A_STRUCTURE = ("qubiq_score", "dice", "generalized_energy_distance", "hungarian_iou")
 
 
 def rater_column(number: int) -> str:
@@ -129,6 +137,18 @@ def _boundaries(
     }
 
 
+def joint_set_scores(samples: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> dict[str, Tensor]:
+    """Scores of sets whose samples have several structures, each sample as a whole, see `joint_structures`: (B,) each.
+
+    Args:
+        samples: probabilities (B, n, K, *spatial); NaN in them makes all scores of a case NaN.
+        masks, presence: (B, R, K, *spatial), and (B, R), True for raters present in all structures.
+    """
+    scores = joint_structures(set_scores, samples > 0.5, masks, structures=masks.shape[2], presence=presence)
+    broken = samples.flatten(1).isnan().any(1)
+    return {f"joint_{name}": scores[name].masked_fill(broken, torch.nan) for name in JOINT}
+
+
 def own_head_gain(table: Tensor) -> Tensor:
     """Dice of each rater with the rater's own head less that with the other heads, mean over raters: (B,).
 
@@ -153,10 +173,14 @@ class MeanRaterScores(MultiMetricHandler):
     `dice_raterNN` for each rater, a curve each in TensorBoard, unless they are anonymous, and `dice`, their mean
     over each case and then over cases. Means are over the cases that have a value. Works over several ranks.
 
+    Several structures are scored each by itself, under the names `qubiq_score_disc` and so on, and plain names are the
+    mean over the structures of each case; `joint_` scores are those of whole samples, see `joint_set_scores`.
+
     Args:
         raters: numbers of the raters, one for each column of the masks; None where they are anonymous.
         key: the score that is the metric's value.
         tolerance, spacing: see `prediction_scores`.
+        structures: names of the structures, where masks have an axis of them.
     """
 
     def __init__(
@@ -166,11 +190,19 @@ class MeanRaterScores(MultiMetricHandler):
         key: str = "qubiq_score",
         tolerance: float | None = None,
         spacing: Sequence[float] | None = None,
+        structures: Sequence[str] | None = None,
     ):
-        self.score = RaterScore(prediction_scores, tolerance=tolerance, spacing=spacing)
+        self.structures = list(structures or ())
+        count = len(self.structures) or None
+        self.score = RaterScore(prediction_scores, structures=count, tolerance=tolerance, spacing=spacing)
+        self.joint = RaterScore(joint_set_scores)
         super().__init__(self.score, key, output_transform=lambda output: (output["pred"], output["label"]))
         self.raters = None if raters is None else [int(number) for number in raters]
         self.samples: int | None = None
+
+    def reset(self) -> None:
+        super().reset()
+        self.joint.reset()
 
     def update(self, output: tuple[Mapping[str, Tensor], Mapping[str, Tensor]]) -> None:
         predictions, label = output
@@ -180,21 +212,41 @@ class MeanRaterScores(MultiMetricHandler):
         parts = [predictions[name] for name in ("probability", "heads", "samples") if name in predictions]
         self.score.options["heads"] = predictions["heads"].shape[1] if "heads" in predictions else 0
         self.score(torch.cat(parts, dim=1), label)
+        if self.structures:
+            whole = {"masks": label["masks"] != 0, "presence": label["presence"].all(2)}
+            self.joint(predictions["samples"], whole)
 
     def per_case(self) -> dict[str, Tensor]:
         """Scores of each case since the start of the validation, (N, ...) on the CPU, `dice` among them."""
         scores = {name: values.cpu() for name, values in cast("dict[str, Tensor]", self.score.per_case()).items()}
-        return {"qubiq_score": scores.pop("qubiq_score"), "dice": scores["dice_per_rater"].nanmean(1)} | scores
+        scores = {"qubiq_score": scores.pop("qubiq_score"), "dice": scores["dice_per_rater"].nanmean(-1)} | scores
+        if not self.structures:
+            return scores
+        found = {name: values.nanmean(1) for name, values in scores.items()}
+        for place, structure in enumerate(self.structures):
+            found |= {f"{name}_{structure}": values[:, place] for name, values in scores.items()}
+        joint = cast("dict[str, Tensor]", self.joint.per_case())
+        return found | {name: values.cpu() for name, values in joint.items()}
+
+    def columns(self) -> dict[str, Tensor]:
+        """Those of `per_case` that are one number a case, (N,), and the Dice of each known rater."""
+        scores = self.per_case()
+        found = {name: values for name, values in scores.items() if values.ndim == 1}
+        for suffix in ["", *(f"_{structure}" for structure in self.structures)]:
+            for number, values in zip(self.raters or (), scores[f"dice_per_rater{suffix}"].unbind(1), strict=False):
+                found[f"{rater_column(number)}{suffix}"] = values
+        return found
 
     def means(self) -> dict[str, float]:
-        scores = self.per_case()
-        means = {name: values.nanmean().item() for name, values in scores.items() if values.ndim == 1}
-        if self.raters is not None:
-            columns = scores["dice_per_rater"].nanmean(0).tolist()
-            means |= {rater_column(number): value for number, value in zip(self.raters, columns, strict=True)}
+        means = {name: values.nanmean().item() for name, values in self.columns().items() if self._is_curve(name)}
         if self.key not in means:
             raise ValueError(f"key={self.key!r} is no score of this run: choose one of {', '.join(means)}.")
         return means
+
+    def _is_curve(self, name: str) -> bool:
+        """Of a single structure a few curves are enough."""
+        structure = next((each for each in self.structures if name.endswith(f"_{each}")), None)
+        return structure is None or name.removesuffix(f"_{structure}") in CURVES_OF_A_STRUCTURE
 
 
 class RaterReport:
@@ -226,12 +278,8 @@ class RaterReport:
 
     def _write(self, engine: Engine) -> None:
         scores = self.scores.per_case()
-        table = scores.pop("heads_by_raters").nanmean(0).tolist() if "heads_by_raters" in scores else None
-        per_rater = scores.pop("dice_per_rater")
-        columns = {name: values.tolist() for name, values in scores.items()}
-        if self.scores.raters is not None:
-            for number, values in zip(self.scores.raters, per_rater.unbind(1), strict=True):
-                columns[rater_column(number)] = values.tolist()
+        table = scores["heads_by_raters"].nanmean(0).tolist() if "heads_by_raters" in scores else None
+        columns = {name: values.tolist() for name, values in self.scores.columns().items()}
         rows = [dict(zip(["id", *columns], row, strict=True)) for row in zip(self.ids, *columns.values(), strict=True)]
         write_table(self.folder / "cases.csv", sorted(rows, key=lambda row: row["id"]), digits=".6f")
         summary = {
@@ -247,6 +295,8 @@ class RaterReport:
             "heads_by_raters": table and [[_known(v) for v in row] for row in table],
             "conventions": CONVENTIONS,
         }
+        if self.scores.structures:
+            summary |= {"structures": self.scores.structures, "conventions": CONVENTIONS | OF_STRUCTURES}
         write_record(self.folder / "summary.json", summary)
 
 
