@@ -87,7 +87,7 @@ def _read_mask(
 def _masks_in_numbers(
     item: Mapping, masks: Sequence[np.ndarray | None], readings: Sequence[Reading], structures: int
 ) -> list[MaskNumbers]:
-    overlaps = {}
+    overlaps: dict[int, float] = {}
     for structure in range(structures):
         marked = [
             row for row in range(structure, len(masks), structures) if (mask := masks[row]) is not None and mask.any()

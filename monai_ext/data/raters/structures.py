@@ -23,7 +23,7 @@ def together(tasks: Sequence[int] | None) -> list[int]:
     """
     if tasks is None:
         return []
-    numbers = list(tasks) if isinstance(tasks, (list, tuple)) else [tasks]
+    numbers: list = list(tasks) if isinstance(tasks, (list, tuple)) else [tasks]
     if any(not isinstance(number, int) or isinstance(number, bool) or number < 1 for number in numbers):
         raise ValueError(f"tasks is {tasks!r}: give the numbers of the tasks, such as [1, 2].")
     if len(set(numbers)) != len(numbers):
