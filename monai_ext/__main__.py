@@ -135,6 +135,16 @@ COMMANDS = {
             "rater_table runs/holistic runs/combined --rater_scores scores/scores.json --output_dir table",
         ),
     ),
+    "qubiq": Command(
+        "challenge.qubiq:run",
+        "train and score every task of a challenge in the layout of QUBIQ, and write the submission; resumable",
+        (
+            "qubiq CHALLENGE --output_dir runs/challenge",
+            'qubiq CHALLENGE --output_dir runs/challenge --regions kidney --spatial_size "[256, 256]"',
+        ),
+        keeps_log=True,
+        way_on=SAME_AGAIN,
+    ),
     "uncertainty_report": Command(
         "uncertainty.report:run",
         "what each kind of uncertainty responds to: a figure for each, from calibrated runs",

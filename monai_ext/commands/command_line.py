@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import textwrap
+from collections import deque
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass
@@ -24,7 +25,17 @@ os.environ.setdefault("PYTHON_TYRO_UTF8_BOXES", "False")  # read when tyro is im
 import tyro
 from tyro.conf import Positional, Suppress, UseAppendAction, arg
 
-__all__ = ["Computed", "Parsed", "Paths", "Positional", "Suppress", "UseAppendAction", "arg", "parse_options"]
+__all__ = [
+    "Computed",
+    "Parsed",
+    "Paths",
+    "Positional",
+    "Suppress",
+    "UseAppendAction",
+    "arg",
+    "option_pairs",
+    "parse_options",
+]
 
 T = TypeVar("T")
 Computed = Annotated[T, arg(help_behavior_hint="")]  # an option whose help describes what happens without it
@@ -96,6 +107,28 @@ def parse_options(
         if each.default is MISSING and getattr(found.options, each.name) == ():
             raise _wrong_use(prog, f"{each.name} are missing: give at least one")
     return Parsed(found.options, found.quiet, tuple(further))
+
+
+def option_pairs(words: Sequence[str]) -> dict[str, str]:
+    """Further options of a command, `--key value` or `--key=value`, which are arguments of every bundle run.
+
+    >>> option_pairs(["--max_epochs", "10", "--fold=all"])
+    {'max_epochs': '10', 'fold': 'all'}
+
+    Raises:
+        ValueError: a word is no option, or an option has no value.
+    """
+    pairs, parts = {}, deque(words)
+    while parts:
+        key, equals, value = parts.popleft().partition("=")
+        if not re.fullmatch(r"--\w[\w#:.-]*", key):
+            raise ValueError(f"{key!r} is no option: further arguments of the bundle are pairs --key value.")
+        if not equals:
+            if not parts:
+                raise ValueError(f"{key} has no value: further arguments of the bundle are pairs --key value.")
+            value = parts.popleft()
+        pairs[key[2:]] = value
+    return pairs
 
 
 def _decimal(word: str) -> str:

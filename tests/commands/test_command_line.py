@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_ext.commands.command_line import Computed, Paths, parse_options
+from monai_ext.commands.command_line import Computed, Paths, option_pairs, parse_options
 
 
 @dataclass(frozen=True)
@@ -54,3 +54,9 @@ def test_the_help_ends_in_the_examples(capsys):
         parse_options(Options, ["--help"], examples="  try a\n")
     printed = capsys.readouterr().out
     assert end.value.code == 0 and "lowest value (default: 0.0)" in printed and printed.endswith("examples:\n  try a\n")
+
+
+@pytest.mark.parametrize(("further", "message"), [(["10"], "'10' is no option"), (["--lr"], "--lr has no value")])
+def test_further_arguments_that_are_no_pairs_are_refused(further, message):
+    with pytest.raises(ValueError, match=message):
+        option_pairs(further)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from challenge import write_region
 from evaluated_runs import CASES, write_run
 from upscaling_toys import noise, save_picture
 
@@ -156,6 +157,7 @@ REGISTRY = {
             "runs/combined": lambda folder: write_run(folder, "combined", better=0.0),
         },
     ),
+    "qubiq --help": Page("raters", reads={"CHALLENGE": lambda folder: write_region(folder / "kidney")}),
     "bundles/prob_unet/docs/README.md": Page("anonymous", reads={"LIDC": _raters, "LIDC-2D": _parts}),
     "bundles/srgan_aerial/docs/README.md": Page(
         "tiles",

@@ -41,6 +41,7 @@ from tile_server import serving
 
 from monai_ext.__main__ import COMMANDS, examples, main
 from monai_ext.commands.bundles import reproduce
+from monai_ext.commands.challenge import qubiq
 from monai_ext.commands.comparison import compare, runs
 from monai_ext.commands.demo import demo
 from monai_ext.commands.uncertainty import checks as uncertainty_checks
@@ -229,7 +230,7 @@ def _is_more(given: str | None, least: object) -> bool:
 def _ours(words: Words, patch) -> None:
     patch.setattr("monai_ext.storage.pictures.DPI", 20)
     patch.setattr(uncertainty_checks, "CheckSettings", FEW_QUESTIONS)
-    for module in (demo, reproduce, runs):
+    for module in (demo, qubiq, reproduce, runs):
         patch.setattr(module, "subprocess", _without_processes(patch))
     patch.setattr(sys, "argv", ["monai_ext", *words[3:]])
     arguments, named = list(words[3:]), options(words)

@@ -14,7 +14,6 @@ import shlex
 import signal
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from typing import Any
 from tqdm import tqdm
 
 from monai_ext import __version__
-from monai_ext.commands.command_line import Computed, Suppress
+from monai_ext.commands.command_line import Computed, Suppress, option_pairs
 from monai_ext.commands.comparison.backends import BackendOptions
 from monai_ext.commands.comparison.ray_backend import RayBackend
 from monai_ext.commands.comparison.records import Finished, PlanRecord, Started
@@ -351,7 +350,7 @@ def run(options: CompareOptions, further: Sequence[str] = ()) -> int:
     Args:
         further: unknown options, `--key value` or `--key=value`: arguments of every bundle run.
     """
-    options = replace(options, arguments=_pairs(further))
+    options = replace(options, arguments=option_pairs(further))
     backend = None
     if options.backend == "ray":
         backend = RayBackend(options.ray, jobs=options.jobs, needed=(options.bundle, options.dataset_dir))
@@ -362,17 +361,3 @@ def run(options: CompareOptions, further: Sequence[str] = ()) -> int:
     if finished and not options.no_report and options.part is None:
         tell(f"report: {report(options.output_dir)}")
     return 1 if failed else 0
-
-
-def _pairs(further: Sequence[str]) -> dict[str, str]:
-    pairs, parts = {}, deque(further)
-    while parts:
-        key, equals, value = parts.popleft().partition("=")
-        if not re.fullmatch(r"--\w[\w#:.-]*", key):
-            raise ComparisonError(f"{key!r} is no option: further arguments of the bundle are pairs --key value.")
-        if not equals:
-            if not parts:
-                raise ComparisonError(f"{key} has no value: further arguments of the bundle are pairs --key value.")
-            value = parts.popleft()
-        pairs[key[2:]] = value
-    return pairs

@@ -17,6 +17,7 @@ import pytest
 from compare_command import command
 from fake_bundle import IDS, alive, fake_commands, go, times, wait_for
 
+from monai_ext.commands.command_line import option_pairs
 from monai_ext.commands.comparison import compare as module
 from monai_ext.commands.comparison.compare import (
     ComparisonBusyError,
@@ -276,13 +277,7 @@ def test_the_bundle_is_run_with_every_choice(place):
 def test_unknown_options_reach_the_bundle_and_are_never_taken_for_abbreviations(place):
     options, further = command(place, "--seeds", "0", "3", "--max_epochs", "10", "--loss", "x", "--train#lr=-1")
     assert (options.losses, options.seeds, options.no_report) == (("bce", "dice"), (0, 3), False)
-    assert module._pairs(further) == {"max_epochs": "10", "loss": "x", "train#lr": "-1"}
-
-
-@pytest.mark.parametrize(("further", "message"), [(["10"], "'10' is no option"), (["--lr"], "--lr has no value")])
-def test_further_arguments_that_are_no_pairs_are_refused(further, message):
-    with pytest.raises(ComparisonError, match=message):
-        module._pairs(further)
+    assert option_pairs(further) == {"max_epochs": "10", "loss": "x", "train#lr": "-1"}
 
 
 def test_the_command_writes_the_report_and_fails_when_a_run_failed(place, monkeypatch, capfd):

@@ -1,0 +1,1 @@
+"""Whole challenges: every task trained and scored, and what is submitted."""
