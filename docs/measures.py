@@ -7,6 +7,7 @@ import json
 import re
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,29 @@ def functions(root: Path = ROOT) -> list[int]:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 sizes.append((node.end_lineno or node.lineno) - node.lineno + 1)
     return sorted(sizes)
+
+
+def kinds_of_lines(root: Path = ROOT) -> Counter[str]:
+    """How many lines of the package are docstrings, imports, blank, comments, and statements."""
+    found: Counter[str] = Counter()
+    for path in (root / PACKAGE).rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        kinds = [_kind(line) for line in text.splitlines()]
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                kind = "imports"
+            elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                kind = "docstrings"
+            else:
+                continue
+            last = node.end_lineno or node.lineno
+            kinds[node.lineno - 1 : last] = [kind] * (last - node.lineno + 1)
+        found.update(kinds)
+    return found
+
+
+def _kind(line: str) -> str:
+    return "comments" if line.lstrip().startswith("#") else "statements" if line.strip() else "blank"
 
 
 @dataclass(frozen=True)
@@ -132,6 +156,7 @@ def tables(root: Path = ROOT) -> str:
         for each in recipes(root)
     ]
     rows += ["", f"{len(every)} files, {sum(every):,} lines; median file {int(statistics.median(every))} lines."]
+    rows += [", ".join(f"{count:,} {kind}" for kind, count in kinds_of_lines(root).most_common()) + "."]
     at = {part: lengths[int(part * (len(lengths) - 1))] for part in (0.5, 0.9)}
     rows += [f"{len(lengths):,} functions: median {at[0.5]} lines, 90th percentile {at[0.9]}, largest {lengths[-1]}."]
     return "\n".join(rows)
