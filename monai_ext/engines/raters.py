@@ -6,6 +6,7 @@ rater marked the case; with K structures the label is (B, R K, *spatial) and pre
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -60,9 +61,13 @@ class RaterInferer(Inferer):
     methods with a head for each rater, "heads" (B, R, *spatial), float32; with a window the samples are float16. With K
     structures they are (B, 1, K, *spatial) and so on. Masks are never passed to the network.
 
+    A `RaterEvaluator` names the cases of each batch. What is random is then drawn by the seed and the name of the case
+    alone, so that scores depend neither on the size of batches nor on the order or number of cases; methods that draw
+    at random are applied to one case after the other. Without names draws follow one another from `restart` on.
+
     Args:
         samples: number of samples n.
-        seed: of the samples; `restart` begins the same ones again.
+        seed: of the samples.
         tta: test-time augmentation over the 8 flips and quarter turns of rows and columns: each method averages what
             it can, maps before samples are drawn from them, or samples of one noise.
         window: sides of the windows by which large images and volumes are predicted, see `predict_by_windows`; None:
@@ -85,14 +90,35 @@ class RaterInferer(Inferer):
         self.seed = seed
         self.symmetries = SYMMETRIES if as_bool(tta, "tta") else AS_IT_IS
         self.window, self.overlap = window, overlap
+        self.cases: Sequence[str] | None = None  # of the next batch
         self.restart()
 
     def restart(self) -> None:
         """Draw the first samples again, as at the beginning of each validation."""
         self.generator = torch.Generator().manual_seed(self.seed)
+        self._one_by_one = False
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        options: dict[str, Any] = {"symmetries": self.symmetries, "generator": self.generator}
+        if self.cases is None or len(self.cases) != len(inputs):
+            return self._predicted(inputs, network, self.generator)
+        generators = [self._of_case(name) for name in self.cases]
+        if len(generators) == 1 or not self._one_by_one:
+            before = generators[0].get_state()
+            found = self._predicted(inputs, network, generators[0])
+            if len(generators) == 1 or torch.equal(before, generators[0].get_state()):  # nothing is random
+                return found
+            self._one_by_one = True
+            generators[0].set_state(before)
+        pairs = zip(inputs.split(1), generators, strict=True)
+        cases = [self._predicted(image, network, generator) for image, generator in pairs]
+        return {name: torch.cat([case[name] for case in cases]) for name in cases[0]}
+
+    def _of_case(self, name: str) -> torch.Generator:
+        digest = hashlib.sha256(f"{self.seed} {name}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+    def _predicted(self, inputs: Tensor, network: Callable[..., Any], generator: torch.Generator) -> dict[str, Tensor]:
+        options: dict[str, Any] = {"symmetries": self.symmetries, "generator": generator}
         if self.window is None:
             found = cast(RaterSampler, network).predict(inputs, self.samples, **options)
         else:
@@ -108,7 +134,7 @@ class RaterEvaluator(BatchEvaluator):
 
     Predictions are brought to the grid of the masks where that is another one (see `restored`), so that masks kept as
     they are in their files are scored there; those for a region of interest are set into zeros.
-    Every run draws the same samples.
+    Every run draws the same samples, by the names of the cases where batches have an "id".
 
     Args:
         inferer: a `RaterInferer`.
@@ -127,7 +153,13 @@ class RaterEvaluator(BatchEvaluator):
         kwargs = {"prepare_batch": PrepareRaters()} | kwargs
         super().__init__(device, val_data_loader, network, inferer=inferer, **kwargs)
         self.add_event_handler(Events.EPOCH_STARTED, lambda: inferer.restart())
+        self.add_event_handler(Events.GET_BATCH_COMPLETED, lambda: _name_cases(inferer, self.state.batch))
         self.add_event_handler(IterationEvents.FORWARD_COMPLETED, _at_size_of_masks)
+
+
+def _name_cases(inferer: RaterInferer, batch: Mapping[str, Any]) -> None:
+    names = batch.get("id")
+    inferer.cases = None if names is None else [str(name) for name in names]
 
 
 def _at_size_of_masks(engine: RaterEvaluator) -> None:

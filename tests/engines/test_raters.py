@@ -12,6 +12,7 @@ from monai_ext.engines.rater_methods import rater_loss
 from monai_ext.engines.raters import PrepareRaters, RaterEvaluator, RaterInferer
 from monai_ext.networks import HolisticNet, LevelSetNet, ProbabilisticUNet
 from monai_ext.networks.multi_rater import HeadSampling
+from monai_ext.networks.rater_sampler import RaterPrediction
 
 
 class Heads(HeadSampling, nn.Module):
@@ -112,6 +113,50 @@ def test_predictions_for_a_region_are_scored_at_their_place_in_the_whole_image()
     evaluator = RaterEvaluator("cpu", [cut], Heads([9.0, 9.0]), inferer=RaterInferer(samples=2))
     evaluator.run()
     assert evaluator.state.output["pred"]["heads"].shape == (1, 2, 8, 8) and "roi" in evaluator.state.batch
+
+
+class Noise(nn.Module):
+    """A method whose samples are noise, drawn for the whole batch at once: each depends on what was drawn before."""
+
+    per_rater = False
+
+    def predict(self, image: Tensor, n: int, *, symmetries=(), generator=None) -> RaterPrediction:
+        self.batches = [*getattr(self, "batches", []), len(image)]
+        samples = torch.rand((n, len(image), *image.shape[2:]), generator=generator).transpose(0, 1)
+        return RaterPrediction(samples.mean(1, keepdim=True), samples)
+
+
+@pytest.mark.parametrize("names", [[["a"], ["b"], ["c"]], [["a", "b", "c"]], [["c", "a"], ["b"]], [["b", "c"]]])
+def test_samples_of_a_case_depend_neither_on_batches_nor_on_order_nor_on_other_cases(names):
+    network = Noise()
+    batches = [{"image": torch.zeros(len(part), 1, 4, 4), "id": part} for part in names]
+    evaluator = RaterEvaluator("cpu", batches, network, inferer=RaterInferer(samples=3, seed=5))
+    drawn = {}
+
+    def keep(engine):
+        drawn.update(zip(engine.state.batch["id"], engine.state.output["pred"]["samples"], strict=True))
+
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED, keep)
+    evaluator.run()
+    for name, samples in drawn.items():
+        inferer = RaterInferer(samples=3, seed=5)
+        inferer.cases = [name]
+        assert torch.equal(samples, inferer(torch.zeros(1, 1, 4, 4), Noise())["samples"][0]), name
+    assert len({samples.sum().item() for samples in drawn.values()}) == len(drawn)
+    inferer = RaterInferer(samples=3, seed=6)
+    inferer.cases = ["b"]
+    assert not torch.equal(drawn["b"], inferer(torch.zeros(1, 1, 4, 4), Noise())["samples"][0])
+
+
+def test_a_method_without_randomness_is_applied_to_whole_batches():
+    network = Heads([-1.0, 0.0, 3.0])
+    inferer = RaterInferer(samples=3)
+    inferer.cases = ["a", "b"]
+    assert inferer(torch.rand(2, 1, 5, 6), network)["samples"].shape == (2, 3, 5, 6) and network.calls == 1
+    inferer.samples = 4  # one head more, drawn at random
+    assert inferer(torch.rand(2, 1, 5, 6), network)["samples"].shape == (2, 4, 5, 6) and network.calls == 4
+    inferer(torch.rand(2, 1, 5, 6), network)
+    assert network.calls == 6  # known from then on
 
 
 def test_no_sample_is_refused():
