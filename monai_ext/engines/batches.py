@@ -44,10 +44,12 @@ def as_float32(prediction: Any) -> Any:
 def to_channels_last(network: nn.Module, wanted: bool) -> torch.memory_format | None:
     """Bring the network into channels_last memory, if wanted; the memory format of its images.
 
+    Networks of volumes stay as they are: with bfloat16 channels_last_3d costs a CPU half as much again.
+
     Raises:
         ValueError: it was wrapped in `DistributedDataParallel` before it was in that memory.
     """
-    if not wanted:
+    if not wanted or any(weight.ndim == 5 for weight in network.parameters()):
         return None
     if isinstance(network, nn.parallel.DistributedDataParallel) and not _is_channels_last(network):
         raise ValueError(

@@ -99,24 +99,28 @@ class _Windows:
     def joined(self, network: Callable[[Tensor, Sequence[Place]], Tensor], *, dtype: torch.dtype) -> Tensor:
         """The outputs (b, ..., *size) of `network` for windows (b, C, *size) at their places, (B, ..., *spatial)."""
         maps: list[torch.Size] = []
+        kind = self.image.device.type
+        autocast = {"enabled": torch.is_autocast_enabled(kind), "dtype": torch.get_autocast_dtype(kind)}
 
         def predicted(carried: Tensor, places: Sequence[Place]) -> Tensor:
             cut = torch.cat([self.image[tuple(place)] for place in places])
-            found = network(cut, places)
+            with torch.autocast(kind, **autocast):
+                found = network(cut, places)
             maps[:] = [found.shape[1 : -len(self.size)]]
             return found.flatten(1, -1 - len(self.size)).to(dtype)
 
         # Sums are in the type of the input, and so this stands for the image, without memory of its own.
         stand_in = torch.zeros((), dtype=dtype, device=self.image.device)
-        whole = sliding_window_inference(
-            stand_in.expand(len(self.image), 1, *self.image.shape[2:]),
-            self.size,
-            self.batch_size,
-            predicted,
-            overlap=self.overlap,
-            mode="gaussian",
-            with_coord=True,
-        )
+        with torch.autocast(kind, enabled=False):  # of sums
+            whole = sliding_window_inference(
+                stand_in.expand(len(self.image), 1, *self.image.shape[2:]),
+                self.size,
+                self.batch_size,
+                predicted,
+                overlap=self.overlap,
+                mode="gaussian",
+                with_coord=True,
+            )
         if not isinstance(whole, Tensor):
             raise TypeError("the network must return one tensor.")
         for axis, (start, length) in enumerate(zip(self.before, self.original, strict=True), 2):

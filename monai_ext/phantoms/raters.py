@@ -63,8 +63,9 @@ def draw_rater_case(
 ) -> tuple[Tensor, Tensor]:
     """A picture of one bright cell, uint8 (1, *size), and its outline by each rater, uint8 (R, *size) of 0/1.
 
-    With a third number in `size` it is a volume (H, W, D) of round cells and thick slices. The same size, seed (a non-negative integer or several) and styles give the same case; picture and other outlines
-    stay as they are where styles are added at the end. Everybody outlines something, about 5 % to 37 % of a square.
+    With a third number in `size` it is a volume (H, W, D) of round cells and thick slices. The same size, seed (a
+    non-negative integer or several) and styles give the same case; picture and other outlines stay as they are where
+    styles are added at the end. Everybody outlines something, about 5 % to 37 % of a square.
 
     Raises:
         ValueError: a side of `size` is below 32 pixels, where the styles do not differ, there are fewer than 4 slices,
@@ -113,10 +114,10 @@ def write_rater_phantoms(
 
     With three numbers in `size` the cases are volumes, see `draw_rater_case`.
 
-    Every case has an affine of its own: pixels of 0.5 to 1.5 mm (slices farther apart), mirrored, turned and shifted axes. `phantoms.json`
-    beside them names the styles: {"raters": {"1": "over-drawing", ...}, ...}. Case i depends on seed, size and i alone.
-    Cases that are complete are kept, so an interrupted call is resumed, and a larger `count` adds to what is there.
-    Every file appears complete or not at all.
+    Every case has an affine of its own: pixels of 0.5 to 1.5 mm (slices farther apart), mirrored, turned and shifted
+    axes. `phantoms.json` beside them names the styles: {"raters": {"1": "over-drawing", ...}, ...}. Case i depends on
+    seed, size and i alone. Cases that are complete are kept, so an interrupted call is resumed, and a larger `count`
+    adds to what is there. Every file appears complete or not at all.
 
     Returns:
         The number of cases now in the folder: `count`, or more if an earlier call wrote more.

@@ -182,6 +182,58 @@ def test_the_papers_network_is_an_overlay(phantoms, tmp_path):
     assert written == {"task01.nii.gz", *(f"task01_sample{i:02d}.nii.gz" for i in range(1, 4))}
 
 
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory) -> Path:
+    """Ten volumes, each of a depth of its own."""
+    folder = tmp_path_factory.mktemp("volumes")
+    for depth in (4, 7):
+        write_rater_phantoms(folder / str(depth), count=5, size=(32, 34, depth))
+        for case in (folder / str(depth) / "Training").iterdir():
+            shutil.move(case, folder / "Training" / f"{case.name}-{depth}")
+    return folder
+
+
+VOLUMES = {
+    "batch_size": 3,
+    "max_epochs": 1,
+    "folds": 3,
+    "samples": 3,
+    "crop_size": [32, 24, 6],
+    "anisotropy": [1, 1, 2.5],
+}
+
+
+def test_volumes_are_an_overlay(volumes, tmp_path):
+    place = {"dataset_dir": str(volumes), "output_dir": str(tmp_path / "run")}
+    files = ["train.json", "volumes.json"]
+    run_bundle("prob_unet", files, **place, **VOLUMES, **NARROW["prob_unet"])
+    run_bundle("prob_unet", [*files, "evaluate.json"], **place, **VOLUMES, **NARROW["prob_unet"])
+    (line, *_) = rows(tmp_path / "run" / "evaluation" / "cases.csv")
+    assert 0 <= float(line["qubiq_score"]) <= 1 and 0 < float(line["rater_agreement"]) < 1
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    affine = np.diag([0.5, 0.7, 2.0, 1.0])
+    scan = np.random.default_rng(0).random((25, 30, 9), dtype=np.float32)
+    nib.save(nib.Nifti1Image(scan, affine), pictures / "scan.nii.gz")
+    chosen = {"dataset_dir": str(pictures), "output_dir": str(tmp_path / "out"), "samples": 2}  # the rest is the run's
+    workflow("prob_unet", ["inference.json"], ckpt_path=str(tmp_path / "run" / "final.pt"), **chosen).run()
+    written = {path.name: nib.load(path) for path in (tmp_path / "out" / "scan").iterdir()}
+    assert written.keys() == {"task01.nii.gz", "task01_sample01.nii.gz", "task01_sample02.nii.gz"}
+    assert all(file.shape == scan.shape and np.allclose(file.affine, affine) for file in written.values())
+
+
+@pytest.mark.parametrize(
+    ("bundle", "files", "options"),
+    [("qubiq_holistic", [], NARROW["qubiq_holistic"]), ("prob_unet", ["probabilistic_unet.json"], PROBABILISTIC)],
+    ids=["heads", "latent"],
+)
+def test_other_methods_learn_from_volumes_too(bundle, files, options, volumes, tmp_path):
+    files = ["train.json", *files, "volumes.json"]
+    run_bundle(bundle, files, dataset_dir=str(volumes), output_dir=str(tmp_path), **VOLUMES, **options)
+    (line,) = rows(tmp_path / "epochs.csv")
+    assert float(line["train_loss"]) > 0 and 0 <= float(line["val_qubiq_score"]) <= 1
+
+
 def test_a_region_of_interest_is_predicted_at_its_place_and_all_cases_can_be_trained_on(copied, tmp_path):
     for name in ("case01", "case02"):
         shutil.move(copied / "Training" / name, copied / "Validation" / name)

@@ -185,3 +185,23 @@ def test_nuclei_lie_inside_of_cells_for_each_rater_and_leave_the_cells_as_they_a
     assert written == [drawn[:, task].tolist() for task in range(2)]
     with pytest.raises(ValueError, match="tasks is 3"):
         write_rater_phantoms(tmp_path, tasks=3)
+
+
+def test_volumes_are_cells_too_and_their_slices_lie_apart(tmp_path):
+    image, masks = draw_rater_case((40, 32, 8), seed=3)
+    assert image.shape == (1, 40, 32, 8) and masks.shape == (len(RATER_STYLES), 40, 32, 8)
+    sizes = masks.sum((1, 2, 3))
+    assert sizes.argmax() == OVER and sizes.argmin() == UNDER and sizes[UNDER] > 0
+    by_slice = masks[SMOOTHING].sum((0, 1))
+    assert by_slice.argmax() in (3, 4) and by_slice[0] < by_slice.max() / 2  # round: widest in the middle
+    inside, outside = (image[0][masks.bool().all(0) == value].float().mean() for value in (True, False))
+    assert inside > outside + 40
+    write_rater_phantoms(tmp_path, count=1, size=(40, 32, 8))
+    written = nib.load(tmp_path / "Training" / "case01" / "image.nii.gz")
+    flat = write_rater_phantoms(tmp_path / "flat", count=1, size=(40, 32))
+    picture = nib.load(tmp_path / "flat" / "Training" / "case01" / "image.nii.gz")
+    assert flat == 1 and written.shape == (40, 32, 8)
+    apart = np.linalg.norm(written.affine[:3, 2]) / np.linalg.norm(picture.affine[:3, 2])
+    assert apart == pytest.approx(0.7 * 32 / 8)  # eight slices cover 0.7 of the shorter side
+    with pytest.raises(ValueError, match="of a volume 4 slices"):
+        draw_rater_case((40, 40, 3))

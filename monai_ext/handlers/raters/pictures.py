@@ -10,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from monai_ext.data import RaterWriter, save_nifti
@@ -39,7 +40,9 @@ class RaterPictures(PictureRows):
     Columns: image | contour of each rater | contour of each head, or of as many samples, in the same colours |
     disagreement of the raters, c/K (1 - c/K) | predicted uncertainty, p (1 - p); the last two on one scale, from 0
     to 1/4. Of images with two or more than three channels the first channel is shown. Several structures are rows of
-    their own. Arguments as of `PictureRows`.
+    their own. Of a volume the slice is shown of which the raters marked most, and in a further column the disagreement
+    of all slices, from the first at the top to the last, the largest of each column of pixels. Arguments as of
+    `PictureRows`.
     """
 
     TAG = "image, raters, heads or samples, disagreement, uncertainty"
@@ -61,6 +64,12 @@ class RaterPictures(PictureRows):
 
 
 def _row(image: Tensor, drawn: Tensor, probability: Tensor, masks: Tensor, presence: Tensor) -> list[Picture]:
+    if image.ndim == 4:
+        slices = disagreement_by_slice(masks, presence)
+        side = F.interpolate(slices[None, None], image.shape[1:3], mode="nearest-exact")[0, 0]
+        shown = marked_slice(masks)
+        planes = (maps[..., shown] for maps in (image, drawn, probability, masks))
+        return [*_row(*planes, presence), heat_map((side / MOST_VARIANCE).numpy())]
     shown = _picture(image if len(image) == 3 else image[:1])
     present = presence != 0
     disagreement = rater_variance((masks > 0.5)[None], presence=present[None])[0].nan_to_num()
@@ -71,6 +80,17 @@ def _row(image: Tensor, drawn: Tensor, probability: Tensor, masks: Tensor, prese
         _outlined(shown, drawn, range(min(len(drawn), len(masks)))),
         *(heat_map((values / MOST_VARIANCE).numpy()) for values in (disagreement, uncertainty)),
     ]
+
+
+def marked_slice(masks: Tensor) -> int:
+    """The slice of (R, H, W, D) of which the raters marked most; the middle one where they marked nothing."""
+    counts = (masks > 0.5).sum((0, 1, 2))
+    return int(counts.argmax()) if counts.any() else masks.shape[3] // 2
+
+
+def disagreement_by_slice(masks: Tensor, presence: Tensor) -> Tensor:
+    """c/K (1 - c/K) of masks (R, H, W, D), the largest of each column of pixels, (D, W)."""
+    return rater_variance((masks > 0.5)[None], presence=(presence != 0)[None])[0].nan_to_num().amax(0).mT
 
 
 def _picture(image: Tensor) -> Picture:

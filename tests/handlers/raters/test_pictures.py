@@ -13,7 +13,13 @@ from rater_outputs import engine
 from torch import Tensor
 
 from monai_ext.data import qubiq_items, write_rater_phantoms
-from monai_ext.handlers.raters.pictures import RATER_COLOURS, RaterPictures, RaterPredictionWriter
+from monai_ext.handlers.raters.pictures import (
+    RATER_COLOURS,
+    RaterPictures,
+    RaterPredictionWriter,
+    disagreement_by_slice,
+    marked_slice,
+)
 
 
 def test_pictures_show_each_present_rater_in_a_colour_of_its_own():
@@ -95,3 +101,20 @@ def test_a_part_of_the_slices_stays_in_folders_of_their_own(tmp_path):
     handler.attach(evaluator := engine(outputs, ids=[[items[1]["id"]]]))
     evaluator.run([0])
     assert [path.name for path in (tmp_path / "out").iterdir()] == [items[1]["id"]]
+
+
+def test_of_a_volume_the_most_marked_slice_is_shown_and_the_disagreement_of_all():
+    masks = torch.zeros(2, 3, 4, 5)
+    masks[:, 1, 2, 3] = 1  # both raters
+    masks[0, 0, 1, 3] = masks[0, 2, 0, 1] = 1  # one of them
+    assert marked_slice(masks) == 3 and marked_slice(torch.zeros(1, 2, 2, 7)) == 3
+    expected = torch.zeros(5, 4)
+    expected[3, 1] = expected[1, 0] = 0.25
+    assert torch.equal(disagreement_by_slice(masks, torch.ones(2)).float(), expected)
+    outputs = [{"image": torch.rand(1, 1, 3, 4, 5), "pred": {"probability": masks[None, :1], "samples": masks[None]}}]
+    outputs[0]["label"] = {"masks": masks[None], "presence": torch.ones(1, 2)}
+    written = []
+    writer = SimpleNamespace(add_image=lambda tag, picture, *args, **kwargs: written.append(picture))
+    RaterPictures(writer).attach(evaluator := engine(outputs))
+    evaluator.run([0])
+    assert written[0].shape[1] >= 6 * 4  # six columns
