@@ -258,12 +258,7 @@ class PairedAdversarialTrainer(BatchTrainer):
             terms = self._generator_terms(output, targets)
         loss = reduce(torch.add, (weight * term for weight, term in terms.values()))
         self.state.output[Keys.LOSS] = loss.detach()
-        self._fire(IterationEvents.LOSS_COMPLETED)
-        loss.backward()
-        self._fire(IterationEvents.BACKWARD_COMPLETED)
-        clipped_step(self.network, self.optimizer, self.max_grad_norm)
-        if self.average is not None:
-            self.average.update_parameters(self.network)
+        self._descend(loss)
         return {name: term.detach() for name, (_, term) in terms.items()}
 
 

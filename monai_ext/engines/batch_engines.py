@@ -131,14 +131,18 @@ class BatchTrainer(_SkipUnhandledEvents, SupervisedTrainer):
         self._fire(IterationEvents.FORWARD_COMPLETED)
         loss = self.loss_function(self.state.output[Keys.PRED], targets)
         loss = self.state.output[Keys.LOSS] = loss.mean() if loss.ndim else loss
+        self._descend(loss)
+        self._fire(IterationEvents.MODEL_COMPLETED)
+        return self.state.output
+
+    def _descend(self, loss: Tensor) -> None:
+        """A step of the optimiser along the gradient of `loss`, and of the averaged weights."""
         self._fire(IterationEvents.LOSS_COMPLETED)
         loss.backward()
         self._fire(IterationEvents.BACKWARD_COMPLETED)
         clipped_step(self.network, self.optimizer, self.max_grad_norm)
         if self.average is not None:
             self.average.update_parameters(self.network)
-        self._fire(IterationEvents.MODEL_COMPLETED)
-        return self.state.output
 
     def _begin_step(self) -> None:
         """Outputs of the step before may be overwritten from here on."""
