@@ -100,11 +100,11 @@ class _Windows:
         """The outputs (b, ..., *size) of `network` for windows (b, C, *size) at their places, (B, ..., *spatial)."""
         maps: list[torch.Size] = []
         kind = self.image.device.type
-        autocast = {"enabled": torch.is_autocast_enabled(kind), "dtype": torch.get_autocast_dtype(kind)}
+        rounds, rounded = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 
         def predicted(carried: Tensor, places: Sequence[Place]) -> Tensor:
             cut = torch.cat([self.image[tuple(place)] for place in places])
-            with torch.autocast(kind, **autocast):
+            with torch.autocast(kind, rounded, rounds):
                 found = network(cut, places)
             maps[:] = [found.shape[1 : -len(self.size)]]
             return found.flatten(1, -1 - len(self.size)).to(dtype)

@@ -64,12 +64,13 @@ class RaterPictures(PictureRows):
 
 
 def _row(image: Tensor, drawn: Tensor, probability: Tensor, masks: Tensor, presence: Tensor) -> list[Picture]:
+    further = []
     if image.ndim == 4:
         slices = disagreement_by_slice(masks, presence)
         side = F.interpolate(slices[None, None], image.shape[1:3], mode="nearest-exact")[0, 0]
-        shown = marked_slice(masks)
-        planes = (maps[..., shown] for maps in (image, drawn, probability, masks))
-        return [*_row(*planes, presence), heat_map((side / MOST_VARIANCE).numpy())]
+        further = [heat_map((side / MOST_VARIANCE).numpy())]
+        place = marked_slice(masks)
+        image, drawn, probability, masks = (maps[..., place] for maps in (image, drawn, probability, masks))
     shown = _picture(image if len(image) == 3 else image[:1])
     present = presence != 0
     disagreement = rater_variance((masks > 0.5)[None], presence=present[None])[0].nan_to_num()
@@ -79,6 +80,7 @@ def _row(image: Tensor, drawn: Tensor, probability: Tensor, masks: Tensor, prese
         _outlined(shown, masks > 0.5, [r for r in range(len(masks)) if present[r]]),
         _outlined(shown, drawn, range(min(len(drawn), len(masks)))),
         *(heat_map((values / MOST_VARIANCE).numpy()) for values in (disagreement, uncertainty)),
+        *further,
     ]
 
 
