@@ -1,4 +1,4 @@
-# make demo · test · check · bench · bundles · weights · docs · clean.   Needs Python >= 3.10 and make; everything else goes into .venv.
+# make demo · test · check · bench · bundles · weights · docs · monai_label · clean.   Needs Python >= 3.10 and make; everything else goes into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BUNDLE ?= lesion_unet
@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 TEST_THREADS ?= 1
 TEST_WORKERS ?= 2
 
-.PHONY: demo test check bench bundles weights docs clean
+.PHONY: demo test check bench bundles weights docs monai_label clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python -m monai_ext demo --bundle bundles/$(BUNDLE) --output_dir demo/$(BUNDLE)
@@ -51,5 +51,15 @@ $(VENV)/.docs: $(VENV)/.runtime
 	$(PIP) -e ".[docs]"
 	@touch $@
 
+# A MONAI Label server with each segmentation bundle, in an environment of its own (torchvision: several GB).
+monai_label: $(VENV)-monai-label/.done
+	PYTHONPATH=. OMP_NUM_THREADS=$(TEST_THREADS) $(VENV)-monai-label/bin/python tests/clients/monai_label.py
+
+$(VENV)-monai-label/.done: setup.cfg
+	$(PYTHON) -m venv $(VENV)-monai-label
+	$(VENV)-monai-label/bin/python -m pip install --quiet torch==2.14.1 torchvision==0.29.1 monailabel==0.8.5 \
+		"pydicom<3" "dicomweb-client<0.60" "pynetdicom<3" .
+	@touch $@
+
 clean:
-	rm -rf $(VENV) demo dist site
+	rm -rf $(VENV) $(VENV)-monai-label demo dist site

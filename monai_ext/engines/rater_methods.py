@@ -47,6 +47,7 @@ from monai_ext.networks import (
     segmentation_backbone,
 )
 from monai_ext.raster.masks import Label
+from monai_ext.runtime.hosts import in_monai_label
 from monai_ext.runtime.settings import as_bool
 
 __all__ = [
@@ -395,7 +396,16 @@ class RaterCases:
 
     @property
     def known_raters(self) -> list[int] | None:
-        return None if self._are_anonymous else list(self.validation[0]["raters"])
+        if in_monai_label():  # which hands in the cases itself, with one mask each
+            if (method := self.options["method"]) in PER_RATER_METHODS:
+                raise DatasetLayoutError(
+                    f"MONAI Label keeps one mask of each image, and {method} learns from those of each rater: train "
+                    "prob_unet there, or qubiq_holistic by a command, from a folder in the QUBIQ layout."
+                )
+            return None
+        if self._are_anonymous:
+            return None
+        return list(self.validation[0]["raters"])
 
     @property
     def _are_anonymous(self) -> bool:

@@ -24,6 +24,7 @@ from monai_ext.handlers.training.loss_progress import *
 from monai_ext.handlers.training.normalisation import *
 from monai_ext.handlers.training.records import *
 from monai_ext.handlers.training.schedule import *
+from monai_ext.handlers.training.served import *
 from monai_ext.handlers.training.sizes import *
 from monai_ext.handlers.training.stages import *
 from monai_ext.handlers.training.standard import *

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 
-from monai_ext.raster.images import ImageFileError
+from monai_ext.raster.errors import ImageFileError
 from monai_ext.runtime.errors import one_line, some_of
 from monai_ext.storage.folders import files_in
 

@@ -18,6 +18,8 @@ import torch
 from PIL import ExifTags, Image, TiffImagePlugin
 from torch import Tensor
 
+from monai_ext.raster.errors import ImageFileError
+from monai_ext.raster.volume_pictures import is_volume_file, picture_in_volume
 from monai_ext.runtime.errors import one_line
 
 __all__ = [
@@ -64,10 +66,6 @@ MOST_PAGES = 1000
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # tag of a TIFF, and its value for negatives
 SIXTEEN_TO_EIGHT = 257  # 65535 / 255
 REDUCING_GAP = 3.0  # block averages take an image down to 3 times the target, the bilinear filter the rest
-
-
-class ImageFileError(ValueError):
-    """An image file that is missing, damaged, or has no single meaning; the message names the file."""
 
 
 def read_image(path: str | os.PathLike, *, spatial_size: Sequence[int] | None = None, draft: bool = False) -> Tensor:
@@ -122,10 +120,15 @@ def checked_size(spatial_size: Sequence[int] | None, *, draft: bool = False) -> 
 def reading(path: str | os.PathLike, *, header_only: bool = False) -> Iterator[Image.Image]:
     """The picture in a file, open; whatever goes wrong with it inside the block becomes an `ImageFileError`.
 
+    A volume file (NIfTI, NRRD, MetaImage) of one slice is a picture too, as clients of radiology send them.
+
     The checksums of a PNG are checked first, unless its header alone is to be read: Pillow leaves out those of the
     pixels. The other formats have none, but for compressed TIFFs, whose decoders check them.
     """
     try:
+        if is_volume_file(path):
+            yield picture_in_volume(path)
+            return
         # An open file, not its name: from a name Pillow 13 maps uncompressed TIFFs into memory and mixes up the pixels
         # of those that are to be turned.
         with open(path, "rb") as file:

@@ -22,7 +22,8 @@ from nibabel.filebasedimages import ImageFileError as NibabelFileError
 from nibabel.spatialimages import HeaderDataError
 
 from monai_ext.raster.dicom import is_dicom, open_dicom
-from monai_ext.raster.images import ImageFileError
+from monai_ext.raster.errors import ImageFileError
+from monai_ext.raster.itk_files import ITK_ENDINGS, open_itk
 from monai_ext.runtime.errors import one_line
 from monai_ext.runtime.memory import free_memory, in_words
 from monai_ext.storage.files import atomic_path
@@ -32,7 +33,9 @@ __all__ = [
     "SAME_PLACE",
     "Plane",
     "Volume",
+    "VOLUME_ENDINGS",
     "advice",
+    "is_volume_file",
     "open_nifti",
     "plane_of",
     "read_nifti",
@@ -41,6 +44,7 @@ __all__ = [
     "without_singletons",
 ]
 
+VOLUME_ENDINGS = (".nii.gz", ".nii", *ITK_ENDINGS)  # the longest first, to be cut off a name
 # What nibabel raises on damaged files.
 READING_ERRORS = (
     OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, MemoryError,
@@ -75,14 +79,27 @@ class Volume(NamedTuple):
     channel_axis: int | None
 
 
+def is_volume_file(path: str | os.PathLike) -> bool:
+    """Whether a file has the suffix of NIfTI, NRRD or MetaImage.
+
+    >>> is_volume_file("case01/image.nii.gz"), is_volume_file("image.png")
+    (True, False)
+    """
+    return os.fspath(path).lower().endswith(VOLUME_ENDINGS)
+
+
 def open_nifti(path: str | os.PathLike) -> nib.Nifti1Image:
     """The image in a file, its header read, its voxels not yet; of a compressed file the checksum is right.
 
     A DICOM file or a folder with the files of a DICOM series is one too, see `monai_ext.raster.dicom`.
+    NRRD and MetaImage files are read whole, by SimpleITK, and are given as NIfTI has them: axes as stored, affine to
+    the right, to the front and upwards.
 
     Raises:
         ImageFileError: it is missing, damaged or no NIfTI, or declares more voxels than it can hold.
     """
+    if os.fspath(path).lower().endswith(ITK_ENDINGS):
+        return open_itk(path)
     if not os.fspath(path).lower().endswith((".nii", ".gz")) and is_dicom(path):
         return open_dicom(path)
     recent = _recent.get(_state(path))

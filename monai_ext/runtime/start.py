@@ -7,12 +7,23 @@ from pathlib import Path
 from monai.utils import set_determinism
 
 from monai_ext.runtime.errors import report_errors_in_one_sentence
+from monai_ext.runtime.hosts import has_own_process, in_monai_label, put_aside
+from monai_ext.runtime.run_log import keep_log
 
 __all__ = ["start_run"]
 
 
 def start_run(output_dir: str | Path | None = None, *, seed: int | None = None) -> None:
-    """`report_errors_in_one_sentence` with a log in `output_dir`; with a `seed`, MONAI's `set_determinism` as well."""
-    report_errors_in_one_sentence(log_dir=output_dir)
+    """`report_errors_in_one_sentence` with a log in `output_dir`; with a `seed`, MONAI's `set_determinism` as well.
+
+    In a process of another program, errors and log records stay as that program wants them. MONAI Label trains with the
+    same `output_dir` each time: an earlier run is put aside there, see `put_aside`.
+    """
+    if in_monai_label() and output_dir is not None:
+        put_aside(output_dir)
+    if has_own_process():
+        report_errors_in_one_sentence(log_dir=output_dir)
+    else:
+        keep_log(output_dir)
     if seed is not None:
         set_determinism(seed=seed)

@@ -5,6 +5,7 @@ from monai_ext.transforms.batch import *
 from monai_ext.transforms.components import *
 from monai_ext.transforms.degradation import *
 from monai_ext.transforms.interpolation import *
+from monai_ext.transforms.label_maps import *
 from monai_ext.transforms.many_high_res import *
 from monai_ext.transforms.pairs import *
 from monai_ext.transforms.parameters import *

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +13,6 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, load_bundle_config, onnx_export, verify_net_in_out
-from monai.data import decollate_batch
-from monai.transforms import Compose
 from torch import nn
 
 from bundles import frame
@@ -347,77 +344,6 @@ def files_below(folder: Path) -> list[str]:
     return sorted(
         p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts
     )
-
-
-@bundles
-def test_monai_label_finds_what_its_bundle_tasks_read(bundle):
-    train, inference = (ConfigParser(read(bundle / "configs" / f"{kind}.json")) for kind in WORKFLOWS)
-    keys = "bundle_root device network network_def train#trainer#max_epochs train#dataset#data train#handlers"
-    assert not [key for key in [*keys.split(), "validate#dataset#data"] if key not in train]
-    assert all(isinstance(handler, dict) and handler.get("_target_") for handler in train["train#handlers"])
-    assert not [key for key in ("network_def", "preprocessing", "inferer", "device") if key not in inference]
-    for key in ("preprocessing", "postprocessing"):  # their transforms are taken out one by one
-        assert key not in inference or inference[key]["_target_"] == "monai.transforms.Compose"
-    formats = read(bundle / "configs" / "metadata.json")["network_data_format"]
-    assert next(iter(formats["inputs"])) == "image" and next(iter(formats["outputs"])) == "pred"
-    assert {int(number): label.lower() for number, label in formats["outputs"]["pred"]["channel_def"].items()}
-
-
-def test_inference_as_monai_label_does_it(bundle_and_data, unpacked):
-    bundle, _, images = bundle_and_data
-    root = unpacked / bundle.name
-    parser = ConfigParser(read(root / "configs" / "inference.json"))
-    parser.config.update({"bundle_root": str(root), "dataset_dir": images, "device": "cpu"})
-    network = parser.get_parsed_content("network_def").eval()
-    network.load_state_dict(torch.load(root / "models" / "model.pt", weights_only=True))
-    steps = parser.get_parsed_content("preprocessing")
-    item = parser.get_parsed_content("items")[0]
-    data = {"image": str(item["image"])}  # all that its data store knows
-    for step in steps.transforms if isinstance(steps, Compose) else steps:
-        data = step(data)
-    with torch.no_grad():
-        answer = parser.get_parsed_content("inferer")(torch.as_tensor(data["image"])[None], network)
-    answer = decollate_batch(answer)[0] if isinstance(answer, dict) else answer[0]
-    data.update(answer if isinstance(answer, dict) else {"pred": answer})
-    if "postprocessing" in parser:
-        for step in parser.get_parsed_content("postprocessing").transforms:
-            data = step(data)
-    pred = torch.as_tensor(data["pred"])
-    assert pred.ndim == 3 and pred.isfinite().all() and min(pred.shape[1:]) >= 32
-
-
-def test_training_as_monai_label_starts_it(bundle_and_data, unpacked, tmp_path):
-    bundle, folder, _ = bundle_and_data
-    root = tmp_path / bundle.name
-    shutil.copytree(unpacked / bundle.name, root)
-    parser = ConfigParser()
-    parser.read_config(str(root / "configs" / "train.json"))
-    parser["dataset_dir"] = folder
-    items = parser.get_parsed_content("train#dataset#data")
-    if not all(isinstance(items[0].get(key), str) for key in ("image", "label")):
-        pytest.skip("MONAI Label has one mask for each image; this bundle learns from other data")
-    pairs = [{"image": item["image"], "label": item["label"]} for item in items[:10]]
-    handlers = read(root / "configs" / "train.json")["train"]["handlers"]
-    loader = {"_target_": "CheckpointLoader", "load_path": str(root / "models" / "model.pt"), "strict": False}
-    monai.bundle.run(
-        run_id="run",
-        meta_file=str(root / "configs" / "metadata.json"),
-        config_file=str(root / "configs" / "train.json"),
-        **{
-            "bundle_root": str(root),
-            "device": "cpu",
-            "train#trainer#max_epochs": 2,
-            "train#dataset#data": pairs[:8],
-            "validate#dataset#data": pairs[8:],
-            "train#handlers": [{**loader, "load_dict": {"model": "$@network"}}, *handlers],
-            "max_epochs": 1,  # what the config says itself does not stand in the way
-            "spatial_size": [32, 32],
-            "batch_size": 4,
-        },
-    )
-    records = list(root.rglob("run.json"))
-    assert len(records) == 1 and read(records[0])["status"] == "finished" and read(records[0])["epoch"] == 2
-    assert read(records[0])["data"]["train"]["items"] == 8
 
 
 @bundles

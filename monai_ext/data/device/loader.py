@@ -31,7 +31,8 @@ class DeviceLoader:
         dataset: where the batches come from.
         batch_size: number of items of a batch, at most.
         shuffle: draw a new order each epoch; items of different sizes stay in separate batches.
-        drop_last: leave out batches with fewer items, so that all shapes are equal.
+        drop_last: leave out batches with fewer items, so that all shapes are equal; fewer items than a batch holds are
+            one batch.
         seed: of the orders and of the augmentation.
         transform: batch -> batch; called with the batch, or, if it has `draw` and `apply`, through those.
         weights: of the items held, (N,): an epoch has as many items as without, drawn with replacement in proportion to
@@ -153,7 +154,8 @@ class DeviceLoader:
         if len(self.members) > 1:
             return [len(batch) for batch in self.order(0)]
         if self.drop_last:
-            return [size] * (min(lengths) // size)
+            shortest = min(lengths)
+            return [min(size, shortest)] * max(shortest // size, int(shortest > 0))
         count, length = -(-max(lengths) // size), self._copies * len(self.dataset)
         if length > (count - 1) * size:
             return [size] * (count - 1) + [length - (count - 1) * size]

@@ -27,6 +27,7 @@ from monai_ext.data.raters.geometry import (
     Reading,
     geometry_of,
     item_geometry,
+    label_files,
     reading_in,
     spatial_affine,
 )
@@ -265,14 +266,14 @@ class DecodeRaters(Transform):
 
     def _decoded(self, data: Mapping) -> tuple[dict[str, Any], np.ndarray, list[np.ndarray | None], list[Reading]]:
         """The item, and as they were read the values (C, H, W) of its image, its masks, and how these were read."""
-        path, index, files = data["image"], data.get("slice"), data.get("label")
+        path, index, files = data["image"], data.get("slice"), label_files(data)
         if index is not None and self.spatial_dims == 3:
             raise ImageFileError(f"slice {index} of {path} is no volume: list the cases with slices=False.")
         label, reference = checked_label(data.get("label_values")), item_geometry(data)
-        readings = [_reading(file, reference) for file in files or ()]
+        readings = [_reading(file, reference) for file in files]
         masks = [
             None if file is None else _read_mask(file, reading, index, label, self.spatial_dims)
-            for file, reading in zip(files or (), readings, strict=True)
+            for file, reading in zip(files, readings, strict=True)
         ]
         present = next((mask for mask in masks if mask is not None), None)
         stored = read_nifti(path, slice_index=index)

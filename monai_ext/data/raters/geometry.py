@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.nifti import Plane, Volume, open_nifti, plane_of, volume_of, without_singletons
 
-__all__ = ["Geometry", "Reading", "geometry_of", "item_geometry", "reading_in", "spatial_affine"]
+__all__ = ["Geometry", "Reading", "geometry_of", "item_geometry", "label_files", "reading_in", "spatial_affine"]
 
 EXACT = 0.1  # voxels, at the outer corners of the grid
 
@@ -52,12 +52,18 @@ def geometry_of(path: str | os.PathLike) -> Geometry:
     return Geometry(os.fspath(path), without_singletons(stored.shape), np.asarray(stored.affine), coded)
 
 
+def label_files(item: Mapping) -> Sequence[str | os.PathLike | None]:
+    """The masks of an item: those of its raters, or the one that is given as a path, as MONAI Label does."""
+    files = item.get("label") or ()
+    return (files,) if isinstance(files, str | os.PathLike) else files
+
+
 def item_geometry(item: Mapping) -> Geometry | None:
     """The geometry that the masks of an item of `qubiq_items` are brought into: that of its image, without channels.
 
     That of the first mask, where the image has another number of axes; None where the item has no masks in NIfTI.
     """
-    masks = [path for path in item.get("label") or () if path is not None]
+    masks = [path for path in label_files(item) if path is not None]
     if not masks:
         return None
     image, first = geometry_of(item["image"]), geometry_of(masks[0])

@@ -19,27 +19,18 @@ from monai_ext.data.raters.qubiq import find_parts, qubiq_items, slice_items
 from monai_ext.data.raters.structures import structure_names, together
 from monai_ext.raster.dicom import dicom_files, is_dicom
 from monai_ext.raster.images import ImageFileError, read_image
+from monai_ext.raster.nifti import VOLUME_ENDINGS, is_volume_file
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.folders import files_in, folders_in
 
-__all__ = ["DecodeRaterImages", "is_nifti", "is_scan", "rater_image_items", "read_grey"]
+__all__ = ["DecodeRaterImages", "is_scan", "rater_image_items", "read_grey"]
 
-NIFTI_ENDINGS = (".nii", ".nii.gz")
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-def is_nifti(path: str | os.PathLike) -> bool:
-    """Whether a file has the suffix of NIfTI.
-
-    >>> is_nifti("case01/image.nii.gz"), is_nifti("image.png")
-    (True, False)
-    """
-    return os.fspath(path).lower().endswith(NIFTI_ENDINGS)
-
-
 def is_scan(path: str | os.PathLike) -> bool:
-    """Whether a file is NIfTI or DICOM, or a folder has a DICOM series: images with a place in space."""
-    return is_nifti(path) or is_dicom(path)
+    """Whether a file is NIfTI, NRRD, MetaImage or DICOM, or a folder a DICOM series: images with a place in space."""
+    return is_volume_file(path) or is_dicom(path)
 
 
 def read_grey(path: str | os.PathLike) -> Tensor:
@@ -135,14 +126,14 @@ class DecodeRaterImages(DecodeRaters):
 
 
 def _is_picture(path: Path) -> bool:
-    return not path.name.startswith(".") and (is_nifti(path) or path.suffix.lower() in IMAGE_SUFFIXES)
+    return not path.name.startswith(".") and (is_volume_file(path) or path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _picture_item(path: Path, numbers: Mapping) -> dict:
     name = path.name
     if path.is_dir() or path.suffix[1:].isdigit():  # of a series, or of a DICOM file that is called by numbers
         return {"id": name, "case": name, "image": str(path), **numbers}
-    for ending in sorted(NIFTI_ENDINGS, key=len, reverse=True):
+    for ending in VOLUME_ENDINGS:
         if name.lower().endswith(ending):
             name = name[: -len(ending)]
             break

@@ -18,7 +18,9 @@ from monai_ext.handlers.training.checkpoints import BestCheckpoint, FinalCheckpo
 from monai_ext.handlers.training.curves import TrainingCurves
 from monai_ext.handlers.training.identity import RunIdentity
 from monai_ext.handlers.training.records import EpochTable, RunRecord, TrainingProgress
+from monai_ext.handlers.training.served import ServedWeights
 from monai_ext.handlers.training.tensorboard import MainProcessWriter
+from monai_ext.runtime.hosts import in_monai_label
 
 __all__ = ["Handler", "Part", "StandardTraining"]
 
@@ -38,9 +40,9 @@ class StandardTraining:
     The trainer gets, in this order: `guard` (`NonFiniteLossGuard`), an iteration-wise `LrScheduleHandler` where there
     is an `lr_scheduler`, `table` (`EpochTable`, epochs.csv), `saved` (`ResumeHandler`, last.pt), `final`
     (`FinalCheckpoint`, final.pt), `curves` (`TrainingCurves`), `progress` (`TrainingProgress`) and `record`
-    (`RunRecord`, run.json). The evaluator gets, after its own handlers, `StatsHandler` and `TensorBoardStatsHandler`,
-    and `best` (`BestCheckpoint`, model.pt). Each part named here can be replaced by another handler, or left out with
-    None. `summary_writer` is closed at the end.
+    (`RunRecord`, run.json); in MONAI Label also `ServedWeights`. The evaluator gets, after its own handlers,
+    `StatsHandler` and `TensorBoardStatsHandler`, and `best` (`BestCheckpoint`, model.pt). Each part named here can be
+    replaced by another handler, or left out with None. `summary_writer` is closed at the end.
 
     What a resumed run needs is taken from the trainer, a `BatchTrainer`: network, average (whose `.module` is what is
     saved as weights) and optimiser.
@@ -146,6 +148,7 @@ class StandardTraining:
             self.handler("curves", lambda: TrainingCurves(writer, optimizers=optimizers, interval=interval)),
             self.handler("progress", lambda: TrainingProgress(evaluator, interval=interval)),
             self.handler("record", lambda: RunRecord(folder / "run.json", **recorded)),
+            ServedWeights(folder) if in_monai_label() else None,
         ]
 
     def of_evaluator(self, engine: Engine, state: Mapping[str, Any]) -> list[Handler | None]:
