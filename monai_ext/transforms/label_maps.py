@@ -19,7 +19,7 @@ __all__ = ["LabelMapd", "TakeMapd"]
 class TakeMapd(MapTransform):
     """One map of a prediction that holds several.
 
-    MONAI Label puts what an inferer gives, such as {"pred", "probability", ...}, into the item as a whole, under "pred".
+    MONAI Label puts what an inferer gives, such as {"pred", "probability", ...}, into the item whole, as "pred".
 
     Args:
         keys: of the predictions; tensors stay as they are.
@@ -41,9 +41,9 @@ class TakeMapd(MapTransform):
 class LabelMapd(MapTransform):
     """From a probability map (1, H, W) to the label map of its file: uint8 of 0 and 1, axes as MONAI reads them.
 
-    MONAI's readers have x, the column, as the first axis of a photograph, and the axes of NIfTI and NRRD files as they
-    are stored; MONAI Label's writer expects label maps in that order, without channel. So a photograph gives (W, H), and
-    a volume file its own axes, three at least, and its affine in "image_meta_dict", so that the label lies where the
+    MONAI's readers have x, the column, as the first axis of a photograph, and the axes of NIfTI and NRRD files as
+    stored; MONAI Label's writer expects label maps in that order, without channel. A photograph gives (W, H), and a
+    volume file its own axes, three at least, and its affine in "image_meta_dict", so that the label lies where the
     image does. Without a file, in "image_path" or "image", it is taken for a photograph.
 
     Args:
