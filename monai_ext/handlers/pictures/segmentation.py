@@ -73,6 +73,7 @@ class PredictionWriter(ItemWriter):
         masks, probabilities, overlays: which kinds to write.
         threshold: foreground of masks and overlays is `probability > threshold`.
         only: ids to write; None writes all.
+        key: of the probability map in the output.
 
     Raises (when called):
         ValueError: an id leads out of the folder.
@@ -87,8 +88,10 @@ class PredictionWriter(ItemWriter):
         overlays: bool | str = False,
         threshold: float = 0.5,
         only: Sequence[str] | None = None,
+        key: str = "pred",
     ):
         super().__init__(folder, what="the predictions of {} images")
+        self.key = key
         self.masks = as_bool(masks, "masks")
         self.probabilities = as_bool(probabilities, "probabilities")
         self.overlays = as_bool(overlays, "overlays")
@@ -100,7 +103,7 @@ class PredictionWriter(ItemWriter):
             if self.only is not None and item["id"] not in self.only:
                 continue
             self.written += 1
-            probability = output["pred"][0].float().cpu().numpy()
+            probability = output[self.key][0].float().cpu().numpy()
             mask = probability > self.threshold
             if self.masks:
                 self._save("masks", item["id"], mask.astype(np.uint8) * 255)
