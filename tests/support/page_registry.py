@@ -204,6 +204,13 @@ REGISTRY = {
         },
     ),
     "docs/bundles.md": Page("house"),
+    "docs/monai_label.md": Page(
+        "house",
+        not_run={
+            "monailabel ": "a server in an environment of its own: make monai_label",
+            "cp -r bundles/lesion_unet ": "into the folder of that server",
+        },
+    ),
     "docs/in_your_project.md": Page("house", shorter={"examples/in_your_own_project.py": "--epochs 1"}),
     "docs/structure.md": Page("house"),
     "weights/README.md": Page(
