@@ -9,4 +9,5 @@ from monai_ext.engines.perceptual import *
 from monai_ext.engines.precision import *
 from monai_ext.engines.rater_methods import *
 from monai_ext.engines.raters import *
+from monai_ext.engines.spread import *
 from monai_ext.engines.uncertainty import *

@@ -28,6 +28,9 @@ from monai_ext.losses import (
     OrderedLoss,
     PerRaterLoss,
     PerStructureLoss,
+    RaterELBOLoss,
+    SampleEnergyLoss,
+    SampleLikelihoodLoss,
     consensus_label,
     majority_label,
     mask_losses,
@@ -37,12 +40,15 @@ from monai_ext.networks import (
     ConditionedHeads,
     ConsensusNet,
     DeepEnsemble,
+    HierarchicalUNet,
     HolisticNet,
+    LatentUNet,
     LevelSetNet,
     MonteCarloDropout,
     OrderedHeads,
     RaterEnsemble,
     RaterHeads,
+    StochasticSegmentation,
     StructureMaps,
     segmentation_backbone,
 )
@@ -51,6 +57,7 @@ from monai_ext.runtime.hosts import in_monai_label
 from monai_ext.runtime.settings import as_bool
 
 __all__ = [
+    "COMPOSED_METHODS",
     "PER_RATER_METHODS",
     "RATER_METHODS",
     "RaterCases",
@@ -61,20 +68,19 @@ __all__ = [
 ]
 
 PER_RATER_METHODS = ("conditioned", "heads", "holistic", "holistic_shared", "holistic_faithful", "combined")
-SAMPLED_METHODS = ("soft_label", "ordered")  # of which an ensemble may consist, and that may have dropout
-RATER_METHODS = (
-    *PER_RATER_METHODS,
-    "majority",
-    *SAMPLED_METHODS,
-    "deep_ensemble",
-    "mc_dropout",
-    *(f"{kind}_{name}" for kind in ("deep_ensemble", "mc_dropout") for name in SAMPLED_METHODS if name != "soft_label"),
-)
-WITHOUT_RATERS = (*RATER_METHODS[len(PER_RATER_METHODS) :], "prob_unet")  # these learn from all raters alike
+SAMPLED_METHODS = ("soft_label", "ordered", "prob_unet", "hierarchical", "energy", "ssn")
+RATER_METHODS = (*PER_RATER_METHODS, "majority", *SAMPLED_METHODS, "deep_ensemble", "mc_dropout")
+COMPOSED_METHODS = tuple(f"{kind}_{name}" for kind in ("deep_ensemble", "mc_dropout") for name in SAMPLED_METHODS[1:])
+FAITHFUL = "prob_unet_faithful"  # the published network, which has a config of its own
+WITHOUT_RATERS = (
+    *RATER_METHODS[len(PER_RATER_METHODS) :],
+    *COMPOSED_METHODS,
+    FAITHFUL,
+)  # these learn from all raters alike
 
 ORDERED_HEADS = 4
 UNIT_DROPOUT = 0.1  # after each convolution of mc_dropout
-CONDITIONED_FEATURES = 16
+BACKBONE_FEATURES = 16  # of the backbones whose features a method conditions
 
 _logger = logging.getLogger(__name__)
 
@@ -87,12 +93,13 @@ def rater_network(
     features: int = 16,
     dropout: float = 0.5,
     members: int = 5,
-    backbone: str = "basic_unet",
+    backbone: str | Callable[..., nn.Module] = "basic_unet",
     encoder_weights: str | os.PathLike | None = None,
     spread: float = 1.0,
     spatial_dims: int = 2,
     spacing: Sequence[float] | None = None,
     structures: Sequence[str] | None = None,
+    latent: int = 6,
 ) -> nn.Module:
     """The network of a method, image (B, C, *spatial) -> logits (B, heads, *spatial), a `RaterSampler`.
 
@@ -105,29 +112,34 @@ def rater_network(
     * combined: one U-Net for each rater ("U-Net combined").
     * majority, soft_label: one U-Net; the samples of the second are the level sets of its map.
     * ordered: one U-Net with `ORDERED_HEADS` heads for the masks of a case in order of size, see `OrderedHeads`.
+    * prob_unet: `LatentUNet`, the probabilistic U-Net with prior and posterior on the features of the U-Net;
+      hierarchical: `HierarchicalUNet`; energy: `LatentUNet` without posterior; ssn: `StochasticSegmentation`.
     * deep_ensemble: `members` U-Nets; mc_dropout: a U-Net whose dropout stays on. Both learn the soft label, which is
-      what members trained on raters drawn at random learn on average. deep_ensemble_ordered and mc_dropout_ordered: the
+      what members trained on raters drawn at random learn on average. deep_ensemble_ordered, mc_dropout_ssn ...: the
       same of that method.
 
     The U-Nets are `segmentation_backbone`s; the holistic networks have encoders and decoders of their own.
 
     Args:
-        method: one of `RATER_METHODS`.
+        method: one of `RATER_METHODS` or `COMPOSED_METHODS`.
         raters: raters R; heads of the methods that predict each of them.
         features: width F of the first stage.
         dropout: of the holistic networks, see `HolisticNet`.
         members: of the deep ensemble.
-        backbone, encoder_weights: see `segmentation_backbone`.
+        backbone: by name, see `segmentation_backbone`; or what builds another one, called with `out_channels`: of
+            images (B, C, *spatial) in [0, 1] it gives (B, out_channels, *spatial), without activation.
+        encoder_weights: see `segmentation_backbone`.
         spread: of the level sets that are samples, see `level_sets`; 0 for the maps of the heads themselves, in methods
-            that have heads.
+            that have heads. In methods with a latent a factor of the deviation of the noise.
         spatial_dims: 2 for images, 3 for volumes (H, W, D).
         spacing: size of a voxel along each axis, for volumes of thick slices, see `plan_levels`.
         structures: names of the structures that are predicted together; None for one alone.
+        latent: numbers in the latent of prob_unet and energy.
 
     Raises:
         ValueError: no such method, or numbers that a network refuses.
     """
-    check_choice("method", method, RATER_METHODS)
+    _check_method(method)
     axes: dict[str, Any] = {"spatial_dims": spatial_dims, "spacing": spacing}
     count = len(structures) if structures else None
 
@@ -138,6 +150,8 @@ def rater_network(
         return backbone_of(heads) if count is None else StructureMaps(backbone_of(heads * count), count)
 
     def backbone_of(out_channels: int, **kwargs: Any) -> nn.Module:
+        if callable(backbone):
+            return backbone(out_channels=out_channels)
         return segmentation_backbone(
             backbone,
             in_channels=in_channels,
@@ -152,9 +166,13 @@ def rater_network(
     def holistic(**variant: Any) -> nn.Module:
         return HolisticNet(raters, in_channels, features=features, dropout=dropout, structures=count, **axes, **variant)
 
+    conditions: dict[str, Any] = {"features": BACKBONE_FEATURES, "structures": count, **axes}
+
+    def of_features() -> nn.Module:
+        return backbone_of(BACKBONE_FEATURES, initial_logit=0.0)
+
     def conditioned() -> nn.Module:
-        network = backbone_of(CONDITIONED_FEATURES, initial_logit=0.0)
-        return ConditionedHeads(network, features=CONDITIONED_FEATURES, raters=raters, structures=count, **axes)
+        return ConditionedHeads(of_features(), **conditions, raters=raters)
 
     networks: dict[str, Callable[[], nn.Module]] = {
         "conditioned": conditioned,
@@ -166,6 +184,10 @@ def rater_network(
         "majority": lambda: ConsensusNet(unet()),
         "soft_label": lambda: LevelSetNet(unet()),
         "ordered": lambda: OrderedHeads(unet(ORDERED_HEADS)),
+        "prob_unet": lambda: LatentUNet(of_features(), **conditions, latent=latent),
+        "hierarchical": lambda: HierarchicalUNet(of_features(), **conditions),
+        "energy": lambda: LatentUNet(of_features(), **conditions, latent=latent, posterior=False),
+        "ssn": lambda: StochasticSegmentation(of_features(), **conditions),
     }
 
     def alone(name: str) -> nn.Module:
@@ -179,6 +201,14 @@ def rater_network(
     if kind == "mc_dropout":
         return MonteCarloDropout(ConsensusNet(unet()) if base == "soft_label" else alone(base))
     return alone(base)
+
+
+def _check_method(method: str) -> None:
+    if method not in (*RATER_METHODS, *COMPOSED_METHODS):
+        raise ValueError(
+            f"method={method!r} is not known: choose one of {', '.join(RATER_METHODS)}; deep_ensemble or mc_dropout "
+            f"followed by _ and {', '.join(SAMPLED_METHODS[1:])}; or the config of {FAITHFUL}."
+        )
 
 
 def method_parts(method: str) -> tuple[str | None, str]:
@@ -199,21 +229,26 @@ def rater_loss(
     *,
     structures: Sequence[str] | None = None,
     target: str | None = None,
+    beta: float = 0.001,
+    free_nats: float = 0.0,
 ) -> nn.Module:
     """The loss of a method: `losses`, added, of each head against its rater, or against the consensus.
 
+    Methods that learn from their samples add what these are compared by, see `monai_ext.losses.rater_samples`.
+
     Args:
-        method: one of `RATER_METHODS`; majority learns the majority vote, ordered the masks in order of size, the
+        method: as for `rater_network`; majority learns the majority vote, ordered the masks in order of size, the
             others without heads of raters the share of raters.
         losses: as `PerRaterLoss` takes them; they must bear soft labels (MONAI's Dice and Tversky: soft_label=True).
         structures: see `rater_network`; each structure counts as a case of its own.
         target: the consensus that a method without heads of raters learns, one of `CONSENSUS_METHODS` such as "staple";
             None: the method's own, as above.
+        beta, free_nats: of prob_unet and hierarchical, see `RaterELBOLoss`.
 
     Raises:
         ValueError: no such method, no loss, or a target for a method that learns each rater or the order of masks.
     """
-    check_choice("method", method, RATER_METHODS)
+    _check_method(method)
     kind, base = method_parts(method)
     if target is not None:
         check_choice("target", target, CONSENSUS_METHODS)
@@ -223,7 +258,13 @@ def rater_loss(
                 "majority, soft_label, deep_ensemble or mc_dropout."
             )
     if kind == "deep_ensemble":
-        return MeanLoss(rater_loss(base, losses, structures=structures, target=target))
+        options: dict[str, Any] = {"structures": structures, "target": target, "beta": beta, "free_nats": free_nats}
+        return MeanLoss(rater_loss(base, losses, **options))
+    count = len(structures) if structures else None
+    if base in ("prob_unet", "hierarchical"):
+        return RaterELBOLoss(losses, beta=beta, free_nats=free_nats, structures=count)
+    if base in ("energy", "ssn"):
+        return (SampleEnergyLoss if base == "energy" else SampleLikelihoodLoss)(losses, structures=count)
     loss: nn.Module
     if base in PER_RATER_METHODS:
         loss = PerRaterLoss(losses)
@@ -232,19 +273,17 @@ def rater_loss(
     else:
         own = majority_label if base == "majority" else soft_label
         loss = ConsensusLoss(losses, consensus=partial(consensus_label, method=target) if target else own)
-    return PerStructureLoss(loss, structures=len(structures)) if structures else loss
+    return PerStructureLoss(loss, structures=count) if count else loss
 
 
 def named_rater_loss(
     method: str,
     loss_name: str,
-    *,
-    structures: Sequence[str] | None = None,
-    target: str | None = None,
     **kwargs: Any,
 ) -> nn.Module:
-    """`rater_loss` of `mask_losses`, which gets `loss_name` and kwargs."""
-    return rater_loss(method, mask_losses(loss_name, **kwargs), structures=structures, target=target)
+    """`rater_loss` with the losses of `mask_losses`; kwargs go to the function that has an argument of the name."""
+    own = {name: kwargs.pop(name) for name in ("structures", "target", "beta", "free_nats") if name in kwargs}
+    return rater_loss(method, mask_losses(loss_name, **kwargs), **own)
 
 
 def rater_cases(
@@ -268,7 +307,7 @@ def rater_cases(
     methods take all raters, or those of `raters` that there are.
 
     Args:
-        method: one of `RATER_METHODS`, or "prob_unet".
+        method: as for `rater_network`, or "prob_unet_faithful".
         raters: numbers of the raters, in the order of the heads; None or [], for the other methods: all there are.
         region, part, task, tasks, anonymous, slices, label: see `qubiq_items`.
         evaluation: list cases to be scored; `raters` are those of the training, and all of them are kept as columns,
@@ -278,8 +317,8 @@ def rater_cases(
         ValueError: no such method; anonymous or no raters for a method that predicts each.
         DatasetLayoutError: `raters` are not in the data set (`evaluation`: none of them is), or as `qubiq_items`.
     """
-    if method not in (*PER_RATER_METHODS, *WITHOUT_RATERS):
-        raise ValueError(f"method={method!r} is not known: choose one of {', '.join(RATER_METHODS)}, or prob_unet.")
+    if method != FAITHFUL:
+        _check_method(method)
     items = qubiq_items(
         dataset_dir,
         region=region,

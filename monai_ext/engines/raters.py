@@ -33,7 +33,13 @@ class PrepareRaters(PrepareBatch):
 
     With K structures it is {"masks": (B, R, K, *spatial), "presence": (B, R, K)}. A batch without label, as at
     inference, gives (image, None).
+
+    Args:
+        network: of a training; where it learns from its samples, it is called with the target as well.
     """
+
+    def __init__(self, network: nn.Module | None = None):
+        self.to_network = getattr(network, "learns_from_samples", False)
 
     def __call__(
         self,
@@ -41,17 +47,18 @@ class PrepareRaters(PrepareBatch):
         device: torch.device | str | None = None,
         non_blocking: bool = False,
         **kwargs: Any,
-    ) -> tuple[Tensor, dict[str, Tensor] | None]:
+    ) -> tuple:
         image = batchdata[Keys.IMAGE].to(device=device, non_blocking=non_blocking, **kwargs)
         if Keys.LABEL not in batchdata:
             return image, None
         masks, presence = batchdata[Keys.LABEL], batchdata["presence"]
         if presence.ndim == 3:
             masks = masks.unflatten(1, presence.shape[1:])
-        return image, {
+        target = {
             "masks": masks.to(device=device, non_blocking=non_blocking),
             "presence": presence.to(device=device, non_blocking=non_blocking),
         }
+        return (image, target, (), {"target": target}) if self.to_network else (image, target)
 
 
 class RaterInferer(Inferer):

@@ -10,7 +10,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["dice_of_counts", "iou_of_counts", "overlap_counts", "pair_totals", "pixel_blocks"]
+__all__ = [
+    "dice_of_counts",
+    "iou_of_counts",
+    "overlap_counts",
+    "pair_totals",
+    "pixel_blocks",
+    "soft_jaccard_distances",
+]
 
 BLOCK_ELEMENTS = 2**21  # elements of one float block of a product over pixels: 8 MiB in float32
 
@@ -54,3 +61,17 @@ def pair_totals(counts: Tensor) -> Tensor:
     """|A| + |B| of every two masks, from `overlap_counts`."""
     sizes = counts.diagonal(dim1=1, dim2=2)
     return sizes[:, :, None] + sizes[:, None, :]
+
+
+def soft_jaccard_distances(first: Tensor, second: Tensor) -> Tensor:
+    """1 - sum min(a, b) / sum max(a, b) of every two maps in [0, 1]: (B, n, pixels), (B, m, pixels) -> (B, n, m).
+
+    The Jaccard distance of masks, and a metric between maps (Wang et al. 2023, arXiv:2302.05666); differentiable but
+    where values are equal, where the gradient is 0. With the L1 distance l and the sum s of all values, 2 l / (s + l).
+
+    >>> soft_jaccard_distances(torch.tensor([[[1.0, 1.0, 0.0]]]), torch.tensor([[[0.0, 0.5, 0.0], [1.0, 1.0, 0.0]]]))
+    tensor([[[0.7500, 0.0000]]])
+    """
+    difference = torch.cdist(first, second, p=1)
+    total = first.sum(2)[:, :, None] + second.sum(2)[:, None] + difference
+    return torch.where(total > 0, 2 * difference / torch.where(total > 0, total, 1.0), 0.0)

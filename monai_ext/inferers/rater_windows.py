@@ -149,7 +149,7 @@ def _of_maps(
     generator: torch.Generator | None,
 ) -> RaterPrediction:
     def maps_of(image: Tensor, places: Sequence[Place]) -> Tensor:
-        return _mean(symmetry.back(sampler.maps(symmetry.of(image)), image) for symmetry in symmetries)
+        return sampler.averaged([symmetry.back(sampler.maps(symmetry.of(image)), image) for symmetry in symmetries])
 
     maps = windows.joined(maps_of, dtype=torch.float32)
     if generator is None:

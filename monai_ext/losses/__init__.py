@@ -10,6 +10,7 @@ from monai_ext.losses.ordered import *
 from monai_ext.losses.perceptual import *
 from monai_ext.losses.pixel import *
 from monai_ext.losses.psnr import *
+from monai_ext.losses.rater_samples import *
 from monai_ext.losses.raters import *
 from monai_ext.losses.shifted_crops import *
 from monai_ext.losses.structures import *

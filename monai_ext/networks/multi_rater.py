@@ -93,6 +93,10 @@ class MapSampler(nn.Module):
         with evaluation_mode(self):
             return self(image).float().sigmoid()
 
+    def averaged(self, maps: Sequence[Tensor]) -> Tensor:
+        """Mean of the maps under several symmetries, each moved back."""
+        return sum(maps[1:], maps[0]) / len(maps)
+
     def share(self, maps: Tensor) -> Tensor:
         """Predicted share of raters who mark a pixel, (B, 1, *spatial)."""
         return maps.mean(1, keepdim=True)
@@ -111,10 +115,7 @@ class MapSampler(nn.Module):
     ) -> RaterPrediction:
         """See `RaterSampler`."""
         check_count("n", n)
-        total = torch.zeros((), device=image.device)
-        for symmetry in symmetries:
-            total = total + symmetry.back(self.maps(symmetry.of(image)), image)
-        maps = total / len(symmetries)
+        maps = self.averaged([symmetry.back(self.maps(symmetry.of(image)), image) for symmetry in symmetries])
         samples = self.draw(maps, n, generator=generator)
         return RaterPrediction(self.share(maps), samples, maps if self.per_rater else None)
 
@@ -352,6 +353,7 @@ class DeepEnsemble(nn.Module):
         check_different(type(self).__name__, members)
         check_without_heads(type(self).__name__, members[0])
         self.members = nn.ModuleList(members)
+        self.learns_from_samples = getattr(members[0], "learns_from_samples", False)
 
     def forward(self, image: Tensor, target: Mapping[str, Tensor] | None = None) -> list:
         """The output of each member; `target` is handed on to members that learn from their samples."""
@@ -400,6 +402,7 @@ class MonteCarloDropout(nn.Module):
         super().__init__()
         check_without_heads(type(self).__name__, network)
         self.network = network
+        self.learns_from_samples = getattr(network, "learns_from_samples", False)
         if not any(layer.p > 0 for layer in self._dropouts()):
             raise ValueError(
                 f"MonteCarloDropout: {type(network).__name__} has no dropout layer with p > 0, so that all samples "

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from monai_ext.networks.sampling import check_count, evaluation_mode, noise_by_case
+from monai_ext.networks.sampling import check_count, evaluation_mode, normal_noise
 
 __all__ = ["AS_IT_IS", "SYMMETRIES", "LatentSampling", "RaterPrediction", "RaterSampler", "Symmetry", "moved_noise"]
 
@@ -116,10 +116,9 @@ class LatentSampling(nn.Module):
 
     def draw_noise(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> list[Tensor]:
         """Standard normal numbers times `spread`, (B, n, *size) for each of `noise_sizes`."""
-        return [
-            self.spread * noise_by_case(len(image), (n, *size), device=image.device, generator=generator)
-            for size in self.noise_sizes(image)
-        ]
+        sizes = self.noise_sizes(image)
+        cases = [[normal_noise((n, *size), device=image.device, generator=generator) for size in sizes] for _ in image]
+        return [self.spread * torch.stack(parts) for parts in zip(*cases, strict=True)]
 
     def predict(
         self,

@@ -174,7 +174,7 @@ def test_the_papers_network_is_an_overlay(phantoms, tmp_path):
     assert {"train_kl", "train_reconstruction", "train_beta", "val_samples_alike"} <= set(events.Tags()["scalars"])
     run("prob_unet", [*files, "evaluate.json"], phantoms, tmp_path / "run", **PROBABILISTIC)
     summary = json.loads((tmp_path / "run" / "evaluation" / "summary.json").read_text())
-    assert summary["settings"]["method"] == "prob_unet" and summary["cases"] == 4
+    assert summary["settings"]["method"] == "prob_unet_faithful" and summary["cases"] == 4
     options = {"dataset_dir": str(phantoms), "output_dir": str(tmp_path / "out"), "spatial_size": [32, 32]}
     options |= PROBABILISTIC | {"samples": 3, "ckpt_path": str(tmp_path / "run" / "final.pt")}
     workflow("prob_unet", ["inference.json", "probabilistic_unet_inference.json"], **options).run()

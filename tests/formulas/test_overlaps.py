@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 
 from monai_ext.formulas import overlaps
-from monai_ext.formulas.overlaps import dice_of_counts, iou_of_counts, overlap_counts, pair_totals, pixel_blocks
+from monai_ext.formulas.overlaps import (
+    dice_of_counts,
+    iou_of_counts,
+    overlap_counts,
+    pair_totals,
+    pixel_blocks,
+    soft_jaccard_distances,
+)
 
 
 def random_masks(batch: int, count: int, seed: int = 0, size=(5, 6)) -> torch.Tensor:
@@ -47,3 +56,26 @@ def test_blocks_cover_all_pixels_once_and_stay_below_the_limit():
     assert all(a.stop == b.start for a, b in zip(blocks, blocks[1:], strict=False))
     assert all(4 * (block.stop - block.start) <= overlaps.BLOCK_ELEMENTS == 2**21 for block in blocks)
     assert list(pixel_blocks(2, rows=2**40)) == [slice(0, 1), slice(1, 2)]
+
+
+def test_the_soft_jaccard_distance_is_that_of_masks_between_0_and_1_and_of_sums_between():
+    first, second = torch.rand(2, 3, 20), torch.rand(2, 4, 20)
+    second[0, 1] = first[0, 2]
+    found = soft_jaccard_distances(first, second)
+    for b, n, m in product(range(2), range(3), range(4)):
+        pairs = list(zip(first[b, n].tolist(), second[b, m].tolist(), strict=True))
+        expected = 1 - sum(min(pair) for pair in pairs) / sum(max(pair) for pair in pairs)
+        assert found[b, n, m].item() == pytest.approx(expected, abs=1e-6)
+    assert found[0, 2, 1] == 0
+    masks = (first > 0.5).float()
+    counts = overlap_counts(masks > 0)
+    torch.testing.assert_close(
+        soft_jaccard_distances(masks, masks).double(), 1 - iou_of_counts(counts, pair_totals(counts))
+    )
+
+
+def test_two_empty_maps_are_alike_without_harm_to_gradients():
+    empty = torch.zeros(1, 1, 5, requires_grad=True)
+    value = soft_jaccard_distances(empty, torch.zeros(1, 1, 5)).sum()
+    value.backward()
+    assert value == 0 and empty.grad.isfinite().all()

@@ -6,6 +6,8 @@ from monai.networks.nets import BasicUNet
 from noisy_network import Noisy
 from torch import Tensor, nn
 
+from monai_ext.networks.hierarchical_unet import HierarchicalUNet
+from monai_ext.networks.latent_unet import LatentUNet
 from monai_ext.networks.multi_rater import (
     ConditionedHeads,
     ConsensusNet,
@@ -19,6 +21,7 @@ from monai_ext.networks.multi_rater import (
     level_sets,
 )
 from monai_ext.networks.rater_sampler import SYMMETRIES, RaterSampler
+from monai_ext.networks.stochastic_segmentation import StochasticSegmentation
 
 
 class Logits(nn.Module):
@@ -44,6 +47,13 @@ def conditioned(features: int = 4, raters: int = 3) -> ConditionedHeads:
     return network
 
 
+class Features(nn.Conv2d):
+    """Four features of an image."""
+
+    def __init__(self):
+        super().__init__(1, 4, 3, padding=1)
+
+
 def every_sampler() -> list[nn.Module]:
     torch.manual_seed(0)
     return [
@@ -53,6 +63,9 @@ def every_sampler() -> list[nn.Module]:
         RaterHeads(Noisy()),
         conditioned(),
         RaterEnsemble([Noisy(), Noisy(), Noisy()]),
+        LatentUNet(Features(), features=4),
+        HierarchicalUNet(Features(), features=4, width=4),
+        StochasticSegmentation(Features(), features=4),
         DeepEnsemble([LevelSetNet(Noisy()), LevelSetNet(Noisy())]),
         MonteCarloDropout(ConsensusNet(Noisy())),
         MonteCarloDropout(OrderedHeads(Noisy())),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.utils import evenly_divisible_all_gather
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.epochs import Alarm
 from monai_ext.handlers.training.tensorboard import writer_of
-from monai_ext.losses import ELBOLoss, samples_alike
+from monai_ext.losses import ELBOLoss, RaterELBOLoss, samples_alike
 from monai_ext.metrics import HeadHealth, head_warnings
 from monai_ext.runtime.settings import as_bool
 
@@ -81,10 +83,10 @@ class CollapseAlarm(Alarm):
 
     Then the posterior equals the prior: the network ignores its latent, and all samples will be alike. Written after
     each epoch: `train_reconstruction` and `train_kl` in nats per case, `train_beta`, and `train_active_latents`, how
-    many numbers of the latent carry more than 0.01 nats. For the trainer's handlers.
+    many numbers of the latent carry more than 0.01 nats. For the trainer's handlers; does nothing for another loss.
 
     Args:
-        loss: the trainer's loss.
+        loss: the trainer's: `ELBOLoss`, `RaterELBOLoss`.
         summary_writer: where to write; None: that of the run, see `StandardTraining`.
         threshold: nats per case below which the latent counts as collapsed.
         patience, interval: see `Alarm`.
@@ -92,7 +94,7 @@ class CollapseAlarm(Alarm):
 
     def __init__(
         self,
-        loss: ELBOLoss,
+        loss: nn.Module,
         *,
         summary_writer: SummaryWriter | None = None,
         threshold: float = 0.1,
@@ -100,7 +102,12 @@ class CollapseAlarm(Alarm):
         interval: int = 1,
     ):
         super().__init__(patience=patience, interval=interval)
-        self.loss, self.summary_writer, self.threshold = loss, summary_writer, threshold
+        self.loss: Any = loss
+        self.summary_writer, self.threshold = summary_writer, threshold
+
+    def attach(self, engine: Engine) -> None:
+        if isinstance(self.loss, ELBOLoss | RaterELBOLoss):
+            super().attach(engine)
 
     @torch.no_grad()
     def collect(self, engine: Engine) -> None:

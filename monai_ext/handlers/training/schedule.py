@@ -57,7 +57,8 @@ def one_cycle(optimizer: Optimizer, *, epochs: int, loader: Sized, warm_up: floa
 class BetaWarmUp:
     """Raises the weight of the divergence from 0 to `beta` over the first `share` of the iterations of a training run.
 
-    It depends on the iteration alone, so a resumed run goes on as an uninterrupted one. See `ELBOLoss`.
+    It depends on the iteration alone, so a resumed run goes on as an uninterrupted one. See `ELBOLoss`. Does nothing
+    for a loss without beta.
     """
 
     def __init__(self, loss: HasBeta, *, beta: float = 1.0, share: float = 0.2):
@@ -68,7 +69,8 @@ class BetaWarmUp:
         self.share = share
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.ITERATION_STARTED, self._set)
+        if hasattr(self.loss, "set_beta"):
+            engine.add_event_handler(Events.ITERATION_STARTED, self._set)
 
     def _set(self, engine: Engine) -> None:
         length = self.share * engine.state.max_epochs * engine.state.epoch_length

@@ -9,11 +9,12 @@ import pytest
 import torch
 from rater_outputs import engine
 
-from monai_ext.engines.raters import RaterEvaluator, RaterInferer
+from monai_ext.engines import BatchTrainer
+from monai_ext.engines.raters import PrepareRaters, RaterEvaluator, RaterInferer
 from monai_ext.handlers.raters.health import CollapseAlarm, HeadHealthMonitor, SamplesAlikeAlarm
 from monai_ext.handlers.raters.scores import MeanRaterScores
-from monai_ext.losses import ELBOLoss
-from monai_ext.networks import ProbabilisticUNet
+from monai_ext.losses import ELBOLoss, RaterELBOLoss, mask_losses
+from monai_ext.networks import LatentUNet, MobileNetV2UNet, ProbabilisticUNet
 
 
 def stuck_output(level: float) -> dict:
@@ -141,3 +142,50 @@ def test_a_collapsed_probabilistic_unet_is_reported_though_its_probabilities_dif
         assert metrics["val_samples_alike"] < 0.99  # which alone would not do
         assert (metrics["val_sample_diversity"] < 0.25 * metrics["val_rater_diversity"]) == collapsed
         assert ("against the raters'" in caplog.text) == collapsed
+
+
+@pytest.mark.parametrize(("beta", "collapsed"), [(1.0, True), (0.005, False)])
+def test_training_with_too_large_a_beta_collapses_and_both_alarms_name_it(beta, collapsed, caplog):
+    """A probabilistic U-Net on a MobileNetV2 whose posterior has learnt to differ from its prior, or has not."""
+    masks = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
+    for r in range(3):
+        masks[:, r, 8 : 16 + 5 * r, 8 : 16 + 5 * r] = 1
+    masks[2:] = masks[2:].flip(3)
+    image = masks[:, 1:2] + 0.1 * torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    batch = {"image": image, "label": masks, "presence": torch.ones(4, 3)}
+    torch.manual_seed(0)
+    backbone = MobileNetV2UNet(1, 8, width=0.25, decoder_channels=(16, 16, 8, 8, 8))
+    network = LatentUNet(backbone, features=8, initial_logit=-1.0)
+    loss = RaterELBOLoss(mask_losses("tversky_bce", bce_weight=10.0), beta=beta)
+    trainer = BatchTrainer(
+        "cpu",
+        2,
+        [batch] * 14,
+        network,
+        torch.optim.Adam(network.parameters(), 1e-2),
+        loss,
+        prepare_batch=PrepareRaters(network),
+        precision="fp32",
+        train_handlers=[CollapseAlarm(loss, patience=1)],
+    )
+    evaluator = RaterEvaluator(
+        "cpu",
+        [batch],
+        network,
+        inferer=RaterInferer(samples=8),
+        key_val_metric={"val_qubiq_score": MeanRaterScores()},
+        val_handlers=[SamplesAlikeAlarm(patience=1)],
+    )
+    with caplog.at_level(logging.WARNING):
+        trainer.run()
+        evaluator.run()
+    for sentence in ("epochs in a row: the divergence of posterior and prior", "against the raters' 0.423"):
+        assert (sentence in caplog.text) == collapsed, sentence
+    assert evaluator.state.metrics["val_qubiq_score"] > 0.7  # the share is learnt either way
+
+
+def test_the_alarm_of_a_collapse_does_nothing_for_a_loss_without_bound(caplog):
+    trainer = engine([elbo_output(0.0)], epochs=2)
+    CollapseAlarm(torch.nn.BCEWithLogitsLoss(), patience=1).attach(trainer)
+    trainer.validate()
+    assert not caplog.records
