@@ -217,6 +217,8 @@ def _bundle(words: Words, patch) -> None:
         small = {key: value for key, value in SMALL.items() if key in known and _is_more(given.get(key), value)}
         if "pretrain_epochs" in known:
             small.pop("max_epochs", None)  # it is their sum
+        else:
+            small.pop("crop_size", None)  # of volumes: none by default
         words = [*words, *(word for key, value in small.items() for word in (f"--{key}", str(value)))]
     patch.setattr(sys, "argv", ["/x/monai/bundle/__main__.py", *words[3:]])
     fire.Fire({"run": monai.bundle.run, "download": monai.bundle.download}, command=list(words[3:]))

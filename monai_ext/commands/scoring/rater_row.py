@@ -16,6 +16,7 @@ from monai_ext.data.raters.cases import read_rater_case
 from monai_ext.data.raters.predictions import PredictionKinds, rater_truth
 from monai_ext.metrics import BOUNDARY_SCORES, BOUNDARY_TOLERANCE
 from monai_ext.runtime.errors import some_of
+from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.records import read_record
 
 __all__ = ["RaterRow", "ceilings", "rater_row"]
@@ -79,7 +80,7 @@ def ceilings(targets: Path, cases: Sequence[str], *, settings: MethodSettings, s
         region=settings.region,
         part=settings.part or "Training",
         tasks=[task],
-        anonymous=settings.anonymous,
+        anonymous=as_bool(settings.anonymous, "anonymous"),
         label=settings.label,
     )
     items = {str(item["id"]): item for item in truth[task]}
