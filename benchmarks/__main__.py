@@ -27,6 +27,7 @@ from benchmarks import (
     tiling,
     train_step,
     validation_overhead,
+    volumes,
     whole_epoch,
 )
 from benchmarks.report import Result, fill, joined, load, machine, sections_of, write_record
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Result]] = {
     "raters": rater_metrics.run,
     "adversarial": adversarial_step.run,
     "tiling": tiling.run,
+    "volumes": volumes.run,
 }
 
 
