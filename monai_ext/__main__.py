@@ -118,6 +118,14 @@ COMMANDS = {
             'score --predictions predicted --targets lidc-nodule --anonymous --group "patient\\d+" --jobs 2',
         ),
     ),
+    "agreement": Command(
+        "agreement.agreement:run",
+        "how well raters agree, who draws how, which masks are likely wrong, how many raters a study needs",
+        (
+            "agreement cells --output_dir agreement/cells",
+            'agreement lidc-nodule --anonymous --group "patient\\d+" --output_dir agreement/lidc',
+        ),
+    ),
     "consensus": Command(
         "agreement.consensus:run",
         "one mask from those of several raters, by votes or STAPLE, in the geometry of the data",

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from monai.data import Dataset
 
-from monai_ext.data.item_numbers import SetNumbers, look_at
+from monai_ext.data.item_numbers import ImageNumbers, MaskNumbers, SetNumbers, look_at
 from monai_ext.runtime.errors import some_of
 
-__all__ = ["DataSetError", "FirstLook", "LookedDataset", "review", "shared_images"]
+__all__ = ["DataSetError", "FirstLook", "LookedDataset", "review", "review_masks", "shared_images"]
 
 # Chosen by hand; what was measured shows how far from them usual data lie.
 ENOUGH = 5  # images from which on what all have in common is no coincidence
@@ -70,6 +70,15 @@ class LookedDataset(Dataset):
         super().__init__(data, transform)
         decoder = transform.transforms[0] if hasattr(transform, "transforms") else transform
         review(look_at(data, decoder), labelled=any(item.get("label_values") is not None for item in data)).log()
+
+
+def review_masks(
+    ids: Sequence[str], masks: Sequence[Sequence[MaskNumbers]], columns: Sequence[str], *, labelled: bool = False
+) -> FirstLook:
+    """`review` of the masks of N cases alone, without their images; `columns` names the masks of a case."""
+    images = np.full((len(ids), len(ImageNumbers._fields)), np.nan)
+    table = np.array(masks).reshape(len(ids), -1, len(MaskNumbers._fields))
+    return review(SetNumbers(list(ids), images, table, columns), labelled=labelled)
 
 
 def review(numbers: SetNumbers, *, labelled: bool = False) -> FirstLook:

@@ -149,6 +149,7 @@ REGISTRY = {
     "bundles/qubiq_holistic/docs/README.md": Page("raters", reads={"BU-BIL": _raters, "runs/cells": _evaluated}),
     "docs/raters.md": Page("raters"),
     "consensus --help": Page("raters"),
+    "agreement --help": Page("raters", shorter={"agreement": "--resamples 100 --shown 2"}),
     "score --help": Page("raters", reads={"cells": _raters, "lidc-nodule": _patients}),
     "rater_table --help": Page(
         "raters",

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-import nibabel as nib
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from monai_ext.commands.command_line import Computed, Positional
@@ -23,11 +22,10 @@ from monai_ext.commands.scoring.records import Interval
 from monai_ext.commands.scoring.tables import text_page
 from monai_ext.commands.statistics import bootstrap_interval, mean_of_known
 from monai_ext.data.raters.cases import read_rater_case
-from monai_ext.data.raters.geometry import Geometry, item_geometry
 from monai_ext.data.raters.predictions import PredictionKinds, rater_truth
+from monai_ext.data.raters.writer import RaterWriter
 from monai_ext.formulas.consensus import consensus_map, rater_performance
 from monai_ext.metrics import pairwise_dice
-from monai_ext.raster.nifti import open_nifti, save_nifti
 from monai_ext.runtime.run_log import shows_progress, tell
 from monai_ext.storage.files import atomic_path, inside, write_table
 from monai_ext.storage.records import write_record
@@ -135,7 +133,7 @@ def _of_case(item: Mapping, options: ConsensusOptions) -> list[dict]:
     case = read_rater_case(item, None, NO_PREDICTIONS)
     masks, presence = case.masks[None].to(options.device), case.presence[None]
     found = consensus_map(masks, presence=presence, method=options.method)
-    _write(item, found[0].cpu().numpy(), options)
+    _write(item, found[0].cpu(), options)
     sensitivity, specificity = rater_performance(masks, found, presence=presence)
     dice = pairwise_dice((found >= 0.5)[:, None], masks)[0]
     numbers = torch.stack([sensitivity[0], specificity[0], dice[0]]).cpu().tolist()
@@ -147,31 +145,14 @@ def _of_case(item: Mapping, options: ConsensusOptions) -> list[dict]:
     ]
 
 
-def _write(item: Mapping, found: NDArray[np.float32], options: ConsensusOptions) -> None:
-    folder = inside(options.output_dir, str(item["case"]))
-    geometry = item_geometry(item)
-    name = f"task{item['task']:02d}"
-    save_nifti(_image(item, geometry, found), folder / f"{name}.nii.gz")
-    mask = (found >= 0.5).astype(np.uint8)
-    save_nifti(_image(item, geometry, mask), folder / f"{name}_seg{CONSENSUS_RATER:02d}.nii.gz")
+def _write(item: Mapping, found: Tensor, options: ConsensusOptions) -> None:
+    writer = RaterWriter(options.output_dir)
+    writer.write_probability(item, found)
+    writer.write_masks(item, (found >= 0.5).to(torch.uint8)[None], raters=[CONSENSUS_RATER])
     if options.images:
         source = Path(item["image"])
-        with atomic_path(folder / source.name) as temporary:
+        with atomic_path(inside(options.output_dir, str(item["case"])) / source.name) as temporary:
             shutil.copyfile(source, temporary)
-
-
-def _image(item: Mapping, geometry: Geometry | None, values: NDArray) -> nib.Nifti1Image:
-    """`values` where the case lies: with shape, affine, codes and units of its image."""
-    image = nib.Nifti1Image(values, np.eye(4) if geometry is None else geometry.affine)
-    if geometry is not None:
-        stored = open_nifti(geometry.path)
-        if math.prod(stored.shape) == values.size:  # with its axes of length 1
-            image = nib.Nifti1Image(values.reshape(stored.shape), geometry.affine)
-        header = stored.header
-        image.header.set_xyzt_units(*header.get_xyzt_units())
-        image.set_qform(geometry.affine, int(header["qform_code"]), strip_shears=True)
-        image.set_sform(geometry.affine, int(header["sform_code"]) or int(not header["qform_code"]))
-    return image
 
 
 def _performances(rows: Sequence[Mapping], *, anonymous: bool) -> list[RaterPerformance]:

@@ -15,7 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from tqdm import tqdm
 
 from monai_ext import __version__
@@ -33,8 +32,8 @@ from monai_ext.commands.scoring.summaries import (
 )
 from monai_ext.commands.scoring.tables import score_blocks, text_page
 from monai_ext.commands.scoring.turns import turned_dice
-from monai_ext.data.first_look import review
-from monai_ext.data.item_numbers import ImageNumbers, MaskNumbers, SetNumbers, mask_numbers
+from monai_ext.data.first_look import review_masks
+from monai_ext.data.item_numbers import MaskNumbers, mask_numbers
 from monai_ext.data.raters.cases import read_rater_case
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions, rater_predictions, rater_truth
 from monai_ext.data.raters.structures import column_names
@@ -261,10 +260,8 @@ def _scored(item: Mapping, found: RaterPredictions, options: ScoreOptions) -> Sc
 def _look_at_targets(items: Sequence[Mapping], cases: Sequence[ScoredCase], options: ScoreOptions) -> None:
     """Log what the raters' masks show as a set, or refuse it."""
     seen = [case for case in cases if case.look]
-    images = np.full((len(seen), len(ImageNumbers._fields)), np.nan)
-    masks = np.array([case.look for case in seen]).reshape(len(seen), -1, len(MaskNumbers._fields))
-    names = [str(case.row["id"]) for case in seen]
-    review(SetNumbers(names, images, masks, column_names(items[0])), labelled=bool(options.label)).log()
+    names, masks = [str(case.row["id"]) for case in seen], [case.look for case in seen]
+    review_masks(names, masks, column_names(items[0]), labelled=bool(options.label)).log()
 
 
 def _worst(name: str, item: Mapping, kinds: PredictionKinds, farthest: float) -> float:

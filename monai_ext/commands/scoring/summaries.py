@@ -21,7 +21,15 @@ from monai_ext.data.item_numbers import MaskNumbers
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions
 from monai_ext.metrics import BOUNDARY_DISTANCES, area_under_risk_coverage
 
-__all__ = ["Bootstrap", "ScoredCase", "applicable_scores", "group_labels", "summary_over_tasks", "task_summary"]
+__all__ = [
+    "Bootstrap",
+    "ScoredCase",
+    "applicable_scores",
+    "distance_unit",
+    "group_labels",
+    "summary_over_tasks",
+    "task_summary",
+]
 
 SCORES = MAP_SCORES | SET_SCORES | HEAD_SCORES
 
@@ -92,7 +100,7 @@ def task_summary(
         heads_without_rater=[number for number in heads if number not in raters],
         predicted=Predicted(probability=kinds.probability, raters=list(kinds.raters), samples=list(kinds.samples)),
         map=_map_source(kinds),
-        distance_unit=_distance_unit([case.spacing for case in cases]),
+        distance_unit=distance_unit([case.spacing for case in cases]),
         set=_set_source(kinds),
         scores=_statistics(rows, applicable_scores(kinds, raters, anonymous=anonymous), bootstrap),
         rater_agreement=_statistics(rows, ["rater_agreement"], bootstrap)["rater_agreement"],
@@ -159,7 +167,7 @@ def _statistics(rows: Sequence[Mapping], names: Sequence[str], bootstrap: Bootst
     }
 
 
-def _distance_unit(spacings: Sequence[tuple[float, ...] | None]) -> str:
+def distance_unit(spacings: Sequence[tuple[float, ...] | None]) -> str:
     """Files that libraries write of arrays without a geometry have voxels of 1."""
     return "mm" if any(side != 1 for spacing in spacings for side in spacing or ()) else "pixels"
 

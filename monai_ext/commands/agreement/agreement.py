@@ -1,0 +1,445 @@
+"""`agreement`: how well the raters of a data set agree, and each one's habits, as a page, tables and figures."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import friedmanchisquare
+from tqdm import tqdm
+
+from monai_ext.commands.agreement.measures import HABITS, PAIR_SCORES, CaseMeasures, measure_case
+from monai_ext.commands.agreement.page import agreement_blocks
+from monai_ext.commands.agreement.pictures import draw_figures
+from monai_ext.commands.agreement.records import (
+    Agreement,
+    CaseAgreement,
+    ChanceAgreement,
+    PairAgreement,
+    RaterHabits,
+    StructureAgreement,
+)
+from monai_ext.commands.agreement.reliability import (
+    area_features,
+    fleiss_kappa,
+    intraclass_correlations,
+    krippendorff_alpha,
+)
+from monai_ext.commands.agreement.study import StudySize, study_size
+from monai_ext.commands.agreement.suspects import SuspectMask, suspect_masks
+from monai_ext.commands.command_line import Computed, Positional
+from monai_ext.commands.html import html_page, markdown_page
+from monai_ext.commands.scoring.records import Interval
+from monai_ext.commands.scoring.summaries import distance_unit, group_labels
+from monai_ext.commands.scoring.tables import text_page
+from monai_ext.commands.statistics import bootstrap_interval, mean_of_known, resampled_means
+from monai_ext.data.first_look import review_masks
+from monai_ext.data.item_numbers import MaskNumbers, mask_numbers
+from monai_ext.data.raters.cases import read_rater_case
+from monai_ext.data.raters.predictions import PredictionKinds, rater_truth
+from monai_ext.data.raters.structures import column_names
+from monai_ext.metrics import BOUNDARY_TOLERANCE
+from monai_ext.runtime.run_log import shows_progress, tell
+from monai_ext.storage.files import write_table, write_text
+from monai_ext.storage.records import write_record
+
+__all__ = ["AgreementOptions", "agreement", "run"]
+
+NO_PREDICTIONS = PredictionKinds(False, (), ())
+QUANTILES = (0.05, 0.5, 0.95)
+MOST_DISAGREEING = 20  # cases in the record
+SAME_SIZES = 0.01  # p of Friedman's test, below which raters differ in size
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class AgreementOptions:
+    """Show how well the raters of a data set agree, who draws how, and which masks are likely wrong.
+
+    A page (agreement.html, .md), figures, tables (cases.csv, pairs.csv, raters.csv, suspects.csv) and agreement.json,
+    for images or volumes, each task as a structure of its own.
+    """
+
+    data: Positional[Path]
+    """the data set: <region>/<part>/<case>/task01_seg01.nii.gz, ..."""
+    output_dir: Path
+    """for the page, figures and tables"""
+    region: Computed[str | None] = None
+    """organ, where the data set has several"""
+    part: Computed[str | None] = None
+    """Training, Validation or Testing (the only one there is)"""
+    tasks: Computed[tuple[int, ...]] = ()
+    """tasks (all)"""
+    raters: Computed[tuple[int, ...]] = ()
+    """raters (all)"""
+    anonymous: bool = False
+    """seg01 of two cases are two persons: nothing about single raters"""
+    label: Computed[tuple[int, ...]] = ()
+    """values that are foreground in the raters' masks (1, or 255)"""
+    group: Computed[str | None] = None
+    """regular expression whose first group, or whole match, in a case's name is what the bootstrap draws, such as the
+    patient (each case)"""
+    tolerance: float = BOUNDARY_TOLERANCE
+    """of the surface Dice, mm by the spacing of the files, or pixels"""
+    spacing: Computed[tuple[float, ...]] = ()
+    """size of a pixel along each axis, mm (that of the files)"""
+    width: float = 0.02
+    """of the 95 % interval of the mean Dice that a study is to reach, as a share"""
+    area_error: float = 0.1
+    """half of the 95 % interval of a case's mean area that a study is to reach, as a share of it"""
+    shown: int = 8
+    """cases in each picture"""
+    resamples: int = 10_000
+    """of the bootstrap"""
+    seed: int = 0
+    """of the bootstrap"""
+    jobs: int = 1
+    """cases at a time"""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "area_error"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: give a share between 0 and 1.")
+        if min(self.shown, self.resamples, self.jobs) < 1:
+            raise ValueError(
+                f"shown is {self.shown}, resamples {self.resamples}, jobs {self.jobs}: each must be at least 1."
+            )
+
+
+class Measured(NamedTuple):
+    """A case of a structure, without its pixels."""
+
+    item: Mapping
+    measures: CaseMeasures
+    suspects: list[SuspectMask]
+    look: tuple[MaskNumbers, ...]
+    spacing: tuple[float, ...] | None
+
+
+def agreement(options: AgreementOptions) -> Agreement:
+    """Write page, figures and tables; returns what agreement.json holds.
+
+    Cases are read and let go one by one, `jobs` of them at a time (threads).
+
+    Raises:
+        DatasetLayoutError: see `rater_truth`.
+        ImageFileError: see `read_rater_case`.
+        ValueError: a structure that no case has two raters of, or a case's name that does not match `group`.
+    """
+    listed = rater_truth(
+        options.data,
+        region=options.region,
+        part=options.part,
+        tasks=options.tasks,
+        raters=options.raters or None,
+        anonymous=options.anonymous,
+        label=options.label or None,
+    )
+    structures, tables = [], {name: [] for name in ("cases", "pairs", "raters", "suspects")}  # type: ignore[var-annotated]
+    for task, items in listed.items():
+        marked = [item for item in items if sum(path is not None for path in item["label"]) > 1]
+        if not marked:
+            raise ValueError(f"no case of task {task} in {options.data} has two raters: agreement needs two at least.")
+        groups = group_labels([item["case"] for item in marked], options.group)
+        measured = list(_measured(marked, options))
+        structure = _structure(task, items, measured, groups, options)
+        for name, rows in _tables(structure, measured).items():
+            tables[name] += rows
+        structures.append(structure)
+    content = Agreement(
+        data=str(options.data),
+        anonymous=options.anonymous,
+        tolerance=options.tolerance,
+        group=options.group,
+        resamples=options.resamples,
+        seed=options.seed,
+        structures=structures,
+    )
+    pictures = {
+        structure.task: draw_figures(structure, listed[structure.task], options.output_dir, shown=options.shown)
+        for structure in structures
+    }
+    for name, rows in tables.items():
+        write_table(options.output_dir / f"{name}.csv", rows, digits=".6f")
+    write_record(options.output_dir / "agreement.json", content)
+    blocks = agreement_blocks(content, pictures)
+    write_text(options.output_dir / "agreement.md", markdown_page(blocks))
+    write_text(
+        options.output_dir / "agreement.html", html_page(blocks, title=f"Agreement of raters: {options.data.name}")
+    )
+    return content
+
+
+def _measured(items: Sequence[Mapping], options: AgreementOptions) -> Iterator[Measured]:
+    def measure(item: Mapping) -> Measured:
+        case = read_rater_case(item, None, NO_PREDICTIONS)
+        spacing = options.spacing or case.spacing
+        measures = measure_case(case, spacing=spacing, tolerance=options.tolerance)
+        look = tuple(
+            mask_numbers(mask.numpy()) if here else MaskNumbers()
+            for mask, here in zip(case.masks, case.presence, strict=True)
+        )
+        suspects = suspect_masks(case, measures, name=item["id"], raters=item["raters"])
+        return Measured(item, measures, suspects, look, spacing)
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        found = map(measure, items) if options.jobs == 1 else pool.map(measure, items)
+        label = f"task {items[0]['task']}"
+        yield from tqdm(found, total=len(items), desc=label, unit="case", disable=not shows_progress(), leave=False)
+
+
+def _structure(
+    task: int,
+    items: Sequence[Mapping],
+    measured: Sequence[Measured],
+    groups: list[str] | None,
+    options: AgreementOptions,
+) -> StructureAgreement:
+    raters = list(measured[0].item["raters"])
+    dice = np.stack([case.measures.pairs["dice"] for case in measured])
+    areas = np.stack([case.measures.areas for case in measured])
+    present = ~np.isnan(areas)
+    draw = {"groups": groups, "resamples": options.resamples, "seed": options.seed}
+    by_case = {name: _case_means(measured, name) for name in PAIR_SCORES}
+    means = dict(zip(by_case, _intervals(list(by_case.values()), draw), strict=True))
+    chance = _beyond_chance(measured, areas, draw, anonymous=options.anonymous)
+    look = review_masks(
+        [case.item["id"] for case in measured],
+        [case.look for case in measured],
+        column_names(measured[0].item),
+        labelled=bool(options.label),
+    )
+    complete = np.asarray(present.all(1))
+    reliability = next(
+        (entry.value for entry in chance if entry.name == "ICC(1)" and entry.value is not None), math.nan
+    )
+    study = study_size(
+        dice[complete],
+        areas[complete],
+        reliability=reliability,
+        width=options.width,
+        area_error=options.area_error,
+        design_effect=_design_effect(by_case["dice"], draw),
+    )
+    return StructureAgreement(
+        task=task,
+        cases=len(measured),
+        alone=len(items) - len(measured),
+        raters=raters,
+        marked={str(number): int(count) for number, count in zip(raters, present.sum(0), strict=True)},
+        unit=distance_unit([case.spacing for case in measured]),
+        scores=means,
+        quantiles={name: _quantiles(values) for name, values in by_case.items()},
+        chance=chance,
+        pairs=[] if options.anonymous else _pairs(measured, raters, draw),
+        habits=[] if options.anonymous else _habits(measured, raters, draw),
+        same_sizes=_friedman(areas, groups),
+        disagreement=_disagreement(measured, by_case),
+        suspects=[suspect for case in measured for suspect in case.suspects],
+        study=study,
+        doubtful=[*look.refused, *look.doubtful],
+        left_out=_left_out(raters, complete, study, anonymous=options.anonymous),
+    )
+
+
+def _case_means(measured: Sequence[Measured], name: str) -> Numbers:
+    return np.array([float(mean_of_known(case.measures.pairs[name])) for case in measured])
+
+
+def _intervals(rows: Sequence[Numbers], draw: Mapping) -> list[Interval]:
+    values = np.array(rows)
+    low, high = bootstrap_interval(values, **draw)
+    counts = (~np.isnan(values)).sum(1)
+    return [
+        Interval(mean=_known(mean), low=_known(lower), high=_known(upper), cases=int(count))
+        for mean, lower, upper, count in zip(mean_of_known(values, axis=1), low, high, counts, strict=True)
+    ]
+
+
+def _quantiles(values: Numbers) -> list[float]:
+    known = values[~np.isnan(values)]
+    return [float(value) for value in np.quantile(known, QUANTILES)] if known.size else []
+
+
+def _beyond_chance(
+    measured: Sequence[Measured], areas: Numbers, draw: Mapping, *, anonymous: bool
+) -> list[ChanceAgreement]:
+    found = []
+    for place, region in enumerate(("image", "box around the masks")):
+        tables = np.stack([case.measures.votes[place] for case in measured])
+        size = tables.shape[1]
+        drawn = resampled_means(tables.reshape(len(tables), -1).T, **draw).reshape(-1, size, size) * len(tables)
+        for name, function in (("Krippendorff's alpha", krippendorff_alpha), ("Fleiss' kappa", fleiss_kappa)):
+            found.append(_with_interval(name, f"pixels of the {region}", function(tables.sum(0)), function(drawn)))
+    complete = ~np.isnan(areas).any(1)
+    cases = int(complete.sum())
+    if cases > 1:
+        features = np.full((len(areas), 3 + areas.shape[1]), np.nan)
+        features[complete] = area_features(areas[complete])
+        values = intraclass_correlations(features[complete].mean(0), cases=cases)
+        drawn_values = intraclass_correlations(resampled_means(features.T, **draw), cases=cases)
+        for name in ("ICC(1)",) if anonymous else values:
+            found.append(_with_interval(name, "areas", values[name], drawn_values[name]))
+    return [entry for entry in found if entry.value is not None]
+
+
+def _with_interval(name: str, of: str, value: Numbers, drawn: Numbers) -> ChanceAgreement:
+    known = drawn[~np.isnan(drawn)]
+    low, high = np.quantile(known, [0.025, 0.975]).tolist() if known.size else (math.nan, math.nan)
+    return ChanceAgreement(name=name, of=of, value=_known(float(value)), low=_known(low), high=_known(high))
+
+
+def _design_effect(dice: Numbers, draw: Mapping) -> float:
+    """Variance of the mean with groups drawn over that of independent cases."""
+    if draw["groups"] is None:
+        return 1.0
+    known = dice[~np.isnan(dice)]
+    drawn = resampled_means(dice, **draw)[:, 0]
+    alone = known.var(ddof=1) / known.size if known.size > 1 else 0.0
+    return float(np.nanvar(drawn) / alone) if alone > 0 else 1.0
+
+
+def _pairs(measured: Sequence[Measured], raters: Sequence[int], draw: Mapping) -> list[PairAgreement]:
+    found = []
+    for i in range(len(raters)):
+        for j in range(i + 1, len(raters)):
+            rows = [np.array([case.measures.pairs[name][i, j] for case in measured]) for name in PAIR_SCORES]
+            if np.isnan(rows[0]).all():
+                continue
+            found.append(
+                PairAgreement(
+                    first=raters[i],
+                    second=raters[j],
+                    equal=sum(bool(case.measures.equal[i, j]) for case in measured),
+                    scores=dict(zip(PAIR_SCORES, _intervals(rows, draw), strict=True)),
+                )
+            )
+    return found
+
+
+def _habits(measured: Sequence[Measured], raters: Sequence[int], draw: Mapping) -> list[RaterHabits]:
+    table = np.stack([case.measures.habits for case in measured])
+    found = []
+    for r, number in enumerate(raters):
+        intervals = _intervals(list(table[:, r].T), draw)
+        own = dict(zip(HABITS, intervals[: len(HABITS)], strict=True))
+        own["size"] = _exponential(own["size"])
+        found.append(
+            RaterHabits(
+                rater=number,
+                cases=int((~np.isnan(np.stack([case.measures.areas for case in measured])[:, r])).sum()),
+                empty=int(sum(case.measures.areas[r] == 0 for case in measured)),
+                habits=own,
+                shift=intervals[len(HABITS) :],
+            )
+        )
+    return found
+
+
+def _exponential(value: Interval) -> Interval:
+    """From a mean log ratio to a relative difference."""
+    mean, low, high = (None if part is None else math.expm1(part) for part in (value.mean, value.low, value.high))
+    return Interval(mean=mean, low=low, high=high, cases=value.cases)
+
+
+def _friedman(areas: Numbers, groups: Sequence[str] | None) -> float | None:
+    """p that all columns have masks of one size (Friedman's test); None of fewer than three columns or ten groups.
+
+    Cases of one group, such as slices of one patient, are not independent, and enter as their mean.
+    """
+    complete = ~np.isnan(areas).any(1)
+    areas = areas[complete]
+    if groups is not None and len(areas):
+        place = np.unique(np.asarray(groups)[complete], return_inverse=True)[1]
+        areas = np.stack([np.bincount(place, weights=column) / np.bincount(place) for column in areas.T], axis=1)
+    if areas.shape[1] < 3 or len(areas) < 10 or (areas == areas[:, :1]).all():
+        return None
+    return _known(float(friedmanchisquare(*areas.T).pvalue))
+
+
+def _disagreement(measured: Sequence[Measured], by_case: Mapping[str, Numbers]) -> list[CaseAgreement]:
+    order = np.argsort(by_case["dice"], kind="stable")  # NaN last
+    return [
+        CaseAgreement(
+            case=measured[i].item["id"],
+            raters=int((~np.isnan(measured[i].measures.areas)).sum()),
+            scores={name: _known(float(values[i])) for name, values in by_case.items()},
+            area=_known(float(np.nanmean(measured[i].measures.areas))),
+            smallest=_known(float(np.nanmin(measured[i].measures.areas))),
+            largest=_known(float(np.nanmax(measured[i].measures.areas))),
+            share=_known(measured[i].measures.share),
+        )
+        for i in order.tolist()
+    ]
+
+
+def _left_out(
+    raters: Sequence[int], complete: NDArray[np.bool_], study: StudySize | None, *, anonymous: bool
+) -> list[str]:
+    lines = []
+    if anonymous:
+        lines.append(
+            "Raters differ from case to case: means of single raters and of pairs of raters, their habits, and the ICC "
+            "of two factors do not exist, and are left out."
+        )
+    if not complete.all():
+        lines.append(
+            f"Fleiss' kappa, the ICC and the sizes of studies are over the {int(complete.sum())} of {len(complete)} "
+            "cases that all raters marked; Krippendorff's alpha is over all."
+        )
+    if len(raters) == 2:
+        lines.append(
+            "With two raters each habit is relative to one other person, a likely wrong mask cannot be told from the "
+            "other, and what a further rater would bring cannot be estimated."
+        )
+    if study is None:
+        lines.append("Fewer than two cases have all raters: sizes of studies cannot be estimated.")
+    return lines
+
+
+def _tables(structure: StructureAgreement, measured: Sequence[Measured]) -> dict[str, list[dict]]:
+    task, raters = structure.task, structure.raters
+    cases = [
+        {"id": entry.case, "task": task, "raters": entry.raters, **entry.scores, "area": entry.area,
+         "smallest": entry.smallest, "largest": entry.largest, "share": entry.share}
+        for entry in sorted(structure.disagreement, key=lambda entry: entry.case)
+    ]  # fmt: skip
+    pairs, own = [], []
+    for case in measured:
+        name = case.item["id"]
+        for i, j in zip(*np.triu_indices(len(raters), 1), strict=True):
+            if not np.isnan(case.measures.pairs["dice"][i, j]):
+                scores = {score: float(case.measures.pairs[score][i, j]) for score in PAIR_SCORES}
+                pairs.append({"id": name, "task": task, "first": raters[i], "second": raters[j], **scores})
+        for r, number in enumerate(raters):
+            if not np.isnan(case.measures.areas[r]):
+                values = case.measures.habits[r].tolist()
+                shift = {f"shift_{axis + 1}": value for axis, value in enumerate(values[len(HABITS) :])}
+                habits = dict(zip(("log_size", *HABITS[1:]), values, strict=False))
+                own.append({"id": name, "task": task, "rater": number, "area": float(case.measures.areas[r]), **habits,
+                            **shift})  # fmt: skip
+    suspects = [
+        {"id": entry.case, "task": task, "rater": entry.rater, "reason": entry.reason, "dice": entry.dice}
+        for entry in structure.suspects
+    ]
+    return {"cases": cases, "pairs": pairs, "raters": own, "suspects": suspects}
+
+
+def _known(value: float) -> float | None:
+    """JSON has neither NaN nor infinity."""
+    return float(value) if math.isfinite(value) else None
+
+
+def run(options: AgreementOptions) -> int:
+    """`python -m monai_ext agreement`."""
+    content = agreement(options)
+    sys.stdout.write(text_page([block for block in agreement_blocks(content, {}) if not hasattr(block, "path")]))
+    tell(f"agreement: {options.output_dir / 'agreement.html'}")
+    return 0

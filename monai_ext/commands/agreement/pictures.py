@@ -1,0 +1,114 @@
+"""The figures of a structure, drawn from its record and, for the few cases that are shown, from their files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_ext.commands.agreement.figures import (
+    CasePanel,
+    case_figure,
+    habit_figure,
+    pair_figure,
+    size_figure,
+    study_figure,
+)
+from monai_ext.commands.agreement.records import StructureAgreement
+from monai_ext.data.raters.cases import read_rater_case
+from monai_ext.data.raters.images import is_nifti, read_grey
+from monai_ext.data.raters.predictions import PredictionKinds
+from monai_ext.raster.nifti import read_nifti
+from monai_ext.storage.pictures import save_figure
+
+__all__ = ["draw_figures"]
+
+NO_PREDICTIONS = PredictionKinds(False, (), ())
+DPI = 150  # for print
+
+
+def draw_figures(
+    structure: StructureAgreement, items: Sequence[Mapping], folder: Path, *, shown: int
+) -> dict[str, Path]:
+    """Write the figures of a structure; their paths by name."""
+    by_id = {str(item["id"]): item for item in items}
+    figures = {}
+    if structure.pairs:
+        raters = structure.raters
+        for name, title in (("dice", "Mean Dice"), ("hd95", f"Mean HD95, {structure.unit}")):
+            table = np.full((len(raters), len(raters)), np.nan)
+            for pair in structure.pairs:
+                i, j = raters.index(pair.first), raters.index(pair.second)
+                mean = pair.scores[name].mean
+                table[i, j] = table[j, i] = np.nan if mean is None else mean
+            if not np.isnan(table).all():
+                figures[f"pairs_{name}"] = pair_figure(table, raters, title=title)
+        habits = {name: [entry.habits[name] for entry in structure.habits] for name in structure.habits[0].habits}
+        figures["habits"] = habit_figure(habits, raters)
+    dice, share = (
+        np.array([np.nan if value is None else value for value in column])
+        for column in zip(*((c.scores["dice"], c.share) for c in structure.disagreement), strict=True)
+    )
+    figures["sizes"] = size_figure(dice, share)
+    worst = [
+        _panel(by_id[entry.case], structure, f"{entry.case}\nDice {entry.scores['dice']:.2f}")
+        for entry in structure.disagreement[:shown]
+        if entry.scores["dice"] is not None
+    ]
+    if worst:
+        figures["disagreement"] = case_figure(worst)
+    suspects = [
+        _panel(
+            by_id[entry.case],
+            structure,
+            f"{entry.case}" + ("" if structure.habits == [] else f", rater {entry.rater}"),
+            suspect=entry.rater,
+        )
+        for entry in structure.suspects[:shown]
+    ]
+    if suspects:
+        figures["suspects"] = case_figure(suspects)
+    if structure.study is not None:
+        figures["study"] = study_figure(structure.study)
+    return {
+        name: save_figure(figure, folder / f"task{structure.task:02d}_{name}.png", dpi=DPI)
+        for name, figure in figures.items()
+    }
+
+
+def _panel(item: Mapping, structure: StructureAgreement, title: str, *, suspect: int | None = None) -> CasePanel:
+    case = read_rater_case(item, None, NO_PREDICTIONS)
+    masks = (case.masks != 0).numpy()
+    image = _image(item, masks.shape[1:])
+    if masks.ndim == 4:
+        place = _slice(masks, None if suspect is None else structure.raters.index(suspect))
+        masks, image, title = masks[..., place], image[..., place], f"{title}, slice {place}"
+    names = {number: f"rater {number}" for number in structure.raters}
+    return CasePanel(
+        title=title,
+        image=image,
+        masks={names[n]: m for n, m, here in zip(structure.raters, masks, case.presence, strict=True) if here},
+        suspect=None if suspect is None else names[suspect],
+    )
+
+
+def _slice(masks: NDArray[np.bool_], suspect: int | None) -> int:
+    """Of the third axis: where the suspect marks most, else where raters disagree most."""
+    if suspect is not None and masks[suspect].any():
+        return int(masks[suspect].sum((0, 1)).argmax())
+    votes = masks.sum(0)
+    split = (votes * (len(masks) - votes)).sum((0, 1))
+    return int((split if split.any() else votes.sum((0, 1))).argmax())
+
+
+def _image(item: Mapping, size: tuple[int, ...]) -> NDArray:
+    """Grey values of the size of the masks; channels are averaged."""
+    if not is_nifti(item["image"]):
+        return read_grey(item["image"])[0].numpy()
+    values = read_nifti(item["image"]).astype(np.float32)
+    for axis in range(values.ndim if values.ndim > len(size) else 0):
+        if values.shape[:axis] + values.shape[axis + 1 :] == size:
+            return values.mean(axis)
+    return values if values.shape == size else np.zeros(size, np.float32)
