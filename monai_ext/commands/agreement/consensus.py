@@ -147,7 +147,7 @@ def _of_case(item: Mapping, options: ConsensusOptions) -> list[dict]:
 
 def _write(item: Mapping, found: Tensor, options: ConsensusOptions) -> None:
     writer = RaterWriter(options.output_dir)
-    writer.write_probability(item, found)
+    writer.write_probability(item, found[None])
     writer.write_masks(item, (found >= 0.5).to(torch.uint8)[None], raters=[CONSENSUS_RATER])
     if options.images:
         source = Path(item["image"])

@@ -18,7 +18,7 @@ from monai_ext.commands.agreement.figures import (
 )
 from monai_ext.commands.agreement.records import StructureAgreement
 from monai_ext.data.raters.cases import read_rater_case
-from monai_ext.data.raters.images import is_nifti, read_grey
+from monai_ext.data.raters.images import is_scan, read_grey
 from monai_ext.data.raters.predictions import PredictionKinds
 from monai_ext.raster.nifti import read_nifti
 from monai_ext.storage.pictures import save_figure
@@ -105,7 +105,7 @@ def _slice(masks: NDArray[np.bool_], suspect: int | None) -> int:
 
 def _image(item: Mapping, size: tuple[int, ...]) -> NDArray:
     """Grey values of the size of the masks; channels are averaged."""
-    if not is_nifti(item["image"]):
+    if not is_scan(item["image"]):
         return read_grey(item["image"])[0].numpy()
     values = read_nifti(item["image"]).astype(np.float32)
     for axis in range(values.ndim if values.ndim > len(size) else 0):
