@@ -17,10 +17,13 @@ import numpy as np
 
 from monai_ext.data.near_duplicates import sorted_contents
 from monai_ext.data.run_cases import RunCases
+from monai_ext.data.split_files import groups_in, read_split_file
+from monai_ext.runtime.errors import some_of
 
 __all__ = ["Group", "assign_folds", "fold_items", "seeded_key", "split_by_fold"]
 
 Group = Callable[[Mapping], str] | str | None
+COLUMN = re.compile(r"(?P<file>.+\.csv):(?P<name>\w+)", re.IGNORECASE)
 
 
 def assign_folds(
@@ -47,7 +50,7 @@ def assign_folds(
     Args:
         group: item -> name of what belongs together (such as the patient), or a regular expression searched in the
             name of the case (or in the id), whose first group (or whole match) is it: r"case\\d+" joins case1-1 and
-            case1-2.
+            case1-2. Or a column of a CSV with a row for each id: "HAM10000_metadata.csv:lesion_id".
 
     Raises:
         ValueError: no items, an id twice, fewer than two folds, more folds than groups, or a name without a match.
@@ -55,6 +58,11 @@ def assign_folds(
     """
     if folds < 2:
         raise ValueError(f"folds is {folds}: cross-validation needs at least 2.")
+    if isinstance(group, str) and (column := COLUMN.fullmatch(group)):
+        groups = groups_in(column["file"], column["name"])
+        if absent := [str(item["id"]) for item in items if str(item["id"]) not in groups]:
+            raise ValueError(f"{column['file']} does not have {len(absent)} of the cases ({some_of(absent)}).")
+        return _by_name([groups[str(item["id"])] for item in items], folds, seed)
     if group is None and not any("case" in item for item in items):
         return _by_content(items, folds, seed, cache_dir)
     return _by_name([_group_name(item, group) for item in items], folds, seed)
@@ -70,23 +78,26 @@ def fold_items(
     group: Group = None,
     cache_dir: str | os.PathLike | None = None,
     recorded: RunCases | None = None,
+    split_file: str | os.PathLike | None = None,
 ) -> list[Mapping]:
     """The items of one fold (`part="validation"`), or those of all others (`"training"`), in their order.
 
-    With `fold="all"` the training has all items. With `recorded`, the part is that of the run, see `RunCases.divide`,
+    With `fold="all"` the training has all items. A `split_file` has the folds or parts, see
+    `monai_ext.data.split_files`. With `recorded`, the part is that of the run, see `RunCases.divide`,
     and is divided by the other arguments only where the run does not record it.
 
     Raises:
         ValueError: `fold` is neither in 0 ... folds - 1 nor "all", which leaves nothing to validate on; `part` is
-            unknown, or as `assign_folds` and `RunCases.divide`.
+            unknown, or as `assign_folds`, `SplitFile.divide` and `RunCases.divide`.
     """
     if part not in ("training", "validation"):
         raise ValueError(f"part is {part!r}: choose 'training' or 'validation'.")
     if recorded is not None and (parts := recorded.divide(items)) is not None:
         return parts[part]
-    if fold == "all" and part == "training":
+    if fold == "all" and part == "training" and split_file is None:
         return list(items)
-    return split_by_fold(items, fold, folds=folds, seed=seed, group=group, cache_dir=cache_dir)[part]
+    options: dict = {"folds": folds, "seed": seed, "group": group, "cache_dir": cache_dir, "split_file": split_file}
+    return split_by_fold(items, fold, **options)[part]
 
 
 def split_by_fold(
@@ -98,6 +109,7 @@ def split_by_fold(
     group: Group = None,
     cache_dir: str | os.PathLike | None = None,
     recorded: RunCases | None = None,
+    split_file: str | os.PathLike | None = None,
 ) -> dict[str, list[Mapping]]:
     """Both parts of `fold_items`, "training" and "validation", from one assignment of the folds.
 
@@ -106,6 +118,8 @@ def split_by_fold(
     """
     if recorded is not None and (known := recorded.divide(items)) is not None:
         return {part: known.get(part, []) for part in ("training", "validation")}
+    if split_file is not None:
+        return read_split_file(split_file).divide(items, fold)
     if fold == "all":
         raise ValueError("fold is 'all', so all cases are trained on: validate on another part of the data.")
     if not 0 <= fold < folds:

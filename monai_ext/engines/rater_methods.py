@@ -382,7 +382,7 @@ class RaterCases:
 
     Args:
         dataset_dir, method, raters, region, anonymous, kwargs: as for `rater_cases`.
-        fold, folds, seed, group: see `fold_items`.
+        fold, folds, seed, group, split_file: see `fold_items`.
         validation_part: the part of the data set by which a run is scored; None: the validation fold of its training
             part.
         recorded: of the run that is scored; it has the last word on which cases are held out.
@@ -407,12 +407,19 @@ class RaterCases:
         group: Group = None,
         validation_part: str | None = None,
         recorded: RunCases | None = None,
+        split_file: str | os.PathLike | None = None,
         **kwargs: Any,
     ):
         self.dataset_dir, self.raters, self.validation_part = dataset_dir, raters, validation_part
         self.recorded = recorded
         self.options: dict[str, Any] = {"method": method, "region": region, "anonymous": anonymous, **kwargs}
-        self.folds: dict[str, Any] = {"fold": fold, "folds": folds, "seed": seed, "group": group}
+        self.folds: dict[str, Any] = {
+            "fold": fold,
+            "folds": folds,
+            "seed": seed,
+            "group": group,
+            "split_file": split_file,
+        }
 
     @cached_property
     def _labelled(self) -> list[dict]:
