@@ -18,7 +18,7 @@ GLOSSARY = [
     (r"hypothes[ei]s", "sample", (*PROSE, *CONFIGS, *CODE)),
     (r"human_\w+|\bhuman row", "rater", (*CONFIGS, *CODE)),
     (r"\bhuman\b", "rater", (*PROSE, *CONFIGS, *CODE)),
-    (r"(?<!\()\bannotators?\b|_annotator", "rater; once for the reader, in a page: rater (annotator)", EVERYWHERE),
+    (r"(?<![(\"`|])\bannotators?\b|_annotator", "rater; once for the reader, in a page: rater (annotator)", EVERYWHERE),
     (r"(weight|latent|drawn)_draws|drawn_samples", "weight_samples, latent_samples", (*PROSE, *CONFIGS, *CODE)),
     (r"LeanTrainer|PoliteClient|KeyedScores|NoiseField|FewWords", "BatchTrainer, TileClient, ...", EVERYWHERE),
     (r"monai_ext[./]experiments", "commands", EVERYWHERE),

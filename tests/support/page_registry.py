@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from challenge import write_region
 from evaluated_runs import CASES, write_run
+from layout_trees import coco, ham10000, ph2
 from upscaling_toys import noise, save_picture
 
 from monai_ext.__main__ import main
@@ -212,6 +213,8 @@ REGISTRY = {
             "cp -r bundles/lesion_unet ": "into the folder of that server",
         },
     ),
+    "docs/layouts.md": Page("layouts", reads={"SOURCE": ph2}),
+    "convert --help": Page("layouts", reads={"annotations": coco, "HAM10000": ham10000}),
     "docs/in_your_project.md": Page("house", shorter={"examples/in_your_own_project.py": "--epochs 1"}),
     "docs/structure.md": Page("house"),
     "weights/README.md": Page(

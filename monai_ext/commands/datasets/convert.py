@@ -99,8 +99,8 @@ def _write_plain(cases: Sequence[FoundCase], folder: Path, raters: Sequence[str]
                 mask = mask_of(case, key) > 0
                 if (labels[mask] > 0).any():
                     raise DatasetLayoutError(
-                        f"{structure} of {case.name} overlaps another structure, and a label map has one value a pixel: add "
-                        "--raters, for a mask of each."
+                        f"{structure} of {case.name} overlaps another structure, and a label map has one value: "
+                        "add --raters, for a mask of each."
                     )
                 labels[mask] = 255 if len(structures) == 1 else value
         with atomic_path(inside(folder / PLAIN[1], f"{case.name}.png")) as temporary:

@@ -1,4 +1,4 @@
-"""Outlines in JSON files: COCO and LabelMe, with the annotator's name where there is one."""
+"""Outlines in JSON files: COCO and LabelMe, with the rater's name where there is one."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from monai_ext.storage.folders import files_in, folders_in
 
 __all__ = ["coco", "label_me"]
 
-WHO = ("annotator", "rater", "reader", "created_by", "author", "user")  # keys of an annotator's name
+WHO = ("annotator", "rater", "reader", "created_by", "author", "user")  # keys of a rater's name
 
 
 def coco(root: Path) -> list[FoundCase] | None:
     """COCO: a JSON file with images, annotations and categories; polygons, or runs as counts, in `segmentation`.
 
-    An annotator's name is the annotation's, or that of its attributes: annotator, rater, reader, created_by, author or
-    user; where several files describe the same pictures, each file is an annotator.
+    A rater's name is the annotation's, or that of its attributes: the keys of `WHO`; where several files describe the
+    same pictures, each file is a rater.
     """
     files = [root] if root.is_file() else _json_files(root)
     described = [(path, content) for path in files if _is_coco(content := _content(path))]
@@ -49,7 +49,7 @@ def coco(root: Path) -> list[FoundCase] | None:
             entry = sizes.get(each["image_id"])
             if entry is None:
                 raise DatasetLayoutError(f"{path} annotates image {each['image_id']}, which it does not list.")
-            who = _annotator(each) or (path.stem if len(described) > 1 else ONE_RATER)
+            who = _rater_of(each) or (path.stem if len(described) > 1 else ONE_RATER)
             key = MaskKey(who, named[each.get("category_id")])
             outlines = found[_name_of(entry, path)].setdefault(key, Outlines())
             _add(outlines, each.get("segmentation"), path)
@@ -59,8 +59,8 @@ def coco(root: Path) -> list[FoundCase] | None:
 def label_me(root: Path) -> list[FoundCase] | None:
     """LabelMe: a JSON file beside each picture, with `shapes`; each shape's label is a structure.
 
-    An annotator's name is the shape's or the file's (annotator, rater, ...); otherwise, where several folders describe
-    the same pictures, that of the folder.
+    A rater's name is the shape's or the file's, as in `coco`; otherwise, where several folders describe the same
+    pictures, that of the folder.
     """
     files = {path: content for path in _json_files(root) if _is_label_me(content := _content(path))}
     if not files:
@@ -76,7 +76,7 @@ def label_me(root: Path) -> list[FoundCase] | None:
         images[name] = picture
         by_folder = path.parent.name if len(folders) > 1 else ONE_RATER
         for shape in content["shapes"]:
-            who = _annotator(shape) or _annotator(content) or by_folder
+            who = _rater_of(shape) or _rater_of(content) or by_folder
             key = MaskKey(who, str(shape["label"]) if len(labels) > 1 else "")
             outlines = found[name].setdefault(key, Outlines())
             _add_shape(outlines, shape, (int(content["imageHeight"]), int(content["imageWidth"])), path)
@@ -133,7 +133,7 @@ def _name_of(entry: Mapping, path: Path) -> str:
     return stem_of(Path(str(entry["file_name"])))
 
 
-def _annotator(entry: Mapping) -> str | None:
+def _rater_of(entry: Mapping) -> str | None:
     further = entry.get("attributes")
     for place in (entry, further if isinstance(further, Mapping) else {}):
         for key in WHO:

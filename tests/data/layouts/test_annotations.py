@@ -17,7 +17,7 @@ def change(path, edit) -> None:
     path.write_text(json.dumps(content))
 
 
-def test_two_categories_are_two_structures_and_two_files_two_annotators(tmp_path):
+def test_two_categories_are_two_structures_and_two_files_two_raters(tmp_path):
     TREES["coco"](tmp_path / "set")
     file = tmp_path / "set/annotations.json"
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from layout_trees import LEFT, WIDE, TREES, mask, picture
+from layout_trees import LEFT, TREES, WIDE, mask, picture
 
 from monai_ext.data import DatasetLayoutError
-from monai_ext.data.layouts import mask_of
+from monai_ext.data.layouts import LAYOUT_READERS, mask_of
 from monai_ext.data.layouts.folders import ham10000, named_parts, npz_packs, ph2, rater_folders, rater_suffixes
 
 
@@ -29,8 +29,6 @@ def masks_of(cases) -> dict:
     ],
 )
 def test_each_mask_is_that_of_its_rater(layout, expected, tmp_path):
-    from monai_ext.data.layouts import LAYOUT_READERS
-
     TREES[layout](tmp_path / "set")
     assert masks_of(LAYOUT_READERS[layout](tmp_path / "set")) == expected
 
