@@ -156,7 +156,7 @@ class PairedAdversarialTrainer(BatchTrainer):
         loss_function: of stage one, and prediction and label as its arguments.
         adversary: the discriminator, see `Adversary`.
         pretrain_epochs: epochs of stage one; 0 has none.
-        image_losses: name -> (weight, loss) of stage two; entries without a loss (None) are left out.
+        image_losses: name -> (weight, loss) of stage two; entries without a loss (None) or of weight 0 are left out.
         kwargs: as for `BatchTrainer`; `average` follows the generator, `max_grad_norm` clips both networks, `compile`
             is for the generator.
 
@@ -263,5 +263,5 @@ class PairedAdversarialTrainer(BatchTrainer):
 
 
 def with_a_loss(losses: Mapping[str, Sequence] | None) -> dict[str, tuple[float, Callable[..., Tensor]]]:
-    """Name -> (weight, loss) without the entries whose loss is None."""
-    return {name: (weight, loss) for name, (weight, loss) in (losses or {}).items() if loss is not None}
+    """Name -> (weight, loss) without the entries whose loss is None or whose weight is 0."""
+    return {name: (weight, loss) for name, (weight, loss) in (losses or {}).items() if loss is not None and weight}

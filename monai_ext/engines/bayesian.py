@@ -63,7 +63,7 @@ class BayesianAdversarialTrainer(PairedAdversarialTrainer):
             be empty, `prepare_batch` is `PrepareSuperResolution(samples)` unless given.
         samples: of the prior in each step; an energy score needs two.
         sample_losses: name -> (weight, loss) of both stages, called as loss(samples, target) with samples
-            (B, n, C, H, W), such as `PerceptualEnergy`; entries without a loss (None) are left out.
+            (B, n, C, H, W), such as `PerceptualEnergy`; entries without a loss (None) or of weight 0 are left out.
         weight_prior: weight of the divergence of variational weights from their prior, see `weight_divergence`; None:
             that of the bound, the loss's `elbo_weight` over the number of all values in an epoch's targets.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from monai_ext.losses.first_samples import FirstSamples
 from monai_ext.losses.perceptual import ContentLoss, PerceptualDistance, PerceptualEnergy
 from monai_ext.losses.shifted_crops import ShiftedCrops
 from monai_ext.networks.features import MobileNetV2Features, VGG19Features
@@ -57,6 +58,11 @@ class Perception:
         kind = ContentLoss if isinstance(self._features, VGG19Features) else PerceptualDistance
         loss = kind(self._features)
         return ShiftedCrops(loss, self.shift) if self.shift else loss
+
+    @cached_property
+    def sample_content(self) -> nn.Module | None:
+        """`content` of the first of several samples, loss(samples, target)."""
+        return None if self.content is None else FirstSamples(self.content)
 
     @cached_property
     def energy(self) -> nn.Module | None:

@@ -5,6 +5,7 @@ from monai_ext.losses.changing import *
 from monai_ext.losses.consistency import *
 from monai_ext.losses.elbo import *
 from monai_ext.losses.energy import *
+from monai_ext.losses.first_samples import *
 from monai_ext.losses.lattice import *
 from monai_ext.losses.ordered import *
 from monai_ext.losses.perceptual import *

@@ -177,23 +177,30 @@ def test_mc_dropout_overlay_gives_the_generator_of_srgan_aerial_dropout(phantoms
     ("kind", "layer"), [("none", torch.nn.Conv2d), ("dropout", DropoutConv2d), ("variational", VariationalConv2d)]
 )
 def test_weights_are_of_the_kind_that_is_asked_for_and_each_kind_trains(kind, layer, phantoms, tmp_path):
-    options = {"weight_uncertainty": kind, "pretrain_epochs": 1, "adversarial_epochs": 0, "val_interval": 5}
+    options = {
+        "generator_name": "srresnet",
+        "weight_uncertainty": kind,
+        "pretrain_epochs": 1,
+        "adversarial_epochs": 0,
+        "val_interval": 5,
+    }
     run = train(tmp_path / "run", phantoms, **options)
     network = run.parser.get_parsed_content("network_def")
     assert type(network.generator.blocks[0].conv1) is layer and type(network.texture[0]) is layer
     assert ("weights" in run.trainer.state.output["terms"]) == (kind == "variational")
 
 
-def test_the_shipped_generator_of_srgan_aerial_loads_into_the_default_network(phantoms, tmp_path):
-    weights = BUNDLES / "srgan_aerial" / "models" / "srresnet.pt"
+@pytest.mark.parametrize(
+    ("options", "name"), [({}, "srresnet.pt"), ({"generator_name": "gated", "blocks": 16}, "model.pt")]
+)
+def test_the_shipped_generators_of_srgan_aerial_load_into_the_network(options, name, phantoms):
+    weights = BUNDLES / "srgan_aerial" / "models" / name
     if not weights.is_file():
         pytest.skip("srgan_aerial ships no weights")
-    run = workflow(["inference.json"], dataset_dir=str(phantoms))
-    network = run.network_def
+    network = workflow(["inference.json"], dataset_dir=str(phantoms), **options).network_def
     assert isinstance(network, BayesianSRResNet)
     network.generator.load_state_dict(torch.load(weights, weights_only=True))
-    parameters = sum(p.numel() for p in network.parameters())
-    assert parameters < 1_000_000
+    assert sum(p.numel() for p in network.parameters()) < 1_000_000
 
 
 def test_inference_writes_answers_that_reduce_to_their_input(trained, phantoms, tmp_path):

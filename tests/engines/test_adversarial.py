@@ -266,7 +266,7 @@ def test_bf16_trains_with_spectral_norm_and_the_losses_stay_float32():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_losses": {"content": (1.0, None)}}, "image_losses is empty"),
+        ({"image_losses": {"content": (1.0, None), "pixel": (0.0, nn.L1Loss())}}, "image_losses is empty"),
         ({"pretrain_epochs": -1}, "pretrain_epochs=-1"),
         ({"adversary": {"penalty_interval": 0}}, "penalty_interval=0"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -153,7 +154,7 @@ class DecodeTiled(Transform):
     Args:
         bands: see `read_tile`. Give them where grey and coloured tiles are mixed.
         multiple: height and width are cut, at the bottom and on the right, to whole multiples of this, such as the
-            scale of super-resolution.
+            scale of super-resolution; of several numbers, to multiples of each.
         keep_paths: also return the file's path as "image_path".
         fill_missing: see `read_tile`.
         scale: see `read_tile`; None: the "scale" of the item, if it has one. With a scale the item gets its "levels".
@@ -168,7 +169,7 @@ class DecodeTiled(Transform):
         self,
         bands: Sequence[int] | None = None,
         *,
-        multiple: int = 1,
+        multiple: int | Sequence[int] = 1,
         keep_paths: bool = False,
         fill_missing: bool = False,
         scale: PixelScale | None = None,
@@ -176,10 +177,11 @@ class DecodeTiled(Transform):
     ):
         if bands is not None and (not bands or not all(isinstance(band, int) and band >= 1 for band in bands)):
             raise ValueError(f"bands is {bands!r}: give whole numbers counted from 1, such as [1, 2, 3].")
-        if multiple < 1:
+        multiples = [multiple] if isinstance(multiple, int) else list(multiple)
+        if not multiples or min(multiples) < 1:
             raise ValueError(f"multiple is {multiple}: choose at least 1.")
         self.bands = None if bands is None else tuple(bands)
-        self.multiple = multiple
+        self.multiple = math.lcm(*multiples)
         self.keep_paths = keep_paths
         self.fill_missing, self.scale, self.known = fill_missing, scale, known
 

@@ -29,6 +29,7 @@ def split_by_place(
     calibration_fraction: float = 0.0,
     test_places: Sequence[str] = (),
     validation_places: Sequence[str] = (),
+    calibration_places: Sequence[str] = (),
     watched: int = 0,
     seed: int = 0,
     recorded: RunCases | None = None,
@@ -40,8 +41,8 @@ def split_by_place(
     that have a "part" of their own stay in it, but for the calibration part, which is taken from their training part.
 
     Args:
-        test_places, validation_places: the places of these parts by name, instead of their fraction and the items' own
-            parts.
+        test_places, validation_places, calibration_places: the places of these parts by name, instead of their fraction
+            and the items' own parts.
         watched: where no tile is for validation, so many training tiles, spread over all, are the validation part as
             well, with a warning: for a run on everything.
         seed: of the fractions.
@@ -63,7 +64,7 @@ def split_by_place(
     for part, fraction, named in (
         ("test", test_fraction, test_places),
         ("validation", validation_fraction, validation_places),
-        ("calibration", calibration_fraction, ()),
+        ("calibration", calibration_fraction, calibration_places),
     ):
         if named:
             left, parts[part] = _named_places(left, named, part=part)

@@ -80,19 +80,28 @@ def uncertain_network(
     return (members[0] if count == 1 else WeightEnsemble(members)).eval()
 
 
-def load_generator(network: BayesianSRResNet, path: str | Path | None) -> None:
+def load_generator(network: BayesianSRResNet, path: str | Path | None, *, freeze: bool | str = False) -> None:
     """Let `network` begin with the weights that another run left; without a path nothing changes.
 
-    Those of a run of `srgan_aerial` with the overlay srresnet.json are its generator's, see `start_generator`: all else
-    in `network` stays as it is. Those of a network of its own kind are all of it, such as for a second stage with
-    batches of another size. Variational convolutions take the weights as means of theirs.
+    Those of a run of `srgan_aerial` are its generator's, see `start_generator`: all else in `network` stays as it is.
+    Those of a network of its own kind are all of it, such as for a second stage with batches of another size.
+    Variational convolutions take the weights as means of theirs.
+
+    Args:
+        freeze: the generator's body keeps these weights: only its tail and what depends on the latent are trained.
 
     Raises:
         FileNotFoundError: no such checkpoint.
-        ValueError: it is damaged, or of another network.
+        ValueError: it is damaged, or of another network; or nothing to freeze.
     """
+    freeze = as_bool(freeze, "freeze_generator")
     if path is None:
+        if freeze:
+            raise ValueError("freeze_generator keeps the generator as it begins: give --init_weights.")
         return
+    if freeze:
+        for part in (network.generator.head, network.generator.blocks, network.generator.merge):
+            part.requires_grad_(False)
     state = load_finite_weights(path)
     if any(name.startswith(GENERATOR) for name in state):
         _fill(network, state, path)

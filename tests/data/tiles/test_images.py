@@ -127,6 +127,7 @@ def test_tiles_are_cut_to_whole_multiples(tmp_path):
     item = DecodeTiled(multiple=4, keep_paths=True)({"id": "t", "image": path, "place": "x"})
     assert np.array_equal(item["image"].numpy(), values[:8, :16].transpose(2, 0, 1))
     assert item["id"] == "t" and item["image_path"] == str(path) and item["place"] == "x"
+    assert DecodeTiled(multiple=[2, 3])({"image": path})["image"].shape == (3, 6, 18)
     with pytest.raises(ImageFileError, match="a.png is 11 x 18 pixels: at least 12 are needed"):
         DecodeTiled(multiple=12)({"image": tmp_path / "a.png"})
 

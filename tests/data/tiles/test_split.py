@@ -122,3 +122,9 @@ def test_a_run_on_everything_watches_some_training_tiles(caplog):
     assert "scores are of 8 tiles that are trained on" in caplog.text
     held = split_by_place(items, test_fraction=0, validation_fraction=0.1, watched=8)
     assert len(held["validation"]) == 10 and len(held["training"]) == 90
+
+
+def test_places_for_calibration_may_be_named():
+    items = [{"id": str(i), "place": "abcd"[i % 4]} for i in range(12)]
+    parts = split_by_place(items, test_fraction=0, calibration_fraction=0.5, calibration_places=["a", "c"])
+    assert {item["place"] for item in parts["calibration"]} == {"a", "c"} and len(parts["training"]) == 6

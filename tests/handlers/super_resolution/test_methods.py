@@ -56,6 +56,18 @@ def test_a_run_begins_with_the_whole_network_of_another(tmp_path):
         load_generator(wider, tmp_path / "pretrained.pt")
 
 
+def test_a_frozen_generator_keeps_its_body_and_trains_all_else(tmp_path):
+    network, _ = networks()
+    with pytest.raises(ValueError, match="give --init_weights"):
+        load_generator(network, None, freeze="true")
+    torch.save(network.generator.state_dict(), tmp_path / "generator.pt")
+    load_generator(network, tmp_path / "generator.pt", freeze="true")
+    trained = {name.split(".")[1] for name, weight in network.named_parameters() if weight.requires_grad}
+    frozen = {name.split(".")[1] for name, weight in network.named_parameters() if not weight.requires_grad}
+    assert frozen == {"head", "blocks", "merge"} and "tail" in trained
+    assert all(weight.requires_grad for weight in network.texture.parameters())
+
+
 def test_variational_generators_take_plain_weights_as_means(tmp_path):
     network, _ = networks(VariationalConv2d)
     plain, _ = networks()
