@@ -2,8 +2,9 @@
 
     python -m weights.slices SOURCE OUTPUT
 
-SOURCE has train.npz, validation.npz and test.npz: images (N, H, W) uint8, and reader_bits (N, H, W) uint8, whose bit k
-is the mask of reader k + 1. OUTPUT gets Training, Validation and Testing.
+SOURCE has train.npz, validation.npz and test.npz: images (N, H, W) uint8, reader_bits (N, H, W) uint8, whose bit k is
+the mask of reader k + 1, and patient (N,) integers. OUTPUT gets Training, Validation and Testing, with cases such as
+te0012_p0345, of patient 345.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ def main(source: str, output: str) -> None:
     counts = []
     for part, folder in PARTS.items():
         with np.load(Path(source, f"{part}.npz"), allow_pickle=False) as arrays:
-            images, masks = arrays["images"], arrays["reader_bits"]
-        for number, (image, bits) in enumerate(zip(images, masks, strict=True)):
-            case = Path(output, folder, f"{part[:2]}{number:04d}")
+            images, masks, patients = arrays["images"], arrays["reader_bits"], arrays["patient"].tolist()
+        for number, (image, bits, patient) in enumerate(zip(images, masks, patients, strict=True)):
+            case = Path(output, folder, f"{part[:2]}{number:04d}_p{patient:04d}")
             case.mkdir(parents=True, exist_ok=True)
             _save(image, case / "image.nii")
             for reader in range(READERS):
