@@ -18,6 +18,7 @@ import torch
 from benchmarks import (
     adversarial_step,
     cache_file,
+    cpu_augmentation,
     data_path,
     engine_overhead,
     goals,
@@ -46,6 +47,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Result]] = {
     "adversarial": adversarial_step.run,
     "tiling": tiling.run,
     "volumes": volumes.run,
+    "augment": cpu_augmentation.run,
 }
 
 
