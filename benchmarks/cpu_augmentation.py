@@ -1,7 +1,7 @@
 """Augmentation of pictures held in memory on a CPU: albumentations and kornia against ours, CPU time a picture.
 
-A batch is 16 pictures, mirrored along both axes and rotated by any angle, normalised, as float tensors, with their masks;
-in the rows "with colour" brightness, contrast, saturation and hue change as well.
+A batch is 16 pictures, mirrored along both axes and rotated by any angle, normalised, as float tensors, with their
+masks; in the rows "with colour" brightness, contrast, saturation and hue change as well.
 """
 
 from __future__ import annotations
