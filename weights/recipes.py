@@ -112,7 +112,7 @@ def prob_unet(data: Path, output: Path, imagenet: str) -> list[Step]:
 def qubiq_holistic(data: Path, output: Path, imagenet: str) -> list[Step]:
     """Cells of five raters (BU-BIL): three folds trained and scored, then a training on all cases."""
     name, runs, steps = "qubiq_holistic", output / "runs", []
-    common = {"dataset_dir": data / "multirater" / "bu-bil-cells", "precision": "fp32", "val_interval": 60}
+    common = {"dataset_dir": data / "multirater" / "bu-bil-cells", "precision": "fp32", "val_interval": 74}
     for fold in range(3):
         run, options = runs / f"fold_{fold}", {**common, "folds": 3, "fold": fold}
         steps.append(training(f"training, fold {fold} held out", name, run, options))
