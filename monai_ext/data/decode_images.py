@@ -12,11 +12,20 @@ import torch
 from monai.transforms import Transform
 from PIL import Image
 
-from monai_ext.data.item_numbers import MaskNumbers, contrast, image_numbers, mask_numbers, with_numbers
+from monai_ext.data.item_numbers import MaskNumbers, contrast, image_numbers, mask_numbers, value_bits, with_numbers
 from monai_ext.raster.images import TURNS, ImageFile, ImageFileError, checked_size, decode_image
-from monai_ext.raster.masks import MaskFile, checked_label, decode_mask
+from monai_ext.raster.masks import (
+    MaskFile,
+    checked_labels,
+    decode_masks,
+    grey_values_in,
+    structures_of_labels,
+    values_outside,
+)
 
 __all__ = ["DecodeImaged"]
+
+DECODED_KEYS = frozenset({"id", "image", "label", "label_values", "structures"})
 
 _logger = logging.getLogger(__name__)
 
@@ -26,8 +35,8 @@ class DecodeImaged(Transform):
 
     {"id", "image": path, "label": path} becomes {"id": str, "image": uint8 (3, H, W), "label": uint8 (1, H, W) of
     0/1, "original_size": int64 (2,) = height and width of the file}; an item without label gives none, and "id"
-    defaults to the image's name without extension. "label_values" are the `label` of `read_mask`. Other keys of the
-    item stay as they are.
+    defaults to the image's name without extension. "label_values" are the `labels` of `read_mask`; of K structures the
+    label is (K, H, W). Other keys of the item stay as they are.
 
     Args:
         spatial_size: (H, W) for images and labels; None keeps the size of the files.
@@ -59,17 +68,25 @@ class DecodeImaged(Transform):
         item, image, _ = self._decoded(data)
         if image.further_pages:
             _logger.warning("%s has %d further pages or frames, which are not read", data["image"], image.further_pages)
-        item |= {key: value for key, value in data.items() if key not in ("id", "image", "label", "label_values")}
+        item |= {
+            key: value
+            for key, value in data.items()
+            if key not in ("id", "image", "label", "label_values", "structures")
+        }
         if self.keep_paths:
             item |= {f"{key}_path": str(data[key]) for key in ("image", "label") if data.get(key) is not None}
         return item
 
     def with_look(self, data: Mapping) -> dict[str, Any]:
         """The decoded item with its numbers, see `monai_ext.data.item_numbers`, without keys that it does not know."""
-        item, image, mask = self._decoded(data)
+        item, image, masks = self._decoded(data)
         pixels = image.pixels.numpy()
         numbers = image_numbers(pixels, image.size, orientation=image.orientation, further_pages=image.further_pages)
-        return item | with_numbers(numbers, [] if mask is None else [self._mask_numbers(pixels, image, mask)])
+        found = [self._mask_numbers(pixels, image, mask) for mask in masks]
+        if found and structures_of_labels(data.get("label_values")):
+            others = values_outside(grey_values_in(data["label"]), data["label_values"])
+            found[0] = found[0]._replace(outside=value_bits(others))
+        return item | with_numbers(numbers, found)
 
     def _mask_numbers(self, pixels: np.ndarray, image: ImageFile, mask: MaskFile) -> MaskNumbers:
         values = mask.mask[0].numpy()
@@ -80,17 +97,18 @@ class DecodeImaged(Transform):
             others |= {"upright": contrast(pixels, values), "stored": contrast(pixels, np.asarray(turned))}
         return mask_numbers(values, **others)
 
-    def _decoded(self, data: Mapping) -> tuple[dict[str, Any], ImageFile, MaskFile | None]:
-        image, mask = decode_image(data["image"], self.spatial_size, draft=self.draft), None
+    def _decoded(self, data: Mapping) -> tuple[dict[str, Any], ImageFile, list[MaskFile]]:
+        image = decode_image(data["image"], self.spatial_size, draft=self.draft)
+        masks: list[MaskFile] = []
         item: dict[str, Any] = {"id": str(data.get("id", Path(data["image"]).stem)), "image": image.pixels}
         if data.get("label") is not None:
             label_size = None if self.label_spatial_size == "native" else self.spatial_size
-            mask = decode_mask(data["label"], label_size, checked_label(data.get("label_values")))
-            item["label"] = mask.mask
-            if mask.size != image.size:
-                raise ImageFileError(_two_sizes(data, image, mask))
+            masks = decode_masks(data["label"], label_size, checked_labels(data.get("label_values")))
+            item["label"] = torch.cat([mask.mask for mask in masks])
+            if masks[0].size != image.size:
+                raise ImageFileError(_two_sizes(data, image, masks[0]))
         item["original_size"] = torch.tensor(image.size)
-        return item, image, mask
+        return item, image, masks
 
     def __repr__(self) -> str:
         return (

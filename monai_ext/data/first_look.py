@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from monai.data import Dataset
 
-from monai_ext.data.item_numbers import ImageNumbers, MaskNumbers, SetNumbers, look_at
+from monai_ext.data.item_numbers import ImageNumbers, MaskNumbers, SetNumbers, look_at, values_of_bits
 from monai_ext.runtime.errors import some_of
 
 __all__ = ["DataSetError", "FirstLook", "LookedDataset", "review", "review_masks", "shared_images"]
@@ -150,25 +150,26 @@ def _review_masks(numbers: SetNumbers, look: FirstLook, *, labelled: bool) -> No
         f"image, {int((sides == 4).sum())} all four"
     )
     _missing(numbers, present, look)
+    _structures(numbers, share, look, labelled=labelled)
     enough = len(numbers.ids) >= ENOUGH
     if empty.sum() == count and (labelled or enough):
         look.refused.append(
             f"all {count} masks are empty: "
-            + ("no mask has the chosen label." if labelled else "look at one, or choose the foreground by label.")
+            + ("no mask has the chosen labels." if labelled else "look at one, or choose the foreground by labels.")
         )
     elif numbers.masks.shape[1] == 1 or empty.sum() > count / 2:  # that a rater marked nothing is an answer
         _doubt(look, names[empty], count, "masks are empty")
     if full.sum() == count and enough:
         look.refused.append(
-            f"all {count} masks are foreground as a whole: look at one, or choose the foreground by label."
+            f"all {count} masks are foreground as a whole: look at one, or choose the foreground by labels."
         )
     else:
         _doubt(look, names[full], count, "masks are foreground as a whole")
     if inverted.sum() >= MOST * count and enough and not labelled:
         look.refused.append(
             f"{int(inverted.sum())} of {count} masks look inverted: their foreground fills the border of the image and "
-            f"covers a median of {np.median(share[inverted]):.0%} of it; choose the dark structures by label (--label "
-            "0), or confirm the light ones (--label 255, or --label 1 where masks hold 0 and 1)."
+            f"covers a median of {np.median(share[inverted]):.0%} of it; choose the dark structures by labels "
+            "(--labels 0), or confirm the light ones (--labels 255, or --labels 1 where masks hold 0 and 1)."
         )
     else:
         _doubt(look, names[inverted], count, "masks look inverted: their foreground fills the border of the image")
@@ -194,6 +195,26 @@ def _missing(numbers: SetNumbers, present: np.ndarray, look: FirstLook) -> None:
                 f"{name}: {marked}" for name, marked in zip(numbers.columns, counts.tolist(), strict=True)
             )
             look.facts.append(f"masks of {len(numbers.ids)} images by {listed}")
+
+
+def _structures(numbers: SetNumbers, share: np.ndarray, look: FirstLook, *, labelled: bool) -> None:
+    """Structures that no mask has a pixel of, and values of masks that are no structure's."""
+    names = [column.rpartition(", ")[2] for column in numbers.columns]
+    for name in dict.fromkeys(names):
+        own = share[:, [place for place, other in enumerate(names) if other == name]]
+        if len(set(names)) > 1 and not name.startswith("rater ") and not np.nansum(own):
+            sentence = f"no mask has a pixel of {name}"
+            way_out = "give its values by labels as they are in the masks, or leave it out."
+            look.refused.append(f"{sentence}: {way_out}") if labelled else look.doubtful.append(sentence)
+    outside = numbers.mask("outside")
+    with_others = np.flatnonzero((outside > 0).any(1))
+    if len(with_others):
+        values = ", ".join(values_of_bits(int(np.bitwise_or.reduce(outside.astype(np.int64), axis=None))))
+        ids = [str(numbers.ids[int(row)]) for row in with_others]
+        look.doubtful.append(
+            f"{len(ids)} of {len(numbers.ids)} masks hold values that are no structure's and count as background "
+            f"({values}): {some_of(ids)}"
+        )
 
 
 def _review_geometry(numbers: SetNumbers, look: FirstLook) -> None:

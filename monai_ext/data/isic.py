@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from monai_ext.data.passed_over import log_passed_over
-from monai_ext.raster.masks import Label, checked_label
+from monai_ext.raster.masks import Labels, checked_labels, structures_of_labels
 from monai_ext.runtime.errors import some_of
 from monai_ext.storage.folders import files_in, folders_in
 
@@ -52,7 +52,7 @@ def lesion_items(
     part: Part = "training",
     edition: int | None = None,
     require_masks: bool = True,
-    label: Label = None,
+    labels: Labels = None,
 ) -> list[dict[str, Any]]:
     """Items {"id", "image", "label"} (the latter two are paths) of one part of a lesion data set, sorted by id.
 
@@ -64,7 +64,8 @@ def lesion_items(
     Args:
         edition: 2016, 2017 or 2018, needed only where `dataset_dir` holds several (they share images).
         require_masks: False lets images without a mask through, as items without "label".
-        label: which values of the masks are foreground, see `read_mask`; the items have it as "label_values".
+        labels: which values of the masks are foreground, or which structures they are, see `read_mask`; the items have
+            them as "label_values" and the names of the structures as "structures".
 
     Raises:
         DatasetLayoutError: no such folder or layout, no images, an image without mask (if required), a mask without
@@ -97,7 +98,9 @@ def lesion_items(
             f"{len(lonely)} of the {len(masks)} masks in {folders.masks} have no image in {folders.images}: "
             f"{some_of(lonely)}."
         )
-    further = {} if checked_label(label) is None else {"label_values": label}
+    further: dict[str, Any] = {} if checked_labels(labels) is None else {"label_values": labels}
+    if structures := structures_of_labels(labels):
+        further["structures"] = structures
     return [
         {"id": name, "image": str(path)} | ({"label": str(masks[name]), **further} if name in masks else {})
         for name, path in sorted(images.items())

@@ -26,10 +26,13 @@ __all__ = [
     "look_at",
     "mask_numbers",
     "set_numbers",
+    "value_bits",
+    "values_of_bits",
     "with_numbers",
 ]
 
 IMAGE_KEY, MASKS_KEY = "look_image", "look_masks"
+MOST_BITS = 51
 
 
 class ImageNumbers(NamedTuple):
@@ -62,6 +65,7 @@ class MaskNumbers(NamedTuple):
     beside: float = np.nan  # voxels between it and its image, by their affines
     overlap: float = np.nan  # largest Dice with another rater
     checksum: float = np.nan
+    outside: float = 0.0  # values in its file that are no structure's, see `value_bits`
 
 
 def image_numbers(
@@ -90,6 +94,21 @@ def mask_numbers(mask: np.ndarray, **others: float) -> MaskNumbers:
     )
 
 
+def value_bits(values: Sequence[int]) -> float:
+    """Values as bits of a number that float64 holds exactly: bit v for 1 ... 51, bit 0 for all others."""
+    return float(sum({1 << value if 1 <= value <= MOST_BITS else 1 for value in values}))
+
+
+def values_of_bits(bits: int) -> list[str]:
+    """The values of `value_bits` in words.
+
+    >>> values_of_bits(int(value_bits([4, 255])) | int(value_bits([7])))
+    ['4', '7', 'others']
+    """
+    found = [str(value) for value in range(1, MOST_BITS + 1) if bits >> value & 1]
+    return found + ["others"] * (bits & 1)
+
+
 def _checksum(values: np.ndarray, shape: Sequence[int]) -> float:
     """48 bits, which float64 holds exactly: 32 would make two of 100,000 slices equal by chance more often than not."""
     digest = hashlib.sha256(repr(tuple(shape)).encode() + np.ascontiguousarray(values).tobytes()).digest()
@@ -112,7 +131,7 @@ class SetNumbers:
     Attributes:
         ids: N names.
         images: (N, 10), see `ImageNumbers`; NaN where there is none.
-        masks: (N, R, 12), see `MaskNumbers`.
+        masks: (N, R, 13), see `MaskNumbers`.
         columns: whose or which each of the R masks is, see `column_names`; empty where there is one of nobody.
     """
 

@@ -270,7 +270,7 @@ def _read_contents(items: Sequence[Mapping]) -> Contents:
         if label is None:
             return np.tensordot(GREY, image.numpy(), 1), float("nan")
         return np.tensordot(GREY, image.numpy(), 1), read_mask(
-            label, label=item.get("label_values")
+            label, labels=item.get("label_values")
         ).float().mean().item()
 
     areas = []

@@ -52,7 +52,7 @@ from monai_ext.networks import (
     StructureMaps,
     segmentation_backbone,
 )
-from monai_ext.raster.masks import Label
+from monai_ext.raster.masks import Labels
 from monai_ext.runtime.hosts import in_monai_label
 from monai_ext.runtime.settings import as_bool
 
@@ -297,7 +297,7 @@ def rater_cases(
     tasks: Sequence[int] | None = None,
     anonymous: bool | str = False,
     slices: bool | str = False,
-    label: Label = None,
+    labels: Labels = None,
     evaluation: bool = False,
 ) -> list[dict]:
     """`qubiq_items` of the raters `raters`, if `method` may learn from them, or be scored by them.
@@ -309,7 +309,7 @@ def rater_cases(
     Args:
         method: as for `rater_network`, or "prob_unet_faithful".
         raters: numbers of the raters, in the order of the heads; None or [], for the other methods: all there are.
-        region, part, task, tasks, anonymous, slices, label: see `qubiq_items`.
+        region, part, task, tasks, anonymous, slices, labels: see `qubiq_items`.
         evaluation: list cases to be scored; `raters` are those of the training, and all of them are kept as columns,
             whoever marked nothing here being None in all cases.
 
@@ -327,7 +327,7 @@ def rater_cases(
         tasks=tasks,
         anonymous=as_bool(anonymous, "anonymous"),
         slices=as_bool(slices, "slices"),
-        label=label,
+        labels=labels,
     )
     place = f"{dataset_dir} ({part})"
     columns = items[0]["raters"]
@@ -348,9 +348,9 @@ def rater_cases(
     places = [columns.index(number) if number in columns else None for number in wanted]
     chosen = []
     for item in items:
-        labels = rater_labels(item)
-        of_wanted = [[None] * structure_count(item) if p is None else labels[p] for p in places]
-        chosen.append(item | {"raters": list(wanted), "label": [path for own in of_wanted for path in own]})
+        own = rater_labels(item)
+        of_wanted = [[None] * structure_count(item) if p is None else own[p] for p in places]
+        chosen.append(item | {"raters": list(wanted), "label": [path for paths in of_wanted for path in paths]})
     unmarked = [item["id"] for item in chosen if not any(item["label"])]
     if unmarked:
         way_out = "take the cases out" if evaluation else "add raters to --raters, or take the cases out"

@@ -33,16 +33,34 @@ class MeanSegmentationScores(MultiMetricHandler):
         key: the score that is the metric's value.
         threshold: see `SegmentationScores`.
         output_transform: the engine's output -> (prediction, label).
+        structures: names of the channels, where masks have several: each score is also given for each of them, such as
+            `dice_disc`, and plain names are the mean over the structures.
 
     Raises:
         ValueError: `key` is not a known score.
     """
 
-    def __init__(self, key: str = "dice", *, threshold: float, output_transform: Callable | None = None):
+    def __init__(
+        self,
+        key: str = "dice",
+        *,
+        threshold: float,
+        output_transform: Callable | None = None,
+        structures: Sequence[str] | None = None,
+    ):
         if key not in SEGMENTATION_SCORES:
             raise ValueError(f"key={key!r} is not a segmentation score: choose one of {SEGMENTATION_SCORES}.")
         transform = output_transform or from_engine(["pred", "label"])
-        super().__init__(SegmentationScores(threshold), key, output_transform=transform)
+        self.scores = SegmentationScores(threshold)
+        super().__init__(self.scores, key, output_transform=transform)
+        self.structures = list(structures or ())
+
+    def means(self) -> dict[str, float]:
+        means = super().means()
+        if self.structures:
+            for name, values in self.scores.per_image().items():
+                means |= _of_structures(name, values.nanmean(0).tolist(), self.structures)
+        return means
 
 
 class CaseTable(EpochHandler):
@@ -60,6 +78,7 @@ class CaseTable(EpochHandler):
         threshold: foreground is `prediction > threshold`: 0.5 for probabilities.
         tolerance: of the surface Dice; None leaves out the scores of boundaries.
         spacing: see `boundary_scores`.
+        structures: see `MeanSegmentationScores`.
     """
 
     only_finite = True
@@ -73,7 +92,9 @@ class CaseTable(EpochHandler):
         threshold: float = 0.5,
         tolerance: float | None = 2.0,
         spacing: Sequence[float] | None = None,
+        structures: Sequence[str] | None = None,
     ):
+        self.structures = list(structures or ())
         self.tolerance, self.spacing = tolerance, spacing
         self.path, self.columns, self.groups, self.threshold = Path(path), tuple(columns), groups, threshold
         self.rows: list[dict[str, Any]] = []
@@ -92,10 +113,18 @@ class CaseTable(EpochHandler):
             row = {name: item[name] for name in self.columns}
             if self.groups is not None:
                 row["group"] = self.groups[row[self.columns[0]]]
-            self.rows.append(row | {name: value.mean().item() for name, value in scores.items()})
+            row |= {name: value.mean().item() for name, value in scores.items()}
+            for name, value in scores.items() if self.structures else ():
+                row |= _of_structures(name, value[0].tolist(), self.structures)
+            self.rows.append(row)
 
     def finish(self, engine: Engine) -> None:
         grouped = [] if self.groups is None else ["group"]
         rows = sorted(self.rows, key=lambda row: str(row[self.columns[0]]))
-        scores = SEGMENTATION_SCORES if self.tolerance is None else (*SEGMENTATION_SCORES, *BOUNDARY_SCORES)
+        names = SEGMENTATION_SCORES if self.tolerance is None else (*SEGMENTATION_SCORES, *BOUNDARY_SCORES)
+        scores = [f"{score}{end}" for end in ["", *(f"_{name}" for name in self.structures)] for score in names]
         write_table(self.path, rows, [*self.columns, *grouped, *scores], digits=".6f")
+
+
+def _of_structures(score: str, values: Sequence[float], structures: Sequence[str]) -> dict[str, float]:
+    return {f"{score}_{name}": value for name, value in zip(structures, values, strict=True)}

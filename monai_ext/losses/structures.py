@@ -1,4 +1,4 @@
-"""A loss of several structures: that of each by itself, averaged."""
+"""Losses of several structures: that of each by itself, averaged."""
 
 from __future__ import annotations
 
@@ -7,9 +7,29 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from monai_ext.formulas.checks import check_same_shape
 from monai_ext.formulas.structures import presence_of_structures, structures_as_cases
 
-__all__ = ["PerStructureLoss"]
+__all__ = ["PerChannelLoss", "PerStructureLoss"]
+
+
+class PerChannelLoss(nn.Module):
+    """A loss of one mask, of each of K masks (B, K, *spatial) that may overlap: each counts as an image of its own.
+
+    Several losses of MONAI take more than one channel for classes that exclude each other (`DiceCELoss` has the softmax
+    in its cross-entropy). With one channel this is `loss` itself.
+
+    Args:
+        loss: called with logits and target (N, 1, *spatial).
+    """
+
+    def __init__(self, loss: nn.Module):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        check_same_shape(logits=logits, target=target)
+        return self.loss(logits.flatten(0, 1)[:, None], target.flatten(0, 1)[:, None])
 
 
 class PerStructureLoss(nn.Module):

@@ -1,13 +1,15 @@
-"""Masks read from image files: what is foreground by one rule, or by the values that are named as its label.
+"""Masks read from image files: what is foreground by one rule, or by the values that are named as its labels.
 
-A mask that could mean several things (several structures, content in its transparency) raises `ImageFileError`.
+Labels are one structure, or several by name (the regions of nnU-Net), which may share values: {"disc": [1, 2], "cup":
+[2]}. A mask that could mean several things (several structures, content in its transparency) raises `ImageFileError`.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,10 +31,26 @@ from monai_ext.raster.images import (
     upright_size,
 )
 
-__all__ = ["Label", "MaskFile", "Values", "checked_label", "decode_mask", "has_label", "in_words", "read_mask"]
+__all__ = [
+    "Label",
+    "Labels",
+    "MaskFile",
+    "Values",
+    "checked_label",
+    "checked_labels",
+    "decode_masks",
+    "grey_values_in",
+    "has_label",
+    "in_words",
+    "label_map",
+    "read_mask",
+    "structures_of_labels",
+    "values_outside",
+]
 
 Values = tuple[int | tuple[int, ...], ...]
 Label = int | str | Sequence[int] | Sequence[Sequence[int]] | Values | None
+Labels = Label | Mapping[str, Label]
 
 ALPHA = "alpha"
 FOREGROUND_ABOVE = 128  # the ISIC challenge's rule, on the scale 0 ... 255
@@ -50,6 +68,7 @@ PACK = np.array([1, 1 << 8, 1 << 16])  # three channels in one number
 MOST_STRUCTURES = 32
 LOOKED_AT = 10**6  # pixels of a larger mask, evenly spread
 SHOWN = 6
+STRUCTURE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # it becomes part of names of files and columns
 
 
 class MaskFile(NamedTuple):
@@ -62,8 +81,8 @@ class MaskFile(NamedTuple):
     share: float  # of its pixels that are foreground, in the file
 
 
-def read_mask(path: str | os.PathLike, *, spatial_size: Sequence[int] | None = None, label: Label = None) -> Tensor:
-    """The binary mask in a file, uint8 (1, H, W) of 0 and 1, upright by its EXIF orientation.
+def read_mask(path: str | os.PathLike, *, spatial_size: Sequence[int] | None = None, labels: Labels = None) -> Tensor:
+    """The binary mask in a file, uint8 (1, H, W) of 0 and 1, or (K, H, W) of K structures, upright by its orientation.
 
     Values that nowhere exceed 1 are a 0/1 mask (above 0.5 for floats). Otherwise foreground is above 128 on the scale
     0 ... 255 (ISIC's rule; 128 itself is background), above 128 x 257 for 16 bits: masks of 0/255, of 0/65535 and
@@ -78,15 +97,50 @@ def read_mask(path: str | os.PathLike, *, spatial_size: Sequence[int] | None = N
         spatial_size: (H, W) to resize to: antialiased bilinear like the photograph, then foreground where the share is
             at least half. (Nearest neighbour would shift a mask halved in size by a quarter of a pixel, which alone
             costs a small lesion a percent of Dice.)
-        label: what is foreground instead, everything else being background: a value of the file (of a palette, the
+        labels: what is foreground instead, everything else being background: a value of the file (of a palette, the
             index), several of them, a colour [red, green, blue] or several, where the mask is coloured; or "alpha",
-            where it is opaque. 0 turns a mask of black structures on white.
+            where it is opaque. 0 turns a mask of black structures on white. A mapping has one of these for each
+            structure by its name.
 
     Raises:
         ImageFileError: the file cannot be read, or its values are no mask.
-        ValueError: `spatial_size` is not two positive integers, or `label` none of the above.
+        ValueError: `spatial_size` is not two positive integers, or `labels` none of the above.
     """
-    return decode_mask(path, checked_size(spatial_size), checked_label(label)).mask
+    return torch.cat([file.mask for file in decode_masks(path, checked_size(spatial_size), checked_labels(labels))])
+
+
+def checked_labels(labels: Labels) -> Values | str | dict[str, Values | str] | None:
+    """`labels` as `checked_label` of one structure, or of each by its name; see `read_mask`.
+
+    >>> checked_labels([1, 2]), checked_labels({"disc": [1, 2], "cup": 2})
+    ((1, 2), {'disc': (1, 2), 'cup': (2,)})
+
+    Raises:
+        ValueError: they are none of these, two structures have the same values, or a name cannot be that of a file.
+    """
+    if not isinstance(labels, Mapping):
+        return checked_label(labels)
+    found: dict[str, Values | str] = {}
+    for name, label in labels.items():
+        values = checked_label(label)
+        if values is None or not STRUCTURE_NAME.fullmatch(str(name)):
+            raise ValueError(
+                f"labels has the structure {name!r} of the values {label!r}: give names of letters and digits, and "
+                "the values of each, such as {disc: [1, 2], cup: [2]}."
+            )
+        twin = next((other for other, own in found.items() if set(own) == set(values)), None)
+        if twin is not None:
+            raise ValueError(f"labels has the same values for {twin} and {name}: name each structure once.")
+        found[str(name)] = values
+    if not found:
+        raise ValueError("labels names no structure: give some, such as {disc: [1, 2], cup: [2]}, or leave it out.")
+    return found
+
+
+def structures_of_labels(labels: Labels) -> list[str]:
+    """Names of the structures of labels by name; none where there is one without a name."""
+    checked = checked_labels(labels)
+    return list(checked) if isinstance(checked, dict) else []
 
 
 def checked_label(label: Label) -> Values | str | None:
@@ -106,7 +160,8 @@ def checked_label(label: Label) -> Values | str | None:
     if values and all(isinstance(value, (list, tuple)) and len(value) == 3 for value in values):
         return tuple(tuple(int(part) for part in value) for value in values)
     raise ValueError(
-        f"label is {label!r}: give a value of the masks, a list of several, a colour [red, green, blue], or 'alpha'."
+        f"labels is {label!r}: give a value of the masks, a list of several, a colour [red, green, blue], 'alpha', or "
+        "values by the names of structures, such as {disc: [1, 2], cup: [2]}."
     )
 
 
@@ -126,10 +181,17 @@ def in_words(label: Values | str) -> str:
     return label if isinstance(label, str) else ", ".join(map(str, label))
 
 
-def decode_mask(
-    path: str | os.PathLike, spatial_size: tuple[int, int] | None, label: Values | str | None = None
-) -> MaskFile:
-    """The mask in a file; see `read_mask`, for arguments that are checked already."""
+def decode_masks(
+    path: str | os.PathLike,
+    spatial_size: tuple[int, int] | None,
+    labels: Values | str | dict[str, Values | str] | None = None,
+) -> list[MaskFile]:
+    """The masks in a file, one for each structure; see `read_mask`, for arguments that are checked already."""
+    wanted = list(labels.values()) if isinstance(labels, dict) else [labels]
+    return [_decoded(path, spatial_size, label) for label in wanted]
+
+
+def _decoded(path: str | os.PathLike, spatial_size: tuple[int, int] | None, label: Values | str | None) -> MaskFile:
     with reading(path) as picture:
         if pages := further_pages(picture):
             raise ImageFileError(
@@ -184,7 +246,7 @@ def _above(values: NDArray, path: str | os.PathLike) -> tuple[NDArray[np.bool_],
     if 0 < highest <= above and highest > 1:
         raise ImageFileError(
             f"mask {path} has values up to {highest:g} and none above {above}: it is neither 0/1 nor 0/255; save the "
-            f"foreground as 255, or name its value by label (it holds {_listed(np.unique(values))})."
+            f"foreground as 255, or name its value by labels (it holds {_listed(np.unique(values))})."
         )
     return values > above, levels
 
@@ -195,13 +257,13 @@ def _check_alpha(values: NDArray, mask: NDArray, alpha: NDArray, path: str | os.
     if (values == values.flat[0]).all():
         raise ImageFileError(
             f"mask {path} has one colour alone, and its content in its transparency ({opaque.mean():.0%} are opaque): "
-            "choose what is opaque by label='alpha', or save it as 0 and 255 without transparency."
+            "choose what is opaque by labels='alpha', or save it as 0 and 255 without transparency."
         )
     hidden = np.count_nonzero(mask & ~opaque) / (int(np.count_nonzero(mask)) or 1)
     if hidden > MOST_HIDDEN:
         raise ImageFileError(
             f"mask {path} can be read in two ways, {hidden:.0%} of its foreground being transparent: choose what is "
-            "opaque by label='alpha', or save it as 0 and 255 without transparency."
+            "opaque by labels='alpha', or save it as 0 and 255 without transparency."
         )
 
 
@@ -225,7 +287,7 @@ def _check_structures(levels: NDArray[np.uint8], colours: NDArray[np.uint8] | No
         listed = ", ".join(f"{list(level) if coloured else level[0]} ({share:.1%})" for level, share in found[:SHOWN])
         raise ImageFileError(
             f"mask {path} holds several structures, or no dark background: it has the {kinds} {listed}"
-            f"{' ...' if len(found) > SHOWN else ''}; choose the foreground by label, such as label="
+            f"{' ...' if len(found) > SHOWN else ''}; choose the foreground by labels, such as labels="
             f"{[int(part) for part in found[-1][0]] if coloured else int(found[-1][0][0])}, or save it as 0 and 255."
         )
     return grey
@@ -272,7 +334,7 @@ def _labelled(picture: Image.Image, path: str | os.PathLike, label: Values | str
     """Where the mask has the label."""
     if label == ALPHA:
         if not picture.has_transparency_data:
-            raise ImageFileError(f"mask {path} has no transparency to read by label='alpha'.")
+            raise ImageFileError(f"mask {path} has no transparency to read by labels='alpha'.")
         return np.asarray(picture.convert("RGBA").getchannel("A")) > FOREGROUND_ABOVE
     values: Values = label if isinstance(label, tuple) else ()
     if picture.mode not in ("1", "L", "P", "F") and picture.mode[0] != "I":
@@ -306,3 +368,65 @@ def _labelled(picture: Image.Image, path: str | os.PathLike, label: Values | str
 def _listed(values: NDArray) -> str:
     shown = ", ".join(f"{value:g}" for value in values[:SHOWN])
     return shown + (" ..." if len(values) > SHOWN else "")
+
+
+def grey_values_in(path: str | os.PathLike) -> list[int]:
+    """The values of the pixels of a mask, ascending, of a palette the indices; none of one in colours or fractions.
+
+    Raises:
+        ImageFileError: the file cannot be read.
+    """
+    with reading(path) as picture:
+        if picture.mode in ("1", "L", "P") or picture.mode[0] == "I":
+            return np.unique(np.asarray(picture)).astype(int).tolist()
+        if picture.mode in ("RGB", "RGBA"):
+            pixels = np.asarray(picture.convert("RGB"))
+            return np.unique(pixels[..., 0]).tolist() if (pixels == pixels[..., :1]).all() else []
+    return []
+
+
+def values_outside(found: Sequence[int], labels: Labels) -> list[int]:
+    """Those of the values found in masks that are no structure's, 0 apart.
+
+    >>> values_outside([0, 1, 2, 7], {"disc": [1, 2], "cup": [2]})
+    [7]
+    """
+    checked = checked_labels(labels)
+    if not isinstance(checked, dict):
+        return []
+    used = {value for values in checked.values() for value in values}
+    return [value for value in found if value != 0 and value not in used]
+
+
+def label_map(masks: NDArray[np.bool_], labels: Labels) -> NDArray[np.integer]:
+    """One map (*S) of masks (K, *S) of the structures of labels by name: the values that the labels have.
+
+    A pixel gets the value that belongs to just the structures whose masks have it. Where no value does (a cup outside
+    of its disc), it gets the own value of its last structure, those with fewer values counting as later: of its
+    values the first that no later structure has. Structures of colours or transparency, and those without a value of
+    their own, get their place among the structures, from 1.
+
+    >>> label_map(np.array([[True, True, False], [False, True, False]]), {"disc": [1, 2], "cup": [2]}).tolist()
+    [1, 2, 0]
+    """
+    checked = checked_labels(labels)
+    if not isinstance(checked, dict):
+        raise ValueError(f"labels is {labels!r}: a map of labels needs structures by name.")
+    numbers = [[value for value in values if isinstance(value, int)] for values in checked.values()]
+    order = sorted(range(len(numbers)), key=lambda k: -len(numbers[k]))
+    if len(masks) != len(numbers):
+        raise ValueError(f"{len(masks)} masks for {len(numbers)} structures: give one for each.")
+    painted = []
+    for place, k in enumerate(order):
+        later = {value for other in order[place + 1 :] for value in numbers[other]}
+        painted.append(next((value for value in numbers[k] if value not in later), None))
+    if any(value is None for value in painted) or len(set(painted)) < len(painted):
+        numbers, painted = [[] for _ in numbers], [k + 1 for k in order]
+    highest = max([*(value for values in numbers for value in values), *(value or 0 for value in painted)])
+    result = np.zeros(masks.shape[1:], dtype=np.uint8 if highest <= 255 else np.uint16)
+    for value, k in zip(painted, order, strict=True):
+        result[masks[k]] = value
+    for value in {value for values in numbers for value in values}:
+        own = np.array([value in values for values in numbers])
+        result[(masks == own.reshape(-1, *[1] * (masks.ndim - 1))).all(0)] = value
+    return result

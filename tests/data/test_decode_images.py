@@ -98,6 +98,6 @@ def test_a_label_chooses_the_foreground_of_a_whole_set(tmp_path):
     Image.fromarray(values).save(tmp_path / "masks" / "a.png")
     with pytest.raises(ImageFileError, match="several structures"):
         DecodeImaged()(lesion_items(tmp_path)[0])
-    shares = [DecodeImaged()(lesion_items(tmp_path, label=label)[0])["label"].sum().item() for label in (100, 200)]
+    shares = [DecodeImaged()(lesion_items(tmp_path, labels=label)[0])["label"].sum().item() for label in (100, 200)]
     assert shares == [400, 200]
-    assert duplicate_groups(lesion_items(tmp_path, label=100), cache_dir=tmp_path / "cache") == ["a"]
+    assert duplicate_groups(lesion_items(tmp_path, labels=100), cache_dir=tmp_path / "cache") == ["a"]

@@ -77,7 +77,7 @@ def inverted(seed):
 
 
 MASKS_OF_ALL = {
-    "look inverted: .* fills the border of the image and covers a median of .*--label 0": inverted,
+    "look inverted: .* fills the border of the image and covers a median of .*--labels 0": inverted,
     "all 6 masks are empty: look at one": lambda seed: blob(seed) * 0,
     "all 6 masks are foreground as a whole": lambda seed: blob(seed) * 0 + 255,
 }
@@ -94,12 +94,12 @@ def test_what_cannot_be_meant_of_a_whole_set_is_refused_before_training_and_eval
 
 def test_a_label_turns_inverted_masks_or_confirms_them(tmp_path):
     lesions(tmp_path, masks=inverted)
-    right = DeviceDataset(lesion_items(tmp_path, label=0), DecodeImaged())
+    right = DeviceDataset(lesion_items(tmp_path, labels=0), DecodeImaged())
     assert torch.equal(right[2]["label"][0], torch.from_numpy(blob(2) // 255))
-    look = looked(lesion_items(tmp_path, label=255), labelled=True)
+    look = looked(lesion_items(tmp_path, labels=255), labelled=True)
     assert not look.refused and "6 of 6 masks look inverted" in look.doubtful[0]
     with pytest.raises(DataSetError, match="all 6 masks are empty: no mask has the chosen label"):
-        DeviceDataset(lesion_items(tmp_path, label=7), DecodeImaged())
+        DeviceDataset(lesion_items(tmp_path, labels=7), DecodeImaged())
 
 
 DOUBTFUL = {

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai.losses import TverskyLoss
+from monai.losses import DiceCELoss, TverskyLoss
 
-from monai_ext.losses import ConsensusLoss, ELBOLoss, OrderedLoss, PerRaterLoss, PerStructureLoss
+from monai_ext.losses import ConsensusLoss, ELBOLoss, OrderedLoss, PerChannelLoss, PerRaterLoss, PerStructureLoss
 
 
 @pytest.fixture
@@ -45,3 +45,15 @@ def test_the_evidence_lower_bound_sums_over_the_pixels_of_all_structures():
     logits = torch.zeros(2, 2, 4, 4)
     terms = ELBOLoss().terms({"logits": logits, "prior": gaussian, "posterior": gaussian}, torch.ones_like(logits))
     assert terms.reconstruction.tolist() == pytest.approx([2 * 16 * 0.693147] * 2, rel=1e-5)
+
+
+def test_a_loss_of_one_mask_is_that_of_each_channel():
+    draw = torch.Generator().manual_seed(0)
+    logits, masks = torch.randn(2, 3, 5, 4, generator=draw), (torch.rand(2, 3, 5, 4, generator=draw) > 0.5).float()
+    loss = DiceCELoss(sigmoid=True)
+    each = torch.stack([loss(logits[:, [k]], masks[:, [k]]) for k in range(3)]).mean()
+    torch.testing.assert_close(PerChannelLoss(loss)(logits, masks), each)
+    assert not torch.isclose(loss(logits, masks), each)  # MONAI takes the channels for classes
+    torch.testing.assert_close(PerChannelLoss(loss)(logits[:, :1], masks[:, :1]), loss(logits[:, :1], masks[:, :1]))
+    with pytest.raises(ValueError, match="differ in shape"):
+        PerChannelLoss(loss)(logits, masks[:, :1])

@@ -9,7 +9,7 @@ from pictures import saved
 from PIL import Image, ImageFilter
 
 from monai_ext.raster.images import ImageFileError
-from monai_ext.raster.masks import checked_label, read_mask
+from monai_ext.raster.masks import checked_label, checked_labels, grey_values_in, label_map, read_mask, values_outside
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,9 @@ RED, GREEN, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (255, 255, 255), (0, 0, 0)
 def test_masks_of_several_structures_or_without_dark_background_are_refused(tmp_path, levels, named, suffix):
     path = saved(tmp_path / f"m.{suffix}", blocks(*levels), **({"quality": 90} if suffix == "jpg" else {}))
     named = named if suffix != "jpg" else ""
-    with pytest.raises(ImageFileError, match=f"m.{suffix} holds several structures, or no dark .*({named}).* by label"):
+    with pytest.raises(
+        ImageFileError, match=f"m.{suffix} holds several structures, or no dark .*({named}).* by labels"
+    ):
         read_mask(path)
 
 
@@ -168,9 +170,9 @@ def test_content_in_the_transparency_is_refused_or_chosen(tmp_path, grey, mode, 
     truth = disc((20, 20), (10.0, 8.0), 5.0)
     options = {"lossless": True, "exact": True} if suffix == "webp" else {}
     path = saved(tmp_path / f"m.{suffix}", with_alpha(grey, truth * 255).convert(mode), **options)
-    with pytest.raises(ImageFileError, match=r"its content in its transparency \(20% are opaque.* label='alpha'"):
+    with pytest.raises(ImageFileError, match=r"its content in its transparency \(20% are opaque.* labels='alpha'"):
         read_mask(path)
-    assert np.array_equal(read_mask(path, label="alpha")[0], truth)
+    assert np.array_equal(read_mask(path, labels="alpha")[0], truth)
 
 
 def test_foreground_that_is_transparent_is_refused_and_a_transparent_background_is_not(tmp_path):
@@ -189,37 +191,37 @@ def test_foreground_that_is_transparent_is_refused_and_a_transparent_background_
     [(128, [0, 1, 0]), ([128, 255], [0, 1, 1]), (0, [1, 0, 0]), (255, [0, 0, 1]), (7, [0, 0, 0])],
 )
 def test_a_label_chooses_grey_values(tmp_path, label, expected):
-    mask = read_mask(saved(tmp_path / "m.png", blocks(0, 128, 255)), label=label)[0]
+    mask = read_mask(saved(tmp_path / "m.png", blocks(0, 128, 255)), labels=label)[0]
     assert mask[0, [0, 30, 59]].tolist() == expected
 
 
 def test_a_label_chooses_colours_indices_and_deep_values(tmp_path):
     path = saved(tmp_path / "colours.png", blocks(BLACK, RED, GREEN))
-    assert read_mask(path, label=[255, 0, 0])[0, 0, [0, 30, 59]].tolist() == [0, 1, 0]
-    assert read_mask(path, label=[[255, 0, 0], [0, 255, 0]])[0, 0, [0, 30, 59]].tolist() == [0, 1, 1]
+    assert read_mask(path, labels=[255, 0, 0])[0, 0, [0, 30, 59]].tolist() == [0, 1, 0]
+    assert read_mask(path, labels=[[255, 0, 0], [0, 255, 0]])[0, 0, [0, 30, 59]].tolist() == [0, 1, 1]
     with pytest.raises(ImageFileError, match="is coloured, and the label 3 is no colour"):
-        read_mask(path, label=3)
+        read_mask(path, labels=3)
     picture = Image.fromarray(blocks(0, 1, 2)).convert("P")
     picture.putpalette([*GREEN, *BLACK, *RED])
-    assert read_mask(saved(tmp_path / "p.png", picture), label=2)[0, 0, [0, 30, 59]].tolist() == [0, 0, 1]
+    assert read_mask(saved(tmp_path / "p.png", picture), labels=2)[0, 0, [0, 30, 59]].tolist() == [0, 0, 1]
     deep = saved(tmp_path / "deep.png", blocks(0, 1, 2).astype(np.uint16) * 1000)
-    assert read_mask(deep, label=2000)[0, 0, [0, 30, 59]].tolist() == [0, 0, 1]
+    assert read_mask(deep, labels=2000)[0, 0, [0, 30, 59]].tolist() == [0, 0, 1]
     with pytest.raises(ImageFileError, match="is grey, and the label .* a colour"):
-        read_mask(deep, label=[[255, 0, 0]])
+        read_mask(deep, labels=[[255, 0, 0]])
     bit = saved(tmp_path / "bit.png", Image.fromarray(blocks(0, 255)).convert("1"))
-    assert [read_mask(bit, label=label)[0, 0, 59].item() for label in (0, 1, 255)] == [0, 1, 1]
+    assert [read_mask(bit, labels=label)[0, 0, 59].item() for label in (0, 1, 255)] == [0, 1, 1]
 
 
 def test_label_0_turns_black_on_white_with_its_soft_edges(tmp_path):
     truth = disc((60, 60), (30.0, 30.0), 20.0)
     path = saved(tmp_path / "m.jpg", 255 - truth * 255, quality=70)
-    assert np.array_equal(read_mask(path, label=0)[0], 1 - read_mask(path)[0])
-    assert np.array_equal(read_mask(path, label=255), read_mask(path))
+    assert np.array_equal(read_mask(path, labels=0)[0], 1 - read_mask(path)[0])
+    assert np.array_equal(read_mask(path, labels=255), read_mask(path))
 
 
 @pytest.mark.parametrize("label", ["white", [], [1, "a"], 1.5, True, [[1, 2]]])
 def test_other_labels_are_refused(label):
-    with pytest.raises(ValueError, match="label is .*: give a value of the masks"):
+    with pytest.raises(ValueError, match="labels is .*: give a value of the masks"):
         checked_label(label)
 
 
@@ -229,3 +231,53 @@ def test_a_mask_of_several_pages_is_refused(tmp_path, suffix):
     pages[0].save(tmp_path / f"m.{suffix}", save_all=True, append_images=pages[1:])
     with pytest.raises(ImageFileError, match=f"m.{suffix} has 2 pages or frames: save the one that is meant"):
         read_mask(tmp_path / f"m.{suffix}")
+
+
+REGIONS = {"disc": [1, 2], "cup": [2]}
+
+
+def test_labels_by_name_are_a_mask_of_each_structure_from_one_file(tmp_path):
+    values = blocks(0, 1, 2)
+    path = saved(tmp_path / "m.png", values)
+    masks = read_mask(path, labels=REGIONS)
+    assert torch.equal(masks, torch.stack([torch.from_numpy(values >= 1), torch.from_numpy(values == 2)]).byte())
+    assert read_mask(path, labels={"one": 1}).shape == (1, *values.shape)
+    small = read_mask(path, labels=REGIONS, spatial_size=(10, 30))
+    assert small.shape == (2, 10, 30) and not (small[1] & ~small[0]).any()
+    assert grey_values_in(path) == [0, 1, 2] and values_outside([0, 1, 2, 3], REGIONS) == [3]
+    picture = saved(tmp_path / "c.png", np.stack([values * 100, values, values], axis=-1))
+    assert grey_values_in(picture) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        ({}, "names no structure"),
+        ({"disc": None}, "'disc' of the values None"),
+        ({"a/b": 1}, "names of letters and digits"),
+        ({"disc": [1, 2], "cup": [2, 1]}, "same values for disc and cup"),
+        ({"disc": "white"}, "labels is 'white'"),
+    ],
+)
+def test_structures_that_cannot_be_meant_are_refused(labels, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        checked_labels(labels)
+
+
+def test_a_label_map_gives_back_the_values_of_the_masks(tmp_path):
+    brain = {"whole": [1, 2, 3], "core": [2, 3], "active": [3]}
+    values = np.array([[0, 1, 2, 3, 3, 1]])
+    masks = np.stack([np.isin(values, own) for own in brain.values()])
+    assert np.array_equal(label_map(masks, brain), values)
+    order = ["active", "core", "whole"]  # named from the inside outwards
+    assert np.array_equal(label_map(masks[[2, 1, 0]], {name: brain[name] for name in order}), values)
+    apart = np.array([[[False, True, True]], [[True, False, True]]])  # a cup outside of its disc
+    assert label_map(apart, REGIONS).tolist() == [[2, 1, 2]]
+    both = {"left": [1, 2], "right": [2, 3]}  # they share a part
+    values = np.array([[0, 1, 2, 3]])
+    assert np.array_equal(label_map(np.stack([np.isin(values, own) for own in both.values()]), both), values)
+    colours = {"red": [[255, 0, 0]], "blue": [[0, 0, 255]]}
+    assert label_map(np.array([[True, False]] * 2), colours).tolist() == [2, 0]
+    assert label_map(np.array([[True]]), {"deep": 2000}).dtype == np.uint16
+    with pytest.raises(ValueError, match="2 structures"):
+        label_map(masks, REGIONS)

@@ -81,7 +81,7 @@ class AgreementOptions:
     """raters (all)"""
     anonymous: bool = False
     """seg01 of two cases are two persons: nothing about single raters"""
-    label: Computed[tuple[int, ...]] = ()
+    labels: Computed[tuple[int, ...]] = ()
     """values that are foreground in the raters' masks (1, or 255)"""
     group: Computed[str | None] = None
     """regular expression whose first group, or whole match, in a case's name is what the bootstrap draws, such as the
@@ -140,7 +140,7 @@ def agreement(options: AgreementOptions) -> Agreement:
         tasks=options.tasks,
         raters=options.raters or None,
         anonymous=options.anonymous,
-        label=options.label or None,
+        labels=options.labels or None,
     )
     structures, tables = [], {name: [] for name in ("cases", "pairs", "raters", "suspects")}  # type: ignore[var-annotated]
     for task, items in listed.items():
@@ -214,7 +214,7 @@ def _structure(
         [case.item["id"] for case in measured],
         [case.look for case in measured],
         column_names(measured[0].item),
-        labelled=bool(options.label),
+        labelled=bool(options.labels),
     )
     complete = np.asarray(present.all(1))
     reliability = next(

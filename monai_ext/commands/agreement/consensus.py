@@ -62,7 +62,7 @@ class ConsensusOptions:
     """raters to take (all)"""
     anonymous: bool = False
     """seg01 of two cases are two persons: no means of single raters"""
-    label: Computed[tuple[int, ...]] = ()
+    labels: Computed[tuple[int, ...]] = ()
     """values that are foreground in the raters' masks (1, or 255)"""
     images: bool = False
     """copy the images beside the masks, so that the folder is a data set of one rater"""
@@ -111,7 +111,7 @@ def consensus(options: ConsensusOptions) -> ConsensusRecord:
         tasks=options.tasks,
         raters=options.raters or None,
         anonymous=options.anonymous,
-        label=options.label or None,
+        labels=options.labels or None,
     )
     items = [item for of_task in listed.values() for item in of_task if any(item["label"])]
     rows: list[dict] = []

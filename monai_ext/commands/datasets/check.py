@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
+from fire.parser import DefaultParseValue
 
 from monai_ext.commands.command_line import Computed, Positional
 from monai_ext.commands.html import Block, Heading, Text, html_page, markdown_page
@@ -20,12 +23,14 @@ from monai_ext.data.isic import Part, lesion_items
 from monai_ext.data.item_numbers import SetNumbers, look_at
 from monai_ext.data.near_duplicates import duplicate_groups
 from monai_ext.data.raters.decoding import DecodeRaters
+from monai_ext.data.raters.images import is_nifti
 from monai_ext.data.raters.qubiq import PARTS, find_parts, qubiq_items, slice_items
 from monai_ext.data.tiles.listing import tile_items
 from monai_ext.data.tiles.pixel_scale import find_scale
 from monai_ext.data.tiles.survey import survey_tiles
 from monai_ext.raster.images import ImageFileError
-from monai_ext.raster.nifti import open_nifti, without_singletons
+from monai_ext.raster.masks import Labels, grey_values_in
+from monai_ext.raster.nifti import open_nifti, read_nifti, without_singletons
 from monai_ext.raster.opening import open_raster
 from monai_ext.runtime.errors import some_of
 from monai_ext.runtime.run_log import tell
@@ -35,6 +40,7 @@ from monai_ext.storage.records import write_record
 __all__ = ["CheckOptions", "CheckedPart", "DataCheck", "check", "run"]
 
 NAMED_AT_MOST = 20  # files that cannot be read; check.json has all
+MOST_VALUES = 64  # of one mask
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,11 @@ class CheckOptions:
     """2016, 2017 or 2018, where a folder holds several editions of ISIC, which share images"""
     task: int = 1
     """number of the raters' task"""
-    label: Computed[tuple[int, ...]] = ()
-    """values of the pixels that are foreground in the masks (1, or 255)"""
+    tasks: Computed[tuple[int, ...]] = ()
+    """numbers of several tasks that are to be learnt together"""
+    labels: Computed[tuple[str, ...]] = ()
+    """values of the pixels that are foreground in the masks (1, or 255), or structures by name, as in train.json, such
+    as {disc:[1,2],cup:[2]}"""
     bands: Computed[tuple[int, ...]] = ()
     """bands of the tiles, from 1 (all)"""
 
@@ -124,9 +133,9 @@ def _lesions(options: CheckOptions) -> list[CheckedPart]:
     found = FirstLook()
     with _listening(found):
         items = lesion_items(
-            options.data, part=_lesion_part(part), edition=options.edition, label=options.label or None
+            options.data, part=_lesion_part(part), edition=options.edition, labels=_labels(options.labels)
         )
-    _look_at_masks(items, DecodeImaged(), found, labelled=bool(options.label))
+    _look_at_masks(items, DecodeImaged(), found, labelled=bool(options.labels))
     if not found.refused:
         groups: dict[str, list[str]] = {}
         for item, group in zip(items, duplicate_groups(items), strict=True):
@@ -135,6 +144,12 @@ def _lesions(options: CheckOptions) -> list[CheckedPart]:
         if several:
             found.facts.append(f"{len(several)} groups of near-duplicates, each kept in one fold: {some_of(several)}")
     return [_part(part, found)]
+
+
+def _labels(words: Sequence[str]) -> Labels:
+    """What was typed, as the bundles read it: values, a colour, several of them, or structures by name."""
+    typed = [DefaultParseValue(word) for word in words]
+    return typed[0] if len(typed) == 1 else typed or None
 
 
 def _lesion_part(name: str) -> Part:
@@ -155,11 +170,12 @@ def _raters(options: CheckOptions) -> list[CheckedPart]:
                 region=options.region,
                 part=part,
                 task=options.task,
-                label=options.label or None,
+                tasks=options.tasks,
+                labels=_labels(options.labels),
                 require_masks=False,
             )
         items = _of_slices(items, found)
-        numbers[part] = _look_at_masks(items, DecodeRaters(), found, labelled=bool(options.label))
+        numbers[part] = _look_at_masks(items, DecodeRaters(), found, labelled=bool(options.labels))
         checked.append(_part(part, found))
     if len(checked) > 1 and (shared := shared_images(numbers)):
         checked.append(CheckedPart(name="parts together", facts=[], doubtful=shared, refused=[]))
@@ -219,10 +235,29 @@ def _look_at_masks(items: list[dict], decode: Any, found: FirstLook, *, labelled
     with _listening(found):
         numbers = look_at(items, decode, on_error=refuse)
     look = review(numbers, labelled=labelled)
+    if labelled or found.refused:
+        _name_values(items, found)
     found.facts += look.facts
     found.doubtful += look.doubtful
     found.refused += look.refused
     return numbers
+
+
+def _name_values(items: Sequence[Mapping], found: FirstLook) -> None:
+    """The values that the masks hold, with the number of files, where they are no masks of one value."""
+    counts: Counter[int] = Counter()
+    paths = {path for item in items for path in _paths(item.get("label")) if path is not None}
+    for path in paths:
+        with suppress(ImageFileError):
+            values = np.unique(read_nifti(path)).tolist() if is_nifti(path) else grey_values_in(path)
+            counts.update(int(value) for value in values[:MOST_VALUES] if value == int(value))
+    if counts and set(counts) - {0, 1} and len(counts) > 2:
+        listed = [f"{value} ({count})" for value, count in sorted(counts.items())]
+        found.facts.append(f"values of {len(paths)} masks, with the number that hold them: {some_of(listed)}")
+
+
+def _paths(label: Any) -> Sequence[Any]:
+    return label if isinstance(label, (list, tuple)) else [label]
 
 
 def _part(name: str, found: FirstLook) -> CheckedPart:

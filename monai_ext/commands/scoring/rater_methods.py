@@ -20,7 +20,7 @@ from monai_ext.storage.records import read_record
 __all__ = ["MUST_AGREE_SETTINGS", "Method", "MethodSettings", "MethodSummary", "read_methods"]
 
 MUST_AGREE = ("samples", "raters")
-MUST_AGREE_SETTINGS = ("task", "spatial_size", "batch_size", "part")
+MUST_AGREE_SETTINGS = ("task", "tasks", "labels", "spatial_size", "batch_size", "part")
 WAY_OUT = "run evaluate.json again"
 
 
@@ -36,7 +36,8 @@ class MethodSettings(msgspec.Struct, frozen=True):
     part: str | None = None
     region: str | None = None
     anonymous: bool | str = False  # as typed
-    label: int | list[int] | None = None
+    tasks: list[int] | None = None
+    labels: int | list[int] | dict[str, int | list[int]] | None = None
     max_epochs: int | None = None
     tolerance: float | None = None
     pixel_size: list[float] | None = None

@@ -69,7 +69,7 @@ def ceilings(
 
     Args:
         cases: ids as in the runs' cases.csv.
-        settings: of the runs: region, part, task, label, and whether raters are anonymous.
+        settings: of the runs: region, part, task, labels, and whether raters are anonymous.
         samples: size of the methods' sets.
         boundaries: see `rater_ceiling`.
 
@@ -77,6 +77,11 @@ def ceilings(
         ResultsError: a case is not there; or, of a volume, a slice.
         DatasetLayoutError, ImageFileError: see `rater_truth` and `read_rater_case`.
     """
+    if settings.tasks or isinstance(settings.labels, dict):
+        raise ResultsError(
+            "the runs predict several structures together, and one more rater is scored for one of them: leave out "
+            "--targets, and give the scores.json of `score` by --rater_scores."
+        )
     task = settings.task or 1
     truth = rater_truth(
         targets,
@@ -84,7 +89,7 @@ def ceilings(
         part=settings.part or "Training",
         tasks=[task],
         anonymous=as_bool(settings.anonymous, "anonymous"),
-        label=settings.label,
+        labels=settings.labels,
     )
     items = {str(item["id"]): item for item in truth[task]}
     if absent := [case for case in cases if case not in items]:

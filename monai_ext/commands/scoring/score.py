@@ -85,7 +85,7 @@ class ScoreOptions:
     """raters to score against (all)"""
     anonymous: bool = False
     """seg01 of two cases are two persons: no scores of single raters"""
-    label: Computed[tuple[int, ...]] = ()
+    labels: Computed[tuple[int, ...]] = ()
     """values that are foreground in the raters' masks (1, or 255)"""
     samples: Computed[int | None] = None
     """how many samples of each case to take (all)"""
@@ -156,7 +156,7 @@ def score(options: ScoreOptions, *, command: str | None = None) -> Scores:
         tasks=options.tasks,
         raters=options.raters or None,
         anonymous=options.anonymous,
-        label=options.label or None,
+        labels=options.labels or None,
     )
     tasks = []
     for items in listed.values():  # before the first case is scored, so that what is missing is reported at once
@@ -261,7 +261,7 @@ def _look_at_targets(items: Sequence[Mapping], cases: Sequence[ScoredCase], opti
     """Log what the raters' masks show as a set, or refuse it."""
     seen = [case for case in cases if case.look]
     names, masks = [str(case.row["id"]) for case in seen], [case.look for case in seen]
-    review_masks(names, masks, column_names(items[0]), labelled=bool(options.label)).log()
+    review_masks(names, masks, column_names(items[0]), labelled=bool(options.labels)).log()
 
 
 def _worst(name: str, item: Mapping, kinds: PredictionKinds, farthest: float) -> float:

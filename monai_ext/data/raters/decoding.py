@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from monai.transforms import Transform
 from torch import Tensor
 
-from monai_ext.data.item_numbers import MaskNumbers, image_numbers, mask_numbers, with_numbers
+from monai_ext.data.item_numbers import MaskNumbers, image_numbers, mask_numbers, value_bits, with_numbers
 from monai_ext.data.raters.geometry import (
     Geometry,
     Reading,
@@ -31,11 +31,19 @@ from monai_ext.data.raters.geometry import (
     reading_in,
     spatial_affine,
 )
-from monai_ext.data.raters.structures import structure_count
+from monai_ext.data.raters.structures import labels_of_entries, structure_count
 from monai_ext.formulas.grids import anatomical_grid, resample, resize_volumes, resized_affine
 from monai_ext.formulas.regions import region_of_interest
 from monai_ext.raster.images import ImageFileError
-from monai_ext.raster.masks import Label, Values, checked_label, has_label, in_words
+from monai_ext.raster.masks import (
+    Label,
+    Values,
+    checked_label,
+    has_label,
+    in_words,
+    structures_of_labels,
+    values_outside,
+)
 from monai_ext.raster.nifti import Plane, Volume, advice, open_nifti, plane_of, read_nifti, volume_of
 
 __all__ = ["DecodeRaters", "binary_mask", "read_rater_mask"]
@@ -112,6 +120,19 @@ def _masks_in_numbers(
     return numbers
 
 
+def _with_values_outside(numbers: Sequence[MaskNumbers], data: Mapping) -> list[MaskNumbers]:
+    """The numbers of masks whose files hold several structures, with the values that are none of these."""
+    count, labels = structure_count(data), data.get("label_values")
+    if not structures_of_labels(labels):
+        return list(numbers)
+    found = list(numbers)
+    for place in range(0, len(found), count):
+        if (path := data["label"][place]) is not None:
+            values = np.unique(read_nifti(path)).round().astype(int).tolist()
+            found[place] = found[place]._replace(outside=value_bits(values_outside(values, labels)))
+    return found
+
+
 def _largest_overlaps(masks: Sequence[np.ndarray]) -> np.ndarray:
     """Dice of each mask with the one that is most alike."""
     sizes = [np.count_nonzero(mask) for mask in masks]
@@ -144,7 +165,8 @@ def binary_mask(values: np.ndarray, path: str | os.PathLike, *, label: Values | 
     if wrong.any():
         raise ImageFileError(
             f"mask {path} holds the value {values[wrong][0]:g}: a mask has 0 and 1, or 0 and 255, alone; choose one or "
-            "several of its values by label, save each structure as a task of its own, or threshold a probability map."
+            "several of its values by labels, or name several structures by them (labels={disc: [1, 2], cup: [2]}); "
+            "threshold a probability map."
         )
     return foreground.astype(np.uint8)
 
@@ -156,7 +178,7 @@ class DecodeRaters(Transform):
     int64, *S of the file}, *S being (H, W), or (H, W, D) with spatial_dims=3. Column r belongs to the same rater in all
     cases; where that one is missing, presence is False and the mask empty, and where presence is True an empty mask
     means "nothing here". Other keys of the item stay as they are. An item without "label" gives neither label nor
-    presence; "label_values" are the `label` of `binary_mask`. Steps, in order, each for every channel of its own:
+    presence; "label_values" are the `labels` of `qubiq_items`. Steps, in order, each for every channel of its own:
     non-finite pixels, window, normalisation, region of interest, spacing, resizing (linear, antialiased; masks become
     foreground where its share is at least half, as in `read_mask`).
 
@@ -262,18 +284,19 @@ class DecodeRaters(Transform):
         finite = np.isfinite(stored)
         known = stored if finite.all() else np.where(finite, stored, stored[finite].min())
         numbers = image_numbers(known, stored.shape[1:], finite=float(finite.mean()))
-        return item | with_numbers(numbers, _masks_in_numbers(item, masks, readings, structure_count(data)))
+        found = _masks_in_numbers(item, masks, readings, structure_count(data))
+        return item | with_numbers(numbers, _with_values_outside(found, data))
 
     def _decoded(self, data: Mapping) -> tuple[dict[str, Any], np.ndarray, list[np.ndarray | None], list[Reading]]:
         """The item, and as they were read the values (C, H, W) of its image, its masks, and how these were read."""
         path, index, files = data["image"], data.get("slice"), label_files(data)
         if index is not None and self.spatial_dims == 3:
             raise ImageFileError(f"slice {index} of {path} is no volume: list the cases with slices=False.")
-        label, reference = checked_label(data.get("label_values")), item_geometry(data)
+        reference = item_geometry(data)
         readings = [_reading(file, reference) for file in files]
         masks = [
             None if file is None else _read_mask(file, reading, index, label, self.spatial_dims)
-            for file, reading in zip(files, readings, strict=True)
+            for file, reading, label in zip(files, readings, labels_of_entries(data), strict=True)
         ]
         present = next((mask for mask in masks if mask is not None), None)
         stored = read_nifti(path, slice_index=index)

@@ -19,6 +19,7 @@ from monai_ext.data.raters.qubiq import find_parts, qubiq_items, slice_items
 from monai_ext.data.raters.structures import structure_names, together
 from monai_ext.raster.dicom import dicom_files, is_dicom
 from monai_ext.raster.images import ImageFileError, read_image
+from monai_ext.raster.masks import Labels
 from monai_ext.raster.nifti import VOLUME_ENDINGS, is_volume_file
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.folders import files_in, folders_in
@@ -46,6 +47,7 @@ def rater_image_items(
     part: str | None = None,
     task: int = 1,
     tasks: Sequence[int] | None = None,
+    labels: Labels = None,
     slices: bool | str = False,
 ) -> list[dict]:
     """Items to predict: one picture, every picture directly in a folder, or the cases of a QUBIQ folder.
@@ -55,16 +57,17 @@ def rater_image_items(
     itself or folders in it. Without pictures the folder is read as `qubiq_items` reads it, masks not required.
 
     Args:
-        region, task, tasks, slices: see `qubiq_items`; photographs have no slices.
+        region, task, tasks, labels, slices: see `qubiq_items`; photographs have no slices.
         part: "Training", "Validation" or "Testing"; None where there is only one.
 
     Raises:
         DatasetLayoutError: nothing is there, two pictures share a name, or several parts are there and none is chosen.
     """
     path, slices = Path(path), as_bool(slices, "slices")
-    numbers: dict[str, Any] = {"task": task}
-    if several := together(tasks):
-        numbers = {"task": several[0], "tasks": several, "structures": structure_names(tasks=several)}
+    several, structures = together(tasks), structure_names(tasks=tasks, labels=labels)
+    numbers: dict[str, Any] = {"task": several[0], "tasks": several} if several else {"task": task}
+    if structures:
+        numbers["structures"] = structures
     if path.is_file():
         return _sliced([_picture_item(path, numbers)]) if slices else [_picture_item(path, numbers)]
     if region is None and part is None and path.is_dir():
@@ -85,7 +88,9 @@ def rater_image_items(
         if len(parts) > 1:
             raise DatasetLayoutError(f"{path} holds the parts {', '.join(parts)}: choose one by part=.")
         part = parts[0]
-    return qubiq_items(path, region=region, part=part, task=task, tasks=tasks, slices=slices, require_masks=False)
+    return qubiq_items(
+        path, region=region, part=part, task=task, tasks=tasks, labels=labels, slices=slices, require_masks=False
+    )
 
 
 class DecodeRaterImages(DecodeRaters):

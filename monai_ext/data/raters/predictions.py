@@ -20,7 +20,7 @@ from typing import NamedTuple
 from monai_ext.data.isic import DatasetLayoutError
 from monai_ext.data.passed_over import log_passed_over
 from monai_ext.data.raters.qubiq import MASK_NAME, PARTS, qubiq_items
-from monai_ext.raster.masks import Label
+from monai_ext.raster.masks import Labels
 from monai_ext.raster.nifti import open_nifti
 from monai_ext.runtime.errors import some_of
 from monai_ext.storage.folders import files_in, folders_in
@@ -61,14 +61,14 @@ def rater_truth(
     tasks: Sequence[int] = (),
     raters: Sequence[int] | None = None,
     anonymous: bool = False,
-    label: Label = None,
+    labels: Labels = None,
 ) -> dict[int, list[dict]]:
     """Task -> items of `qubiq_items` (cases without a mask of the task among them, "label" all None).
 
     Args:
         part: None: the only one there is, or the one that `dataset_dir` is named after.
         tasks: empty: all that anybody marked in this part, ascending.
-        region, raters, anonymous, label: see `qubiq_items`.
+        region, raters, anonymous, labels: see `qubiq_items`.
 
     Raises:
         DatasetLayoutError: as `qubiq_items`, or no case of a task has a mask.
@@ -78,7 +78,7 @@ def rater_truth(
     part, folder = _part(root, part)
     found = {int(match[1]) for path in folder.glob("*/task*") if (match := MASK_NAME.fullmatch(path.name))}
     list_items = partial(
-        qubiq_items, dataset_dir, region=region, part=part, raters=raters, anonymous=anonymous, label=label
+        qubiq_items, dataset_dir, region=region, part=part, raters=raters, anonymous=anonymous, labels=labels
     )
     if not found:  # explains itself
         list_items(task=tasks[0] if tasks else 1)

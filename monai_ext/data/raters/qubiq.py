@@ -16,7 +16,7 @@ from monai_ext.data.isic import DatasetLayoutError, check_name
 from monai_ext.data.passed_over import log_passed_over
 from monai_ext.data.raters.structures import structure_names, together
 from monai_ext.raster.dicom import is_dicom
-from monai_ext.raster.masks import Label, checked_label
+from monai_ext.raster.masks import Labels, checked_labels
 from monai_ext.raster.nifti import open_nifti
 from monai_ext.runtime.errors import some_of
 from monai_ext.storage.folders import files_in, folders_in
@@ -51,7 +51,7 @@ def qubiq_items(
     anonymous: bool = False,
     slices: bool = False,
     require_masks: bool = True,
-    label: Label = None,
+    labels: Labels = None,
 ) -> list[dict]:
     """One item for each case, or for each slice of each case, in natural order of the case names (case2 before case10).
 
@@ -66,9 +66,9 @@ def qubiq_items(
     the folder `image`. Files with almost such a name are an error; others are passed over, with a line in the log, and
     hidden folders.
 
-    Several `tasks` are the structures of one item, see `monai_ext.data.raters.structures`: "label" then has R x K
-    entries, the K tasks of the first rater first, "structures" their names, "tasks" their numbers, and the id is the
-    name of the case.
+    Several `tasks`, or the structures of `labels`, are those of one item, see `monai_ext.data.raters.structures`:
+    "label" then has R x K entries, the K structures of the first rater first, "structures" their names; "tasks" are the
+    numbers of several tasks, and the id is the name of the case.
 
     Args:
         region: folder of the organ; needed where `dataset_dir` holds regions.
@@ -80,7 +80,8 @@ def qubiq_items(
         anonymous: seg01 of one case is not the person of seg01 in another, as in LIDC; see `identified_raters`.
         slices: the files are volumes; list their slices along the third axis.
         require_masks: False lets cases through that nobody has marked.
-        label: which values of the masks are foreground, see `binary_mask`; the items have it as "label_values".
+        labels: which values of the masks are foreground, see `binary_mask`, or which structures they are, see
+            `read_mask`; the items have them as "label_values".
 
     Raises:
         DatasetLayoutError: no such folder, part, task or rater; a case without image, without masks (if required),
@@ -100,6 +101,8 @@ def qubiq_items(
     )
     known = {key for listed in everywhere.values() for case in listed for key in case.masks}
     wanted = together(tasks) or [task]
+    structures = structure_names(tasks=tasks, labels=labels)
+    copies = len(structures or [""]) // len(wanted)  # of a file, where its labels are several structures
     numbers = _columns(known, wanted, raters, parts[part.lower()], needed=require_masks)
     several = len({number for number, _ in known}) > 1 and not together(tasks)
     items: list[dict] = []
@@ -110,7 +113,7 @@ def qubiq_items(
                 + (f"{len(case.masks)} rater files" if case.masks else "task01_seg01.nii.gz, ...")
                 + (f"; there are {some_of([path.name for path in case.others])}." if case.others else ".")
             )
-        masks = [case.masks.get((own, number)) for number in numbers for own in wanted]
+        masks = [case.masks.get((own, number)) for number in numbers for own in wanted for _ in range(copies)]
         if require_masks and not any(masks):
             raise DatasetLayoutError(
                 f"case {case.folder} has no mask of task {some_of(wanted)} by any of the raters {some_of(numbers)}: "
@@ -127,9 +130,11 @@ def qubiq_items(
             item |= {"label": [None if mask is None else str(mask) for mask in masks], "raters": list(numbers)}
         item |= {"task": wanted[0], "anonymous": anonymous}
         if together(tasks):
-            item |= {"tasks": wanted, "structures": structure_names(tasks=tasks)}
-        if numbers and checked_label(label) is not None:
-            item["label_values"] = label
+            item["tasks"] = wanted
+        if structures:
+            item["structures"] = structures
+        if numbers and checked_labels(labels) is not None:
+            item["label_values"] = labels
         items += slice_items(item) if slices else [item]
     return items
 

@@ -1,4 +1,4 @@
-"""Several structures of one image in a list of cases: the tasks of QUBIQ that are read together.
+"""Several structures of one image in a list of cases: tasks of QUBIQ read together, or labels of one mask by name.
 
 An item of K structures has their names as "structures", and R x K entries in "label": place r K + k is structure k of
 rater r. Decoders keep that order for masks, (R K, *S), so that every transform of masks serves them as well, and give
@@ -7,9 +7,12 @@ presence as (R, K), by which `PrepareRaters` makes (B, R, K, *S) of them. Withou
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
-__all__ = ["column_names", "rater_labels", "structure_count", "structure_names", "together"]
+from monai_ext.raster.masks import Labels, Values, checked_labels, structures_of_labels
+
+__all__ = ["column_names", "labels_of_entries", "rater_labels", "structure_count", "structure_names", "together"]
 
 
 def together(tasks: Sequence[int] | None) -> list[int]:
@@ -31,13 +34,33 @@ def together(tasks: Sequence[int] | None) -> list[int]:
     return numbers
 
 
-def structure_names(*, tasks: Sequence[int] | None = None) -> list[str] | None:
+def structure_names(*, tasks: Sequence[int] | None = None, labels: Labels = None) -> list[str] | None:
     """Names of the structures that are learnt together, None where there is one alone.
 
-    >>> structure_names(tasks=[1, 2])
-    ['task01', 'task02']
+    >>> structure_names(tasks=[1, 2]), structure_names(labels={"disc": [1, 2], "cup": [2]})
+    (['task01', 'task02'], ['disc', 'cup'])
+
+    Raises:
+        ValueError: both name structures.
     """
-    return [f"task{number:02d}" for number in together(tasks)] or None
+    of_tasks, of_labels = [f"task{number:02d}" for number in together(tasks)], structures_of_labels(labels)
+    if of_tasks and of_labels:
+        raise ValueError(
+            f"tasks is {list(tasks or ())} and labels names {', '.join(of_labels)}: structures are either tasks, each "
+            "in files of its own, or labels of one task's files."
+        )
+    return of_tasks or of_labels or None
+
+
+def labels_of_entries(item: Mapping) -> list[Values | str | None]:
+    """The label of each entry of "label", from the item's "label_values"."""
+    checked = checked_labels(item.get("label_values"))
+    files = item.get("label") or ()
+    count = 1 if isinstance(files, str | os.PathLike) else len(files)
+    if not isinstance(checked, dict):
+        return [checked] * count
+    own = list(checked.values())
+    return [own[place % len(own)] for place in range(count)]
 
 
 def structure_count(item: Mapping) -> int:

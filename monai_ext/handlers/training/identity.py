@@ -29,7 +29,14 @@ from monai_ext.data.run_cases import (
 )
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.training.provenance import bundle_arguments
-from monai_ext.handlers.training.run_settings import NO_SETTINGS, RunSettings, config_around, is_plain, trained_settings
+from monai_ext.handlers.training.run_settings import (
+    NO_SETTINGS,
+    RunSettings,
+    config_around,
+    is_plain,
+    is_plain_mapping,
+    trained_settings,
+)
 from monai_ext.runtime.settings import flattened
 from monai_ext.storage.fingerprint import file_sha256
 from monai_ext.storage.records import read_record
@@ -225,7 +232,7 @@ def take_settings_of_run(checkpoints: str | Path | Sequence[str | Path], *, scor
         if name not in resolver.items or name in NEVER_TAKEN or name.endswith(WEIGHT_FILES) or (is_free and not scored):
             continue
         now = resolver.resolved_content.get(name, resolver.items[name].get_config())
-        if same_value(now, then) or isinstance(now, dict):
+        if same_value(now, then) or (isinstance(now, dict) and not is_plain_mapping(now)):
             continue
         if chosen(name, now):
             if is_free:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from monai.bundle import ConfigParser, ReferenceResolver
 
-__all__ = ["NO_SETTINGS", "RunSettings", "config_around", "is_plain", "trained_settings"]
+__all__ = ["NO_SETTINGS", "RunSettings", "config_around", "is_plain", "is_plain_mapping", "trained_settings"]
 
 NO_SETTINGS = frozenset(  # places, phantoms (their cases count), and what is executed
     {"bundle_root", "dataset_dir", "output_dir", "cache_dir", "phantom_images", "phantoms", "resume", "imports",
@@ -54,15 +54,33 @@ class RunSettings:
         self._parser = config_around(ConfigParser)
 
     def read(self) -> dict[str, Any]:
-        """Name -> number, string, truth value, None, or a list of these; expressions as far as they are resolved."""
+        """Name -> number, string, truth value, None, or a list of these; expressions as far as they are resolved.
+
+        What stands in the config as a mapping of such values (`labels`) is a value too.
+        """
         values: dict[str, Any] = {}
         if self._parser is not None:
             resolver = self._parser.ref_resolver
             for name, item in resolver.items.items():
                 if name and ReferenceResolver.sep not in name and not name.startswith("_") and name not in NO_SETTINGS:
-                    values[name] = resolver.resolved_content.get(name, item.get_config())
-            values |= trained_settings(self._parser)
-        return {name: value for name, value in values.items() if is_plain(value)} | self.further
+                    config = item.get_config()
+                    known = is_plain_mapping(config)
+                    value = config if known else resolver.resolved_content.get(name, config)
+                    if known or is_plain(value):
+                        values[name] = value
+            trained = trained_settings(self._parser)
+            values |= {name: value for name, value in trained.items() if is_plain(value) or is_plain_mapping(value)}
+        return values | self.further
+
+
+def is_plain_mapping(value: object) -> bool:
+    """Whether a value of a config is a mapping of `is_plain` values, and no component."""
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and not any(str(name).startswith("_") for name in value)
+        and all(map(is_plain, value.values()))
+    )
 
 
 def is_plain(value: object) -> bool:

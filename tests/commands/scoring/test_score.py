@@ -218,7 +218,7 @@ def test_the_options_of_the_command_reach_the_scores(many, capsys):
     typed = ["score", "--predictions", str(many[1]), "--targets", str(many[0]), "--resamples", "9", "--tasks", "1"]
     typed += ["--raters", "1", "3", "--strict", "--bins", "4", "--seed", "5", "--missing", "skip", "--group", "patient"]
     assert (
-        main([*typed, "--anonymous", "--estimator", "U", "--label", "1", "--tolerance", "3", "--spacing", "2", "1"])
+        main([*typed, "--anonymous", "--estimator", "U", "--labels", "1", "--tolerance", "3", "--spacing", "2", "1"])
         == 0
     )
     settings = json.loads((many[1] / "scores" / "scores.json").read_text())["settings"]

@@ -285,15 +285,15 @@ def test_a_label_chooses_among_the_values_of_the_masks(tmp_path, label, counts):
     for side, mask in masks.items():
         mask[:side, :side] = 1
     write_case(tmp_path / "case01", masks=masks)
-    with pytest.raises(ImageFileError, match=r"task01_seg01.nii.gz holds the value 1: .*by label"):
+    with pytest.raises(ImageFileError, match=r"task01_seg01.nii.gz holds the value 1: .*by labels"):
         decode_one(tmp_path)
-    (item,) = qubiq_items(tmp_path, label=label)
+    (item,) = qubiq_items(tmp_path, labels=label)
     assert DecodeRaters()(item)["label"].sum((1, 2)).tolist() == counts
 
 
 def test_a_label_that_is_no_number_is_refused(tmp_path):
     write_case(tmp_path / "case01")
-    (item,) = qubiq_items(tmp_path, label="alpha")
+    (item,) = qubiq_items(tmp_path, labels="alpha")
     with pytest.raises(ImageFileError, match="holds numbers, and the label alpha is none"):
         DecodeRaters()(item)
 

@@ -1,9 +1,23 @@
 from __future__ import annotations
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
-from monai_ext.data import DatasetLayoutError, DecodeRaters, qubiq_items, rater_image_items, write_rater_phantoms
+from monai_ext.data import (
+    DatasetLayoutError,
+    DecodeRaters,
+    ImageFileError,
+    open_nifti,
+    qubiq_items,
+    rater_image_items,
+    read_nifti,
+    save_nifti,
+    write_rater_phantoms,
+)
+from monai_ext.data.first_look import review
+from monai_ext.data.item_numbers import look_at
 from monai_ext.data.raters.structures import column_names, rater_labels, structure_names, together
 from monai_ext.engines import PrepareRaters, rater_cases
 from monai_ext.phantoms.raters import draw_nested_case
@@ -66,3 +80,31 @@ def test_wrong_tasks_are_refused_in_one_sentence(nested):
     assert structure_names() is None and structure_names(tasks=[]) is None
     with pytest.raises(DatasetLayoutError, match="nobody marked task 3 in .*only 1, 2: choose tasks="):
         qubiq_items(nested, tasks=[1, 3])
+
+
+def test_labels_of_one_file_are_structures_too(nested):
+    for case in sorted((nested / "Training").iterdir()):
+        for path in case.glob("task01_seg*"):
+            cell, inner = read_nifti(path), case / path.name.replace("task01", "task02")
+            nucleus = read_nifti(inner) if inner.exists() else np.zeros_like(cell)
+            save_nifti(nib.Nifti1Image(cell + nucleus, open_nifti(path).affine), path)
+            inner.unlink(missing_ok=True)
+    labels = {"cell": [1, 2], "nucleus": [2]}
+    items = qubiq_items(nested, labels=labels)
+    assert items[0]["structures"] == ["cell", "nucleus"] and "tasks" not in items[0] and items[0]["task"] == 1
+    item = DecodeRaters()(items[0])
+    assert torch.equal(item["label"].unflatten(0, (5, 2)), draw_nested_case((32, 34), seed=(0, 0))[1])
+    assert item["presence"].all() and item["presence"].shape == (5, 2)
+    found = review(look_at(items, DecodeRaters()), labelled=True)
+    assert not found.refused and not found.doubtful
+    found = review(look_at(qubiq_items(nested, labels={"cell": 1, "scar": 9}), DecodeRaters()), labelled=True)
+    assert found.refused == [
+        "no mask has a pixel of scar: give its values by labels as they are in the masks, or leave it out."
+    ]
+    assert any(
+        "2 of 2 masks hold values that are no structure's and count as background (2)" in s for s in found.doubtful
+    )
+    with pytest.raises(ImageFileError, match="holds the value .* name several structures by them"):
+        DecodeRaters()(qubiq_items(nested)[0])
+    with pytest.raises(ValueError, match="structures are either tasks, each in files of its own, or labels"):
+        qubiq_items(nested, tasks=[1, 2], labels=labels)
