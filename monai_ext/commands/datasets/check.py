@@ -23,14 +23,13 @@ from monai_ext.data.isic import Part, lesion_items
 from monai_ext.data.item_numbers import SetNumbers, look_at
 from monai_ext.data.near_duplicates import duplicate_groups
 from monai_ext.data.raters.decoding import DecodeRaters
-from monai_ext.data.raters.images import is_nifti
 from monai_ext.data.raters.qubiq import PARTS, find_parts, qubiq_items, slice_items
 from monai_ext.data.tiles.listing import tile_items
 from monai_ext.data.tiles.pixel_scale import find_scale
 from monai_ext.data.tiles.survey import survey_tiles
 from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.masks import Labels, grey_values_in
-from monai_ext.raster.nifti import open_nifti, read_nifti, without_singletons
+from monai_ext.raster.nifti import is_volume_file, open_nifti, read_nifti, without_singletons
 from monai_ext.raster.opening import open_raster
 from monai_ext.runtime.errors import some_of
 from monai_ext.runtime.run_log import tell
@@ -249,7 +248,7 @@ def _name_values(items: Sequence[Mapping], found: FirstLook) -> None:
     paths = {path for item in items for path in _paths(item.get("label")) if path is not None}
     for path in paths:
         with suppress(ImageFileError):
-            values = np.unique(read_nifti(path)).tolist() if is_nifti(path) else grey_values_in(path)
+            values = np.unique(read_nifti(path)).tolist() if is_volume_file(path) else grey_values_in(path)
             counts.update(int(value) for value in values[:MOST_VALUES] if value == int(value))
     if counts and set(counts) - {0, 1} and len(counts) > 2:
         listed = [f"{value} ({count})" for value, count in sorted(counts.items())]

@@ -224,7 +224,7 @@ def test_the_options_of_the_command_reach_the_scores(many, capsys):
     settings = json.loads((many[1] / "scores" / "scores.json").read_text())["settings"]
     expected = {"resamples": 9, "tasks": [1], "raters": [1, 3], "strict": True, "bins": 4, "seed": 5, "missing": "skip"}
     expected |= {"group": "patient", "anonymous": True, "estimator": "U", "region": None, "part": None, "samples": None}
-    expected |= {"label": [1], "tolerance": 3.0, "spacing": [2.0, 1.0]}
+    expected |= {"labels": [1], "tolerance": 3.0, "spacing": [2.0, 1.0]}
     assert settings == expected
     assert "anonymous raters 1, 3." in capsys.readouterr().out
 
