@@ -26,7 +26,7 @@ from monai_ext.networks.projection import ConsistencyProjection
 from monai_ext.networks.srresnet import ResidualBlock, SRResNet, SubPixelNetwork
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution
 from monai_ext.networks.variational import bayesian_convolution
-from monai_ext.runtime.settings import chosen
+from monai_ext.runtime.settings import as_bool, chosen
 
 __all__ = ["BayesianSRResNet", "bayesian_srresnet"]
 
@@ -51,6 +51,8 @@ class BayesianSRResNet(UncertainSuperResolution):
         latent_channels: Z, numbers of the latent at each low-resolution pixel.
         texture_blocks: residual blocks between latent and image.
         likelihood: of a value around its mean: "laplace" or "gaussian".
+        wide_scale: read the scale of the noise from 13 x 13 pixels of the features by several layers, instead of from
+            3 x 3 by one: how large errors are depends on the kind of texture around.
         conv: kind of the convolutions in the texture blocks, see `monai_ext.networks.variational`; pass the same to an
             `SRResNet`.
         iterations: of projection and clipping in evaluation mode, see `ConsistencyProjection`.
@@ -67,6 +69,7 @@ class BayesianSRResNet(UncertainSuperResolution):
         latent_channels: int = 8,
         texture_blocks: int = 2,
         likelihood: str = "laplace",
+        wide_scale: bool | str = False,
         conv: Callable[..., nn.Module] = nn.Conv2d,
         iterations: int = 4,
     ):
@@ -100,12 +103,16 @@ class BayesianSRResNet(UncertainSuperResolution):
             *(ResidualBlock(features, norm=None, conv=conv) for _ in range(texture_blocks)),
             nn.Conv2d(features, features, 3, padding=1),
         )
-        self.scale_net = nn.Sequential(nn.Conv2d(features, values, 3, padding=1), nn.PixelShuffle(scale))
+        reading = _wide_reading(features) if as_bool(wide_scale, "wide_scale") else []
+        size = 1 if reading else 3
+        self.scale_net = nn.Sequential(
+            *reading, nn.Conv2d(features, values, size, padding=size // 2), nn.PixelShuffle(scale)
+        )
         self.projection = ConsistencyProjection(operator, iterations)
-        for layer in (self.prior_net[-1], self.texture[-1], self.scale_net[0]):
+        for layer in (self.prior_net[-1], self.texture[-1], self.scale_net[-2]):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
-        nn.init.constant_(dict(self.scale_net.named_parameters())["0.bias"], math.log(FIRST_SCALE))
+        nn.init.constant_(dict(self.scale_net[-2].named_parameters())["bias"], math.log(FIRST_SCALE))
 
     def forward(
         self, low_res: Tensor, noise: Tensor | None = None, high_res: Tensor | None = None, samples: int = 0
@@ -225,6 +232,13 @@ class BayesianSRResNet(UncertainSuperResolution):
         return latent_at(gaussian, noise)
 
 
+def _wide_reading(features: int) -> list[nn.Module]:
+    def depthwise(spread: int) -> nn.Module:
+        return nn.Conv2d(features, features, 5, padding=2 * spread, dilation=spread, groups=features)
+
+    return [nn.Conv2d(features, features, 1), nn.PReLU(), depthwise(1), nn.PReLU(), depthwise(2), nn.PReLU()]
+
+
 def _gaussian_head(channels: int, features: int, latent_channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels, features, 3, padding=1),
@@ -246,6 +260,7 @@ def bayesian_srresnet(
     latent_channels: int = 8,
     texture_blocks: int = 2,
     likelihood: str = "laplace",
+    wide_scale: bool | str = False,
     weight_uncertainty: str = "none",
     dropout: float = 0.1,
 ) -> BayesianSRResNet:
@@ -257,7 +272,7 @@ def bayesian_srresnet(
             a `GatedSRNet`, whose weights are deterministic.
         features, blocks, residual: see `SRResNet` or `GatedSRNet`.
         norm, upsampling: of `SRResNet`.
-        operator, latent_channels, texture_blocks, likelihood: see `BayesianSRResNet`.
+        operator, latent_channels, texture_blocks, likelihood, wide_scale: see `BayesianSRResNet`.
         weight_uncertainty, dropout: see `bayesian_convolution`.
 
     Raises:
@@ -281,5 +296,6 @@ def bayesian_srresnet(
         latent_channels=latent_channels,
         texture_blocks=texture_blocks,
         likelihood=likelihood,
+        wide_scale=wide_scale,
         conv=conv,
     )

@@ -36,7 +36,10 @@ def test_a_trained_generator_loads_unchanged():
 
 def test_a_gated_generator_takes_the_same_place():
     torch.manual_seed(6)
-    built = bayesian_srresnet(3, OPERATOR, generator_name="gated", features=16, blocks=1, latent_channels=LATENT).eval()
+    options = {"features": 16, "blocks": 1, "latent_channels": LATENT, "wide_scale": True}
+    built = bayesian_srresnet(3, OPERATOR, generator_name="gated", **options).eval()
+    _, log_scale = built.decode(low_resolution(), torch.zeros(2, LATENT, 6, 7))
+    torch.testing.assert_close(log_scale.exp(), torch.full_like(log_scale, 0.05))
     trained = GatedSRNet(features=16, blocks=1)
     torch.nn.init.normal_(trained.tail[0].weight, std=0.05)
     built.generator.load_state_dict(trained.state_dict())

@@ -26,7 +26,7 @@ def network(conv=nn.Conv2d, *, seed: int = 0, lively: bool = True, **options) ->
     built = BayesianSRResNet(generator, OPERATOR, latent_channels=LATENT, texture_blocks=1, conv=conv, **options)
     if lively:
         with torch.no_grad():
-            for layer in (built.prior_net[-1], built.texture[-1], built.scale_net[0], generator.tail[0]):
+            for layer in (built.prior_net[-1], built.texture[-1], built.scale_net[-2], generator.tail[0]):
                 layer.weight.normal_(0, 0.05)
     return built.eval()
 
