@@ -7,6 +7,7 @@ kernels does not depend on the size of the batch.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,13 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_ext.transforms import colour, spatial
+from monai_ext.transforms import colour, opencv_warp, spatial
 from monai_ext.transforms.augmentations import ORDER, Augmentation, RandomBlur
 from monai_ext.transforms.parameters import AugmentParameters, compile_parameters
 
 __all__ = ["FULL_SCALE", "BatchAugment"]
 
 KEPT_CONSTANTS = 256
+FEWEST_LEVELS = 64  # of an image of 8 bits, to be rounded to them
 FULL_SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.bool: 1.0}
 
 
@@ -55,9 +57,10 @@ class BatchAugment:
         spatial_dims: 2 or 3; colour is for 2. Where a batch of volumes has "affine" (B, 4, 4), rotations are true ones
             in space, whatever the distance of slices; otherwise voxels are taken for cubes.
         label_key: where the label is in the mapping; a missing one is left out.
+        opencv: warp uint8 pictures on a CPU by OpenCV, faster, to whole levels; None: where it is installed.
 
     Raises:
-        ValueError: a part given twice, or settings out of range or not for so many axes.
+        ValueError: a part given twice, settings out of range or not for so many axes, or OpenCV wanted and missing.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class BatchAugment:
         channels_last: bool = False,
         spatial_dims: int = 2,
         label_key: str | None = "label",
+        opencv: bool | None = None,
     ) -> None:
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims={spatial_dims} must be 2 or 3.")
@@ -92,6 +96,9 @@ class BatchAugment:
         else:
             self.memory_format = torch.contiguous_format
         self.label_key = label_key
+        if opencv and opencv_warp.opencv() is None:
+            raise ValueError('opencv=True needs OpenCV: pip install "opencv-python-headless>=4.11".')
+        self.opencv = opencv is not False and opencv_warp.opencv() is not None
         self._noise_bank = colour.NoiseBank()
         self._constants: dict[tuple, Any] = {}
 
@@ -167,19 +174,45 @@ class BatchAugment:
             fitted = self._fitted(image, spatial.resize)
             return fitted, None if label is None else self._fitted(label, spatial.resize_labels)
         target, cut = tuple(self.inner_size or self.spatial_size or size), self.inner_size is not None
-        control = tensors.get("control")
+        shown = size if cut else tuple(map(min, size, target))
+        grid = functools.cache(lambda: self._grid(tensors, size, target, affine, cut=cut))
+        by_opencv = self._by_opencv(image, tensors)
+
+        def warped(x: Tensor, *, soft: bool) -> Tensor:
+            x = spatial.resize(x, shown) if soft else x
+            if by_opencv and x.dtype in ((torch.uint8,) if soft else (torch.uint8, torch.bool)):
+                seen = tuple(x.shape[2:])
+                pixels = opencv_warp.pixel_matrices(tensors["matrix"], size, seen, target, cut=cut)
+                levels = x.view(torch.uint8)
+                return opencv_warp.warp_bytes(levels, pixels, target, nearest=not soft, padding_mode=self.padding_mode)
+            mode = "bilinear" if soft else "nearest"
+            return F.grid_sample(x.float(), grid(), mode=mode, padding_mode=self.padding_mode, align_corners=False)
+
+        return warped(image, soft=True), None if label is None else warped(label, soft=label.is_floating_point())
+
+    def _by_opencv(self, image: Tensor, tensors: Mapping[str, Tensor]) -> bool:
+        """Whether OpenCV can warp these: pictures on a CPU, and whole levels are fine enough for uint8."""
+        if not self.opencv or image.device.type != "cpu" or self.spatial_dims != 2 or "control" in tensors:
+            return False
+        low, high = self._intensities(torch.uint8)
+        return high - low >= FEWEST_LEVELS and max(image.shape[2:]) <= opencv_warp.LARGEST
+
+    def _grid(
+        self,
+        tensors: Mapping[str, Tensor],
+        size: tuple[int, ...],
+        target: tuple[int, ...],
+        affine: Tensor | None,
+        *,
+        cut: bool,
+    ) -> Tensor:
+        """Where each pixel of the result lies in the source, see `SamplingGrid`."""
+        matrix, control = tensors["matrix"], tensors.get("control")
         cells = 0 if control is None else control.shape[-1] - 3
-        key = ("grid", size, target, cells, image.device)
-        grid = self._constant(key, lambda: spatial.SamplingGrid(size, target, cells, image.device, cut=cut))
+        key = ("grid", size, target, cells, matrix.device)
+        made = self._constant(key, lambda: spatial.SamplingGrid(size, target, cells, matrix.device, cut=cut))
         voxels = None if affine is None else affine[:, :3, :3].norm(dim=1).flip(1).float()  # along (x, y, z)
-        grid = grid(tensors["matrix"], control, voxels)
-        shrunk = size if cut else tuple(map(min, size, target))
-        image = self._sample(spatial.resize(image, shrunk), grid, "bilinear")
-        if label is not None:
-            soft = label.is_floating_point()
-            label = spatial.resize(label, shrunk) if soft else label
-            label = self._sample(label, grid, "bilinear" if soft else "nearest")
-        return image, label
+        return made(matrix, control, voxels)
 
     def _fitted(self, x: Tensor, resize: Callable[[Tensor, Sequence[int]], Tensor]) -> Tensor:
         """`x` without a warp at the final size."""
@@ -189,9 +222,6 @@ class BatchAugment:
         for axis, (start, cut) in enumerate(zip(starts, self.inner_size, strict=True)):
             x = x.narrow(2 + axis, start, cut)
         return x
-
-    def _sample(self, x: Tensor, grid: Tensor, mode: str) -> Tensor:
-        return F.grid_sample(x.to(torch.float32), grid, mode=mode, padding_mode=self.padding_mode, align_corners=False)
 
     def _flip(self, image: Tensor, label: Tensor | None, dihedral: Tensor) -> tuple[Tensor, Tensor | None]:
         index = self._index(image, dihedral)

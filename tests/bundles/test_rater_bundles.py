@@ -86,7 +86,7 @@ def test_evaluation_writes_the_same_table_for_both_bundles_at_the_cases_own_size
     assert set(wanted) <= set(table[0]) and "heads_by_raters" not in table[0]
     summary = json.loads((folder / "evaluation" / "summary.json").read_text())
     assert summary["cases"] == 4 and summary["samples"] == 4 and summary["raters"] == [1, 2, 3, 4, 5]
-    assert summary["settings"]["method"] == {"qubiq_holistic": "conditioned", "prob_unet": "ordered"}[bundle]
+    assert summary["settings"]["method"] == {"qubiq_holistic": "heads", "prob_unet": "ordered"}[bundle]
     assert (summary["heads_by_raters"] is not None) == (bundle == "qubiq_holistic")
     case = folder / "evaluation" / "predictions" / table[0]["id"]
     kind = "seg" if bundle == "qubiq_holistic" else "sample"

@@ -76,6 +76,8 @@ def _region(folder: Path) -> None:
 def _parts(folder: Path) -> None:
     """All three parts of a data set."""
     _raters(folder, 14)
+    for number, case in enumerate(sorted((folder / "Training").iterdir())):
+        case.rename(case.with_name(f"{case.name}_p{number // 2:04d}"))  # of a patient
     for part in ("Validation", "Testing"):
         (folder / part).mkdir()
         for case in sorted((folder / "Training").iterdir())[-4:]:

@@ -33,25 +33,34 @@ class DemoOptions:
     """the bundle's folder"""
     output_dir: Path = Path("demo/lesion_unet")
     """phantoms, run and page"""
+    volumes: bool = False
+    """volumes in place of pictures, for bundles with overlays volumes.json and demo_volumes.json"""
 
 
 class DemoError(ValueError):
     """A step of the demo failed, or the bundle's demo.json is incomplete."""
 
 
-def demo(bundle: str | Path, output_dir: str | Path) -> Path:
+def demo(bundle: str | Path, output_dir: str | Path, *, volumes: bool = False) -> Path:
     """Run the demo of `bundle` into `output_dir` and return its page, `output_dir/index.html`.
 
     A demo that was interrupted goes on where it stopped; a finished one is only shown anew.
 
+    Args:
+        volumes: see `DemoOptions`.
+
     Raises:
-        FileNotFoundError: the bundle has no configs/demo.json.
+        FileNotFoundError: the bundle has no configs/demo.json, or none for volumes.
         DemoError: a step failed.
     """
     bundle, output_dir = Path(bundle), Path(output_dir)
     configs = bundle / "configs"
     if not (configs / "demo.json").is_file():
         raise FileNotFoundError(f"no configs/demo.json in the bundle '{bundle}': give --bundle a bundle's folder.")
+    overlays = ["volumes.json", "demo_volumes.json"] if volumes else []
+    for name in overlays:
+        if not (configs / name).is_file():
+            raise FileNotFoundError(f"the bundle '{bundle}' has no configs/{name}: leave out --volumes.")
     content = read_record(configs / "demo.json", dict[str, Any], way_out="take it from the bundle again")
     if missing := {"page", "phantom_images"} - content.keys():
         raise DemoError(f"'{configs / 'demo.json'}' has no {min(missing)}: it names the demo's page and its images.")
@@ -60,8 +69,8 @@ def demo(bundle: str | Path, output_dir: str | Path) -> Path:
     parser["dataset_dir"] = str(phantoms)
     shared = {"bundle_root": bundle, "dataset_dir": phantoms, "output_dir": training}
     steps = {
-        "training": _command(configs, ["train.json", "demo.json"], {**shared, "resume": "true"}),
-        "evaluation": _command(configs, ["train.json", "demo.json", "evaluate.json"], shared),
+        "training": _command(configs, ["train.json", "demo.json", *overlays], {**shared, "resume": "true"}),
+        "evaluation": _command(configs, ["train.json", "demo.json", *overlays, "evaluate.json"], shared),
         "inference": _command(
             configs,
             ["inference.json", "demo_inference.json"],
@@ -103,6 +112,6 @@ def _typed(command: Sequence[str]) -> str:
 
 def run(options: DemoOptions) -> int:
     """`python -m monai_ext demo`."""
-    page = demo(options.bundle, options.output_dir)
+    page = demo(options.bundle, options.output_dir, volumes=options.volumes)
     tell(f"\nthe demo's page: {page.resolve()}")
     return 0

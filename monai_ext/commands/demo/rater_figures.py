@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from monai_ext.commands.plotting import colours_of, plain_axis
 
-__all__ = ["RaterCase", "matrix_figure", "outline_figure", "rater_curve_figure"]
+__all__ = ["RaterCase", "matrix_figure", "outline_figure", "rater_curve_figure", "slice_figure"]
 
 MOST_VARIANCE = 0.25  # of a yes or no
+BY_SLICE = ("raters' disagreement", "predicted uncertainty")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class RaterCase:
         predictions: names -> masks (H, W), heads under the names of their raters, or samples.
         probability: predicted share of raters, (H, W).
         disagreement: c/K (1 - c/K), (H, W).
+        by_slice: of a volume, of which all others are one slice: the sums of disagreement and of predicted uncertainty
+            over each slice, (2, D).
     """
 
     title: str
@@ -37,6 +40,7 @@ class RaterCase:
     predictions: Mapping[str, NDArray]
     probability: NDArray
     disagreement: NDArray
+    by_slice: NDArray | None = None
 
 
 def outline_figure(rows: Sequence[RaterCase], *, predicted_by: str = "heads") -> Figure:
@@ -67,6 +71,21 @@ def outline_figure(rows: Sequence[RaterCase], *, predicted_by: str = "heads") ->
         bar.ax.tick_params(labelsize=7)
     handles = [Line2D([], [], color=colours[name], label=name) for name in rows[0].raters]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=8, frameon=False)
+    return figure
+
+
+def slice_figure(rows: Sequence[RaterCase]) -> Figure:
+    """Raters' disagreement and predicted uncertainty of each slice of volumes, sums over its pixels."""
+    figure = Figure(figsize=(2.6 * len(rows) + 0.6, 2.6), layout="constrained")
+    axes = figure.subplots(1, len(rows), squeeze=False)[0]
+    for axis, row in zip(axes, rows, strict=True):
+        for values, name in zip(row.by_slice if row.by_slice is not None else (), BY_SLICE, strict=False):
+            axis.plot(range(1, len(values) + 1), values, color=colours_of(BY_SLICE)[name], marker="o", ms=3, label=name)
+        axis.set_title(row.title, fontsize=8)
+        axis.set_xlabel("Slice")
+        plain_axis(axis)
+    axes[0].set_ylabel("Variance, sum over pixels")
+    axes[-1].legend(fontsize=7, frameon=False)
     return figure
 
 

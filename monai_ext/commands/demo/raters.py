@@ -12,9 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_ext.commands.demo.page import WAY_OUT, DemoRun, command_blocks, read_table, read_training
-from monai_ext.commands.demo.rater_figures import RaterCase, matrix_figure, outline_figure, rater_curve_figure
+from monai_ext.commands.demo.rater_figures import (
+    RaterCase,
+    matrix_figure,
+    outline_figure,
+    rater_curve_figure,
+    slice_figure,
+)
 from monai_ext.commands.html import Block, Heading, Picture, Table, Text
-from monai_ext.data import qubiq_items, read_nifti, read_rater_mask
+from monai_ext.data import qubiq_items, read_nifti
+from monai_ext.data.raters.decoding import binary_mask
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.pictures import save_figure
 from monai_ext.storage.records import read_record
@@ -140,6 +147,7 @@ def rater_blocks(run: DemoRun) -> list[Block]:
             save_figure(outline_figure(cases, predicted_by=predicted_by), output_dir / "cases.png"),
             "Left to right: image, outlines of the raters, of the network, disagreement, predicted uncertainty.",
         ),
+        *_slices(cases, output_dir),
         Heading("Training"),
         Picture(save_figure(_curves(epochs, names), output_dir / "curves.png"), "Averaged weights, per epoch."),
         *command_blocks(
@@ -147,6 +155,14 @@ def rater_blocks(run: DemoRun) -> list[Block]:
         ),
     ]
     return blocks
+
+
+def _slices(cases: Sequence[RaterCase], output_dir: Path) -> list[Block]:
+    """What is shown of volumes besides: the slices that the pictures leave out."""
+    if any(case.by_slice is None for case in cases):
+        return []
+    caption = "The same volumes slice by slice; above is the slice of which the raters marked most."
+    return [Picture(save_figure(slice_figure(cases), output_dir / "slices.png"), caption)]
 
 
 def _score_table(summary: Mapping[str, Any]) -> Table:
@@ -181,21 +197,38 @@ def _shown_cases(output_dir: Path, names: Mapping[int, str]) -> list[RaterCase]:
 
 
 def _case(item: Mapping, dice: float, evaluation: Path, names: Mapping[int, str]) -> RaterCase:
-    raters = {
-        names[number]: read_rater_mask(path) for number, path in zip(item["raters"], item["label"], strict=True) if path
-    }
+    raters = {names[number]: _mask(path) for number, path in zip(item["raters"], item["label"], strict=True) if path}
     share = np.mean(list(raters.values()), axis=0)
     folder = evaluation / "predictions" / item["case"]
-    heads = {names[int(path.name[10:12])]: read_rater_mask(path) for path in sorted(folder.glob("task??_seg*"))}
+    heads = {names[int(path.name[10:12])]: _mask(path) for path in sorted(folder.glob("task??_seg*"))}
     samples = sorted(folder.glob("task??_sample*"))[: len(raters)]
-    predictions = heads or {name: read_rater_mask(path) for name, path in zip(raters, samples, strict=False)}
-    return RaterCase(
+    predictions = heads or {name: _mask(path) for name, path in zip(raters, samples, strict=False)}
+    case = RaterCase(
         title=f"{item['id']}\nDice {100 * dice:.1f} %",
         image=read_nifti(item["image"]),
         raters=raters,
         predictions=predictions,
         probability=read_nifti(folder / f"task{item['task']:02d}.nii.gz"),
         disagreement=share * (1 - share),
+    )
+    return case if share.ndim == 2 else _in_one_slice(case, int(share.sum((0, 1)).argmax()))
+
+
+def _mask(path: str | Path) -> NDArray:
+    return binary_mask(read_nifti(path), path)
+
+
+def _in_one_slice(case: RaterCase, place: int) -> RaterCase:
+    """The slice of a volume, (H, W, D), and what all slices have."""
+    uncertainty = case.probability * (1 - case.probability)
+    return RaterCase(
+        title=f"{case.title}\nslice {place + 1} of {case.image.shape[2]}",
+        image=case.image[..., place],
+        raters={name: mask[..., place] for name, mask in case.raters.items()},
+        predictions={name: mask[..., place] for name, mask in case.predictions.items()},
+        probability=case.probability[..., place],
+        disagreement=case.disagreement[..., place],
+        by_slice=np.stack([case.disagreement.sum((0, 1)), uncertainty.sum((0, 1))]),
     )
 
 

@@ -62,13 +62,16 @@ def rater_row(path: Path, *, task: int | None, samples: int, cases: int, toleran
     )
 
 
-def ceilings(targets: Path, cases: Sequence[str], *, settings: MethodSettings, samples: int) -> list[dict[str, float]]:
+def ceilings(
+    targets: Path, cases: Sequence[str], *, settings: MethodSettings, samples: int, boundaries: bool = True
+) -> list[dict[str, float]]:
     """The `rater_ceiling` of each case of a table, from the raters' masks in the data set `targets`.
 
     Args:
         cases: ids as in the runs' cases.csv.
         settings: of the runs: region, part, task, labels, and whether raters are anonymous.
         samples: size of the methods' sets.
+        boundaries: see `rater_ceiling`.
 
     Raises:
         ResultsError: a case is not there; or, of a volume, a slice.
@@ -102,6 +105,7 @@ def ceilings(targets: Path, cases: Sequence[str], *, settings: MethodSettings, s
                 read.masks,
                 read.presence,
                 set_size=samples,
+                boundaries=boundaries,
                 spacing=settings.pixel_size,
                 tolerance=BOUNDARY_TOLERANCE if settings.tolerance is None else settings.tolerance,
             )

@@ -37,6 +37,7 @@ from monai_ext.commands.statistics import (
     pairwise_differences,
     probability_of_first,
 )
+from monai_ext.metrics import BOUNDARY_SCORES
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import write_text
 from monai_ext.storage.pictures import save_figure
@@ -115,6 +116,7 @@ def rater_table(options: RaterTableOptions) -> MethodTable:
     ratios = _diversity_ratios(values)
     table = MethodTable(
         cases=len(cases),
+        group=options.group,
         samples=summary.samples,
         raters=summary.raters,
         settings={name: getattr(summary.settings, name) for name in MUST_AGREE_SETTINGS},
@@ -180,7 +182,14 @@ def _rater_row(options: RaterTableOptions, methods: Sequence[Method], cases: lis
         )
     if options.targets is None:
         return None
-    found = ceilings(options.targets, cases, settings=summary.settings, samples=summary.samples)
+    scored = {name for method in methods for row in method.rows.values() for name in row}
+    found = ceilings(
+        options.targets,
+        cases,
+        settings=summary.settings,
+        samples=summary.samples,
+        boundaries=not scored.isdisjoint(BOUNDARY_SCORES),
+    )
     names = list(dict.fromkeys(name for scores in found for name in scores))
     values = np.array([[scores.get(name, math.nan) for scores in found] for name in names])
     rows = zip(names, _intervals(values, draw), strict=True)

@@ -75,6 +75,7 @@ class MethodTable(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     cases: int
+    group: str | None  # regular expression of what the bootstrap draws; None: cases
     samples: int
     raters: list[int] | None
     settings: dict[str, Any]
@@ -99,7 +100,8 @@ def table_blocks(table: MethodTable, picture: Path) -> list[Block]:
         Heading("Methods for several raters", 1),
         Text(
             f"{len(names)} methods, {table.cases} cases, {table.samples} samples for scores of sets. The "
-            f"same for all: {budget}. Mean over cases and 95 % interval (percentile bootstrap over cases)."
+            f"same for all: {budget}. Mean over cases and 95 % interval (percentile bootstrap over "
+            + ("cases)." if table.group is None else f"groups of cases, by {table.group!r} in their names).")
         ),
         _main_table(table, names),
     ]

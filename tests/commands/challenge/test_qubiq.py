@@ -95,7 +95,7 @@ def test_a_real_task_of_four_channels_reaches_the_submission(tmp_path: Path, mon
     monkeypatch.setattr(module, "subprocess", pages._without_processes(monkeypatch))
     (result,) = qubiq(QubiqOptions(tmp_path / "data", tmp_path / "out"))
     assert result.cases == 2 and result.failed == "" and result.scores["rater_agreement"] > 0.5
-    assert (result.method, result.scored_on, result.raters) == ("conditioned", "validation part", [1, 2])
+    assert (result.method, result.scored_on, result.raters) == ("heads", "validation part", [1, 2])
     predicted = nib.load(tmp_path / "out" / "submission" / "case11" / "task01.nii.gz")
     assert predicted.shape == SIZE and 0 <= predicted.get_fdata().min() <= predicted.get_fdata().max() <= 1
 

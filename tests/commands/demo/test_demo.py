@@ -50,6 +50,18 @@ def test_training_evaluation_inference_and_calibration_run_one_after_the_other(b
     assert f"--ckpt_path {tmp_path}/out/training/model.pt" in inference
 
 
+def test_volumes_are_overlays_of_training_and_evaluation(bundle, started, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"has no configs/volumes.json: leave out --volumes"):
+        demo(bundle, tmp_path / "out", volumes=True)
+    for name in ("volumes.json", "demo_volumes.json"):
+        (bundle / "configs" / name).write_text("{}")
+    demo(bundle, tmp_path / "out", volumes=True)
+    training, evaluation, inference, _ = (" ".join(command) for command in started)
+    for command in (training, evaluation):
+        assert command.index("demo.json") < command.index("/volumes.json") < command.index("demo_volumes.json")
+    assert "volumes.json" not in inference  # which takes the settings of the run
+
+
 def test_a_step_that_fails_ends_the_demo_with_its_command(bundle, monkeypatch, tmp_path):
     monkeypatch.setattr(module.subprocess, "run", lambda command, check: SimpleNamespace(returncode=1))
     with pytest.raises(DemoError, match="training failed.*\n  python -m monai.bundle run"):

@@ -12,7 +12,7 @@ import torch
 from monai_ext.commands.demo.page import DemoRun
 from monai_ext.commands.demo.raters import NUMBERS, SHARES, rater_blocks, rater_conclusions
 from monai_ext.commands.html import Picture, Table, Text
-from monai_ext.data import RaterWriter, qubiq_items, read_rater_mask, write_rater_phantoms
+from monai_ext.data import RaterWriter, qubiq_items, read_nifti, write_rater_phantoms
 
 NAMES = {1: "over-drawing", 2: "under-drawing", 3: "smoothing", 4: "shifted", 5: "ragged"}
 TABLE = [[0.9 if head == rater else 0.5 + 0.01 * rater for rater in range(5)] for head in range(5)]
@@ -38,13 +38,17 @@ def write_table(path: Path, table: list[dict]) -> None:
 @pytest.fixture
 def demo(tmp_path):
     """The folder of a demo whose heads draw exactly as their raters do."""
-    write_rater_phantoms(tmp_path / "phantoms", count=3, size=(32, 32))
+    return finished_demo(tmp_path, (32, 32))
+
+
+def finished_demo(tmp_path: Path, size: tuple[int, ...]) -> Path:
+    write_rater_phantoms(tmp_path / "phantoms", count=3, size=size)
     evaluation = tmp_path / "training" / "evaluation"
     writer = RaterWriter(evaluation / "predictions")
     for item in qubiq_items(tmp_path / "phantoms"):
-        masks = torch.stack([torch.from_numpy(read_rater_mask(path)) for path in item["label"]])
+        masks = torch.stack([torch.from_numpy(read_nifti(path)) for path in item["label"]])
         writer.write_masks(item, masks)
-        writer.write_probability(item, masks.float().mean(0))
+        writer.write_probability(item, masks.float().mean(0, keepdim=True))
     write_table(evaluation / "cases.csv", [{"id": f"case0{i}", "dice": 0.5 + 0.1 * i} for i in (1, 2, 3)])
     (evaluation / "summary.json").write_text(json.dumps(summary()))
     settings = {"method": "holistic", "training_cases": 8, "validation_cases": 3, "max_epochs": 2}
@@ -76,6 +80,13 @@ def test_the_page_has_scores_heads_by_raters_cases_curves_and_commands(demo, cap
     said = " ".join(line for block in blocks if isinstance(block, Text) for line in block.lines)
     assert "5 of 5 heads are closest to their own rater" in said and "smoothing" in said
     assert "5 of 5 heads" in capsys.readouterr().err
+
+
+def test_of_volumes_one_slice_is_outlined_and_all_are_plotted(tmp_path):
+    folder = finished_demo(tmp_path, (32, 32, 5))
+    blocks = rater_blocks(DemoRun(folder, folder, STEPS, SECONDS))
+    pictures = [block.path.name for block in blocks if isinstance(block, Picture)]
+    assert pictures == ["heads.png", "cases.png", "slices.png", "curves.png"]
 
 
 def test_samples_are_shown_where_there_are_no_heads(demo):

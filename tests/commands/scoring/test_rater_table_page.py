@@ -30,7 +30,7 @@ def table() -> MethodTable:
         for name, minutes in (("holistic", 1.5), ("combined", None))
     ]
     return MethodTable(
-        cases=4, samples=16, raters=[1], settings={"task": 1, "part": None}, methods=methods,
+        cases=4, group=None, samples=16, raters=[1], settings={"task": 1, "part": None}, methods=methods,
         scores={"qubiq_score": [KNOWN, UNKNOWN], "dice_rater01": [KNOWN, KNOWN]}, first_in_qubiq_score=[1.0, None],
         against_best={"qubiq_score": []},
         pairs=[Pair(mean=None, low=None, high=None, cases=0, first="holistic", second="combined", p_holm=None,
