@@ -30,7 +30,8 @@ def save_picture(picture: Image.Image, path: Path, **options: Any) -> None:
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int | None = None) -> Path:
-    """Write `figure` as PNG on white, whole or not at all."""
+    """Write `figure` as PNG (or PDF, by the suffix) on white, whole or not at all; equal figures are equal files."""
+    options: dict[str, Any] = {"metadata": {"CreationDate": None}} if path.suffix == ".pdf" else {}
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=dpi or DPI, facecolor="white")
+        figure.savefig(temporary, dpi=dpi or DPI, facecolor="white", **options)
     return path

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from monai_ext.storage.pictures import save_picture
+from monai_ext.storage.pictures import save_figure, save_picture
 
 
 def test_the_suffix_decides_the_format_and_options_reach_the_encoder(tmp_path):
@@ -17,3 +18,11 @@ def test_the_suffix_decides_the_format_and_options_reach_the_encoder(tmp_path):
     assert (tmp_path / "b.jpg").stat().st_size < (tmp_path / "a.JPG").stat().st_size
     with pytest.raises(KeyError):
         save_picture(picture, tmp_path / "a.unknown")
+
+
+def test_equal_figures_are_equal_files(tmp_path):
+    for name in ("a", "b"):
+        figure = Figure(figsize=(1, 1))
+        figure.subplots().plot([0, 1])
+        save_figure(figure, tmp_path / f"{name}.pdf")
+    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()

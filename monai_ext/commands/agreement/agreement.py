@@ -96,6 +96,8 @@ class AgreementOptions:
     """half of the 95 % interval of a case's mean area that a study is to reach, as a share of it"""
     shown: int = 8
     """cases in each picture"""
+    pdf: bool = False
+    """write each figure as PDF too, for print"""
     resamples: int = 10_000
     """of the bootstrap"""
     seed: int = 0
@@ -163,7 +165,9 @@ def agreement(options: AgreementOptions) -> Agreement:
         structures=structures,
     )
     pictures = {
-        structure.task: draw_figures(structure, listed[structure.task], options.output_dir, shown=options.shown)
+        structure.task: draw_figures(
+            structure, listed[structure.task], options.output_dir, shown=options.shown, pdf=options.pdf
+        )
         for structure in structures
     }
     for name, rows in tables.items():

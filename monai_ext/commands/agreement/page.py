@@ -19,7 +19,7 @@ CAPTIONS = {
     "pairs_dice": "Mean Dice of every pair of raters.",
     "pairs_hd95": "Mean HD95 of every pair of raters.",
     "habits": "Each rater against the others: mean over cases and 95 % interval.",
-    "sizes": "Mean pairwise Dice of each case, and against the size of its masks: small structures agree less.",
+    "sizes": "Mean pairwise Dice of each case: how often, and against the size of its masks.",
     "disagreement": "The cases with the lowest mean Dice, cut to where the masks lie.",
     "suspects": "Masks that are likely wrong (thick line) among the others.",
     "study": "What further raters bring: width of the interval of the mean Dice (dotted: extrapolated), and how "

@@ -30,13 +30,13 @@ DPI = 150  # for print
 
 
 def draw_figures(
-    structure: StructureAgreement, items: Sequence[Mapping], folder: Path, *, shown: int
+    structure: StructureAgreement, items: Sequence[Mapping], folder: Path, *, shown: int, pdf: bool = False
 ) -> dict[str, Path]:
-    """Write the figures of a structure; their paths by name."""
+    """Write the figures of a structure as PNG, and as PDF if that is wanted; paths of the PNG by name."""
     by_id = {str(item["id"]): item for item in items}
     figures = {}
-    if structure.pairs:
-        raters = structure.raters
+    raters = structure.raters
+    if len(raters) > 2 and structure.pairs:
         for name, title in (("dice", "Mean Dice"), ("hd95", f"Mean HD95, {structure.unit}")):
             table = np.full((len(raters), len(raters)), np.nan)
             for pair in structure.pairs:
@@ -45,6 +45,7 @@ def draw_figures(
                 table[i, j] = table[j, i] = np.nan if mean is None else mean
             if not np.isnan(table).all():
                 figures[f"pairs_{name}"] = pair_figure(table, raters, title=title)
+    if structure.habits:
         habits = {name: [entry.habits[name] for entry in structure.habits] for name in structure.habits[0].habits}
         figures["habits"] = habit_figure(habits, raters)
     dice, share = (
@@ -63,7 +64,7 @@ def draw_figures(
         _panel(
             by_id[entry.case],
             structure,
-            f"{entry.case}" + ("" if structure.habits == [] else f", rater {entry.rater}"),
+            f"{entry.case}, rater {entry.rater}" if structure.habits else entry.case,
             suspect=entry.rater,
         )
         for entry in structure.suspects[:shown]
@@ -72,10 +73,13 @@ def draw_figures(
         figures["suspects"] = case_figure(suspects)
     if structure.study is not None:
         figures["study"] = study_figure(structure.study)
-    return {
-        name: save_figure(figure, folder / f"task{structure.task:02d}_{name}.png", dpi=DPI)
-        for name, figure in figures.items()
-    }
+    paths = {}
+    for name, figure in figures.items():
+        path = folder / f"task{structure.task:02d}_{name}.png"
+        paths[name] = save_figure(figure, path, dpi=DPI)
+        if pdf:
+            save_figure(figure, path.with_suffix(".pdf"), dpi=DPI)
+    return paths
 
 
 def _panel(item: Mapping, structure: StructureAgreement, title: str, *, suspect: int | None = None) -> CasePanel:
@@ -85,7 +89,8 @@ def _panel(item: Mapping, structure: StructureAgreement, title: str, *, suspect:
     if masks.ndim == 4:
         place = _slice(masks, None if suspect is None else structure.raters.index(suspect))
         masks, image, title = masks[..., place], image[..., place], f"{title}, slice {place}"
-    names = {number: f"rater {number}" for number in structure.raters}
+    word = "rater" if structure.habits else "mask"  # of raters who are other persons in each case
+    names = {number: f"{word} {number}" for number in structure.raters}
     return CasePanel(
         title=title,
         image=image,

@@ -50,7 +50,9 @@ def cells(tmp_path):
 
 def test_the_page_shows_habits_outliers_and_sizes_of_studies(cells, tmp_path, capsys):
     output = tmp_path / "page"
-    assert main(["agreement", str(cells), "--output_dir", str(output), "--resamples", "200", "--shown", "2"]) == 0
+    assert (
+        main(["agreement", str(cells), "--output_dir", str(output), "--resamples", "200", "--shown", "2", "--pdf"]) == 0
+    )
     record = json.loads((output / "agreement.json").read_text())
     structure = record["structures"][0]
     habits = {entry["rater"]: entry["habits"] for entry in structure["habits"]}
@@ -60,6 +62,7 @@ def test_the_page_shows_habits_outliers_and_sizes_of_studies(cells, tmp_path, ca
     values = {(entry["name"], entry["of"]): entry["value"] for entry in structure["chance"]}
     assert len(values) == 7 and values["Krippendorff's alpha", "pixels of the image"] > 0.7
     page = (output / "agreement.html").read_text()
+    assert len(list(output.glob("*.pdf"))) == 7
     assert page.count("<img") == 7 and "another object" in page and "Shift, columns" in page
     assert "Likely wrong masks" in capsys.readouterr().out
     cases = _rows(output / "cases.csv")
