@@ -339,7 +339,8 @@ class DecodeRaters(Transform):
             place["original_affine"] = torch.from_numpy(affine.astype(np.float64))
             goal = self._grid(size, affine)[1]
             place["affine"] = torch.from_numpy(goal.astype(np.float64))
-            if labelled and self.label_spatial_size is not None and not np.array_equal(goal, affine):
+            changed = self.spacing is not None or self.spatial_size is not None  # the same keys for all volumes
+            if labelled and self.label_spatial_size is not None and changed:
                 place["label_is_whole"] = torch.tensor(True)
         if self.zoom > 1:
             place["roi"] = torch.tensor(region_of_interest(size, self.zoom, self.centre))

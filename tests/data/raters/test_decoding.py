@@ -402,3 +402,12 @@ def test_wrong_settings_of_volumes_are_named(tmp_path):
     write_case(tmp_path / "case1-1", masks={1: square(), 2: np.zeros((4, 5, 2), np.uint8)}, image=None)
     with pytest.raises(ImageFileError, match=r"4 x 5 x 3 pixels \(rows x columns x slices\), but .* has 4 x 5 x 2"):
         DecodeRaters(spatial_dims=3)(qubiq_items(tmp_path, raters=[2])[0])
+
+
+def test_native_masks_of_resampled_volumes_are_whole_whatever_the_grid_of_each(tmp_path):
+    volume(tmp_path)
+    (item,) = qubiq_items(tmp_path)
+    for spacing in ((2, 3, 5), (1, 3, 5)):  # the first is the volume's own
+        decoded = DecodeRaters(spatial_dims=3, spacing=spacing, label_spatial_size="native")(item)
+        assert decoded["label_is_whole"] and decoded["label"].shape == (2, 4, 5, 3)
+    assert "label_is_whole" not in DecodeRaters(spatial_dims=3, label_spatial_size="native")(item)
