@@ -4,6 +4,7 @@ from monai_ext.formulas.likelihoods import *
 from monai_ext.formulas.structures import *
 from monai_ext.metrics.boundaries import *
 from monai_ext.metrics.calibration import *
+from monai_ext.metrics.centrelines import *
 from monai_ext.metrics.conformal import *
 from monai_ext.metrics.distances import *
 from monai_ext.metrics.heads import *

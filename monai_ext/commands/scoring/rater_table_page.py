@@ -23,6 +23,7 @@ SHOWN = {
     "dice": "Dice with raters ↑",
     "hd95": "HD95 ↓",
     "surface_dice": "Surface Dice ↑",
+    "cldice": "clDice ↑",
     "generalized_energy_distance": "Energy distance² ↓",
     "hungarian_iou": "Hungarian IoU ↑",
     "sample_diversity": "Diversity",
@@ -145,7 +146,7 @@ def _main_table(table: MethodTable, names: Sequence[str]) -> Table:
             )
         )
     if table.rater_row is not None:
-        other = {name: f"{name}_each_rater" for name in ("dice", "hd95", "surface_dice")}
+        other = {name: f"{name}_each_rater" for name in ("dice", "hd95", "surface_dice", "cldice")}
         size = "-" if table.rater_row_cases is None else str(table.rater_row_cases)
         known = {column: _cell(table.rater_row.get(other.get(column, column))) for column in shown}
         row = ("one more rater", *(known[c] for c in first), *"----", size, *(known[c] for c in further))

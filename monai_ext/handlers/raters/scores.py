@@ -24,6 +24,7 @@ from monai_ext.metrics import (
     RaterScore,
     boundary_scores,
     calibration_scores,
+    centreline_dice,
     consensus_mask,
     dice_per_rater,
     dice_soft,
@@ -35,6 +36,7 @@ from monai_ext.metrics import (
     set_scores,
     uncertainty_ncc,
 )
+from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.files import write_table
 from monai_ext.storage.records import write_record
 
@@ -54,6 +56,8 @@ CONVENTIONS = {
     "boundaries": "hd95: the larger of both directed 95th percentiles; assd: mean over both boundaries; surface_dice: "
     "share within the tolerance; two empty masks 0, 0 and 1, one empty mask the diagonal of the image, and 0; plain "
     "names as dice, rater_ names between raters",
+    "cldice": "harmonic mean of the shares of each skeleton in the other mask, two empty masks 1, one empty mask 0; of "
+    "masks as dice, rater_cldice between raters",
     "uncertainty_ncc": "p (1 - p) with c/K (1 - c/K), Pearson over pixels",
 }
 OF_STRUCTURES = {
@@ -61,7 +65,13 @@ OF_STRUCTURES = {
     "have a value, then over cases",
     "joint": "samples as sets of (structure, pixel) pairs, with the raters present in all structures",
 }
-OF_RATERS = ("rater_agreement", "rater_diversity", "leave_one_out_dice", *(f"rater_{name}" for name in BOUNDARY_SCORES))
+OF_RATERS = (
+    "rater_agreement",
+    "rater_diversity",
+    "leave_one_out_dice",
+    "rater_cldice",
+    *(f"rater_{name}" for name in BOUNDARY_SCORES),
+)
 JOINT = ("generalized_energy_distance", "sample_diversity", "rater_diversity", "hungarian_iou")
 CURVES_OF_A_STRUCTURE = ("qubiq_score", "dice", "generalized_energy_distance", "hungarian_iou")
 
@@ -83,6 +93,7 @@ def prediction_scores(
     heads: int = 0,
     tolerance: float | None = None,
     spacing: Sequence[float] | None = None,
+    centrelines: bool = False,
 ) -> dict:
     """Every score of every case: (B,) each, (B, R) for one Dice per rater, (B, heads, R) for heads_by_raters.
 
@@ -92,6 +103,7 @@ def prediction_scores(
         heads: 0, or R for a method that predicts each rater.
         tolerance: of the surface Dice; None leaves out the scores of boundaries, which take the CPU's time.
         spacing: see `boundary_scores`.
+        centrelines: add the scores of `centreline_dice`, for thin structures.
 
     A case whose predictions hold NaN is NaN in everything that depends on them; a case without raters in everything but
     `sample_diversity`.
@@ -113,6 +125,8 @@ def prediction_scores(
     scores |= calibration_scores(probability, masks, presence=presence)
     if tolerance is not None:
         scores |= _boundaries(predicted > 0.5, masks, missing.to(masks.device), tolerance, spacing)
+    if centrelines:
+        scores |= _centrelines(predicted > 0.5, masks, missing.to(masks.device))
     if heads:
         table = pairwise_dice(own > 0.5, masks)
         scores["heads_by_raters"] = table.masked_fill(missing[:, None], torch.nan)
@@ -134,6 +148,18 @@ def _boundaries(
     scores = {name: values.masked_fill(missing, torch.nan).nanmean(1) for name, values in with_each.items()}
     return scores | {
         f"rater_{name}": values.masked_fill(no_pair, torch.nan).flatten(1).nanmean(1) for name, values in pairs.items()
+    }
+
+
+def _centrelines(predicted: Tensor, masks: Tensor, missing: Tensor) -> dict[str, Tensor]:
+    """Means of `centreline_dice` over the raters present, and over their pairs as "rater_cldice", (B,) each."""
+    table = centreline_dice(predicted, masks)
+    with_each = table.diagonal(dim1=1, dim2=2) if predicted.shape[1] > 1 else table[:, 0]
+    no_pair = missing[:, None] | missing[:, :, None] | torch.eye(masks.shape[1], dtype=torch.bool, device=masks.device)
+    between = centreline_dice(masks, masks).masked_fill(no_pair, torch.nan)
+    return {
+        "cldice": with_each.masked_fill(missing, torch.nan).nanmean(1),
+        "rater_cldice": between.flatten(1).nanmean(1),
     }
 
 
@@ -179,7 +205,7 @@ class MeanRaterScores(MultiMetricHandler):
     Args:
         raters: numbers of the raters, one for each column of the masks; None where they are anonymous.
         key: the score that is the metric's value.
-        tolerance, spacing: see `prediction_scores`.
+        tolerance, spacing, centrelines: see `prediction_scores`.
         structures: names of the structures, where masks have an axis of them.
     """
 
@@ -190,11 +216,18 @@ class MeanRaterScores(MultiMetricHandler):
         key: str = "qubiq_score",
         tolerance: float | None = None,
         spacing: Sequence[float] | None = None,
+        centrelines: bool | str = False,
         structures: Sequence[str] | None = None,
     ):
         self.structures = list(structures or ())
         count = len(self.structures) or None
-        self.score = RaterScore(prediction_scores, structures=count, tolerance=tolerance, spacing=spacing)
+        self.score = RaterScore(
+            prediction_scores,
+            structures=count,
+            tolerance=tolerance,
+            spacing=spacing,
+            centrelines=as_bool(centrelines, "centrelines"),
+        )
         self.joint = RaterScore(joint_set_scores)
         super().__init__(self.score, key, output_transform=lambda output: (output["pred"], output["label"]))
         self.raters = None if raters is None else [int(number) for number in raters]
