@@ -29,4 +29,5 @@ from monai_ext.handlers.training.sizes import *
 from monai_ext.handlers.training.stages import *
 from monai_ext.handlers.training.standard import *
 from monai_ext.handlers.training.tensorboard import *
+from monai_ext.handlers.training.validation_loss import *
 from monai_ext.handlers.training.weights import *

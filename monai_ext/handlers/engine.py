@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # Ignite annotates outputs as integers, and lacks MONAI's att
         inferer: Any
         network: Any
         summary_writer: Any
+        curve_step: Callable[[], int]
         loss_function: Any
         prepare_batch: Callable[..., Any]
         non_blocking: bool

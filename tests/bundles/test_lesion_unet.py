@@ -54,7 +54,10 @@ def test_tensorboard_has_losses_learning_rate_metrics_pictures_and_settings(trai
     events = EventAccumulator(str(trained / "tensorboard"), size_guidance={"images": 0})
     events.Reload()
     tags = events.Tags()
-    assert {"train_loss", "learning_rate", "val_mean_dice", "val_mean_jaccard"} <= set(tags["scalars"])
+    wanted = {"train/loss", "train/learning_rate", "validation/mean_dice", "validation/mean_jaccard", "validation/loss"}
+    assert wanted <= set(tags["scalars"])
+    steps = {point.step for tag in ("train/loss", "validation/loss") for point in events.Scalars(tag)}
+    assert max(steps) == max(point.step for point in events.Images(tags["images"][0]))  # one kind of steps
     assert len(events.Images(tags["images"][0])) == 2  # one picture an epoch
     assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(events.summary_metadata)
 

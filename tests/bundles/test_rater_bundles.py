@@ -68,13 +68,14 @@ def test_training_leaves_weights_curves_and_a_record(trained):
     events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0})
     events.Reload()
     scalars = set(events.Tags()["scalars"])
-    curves = {f"val_dice_rater{number:02d}" for number in range(1, 6)}
-    assert curves | {"val_qubiq_score", "val_generalized_energy_distance", "val_hungarian_iou", "train_loss"} <= scalars
+    curves = {f"validation/dice_rater{number:02d}" for number in range(1, 6)}
+    wanted = {"qubiq_score", "generalized_energy_distance", "hungarian_iou"}
+    assert curves | {f"validation/{name}" for name in wanted} | {"train/loss"} <= scalars
     assert len(events.Images(events.Tags()["images"][0])) == 2  # one picture an epoch
     if bundle == "qubiq_holistic":
-        assert {f"val_head{number:02d}_dice_gap" for number in range(1, 6)} <= scalars
+        assert {f"validation/head{number:02d}_dice_gap" for number in range(1, 6)} <= scalars
     else:
-        assert "val_samples_alike" in scalars
+        assert "validation/samples_alike" in scalars
 
 
 def test_evaluation_writes_the_same_table_for_both_bundles_at_the_cases_own_size(trained, phantoms):
@@ -171,7 +172,9 @@ def test_the_papers_network_is_an_overlay(phantoms, tmp_path):
     run("prob_unet", files, phantoms, tmp_path / "run", **PROBABILISTIC)
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
-    assert {"train_kl", "train_reconstruction", "train_beta", "val_samples_alike"} <= set(events.Tags()["scalars"])
+    assert {"health/kl", "health/reconstruction", "health/beta", "validation/samples_alike"} <= set(
+        events.Tags()["scalars"]
+    )
     run("prob_unet", [*files, "evaluate.json"], phantoms, tmp_path / "run", **PROBABILISTIC)
     summary = json.loads((tmp_path / "run" / "evaluation" / "summary.json").read_text())
     assert summary["settings"]["method"] == "prob_unet_faithful" and summary["cases"] == 4

@@ -96,9 +96,9 @@ def test_tensorboard_has_every_term_rates_scores_and_the_same_triplets_in_every_
     events.Reload()
     tags = events.Tags()
     terms = ("pixel", "consistency", "lattice", "adversarial", "discriminator", "penalty", "real_score", "fake_score")
-    wanted = {f"train_{name}" for name in terms} | {"learning_rate_generator", "learning_rate_discriminator"}
-    assert wanted | {"val_psnr", "val_ssim", "val_lr_psnr"} <= set(tags["scalars"])
-    assert min(point.step for point in events.Scalars("train_discriminator")) > 2 * 3  # stage two only
+    wanted = {f"train/{name}" for name in (*terms, "learning_rate_generator", "learning_rate_discriminator")}
+    assert wanted | {"validation/psnr", "validation/ssim", "validation/lr_psnr"} <= set(tags["scalars"])
+    assert min(point.step for point in events.Scalars("train/discriminator")) > 2 * 3  # stage two only
     pictures = [_decoded(picture) for picture in events.Images(tags["images"][0])]
     assert len(pictures) == 4
     first, last = pictures[0], pictures[-1]
@@ -117,7 +117,7 @@ def test_with_weights_of_a_feature_network_content_loss_and_perceptual_score_joi
     train(tmp_path / "run", phantoms, feature_weights=weights, pretrain_epochs=1, adversarial_epochs=2)
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
-    assert "train_content" in events.Tags()["scalars"]
+    assert "train/content" in events.Tags()["scalars"]
     table = rows(tmp_path / "run" / "epochs.csv")
     best = json.loads((tmp_path / "run" / "best.json").read_text())["adversarial"]
     assert best["score"] == "val_perceptual"

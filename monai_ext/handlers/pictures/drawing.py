@@ -49,8 +49,13 @@ def heat_map(probability: NDArray[np.floating]) -> Picture:
     return np.round(colours * 255).astype(np.uint8)
 
 
-def picture_grid(rows: Sequence[Sequence[Picture]], *, gap: int = 4) -> Picture:
-    """Pictures of one size laid out in rows, `gap` white pixels apart."""
+def picture_grid(rows: Sequence[Sequence[Picture]], *, gap: int = 4, least: int = 1) -> Picture:
+    """Pictures of one size laid out in rows, `gap` white pixels apart.
+
+    Pictures whose shorter side is below `least` are shown at the smallest whole multiple of their size that is not.
+    """
+    times = -(-least // min(rows[0][0].shape[:2]))
+    rows = [[picture.repeat(times, 0).repeat(times, 1) for picture in row] for row in rows]
     height, width = rows[0][0].shape[:2]
     columns = max(map(len, rows))
     grid = np.full((len(rows) * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)

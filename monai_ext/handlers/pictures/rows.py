@@ -9,7 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.pictures.drawing import Picture, picture_grid
-from monai_ext.handlers.training.tensorboard import writer_of
+from monai_ext.handlers.training.tensorboard import step_of, writer_of
 
 __all__ = ["PictureRows"]
 
@@ -26,6 +26,7 @@ class PictureRows:
     """
 
     TAG = "pictures"
+    LEAST = 192  # pixels of a picture's shorter side, as it is shown
 
     def __init__(self, summary_writer: SummaryWriter | None = None, *, count: int = 4, interval: int = 1):
         self.summary_writer, self.count, self.interval = summary_writer, count, interval
@@ -53,4 +54,5 @@ class PictureRows:
     def _show(self, engine: Engine) -> None:
         writer = writer_of(engine, self.summary_writer)
         if self._rows and writer is not None:
-            writer.add_image(self.TAG, picture_grid(self._rows), engine.state.epoch, dataformats="HWC")
+            pictures = picture_grid(self._rows, least=self.LEAST)
+            writer.add_image(self.TAG, pictures, step_of(engine), dataformats="HWC")

@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.epochs import Alarm
-from monai_ext.handlers.training.tensorboard import writer_of
+from monai_ext.handlers.training.tensorboard import step_of, writer_of
 from monai_ext.losses import ELBOLoss, RaterELBOLoss, samples_alike
 from monai_ext.metrics import HeadHealth, head_warnings
 from monai_ext.runtime.settings import as_bool
@@ -82,8 +82,8 @@ class CollapseAlarm(Alarm):
     """Both parts of the evidence lower bound as curves, and a warning when the divergence stays near zero.
 
     Then the posterior equals the prior: the network ignores its latent, and all samples will be alike. Written after
-    each epoch: `train_reconstruction` and `train_kl` in nats per case, `train_beta`, and `train_active_latents`, how
-    many numbers of the latent carry more than 0.01 nats. For the trainer's handlers; does nothing for another loss.
+    each epoch: `health/reconstruction` and `health/kl` in nats per case, `health/beta`, and `health/active_latents`,
+    how many numbers of the latent carry more than 0.01 nats. For the trainer's handlers; does nothing for another loss.
 
     Args:
         loss: the trainer's: `ELBOLoss`, `RaterELBOLoss`.
@@ -118,14 +118,14 @@ class CollapseAlarm(Alarm):
         reconstruction, *latents = torch.stack(self.rows).mean(0).tolist()
         divergence = sum(latents)
         curves = {
-            "train_reconstruction": reconstruction,
-            "train_kl": divergence,
-            "train_active_latents": sum(value > 0.01 for value in latents),
-            "train_beta": self.loss.beta,
+            "health/reconstruction": reconstruction,
+            "health/kl": divergence,
+            "health/active_latents": sum(value > 0.01 for value in latents),
+            "health/beta": self.loss.beta,
         }
         if (writer := writer_of(engine, self.summary_writer)) is not None:
             for name, value in curves.items():
-                writer.add_scalar(name, value, engine.state.epoch)
+                writer.add_scalar(name, value, step_of(engine))
         sentence = (
             f"the divergence of posterior and prior is {divergence:.4f} nats, below {self.threshold:g}, the latent has "
             "collapsed and all samples will be alike: lower beta, lengthen its warm-up, or set free_nats"
@@ -170,6 +170,6 @@ class SamplesAlikeAlarm(Alarm):
         found = f", diversity {diversity:.3f} against the raters' {raters:.3f}" if collapsed else ""
         sentence = (
             f"the samples of a case are all alike ({mean:.3f} of 1{found}), so the network shows no choice of "
-            "outlines: see the divergence (train_kl), lower beta or set free_nats"
+            "outlines: see the divergence (health/kl in TensorBoard), lower beta or set free_nats"
         )
         return {"alike": sentence if mean > self.threshold or math.isnan(mean) or collapsed else None}

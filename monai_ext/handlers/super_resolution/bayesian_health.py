@@ -15,6 +15,7 @@ from monai_ext.engines.bayesian import SAMPLES
 from monai_ext.formulas.images import PSNR_CEILING, peak_signal_to_noise, rounded
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.epochs import Alarm, EpochHandler
+from monai_ext.handlers.training.tensorboard import step_of
 from monai_ext.losses.energy import patch_distance, patch_energy
 
 __all__ = ["LatentAlarm", "SampleScores"]
@@ -28,7 +29,7 @@ class LatentAlarm(Alarm):
     From the terms of `BayesianAdversarialTrainer`. Collapsed: all channels together carry less than `threshold` nats
     for each low-resolution pixel, so that the posterior equals the prior. Alike: the distance between two samples is
     below `share` of their distance to the original, where it should be as large. Curves, after each epoch:
-    `train_active_latents`, the channels with more than 0.01 nats, and `train_sample_share`.
+    `health/active_latents`, the channels with more than 0.01 nats, and `health/sample_share`.
 
     Args:
         summary_writer: where to write; None: only warn.
@@ -60,8 +61,8 @@ class LatentAlarm(Alarm):
         distance, error, *channels = torch.stack(self.rows).mean(0).tolist()
         active, share = sum(value > ALIVE for value in channels), distance / max(error, 1e-12)
         if self.summary_writer is not None:
-            for name, value in (("train_active_latents", active), ("train_sample_share", share)):
-                self.summary_writer.add_scalar(name, value, engine.state.epoch)
+            for name, value in (("health/active_latents", active), ("health/sample_share", share)):
+                self.summary_writer.add_scalar(name, value, step_of(engine))
         collapsed = (
             f"the latent has collapsed, its {len(channels)} channels carry {sum(channels):.4f} nats for each "
             "low-resolution pixel: lower --beta, lengthen --beta_warm_up, or raise --free_nats"

@@ -19,14 +19,14 @@ PLAYERS = {"optimizer": "generator", "discriminator_optimizer": "discriminator"}
 class TrainingCurves:
     """Writes loss terms and learning rates to TensorBoard every `interval` iterations.
 
-    An engine whose output has "terms", scalars on the device by name, gets a curve `train_NAME` for each: its mean
+    An engine whose output has "terms", scalars on the device by name, gets a curve `train/NAME` for each: its mean
     since the last point, over the steps that have the term (a lazy penalty is not in all of them), with a further point
-    at the end of each epoch. Any other engine gets `train_loss`, the loss of that iteration.
+    at the end of each epoch. Any other engine gets `train/loss`, the loss of that iteration.
 
     Args:
         summary_writer: where to write.
-        optimizers: the learning rate of a single one is the curve `learning_rate`, those of "optimizer" and
-            "discriminator_optimizer" are `learning_rate_generator` and `learning_rate_discriminator`.
+        optimizers: the learning rate of a single one is the curve `train/learning_rate`, those of "optimizer" and
+            "discriminator_optimizer" are `train/learning_rate_generator` and `train/learning_rate_discriminator`.
         interval: iterations between two points, the only ones at which the host waits for the device.
     """
 
@@ -63,6 +63,6 @@ class TrainingCurves:
         else:
             means = {"loss": engine.state.output["loss"].item()}
         rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()}
-        for name, value in ({f"train_{name}": mean for name, mean in means.items()} | rates).items():
-            self.summary_writer.add_scalar(name, value, engine.state.iteration)
+        for name, value in (means | rates).items():
+            self.summary_writer.add_scalar(f"train/{name}", value, engine.state.iteration)
         self._sums, self._counts = {}, {}

@@ -22,6 +22,7 @@ from monai_ext.data.run_cases import TrainedRun, read_trained_run
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.training import provenance
 from monai_ext.handlers.training.identity import RunIdentity
+from monai_ext.handlers.training.tensorboard import step_of
 from monai_ext.runtime.ranks import is_main_process, mean_over_ranks
 from monai_ext.storage.files import atomic_path, table_rows
 from monai_ext.storage.records import write_record
@@ -223,7 +224,7 @@ class RunRecord:
             for summary in hparams(known, numbers):
                 file.add_summary(summary)
             for name, value in numbers.items():
-                self.summary_writer.add_scalar(name, value, engine.state.epoch)
+                self.summary_writer.add_scalar(name, value, step_of(engine))
             self.summary_writer.flush()
 
     def _write(self, result: Mapping[str, Any]) -> None:

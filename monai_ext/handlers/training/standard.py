@@ -19,7 +19,7 @@ from monai_ext.handlers.training.curves import TrainingCurves
 from monai_ext.handlers.training.identity import RunIdentity
 from monai_ext.handlers.training.records import EpochTable, RunRecord, TrainingProgress
 from monai_ext.handlers.training.served import ServedWeights
-from monai_ext.handlers.training.tensorboard import MainProcessWriter
+from monai_ext.handlers.training.tensorboard import LAYOUT, MainProcessWriter, write_validation
 from monai_ext.runtime.hosts import in_monai_label
 
 __all__ = ["Handler", "Part", "StandardTraining"]
@@ -98,7 +98,8 @@ class StandardTraining:
     def attach(self, engine: Engine) -> None:
         state = self.state_of(engine)
         for each in (engine, self.evaluator):
-            each.summary_writer = self.summary_writer
+            each.summary_writer, each.curve_step = self.summary_writer, lambda: engine.state.iteration
+        self.summary_writer.add_custom_scalars(LAYOUT)
         for target, handlers in (
             (engine, self.of_trainer(engine, state)),
             (self.evaluator, self.of_evaluator(engine, state)),
@@ -155,7 +156,7 @@ class StandardTraining:
         """What the evaluator gets."""
         return [
             StatsHandler(iteration_log=False),
-            TensorBoardStatsHandler(self.summary_writer, iteration_log=False),
+            TensorBoardStatsHandler(self.summary_writer, iteration_log=False, epoch_event_writer=write_validation),
             self.handler("best", lambda: self.best_checkpoint(engine, state)),
         ]
 

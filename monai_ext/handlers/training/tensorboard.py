@@ -5,14 +5,24 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from monai_ext.runtime.ranks import is_main_process
 
-__all__ = ["MainProcessWriter", "writer_of"]
+__all__ = ["LAYOUT", "MainProcessWriter", "step_of", "write_validation", "writer_of"]
 
 
 FLUSH_SECONDS = 2.0
+# The tab "Custom scalars": a run at a glance. Names are regular expressions.
+LAYOUT = {
+    "run": {
+        "loss": ["Multiline", ["train/(loss|generator|pixel)$", "validation/loss"]],
+        "validation": ["Multiline", ["validation/(dice|jaccard|qubiq_score|psnr|ssim)$"]],
+        "learning rate": ["Multiline", ["train/learning_rate.*"]],
+        "health": ["Multiline", ["health/.*"]],
+    }
+}
 
 
 class _NoFile:
@@ -43,6 +53,22 @@ class MainProcessWriter(SummaryWriter):
             return super()._get_file_writer()
         self.file_writer = self.file_writer or _NoFile()
         return self.file_writer
+
+
+def step_of(engine: Any) -> int:
+    """Where the curves of an engine are: the iterations of the training, which `StandardTraining` hands to its engines.
+
+    Without a training around it: the epochs of the engine itself.
+    """
+    step = getattr(engine, "curve_step", None)
+    return int(engine.state.epoch if step is None else step())
+
+
+def write_validation(engine: Any, writer: SummaryWriter) -> None:
+    """The metrics of a validation as `validation/NAME`; for MONAI's `TensorBoardStatsHandler`."""
+    for name, value in engine.state.metrics.items():
+        if isinstance(value, (int, float)) or (isinstance(value, torch.Tensor) and value.numel() == 1):
+            writer.add_scalar(f"validation/{name.removeprefix('val_')}", float(value), step_of(engine))
 
 
 def writer_of(engine: Any, given: SummaryWriter | None = None) -> SummaryWriter | None:

@@ -26,3 +26,11 @@ def test_picture_grid_places_rows_and_columns():
     grid = picture_grid([[red, blue], [blue, red]], gap=1)
     assert grid.shape == (5, 7, 3)
     assert tuple(grid[0, 0]) == (255, 0, 0) and tuple(grid[4, 0]) == (0, 0, 255) and tuple(grid[2, 3]) == (255,) * 3
+
+
+def test_small_pictures_are_shown_at_a_whole_multiple_of_their_size():
+    picture = np.zeros((2, 3, 3), np.uint8)
+    picture[0, 0] = 9
+    grid = picture_grid([[picture, picture]], gap=1, least=5)
+    assert grid.shape == (6, 19, 3) and (grid[:3, :3] == 9).all() and (grid[:6, 9] == 255).all()
+    assert grid.sum() == 2 * 9 * 9 * 3 + 6 * 255 * 3

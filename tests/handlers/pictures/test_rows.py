@@ -18,7 +18,8 @@ class Squares(PictureRows):
             self.add([np.full((side, side, 3), 7, np.uint8)])
 
 
-def test_the_first_items_of_one_size_are_shown_in_every_second_epoch():
+def test_the_first_items_of_one_size_are_shown_in_every_second_epoch(monkeypatch):
+    monkeypatch.setattr(PictureRows, "LEAST", 1)
     shown = []
     writer = SimpleNamespace(add_image=lambda tag, grid, step, dataformats: shown.append((tag, step, grid.shape)))
     engine = Engine(lambda engine, batch: batch)

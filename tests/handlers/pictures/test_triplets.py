@@ -10,10 +10,12 @@ import torch
 from ignite.engine import Engine
 from PIL import Image
 
+from monai_ext.handlers.pictures.rows import PictureRows
 from monai_ext.handlers.pictures.triplets import TripletPictures, TripletRow, save_triplets
 
 
-def test_a_row_is_the_repeated_low_resolution_the_prediction_and_the_original():
+def test_a_row_is_the_repeated_low_resolution_the_prediction_and_the_original(monkeypatch):
+    monkeypatch.setattr(PictureRows, "LEAST", 1)
     shown = []
     writer = SimpleNamespace(add_image=lambda tag, grid, step, dataformats: shown.append(grid))
     output = {"image": torch.zeros(2, 4, 2, 2), "pred": torch.full((2, 4, 4, 4), 0.5), "label": torch.ones(2, 4, 4, 4)}

@@ -88,9 +88,9 @@ def test_the_parts_of_the_bound_are_curves_and_a_collapse_is_reported(caplog):
     with caplog.at_level(logging.WARNING):
         trainer.validate()
         assert not caplog.records
-        assert curves.values["train_kl"] == [2.0, 2.0]  # 2^2 / 2
-        assert curves.values["train_reconstruction"] == pytest.approx([4 * math.log(2)] * 2)
-        assert curves.values["train_active_latents"] == [1, 1]
+        assert curves.values["health/kl"] == [2.0, 2.0]  # 2^2 / 2
+        assert curves.values["health/reconstruction"] == pytest.approx([4 * math.log(2)] * 2)
+        assert curves.values["health/active_latents"] == [1, 1]
         trainer = engine([elbo_output(0.1)], epochs=2)
         CollapseAlarm(ELBOLoss(), patience=2).attach(trainer)
         trainer.validate()

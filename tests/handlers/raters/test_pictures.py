@@ -13,6 +13,7 @@ from rater_outputs import engine
 from torch import Tensor
 
 from monai_ext.data import qubiq_items, write_rater_phantoms
+from monai_ext.handlers.pictures.rows import PictureRows
 from monai_ext.handlers.raters.pictures import (
     RATER_COLOURS,
     RaterPictures,
@@ -22,7 +23,8 @@ from monai_ext.handlers.raters.pictures import (
 )
 
 
-def test_pictures_show_each_present_rater_in_a_colour_of_its_own():
+def test_pictures_show_each_present_rater_in_a_colour_of_its_own(monkeypatch):
+    monkeypatch.setattr(PictureRows, "LEAST", 1)
     masks = torch.zeros(1, 3, 24, 24, dtype=torch.uint8)
     masks[0, 0, 2:8, 2:8] = masks[0, 1, 12:20, 12:20] = masks[0, 2, 2:8, 14:20] = 1
     output = {

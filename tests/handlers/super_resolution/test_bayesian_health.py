@@ -39,8 +39,8 @@ def test_the_alarm_speaks_after_patient_epochs_of_a_dead_latent_or_of_samples_al
     assert "after epoch 2" in sentences[0] and "latent has collapsed" in sentences[0] and "0.0010" in sentences[0]
     assert "after epoch 5" in sentences[1] and "2.0%" in sentences[1] and "--energy_weight" in sentences[1]
     curves = {(name, step): value for name, value, step in written}
-    assert curves["train_active_latents", 3] == 1 and curves["train_active_latents", 1] == 0
-    assert curves["train_sample_share", 3] == pytest.approx(0.8)
+    assert curves["health/active_latents", 3] == 1 and curves["health/active_latents", 1] == 0
+    assert curves["health/sample_share", 3] == pytest.approx(0.8)
     with pytest.raises(ValueError, match="patience=0"):
         LatentAlarm(patience=0)
 

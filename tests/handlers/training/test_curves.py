@@ -30,13 +30,13 @@ def test_curves_are_means_since_the_last_point_and_lazy_terms_means_of_the_steps
     optimizers = {"optimizer": optimizer, "discriminator_optimizer": optimizer}
     epoch_of_outputs(TrainingCurves(writer, optimizers=optimizers, interval=2), outputs)
     assert writer.points == [
-        ("train_pixel", 2.0, 2),
-        ("train_penalty", 8.0, 2),
-        ("learning_rate_generator", 0.5, 2),
-        ("learning_rate_discriminator", 0.5, 2),
-        ("train_pixel", 7.0, 3),
-        ("learning_rate_generator", 0.5, 3),
-        ("learning_rate_discriminator", 0.5, 3),
+        ("train/pixel", 2.0, 2),
+        ("train/penalty", 8.0, 2),
+        ("train/learning_rate_generator", 0.5, 2),
+        ("train/learning_rate_discriminator", 0.5, 2),
+        ("train/pixel", 7.0, 3),
+        ("train/learning_rate_generator", 0.5, 3),
+        ("train/learning_rate_discriminator", 0.5, 3),
     ]
     assert outputs[0]["terms"]["pixel"] == 1.0, "the engine's output was overwritten"
 
@@ -46,4 +46,4 @@ def test_an_engine_without_terms_has_the_loss_of_every_so_many_iterations_and_on
     optimizer = torch.optim.SGD([torch.zeros(1)], 0.25)
     outputs = [{"loss": torch.tensor(value)} for value in (1.0, 2.0, 3.0)]
     epoch_of_outputs(TrainingCurves(writer, optimizers={"optimizer": optimizer}, interval=2), outputs)
-    assert writer.points == [("train_loss", 2.0, 2), ("learning_rate", 0.25, 2)]
+    assert writer.points == [("train/loss", 2.0, 2), ("train/learning_rate", 0.25, 2)]
