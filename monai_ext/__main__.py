@@ -68,7 +68,7 @@ COMMANDS = {
     "convert": Command(
         "datasets.convert:run",
         "write a data set in another layout (COCO, LabelMe, a folder for each rater, ...) as one that is read here",
-        ("convert annotations converted", "convert HAM10000 ham --layout ham10000"),
+        ("convert annotations --output_dir converted", "convert HAM10000 --output_dir ham --layout ham10000"),
     ),
     "report": Command(
         "comparison.report:run", "tables, tests and figures of a comparison", ("report runs/comparison",)

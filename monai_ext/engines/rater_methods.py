@@ -358,7 +358,7 @@ def rater_cases(
             f"case {unmarked[0]} of {place} has no mask by any of the raters {_listed(wanted)} "
             f"({len(unmarked)} such cases): {way_out}."
         )
-    if method == "prob_unet" and not evaluation:
+    if method in (FAITHFUL, "prob_unet", "hierarchical") and not evaluation:
         _refuse_incomplete(chosen, place)
     return chosen
 

@@ -23,6 +23,7 @@ from monai_ext.storage.folders import files_in
 __all__ = ["dicom_files", "is_dicom", "open_dicom"]
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
+NEVER = frozenset(".bmp .csv .gif .gz .jpeg .jpg .json .mha .nii .nrrd .png .tif .tiff .txt .webp".split())
 MAGIC, PREAMBLE = b"DICM", 128  # bytes before it
 SAME = 1e-3  # direction cosines, and millimetres of a slice's place
 MISSING = 1.5  # of the usual distance of slices: one is missing
@@ -49,9 +50,11 @@ def is_dicom(path: str | os.PathLike) -> bool:
     (True, False)
     """
     path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in NEVER:  # without a look at the disk: folders have thousands of them
+        return False
     if path.is_dir():
         return any(map(is_dicom, files_in(path)))
-    suffix = path.suffix.lower()
     if suffix in SUFFIXES:
         return True
     if suffix and not suffix[1:].isdigit():  # names are often numbers with dots

@@ -62,7 +62,7 @@ def tiny_options(bundle: str, files: list[str], data: Path) -> dict:
     """Small numbers for a bundle on phantoms, which are drawn into `data`."""
     parser = ConfigParser()
     parser.read_config([str(BUNDLES / bundle / "configs" / name) for name in files])
-    chosen = {key: value for key, value in TINY.items() if key in parser}
+    chosen = {key: value for key, value in TINY.items() if key in parser and (key != "crop_size" or parser[key])}
     parser.update(chosen | {"dataset_dir": str(data)})
     parser.get_parsed_content("phantoms")
     return chosen | {"dataset_dir": str(data), "phantoms": None}

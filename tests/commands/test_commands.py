@@ -29,7 +29,7 @@ PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPO
 FOREIGN = {
     "bundle_path", "check", "ckpt_file", "config_file", "filepath", "help", "ignore-missing", "input_shape", "logdir",
     "meta_file", "nnodes", "net_id", "nproc_per_node", "opset_version", "quiet", "rdzv", "standalone", "bundle_root",
-    "max-restarts", "use_trace",
+    "max-restarts", "use_trace", "app", "conf", "download", "studies",
 }  # fmt: skip
 UNITS = (
     "raters bands batches bins bytes cases cores cpus dates degrees epochs factor fields folds forward gpus images "

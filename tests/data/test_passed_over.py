@@ -94,9 +94,9 @@ def test_tiles_pictures_and_predictions_say_what_they_pass_over(tmp_path, caplog
     (line,) = lines(caplog, lambda: tile_items(tmp_path / "tiles"))
     assert line.endswith("1 file in .jp2 (4.jp2)")
     picture(tmp_path / "scans" / "a.png")
-    empty(tmp_path / "scans" / "b.dcm", tmp_path / "scans" / "more" / "c.png")
+    empty(tmp_path / "scans" / "b.mhd", tmp_path / "scans" / "more" / "c.png")
     (line,) = lines(caplog, lambda: rater_image_items(tmp_path / "scans"))
-    assert line.endswith("1 file in .dcm (b.dcm), 1 folder (more)")
+    assert line.endswith("1 file in .mhd (b.mhd), 1 folder (more)")
     write_case(tmp_path / "truth" / "case01")
     empty(tmp_path / "predicted" / "case01" / "task01.nii.gz", tmp_path / "predicted" / "case01" / "overlay.png")
     items = rater_truth(tmp_path / "truth")[1]

@@ -43,7 +43,7 @@ class ConvertOptions:
 
     source: Positional[Path]
     """the data set: a folder, or one file of COCO or .npz"""
-    output_dir: Positional[Path]
+    output_dir: Path
     """a new folder"""
     layout: Literal[
         "auto", "rater_folders", "rater_suffixes", "parts", "ph2", "ham10000", "npz", "coco", "labelme", "monai_label"
@@ -58,6 +58,7 @@ class ConvertOptions:
 
 
 def run(options: ConvertOptions) -> int:
+    """Convert, and print how to look at the result."""
     layout, cases = convert(options.source, options.output_dir, layout=options.layout, raters=options.raters)
     plain = (options.output_dir / PLAIN[0]).is_dir()
     kind = "lesion" if plain else "raters"

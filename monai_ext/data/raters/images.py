@@ -136,7 +136,9 @@ def _is_picture(path: Path) -> bool:
 
 def _picture_item(path: Path, numbers: Mapping) -> dict:
     name = path.name
-    if path.is_dir() or path.suffix[1:].isdigit():  # of a series, or of a DICOM file that is called by numbers
+    if path.suffix[1:].isdigit() or (
+        not _is_picture(path) and path.is_dir()
+    ):  # of a series, or of a DICOM file that is called by numbers
         return {"id": name, "case": name, "image": str(path), **numbers}
     for ending in VOLUME_ENDINGS:
         if name.lower().endswith(ending):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.epochs import EpochHandler
+from monai_ext.runtime.ranks import mean_over_ranks
 
 __all__ = ["ValidationLoss"]
 
@@ -26,18 +27,21 @@ class ValidationLoss(EpochHandler):
 
     def __init__(self, loss: Callable[[Any, Any], Tensor]):
         self.loss = loss
-        self._sum: Tensor | float = 0.0
+        self._sum = torch.zeros(())
         self._items = 0
 
     def reset(self, engine: Engine) -> None:
-        self._sum, self._items = 0.0, 0
+        self._sum, self._items = torch.zeros(()), 0
 
     @torch.no_grad()
     def collect(self, engine: Engine) -> None:
         label = engine.state.output["label"]
-        self._sum = self._sum + self.loss(engine.state.output["pred"].float(), label).double() * len(label)
+        loss = self.loss(engine.state.output["pred"].float(), label)
+        self._sum = self._sum.to(loss) + loss * len(label)
         self._items += len(label)
 
     def finish(self, engine: Engine) -> None:
         if self._items:
-            engine.state.metrics["val_loss"] = float(self._sum) / self._items
+            sums = torch.stack([torch.as_tensor(self._sum), torch.tensor(float(self._items)).to(self._sum)])
+            total, items = mean_over_ranks(sums).tolist()
+            engine.state.metrics["val_loss"] = total / items

@@ -23,7 +23,7 @@ def rows(path) -> list[dict]:
 @pytest.mark.parametrize("layout", ["parts", "ph2", "ham10000"])
 def test_one_mask_for_each_picture_becomes_images_and_masks(layout, tmp_path, capsys):
     TREES[layout](tmp_path / "set")
-    assert main(["convert", str(tmp_path / "set"), str(tmp_path / "out")]) == 0
+    assert main(["convert", str(tmp_path / "set"), "--output_dir", str(tmp_path / "out")]) == 0
     assert f"read as {layout}" in capsys.readouterr().err
     items = lesion_items(tmp_path / "out")
     assert items and all(np.array_equal(read_mask(item["label"])[0].numpy(), LEFT) for item in items)
@@ -31,12 +31,12 @@ def test_one_mask_for_each_picture_becomes_images_and_masks(layout, tmp_path, ca
 
 def test_parts_and_groups_become_a_split_file(tmp_path):
     TREES["parts"](tmp_path / "set")
-    main(["convert", str(tmp_path / "set"), str(tmp_path / "out")])
+    main(["convert", str(tmp_path / "set"), "--output_dir", str(tmp_path / "out")])
     divided = split_by_fold(lesion_items(tmp_path / "out"), 0, split_file=tmp_path / "out/split.csv")
     assert {part: [item["id"] for item in items] for part, items in divided.items()} == {
         "training": ["a"], "validation": ["b"]}  # fmt: skip
     TREES["ham10000"](tmp_path / "ham")
-    main(["convert", str(tmp_path / "ham"), str(tmp_path / "hams")])
+    main(["convert", str(tmp_path / "ham"), "--output_dir", str(tmp_path / "hams")])
     folds = split_by_fold(lesion_items(tmp_path / "hams"), 0, folds=2, group=f"{tmp_path / 'hams/split.csv'}:group")
     assert sorted(len(items) for items in folds.values()) == [1, 2]
 
@@ -44,7 +44,7 @@ def test_parts_and_groups_become_a_split_file(tmp_path):
 @pytest.mark.parametrize("layout", ["rater_folders", "rater_suffixes", "npz", "coco", "labelme", "monai_label"])
 def test_masks_of_several_raters_become_cases(layout, tmp_path):
     TREES[layout](tmp_path / "set")
-    assert main(["convert", str(tmp_path / "set"), str(tmp_path / "out"), "--layout", layout]) == 0
+    assert main(["convert", str(tmp_path / "set"), "--output_dir", str(tmp_path / "out"), "--layout", layout]) == 0
     items = qubiq_items(tmp_path / "out")
     decoded = DecodeRaters(normalise="minmax")(items[-1])
     masks = decoded["label"].numpy().transpose(0, 2, 1)  # files have the column first
@@ -56,7 +56,7 @@ def test_masks_of_several_raters_become_cases(layout, tmp_path):
 
 def test_names_of_raters_and_structures_are_kept(tmp_path):
     TREES["coco"](tmp_path / "set")
-    main(["convert", str(tmp_path / "set"), str(tmp_path / "out")])
+    main(["convert", str(tmp_path / "set"), "--output_dir", str(tmp_path / "out")])
     assert rows(tmp_path / "out/raters.csv") == [{"number": "1", "name": "anna"}, {"number": "2", "name": "ben"}]
     assert not (tmp_path / "out/tasks.csv").exists() and not (tmp_path / "out/split.csv").exists()
 
@@ -69,14 +69,14 @@ def test_structures_of_one_rater_become_a_label_map_or_tasks(tmp_path):
     text = file.read_text()
     file.write_text(text.replace('"shapes": [', '"shapes": [{"label": "cup", "points": [[6, 5], [8, 6]], '
                                  '"shape_type": "rectangle"}, '))  # fmt: skip
-    main(["convert", str(tmp_path / "set"), str(tmp_path / "out")])
+    main(["convert", str(tmp_path / "set"), "--output_dir", str(tmp_path / "out")])
     labels = np.asarray(Image.open(tmp_path / "out/masks/a.png"))
     assert np.array_equal(labels == 2, WIDE) and labels[5, 6:].tolist() == [1, 1]
     assert rows(tmp_path / "out/labels.csv") == [{"value": "1", "name": "cup"}, {"value": "2", "name": "disc"}]
     file.write_text(file.read_text().replace("[[6, 5], [8, 6]]", "[[2, 2], [4, 4]]"))
     with pytest.raises(DatasetLayoutError, match="disc of a overlaps another structure"):
-        main(["convert", str(tmp_path / "set"), str(tmp_path / "overlap")])
-    main(["convert", str(tmp_path / "set"), str(tmp_path / "tasks"), "--raters"])
+        main(["convert", str(tmp_path / "set"), "--output_dir", str(tmp_path / "overlap")])
+    main(["convert", str(tmp_path / "set"), "--output_dir", str(tmp_path / "tasks"), "--raters"])
     assert [row["name"] for row in rows(tmp_path / "tasks/tasks.csv")] == ["cup", "disc"]
     assert qubiq_items(tmp_path / "tasks", tasks=[1, 2])[0]["structures"]
 
@@ -86,7 +86,7 @@ def test_volumes_are_copied_with_their_place(tmp_path):
     for name in ("", "labels/final/", "labels/original/"):
         (tmp_path / "set" / name).mkdir(parents=True, exist_ok=True)
         nib.save(nib.Nifti1Image(np.ones((3, 4, 5), np.uint8), affine), tmp_path / "set" / f"{name}v.nii.gz")
-    main(["convert", str(tmp_path / "set"), str(tmp_path / "out")])
+    main(["convert", str(tmp_path / "set"), "--output_dir", str(tmp_path / "out")])
     stored = nib.load(tmp_path / "out/Training/v/task01_seg02.nii.gz")
     assert stored.shape == (3, 4, 5) and np.array_equal(stored.affine, affine)
 
@@ -96,5 +96,5 @@ def test_a_folder_that_is_there_is_not_written_into(tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/a.txt").write_text("")
     with pytest.raises(SystemExit, match="2"):
-        main(["convert", str(tmp_path / "set"), str(tmp_path / "out")])
+        main(["convert", str(tmp_path / "set"), "--output_dir", str(tmp_path / "out")])
     assert "is there already: choose a new folder" in capsys.readouterr().err
