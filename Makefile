@@ -1,4 +1,4 @@
-# make demo · test · check · bench · bundles · weights · docs · monai_label · clean.   Needs Python >= 3.10 and make; everything else goes into .venv.
+# make demo · test · check · bench · bundles · wheel · weights · docs · monai_label · clean.   Needs Python >= 3.10 and make; everything else goes into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BUNDLE ?= lesion_unet
@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 TEST_THREADS ?= 1
 TEST_WORKERS ?= 2
 
-.PHONY: demo test check bench bundles weights docs monai_label clean
+.PHONY: demo test check bench bundles wheel weights docs monai_label clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python -m monai_ext demo --bundle bundles/$(BUNDLE) --output_dir demo/$(BUNDLE)
@@ -38,6 +38,10 @@ bundles: $(VENV)/.runtime
 	$(BIN)/python bundles/frame.py
 	$(BIN)/python -m monai_ext pack $(patsubst %/LICENSE,%,$(wildcard bundles/*/LICENSE)) --output_dir dist
 	$(BIN)/python -m monai_ext pack $(patsubst %/LICENSE,%,$(wildcard bundles/*/LICENSE)) --output_dir dist --hugging_face
+
+# The package with all bundles: dist/monai_ext-VERSION-py3-none-any.whl.
+wheel: $(VENV)/.runtime
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 # The weights that a bundle ships, made again from public data in DATA: made/BUNDLE. DRY_RUN=1 prints the commands.
 weights: $(VENV)/.runtime

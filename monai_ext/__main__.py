@@ -43,6 +43,36 @@ COMMANDS = {
         "train, evaluate and apply a bundle on phantoms, and write a page of the results",
         ("demo --bundle bundles/lesion_unet --output_dir demo/lesion_unet",),
         keeps_log=True,
+        way_on=SAME_AGAIN,
+    ),
+    "train": Command(
+        "bundles.short_runs:train",
+        "train a bundle on your data; the bundle command that does it is shown",
+        ("train lesion_unet --data ISIC2017 --encoder_weights imagenet --output_dir runs/lesion",),
+    ),
+    "evaluate": Command(
+        "bundles.short_runs:evaluate",
+        "score a trained run on the cases that were held out, or on other data",
+        ("evaluate runs/lesion",),
+    ),
+    "predict": Command(
+        "bundles.short_runs:predict",
+        "apply a trained bundle to a file or a folder",
+        (
+            "predict lesion_unet PICTURES segmented --overlays true",
+            "predict lesion_unet PICTURES segmented_by_mine --ckpt_path runs/lesion/final.pt",
+            "predict srgan_aerial orthophoto.tif orthophoto_x4.tif",
+        ),
+    ),
+    "bundles list": Command(
+        "bundles.catalogue:show",
+        "the bundles that come with the package, or those of a folder or an address",
+        ("bundles list",),
+    ),
+    "bundles get": Command(
+        "bundles.catalogue:get",
+        "put a bundle into a folder, from the package, a folder of zips or an address; sums are checked",
+        ("bundles get lesion_unet", "bundles get lesion_unet --source dist --output_dir downloaded"),
     ),
     "compare": Command(
         "comparison.compare:run",
@@ -186,7 +216,8 @@ COMMANDS = {
 ENDING = """
 `monai_ext COMMAND --help` shows the options of a command; --quiet leaves out messages and progress bars.
 Exit status: 0 good, 1 an error, a failed run, or a finding; 2 wrong use, 130 interrupted.
-Training, evaluation and inference are bundle runs: python -m monai.bundle run --config_file BUNDLE/configs/...
+Training, evaluation and inference are bundle runs, python -m monai.bundle run; `train`, `evaluate` and `predict` show
+the whole command.
 """
 
 

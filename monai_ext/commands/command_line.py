@@ -35,6 +35,7 @@ __all__ = [
     "arg",
     "option_pairs",
     "parse_options",
+    "wrong_use",
 ]
 
 T = TypeVar("T")
@@ -95,17 +96,17 @@ def parse_options(
                 return_unknown_args=True,
             )
     except ValueError as error:  # of the options' own checks
-        raise _wrong_use(prog, str(error)) from None
+        raise wrong_use(prog, str(error)) from None
     except SystemExit as end:
         if end.code:
-            raise _wrong_use(prog, _sentence(problem.getvalue())) from None
+            raise wrong_use(prog, _sentence(problem.getvalue())) from None
         sys.stdout.write(f"examples:\n{examples}" if examples else "")
         raise
     if further and not passes_on:
-        raise _wrong_use(prog, f"unknown arguments: {' '.join(further)}")
+        raise wrong_use(prog, f"unknown arguments: {' '.join(further)}")
     for each in fields(found.options):
         if each.default is MISSING and getattr(found.options, each.name) == ():
-            raise _wrong_use(prog, f"{each.name} are missing: give at least one")
+            raise wrong_use(prog, f"{each.name} are missing: give at least one")
     return Parsed(found.options, found.quiet, tuple(further))
 
 
@@ -140,7 +141,8 @@ def _decimal(word: str) -> str:
     return f"{Decimal(word):f}" if NEGATIVE.fullmatch(word) else word
 
 
-def _wrong_use(prog: str, sentence: str) -> SystemExit:
+def wrong_use(prog: str, sentence: str) -> SystemExit:
+    """What ends a command after wrong use, with exit status 2; the sentence is on standard error."""
     sys.stderr.write(f"{prog}: error: {sentence} ({prog} --help shows the options)\n")
     return SystemExit(2)
 

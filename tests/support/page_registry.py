@@ -144,6 +144,10 @@ REGISTRY = {
         not_run={"pip ": "installs from a network", "tensorboard ": "serves until it is stopped"},
     ),
     "docs/segmentation.md": Page("readme"),
+    "docs/commands.md": Page("readme"),
+    "train --help": Page("readme"),
+    "evaluate --help": Page("readme"),
+    "predict --help": Page("readme"),
     "compare --help": Page("readme"),
     "bundles/lesion_unet/docs/README.md": Page("lesions"),
     "demo --help": Page("lesions"),
@@ -208,6 +212,8 @@ REGISTRY = {
         },
     ),
     "docs/bundles.md": Page("house"),
+    "bundles list --help": Page("house"),
+    "bundles get --help": Page("house"),
     "docs/monai_label.md": Page(
         "house",
         not_run={

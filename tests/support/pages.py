@@ -40,10 +40,8 @@ from PIL import Image
 from tile_server import serving
 
 from monai_ext.__main__ import COMMANDS, examples, main
-from monai_ext.commands.bundles import reproduce
-from monai_ext.commands.challenge import qubiq
+from monai_ext.commands.bundles import run_commands
 from monai_ext.commands.comparison import compare, runs
-from monai_ext.commands.demo import demo
 from monai_ext.commands.uncertainty import checks as uncertainty_checks
 from monai_ext.commands.uncertainty.checks import CheckSettings
 
@@ -71,7 +69,12 @@ Words = Sequence[str]
 
 def commands(text: str) -> list[list[str]]:
     """The commands of a page in order, split as a shell does, continued lines joined."""
-    return [shlex.split(line, comments=True) for line in _lines(text.replace("\\\n", " "))]
+    return [_of_python(shlex.split(line, comments=True)) for line in _lines(text.replace("\\\n", " "))]
+
+
+def _of_python(words: list[str]) -> list[str]:
+    """`monai_ext` is the console script of `python -m monai_ext`."""
+    return ["python", "-m", *words] if words[:1] == ["monai_ext"] else words
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -232,8 +235,9 @@ def _is_more(given: str | None, least: object) -> bool:
 def _ours(words: Words, patch) -> None:
     patch.setattr("monai_ext.storage.pictures.DPI", 20)
     patch.setattr(uncertainty_checks, "CheckSettings", FEW_QUESTIONS)
-    for module in (demo, qubiq, reproduce, runs):
-        patch.setattr(module, "subprocess", _without_processes(patch))
+    patch.setattr(runs, "subprocess", _without_processes(patch))
+    for name in ("execute", "run_here"):
+        patch.setattr(run_commands, name, partial(bundle_run, patch=patch))
     patch.setattr(sys, "argv", ["monai_ext", *words[3:]])
     arguments, named = list(words[3:]), options(words)
     with ExitStack() as stack:
@@ -266,12 +270,18 @@ def _stand_ins(plan: compare.Plan, loss: str, fold: int, seed: int, folder: Path
     return tuple((sys.executable, "-S", "-c", FAKE, str(folder), stage, str(folder / "control")) for stage in stages)
 
 
+def bundle_run(words: Words, *, patch, **_: object) -> int:
+    """`execute` and `run_here` of `run_commands`, at toy size in this process."""
+    launched = words[:2] == ("-m", "torch.distributed.run")
+    run(["torchrun", *words[2:]] if launched else ["python", *words], patch)
+    return 0
+
+
 def _without_processes(patch) -> SimpleNamespace:
     """The module `subprocess` for those who start Python: it works here."""
 
     def work(command: Words, **_: object) -> SimpleNamespace:
-        words = ["python", *command[command.index("-m") :]]
-        run(["torchrun", *words[3:]] if words[2] == "torch.distributed.run" else words, patch)
+        bundle_run(tuple(command[command.index("-m") :]), patch=patch)
         return SimpleNamespace(returncode=0, pid=os.getpid(), poll=lambda: 0)
 
     constants = {name: getattr(subprocess, name) for name in ("DEVNULL", "STDOUT", "TimeoutExpired")}

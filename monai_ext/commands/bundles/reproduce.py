@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 
+from monai_ext.commands.bundles import run_commands
 from monai_ext.commands.command_line import Computed, Positional
 from monai_ext.data.run_cases import TrainedRun, read_trained_run
 from monai_ext.handlers import load_checkpoint
@@ -278,7 +278,7 @@ def run(options: ReproduceOptions) -> int:
         return 0
     write_record(repetition.output_dir / CONFIG, repetition.config, checksum=False)
     variables = {**os.environ, **repetition.variables}
-    if status := subprocess.run(repetition.command, cwd=repetition.folder, env=variables, check=False).returncode:
+    if status := run_commands.execute(repetition.command[1:], folder=repetition.folder, variables=variables):
         tell(f"the repeated training failed with exit status {status}: see its message above.")
         return status if status > 0 else 1
     for sentence in outcome(folder, repetition.output_dir):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from monai_ext.commands.bundles import run_commands
+from monai_ext.commands.bundles.run_commands import bundle_command, typed
+from monai_ext.commands.bundles.shipped import bundle_folder
 from monai_ext.commands.challenge.table import TaskResult, challenge_blocks, task_result
 from monai_ext.commands.challenge.tasks import ChallengeTask, find_tasks
 from monai_ext.commands.command_line import Computed, Positional, option_pairs
@@ -61,6 +62,7 @@ class QubiqOptions:
     def __post_init__(self) -> None:
         if self.part is not None and self.part.lower() not in PARTS:
             raise ValueError(f"part is {self.part!r}: choose Training, Validation or Testing.")
+        object.__setattr__(self, "bundle", bundle_folder(self.bundle))
         if not (self.bundle / "configs" / "train.json").is_file():
             raise FileNotFoundError(f"no configs/train.json in the bundle {self.bundle}: give --bundle its folder.")
 
@@ -107,19 +109,14 @@ def challenge_commands(
     shared |= held_out | dict(further)
     train, evaluate = configs / "train.json", configs / "evaluate.json"
     commands = {
-        "training": _command(str(train), shared | {"resume": "true"}),
-        "evaluation": _command(str([str(train), str(evaluate)]), shared | {"figure_ids": "[]"}),
+        "training": bundle_command([train], shared | {"resume": "true"}),
+        "evaluation": bundle_command([train, evaluate], shared | {"figure_ids": "[]"}),
     }
     part = _submitted_part(options, task)
     if part is not None:
         choices = {"part": part, "ckpt_path": folder / "final.pt", "output_dir": folder / "predictions" / part}
-        commands["prediction"] = _command(str(configs / "inference.json"), data | choices)
+        commands["prediction"] = bundle_command([configs / "inference.json"], data | choices)
     return commands
-
-
-def _command(config_file: str, choices: Mapping[str, object]) -> tuple[str, ...]:
-    options = [word for key, value in choices.items() for word in (f"--{key}", str(value))]
-    return ("-m", "monai.bundle", "run", "--config_file", config_file, *options)
 
 
 def _submitted_part(options: QubiqOptions, task: ChallengeTask) -> str | None:
@@ -135,8 +132,8 @@ def _worked_off(name: str, commands: Mapping[str, tuple[str, ...]], record: Path
         if completed[place : place + 1] == [list(command)]:
             continue
         completed = completed[:place]
-        tell(f"\n== {name}, {step}: python {shlex.join(command)}")
-        if subprocess.run([sys.executable, *command], check=False).returncode:
+        tell(f"\n== {name}, {step}: {typed(command)}")
+        if run_commands.execute(command):
             return step
         completed.append(list(command))
         write_record(record, completed)
@@ -185,7 +182,7 @@ def run(options: QubiqOptions, further: Sequence[str]) -> int:
     if options.dry_run:
         for task in find_tasks(options.folder, options.regions):
             for command in challenge_commands(options, task, settings).values():
-                print(f"python {shlex.join(command)}")
+                print(typed(command))
         return 0
     results = qubiq(options, settings)
     sys.stdout.write((options.output_dir / "qubiq.md").read_text(encoding="utf-8"))

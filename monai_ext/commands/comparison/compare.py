@@ -24,6 +24,8 @@ from typing import Any
 from tqdm import tqdm
 
 from monai_ext import __version__
+from monai_ext.commands.bundles.run_commands import bundle_command
+from monai_ext.commands.bundles.shipped import bundle_folder
 from monai_ext.commands.command_line import Computed, Suppress, option_pairs
 from monai_ext.commands.comparison.backends import BackendOptions
 from monai_ext.commands.comparison.ray_backend import RayBackend
@@ -87,6 +89,7 @@ class Plan:
     """further `--key value` of every run, such as {"max_epochs": "10"}"""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bundle", bundle_folder(self.bundle))
         for name in ("bundle", "dataset_dir", "output_dir"):
             object.__setattr__(self, name, Path(getattr(self, name)).expanduser().absolute())
         for name in ("losses", "seeds"):
@@ -147,11 +150,9 @@ def bundle_commands(plan: Plan, loss: str, fold: int, seed: int, folder: Path) -
         "output_dir": folder,
         **plan.arguments,
     }
-    common = [part for key, value in choices.items() for part in (f"--{key}", str(value))]
-    start = (sys.executable, "-m", "monai.bundle", "run", "--config_file")
     return (
-        (*start, configs[0], *common, "--resume", "true"),
-        (*start, str(configs), *common, "--figure_ids", str(list(plan.figure_ids))),
+        (sys.executable, *bundle_command(configs[:1], choices | {"resume": "true"})),
+        (sys.executable, *bundle_command(configs, choices | {"figure_ids": list(plan.figure_ids)})),
     )
 
 

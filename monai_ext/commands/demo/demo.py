@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +10,9 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from monai_ext.commands.bundles import run_commands
+from monai_ext.commands.bundles.run_commands import bundle_command, typed
+from monai_ext.commands.bundles.shipped import bundle_folder
 from monai_ext.commands.demo.page import DemoRun
 from monai_ext.commands.html import html_page
 from monai_ext.runtime.run_log import tell
@@ -30,7 +30,7 @@ class DemoOptions:
     """
 
     bundle: Path = Path("bundles/lesion_unet")
-    """the bundle's folder"""
+    """the bundle's folder, or the name of one that is shipped"""
     output_dir: Path = Path("demo/lesion_unet")
     """phantoms, run and page"""
     volumes: bool = False
@@ -53,7 +53,7 @@ def demo(bundle: str | Path, output_dir: str | Path, *, volumes: bool = False) -
         FileNotFoundError: the bundle has no configs/demo.json, or none for volumes.
         DemoError: a step failed.
     """
-    bundle, output_dir = Path(bundle), Path(output_dir)
+    bundle, output_dir = bundle_folder(bundle), Path(output_dir)
     configs = bundle / "configs"
     if not (configs / "demo.json").is_file():
         raise FileNotFoundError(f"no configs/demo.json in the bundle '{bundle}': give --bundle a bundle's folder.")
@@ -85,29 +85,23 @@ def demo(bundle: str | Path, output_dir: str | Path, *, volumes: bool = False) -
     if (configs / "calibrate.json").is_file():
         steps["calibration"] = _command(configs, ["train.json", "demo.json", "calibrate.json"], shared)
     seconds = {name: _timed(name, command) for name, command in steps.items()}
-    commands = {name: _typed(command) for name, command in steps.items()}
+    commands = {name: typed(command) for name, command in steps.items()}
     blocks = parser.get_parsed_content("page")(DemoRun(configs, output_dir, commands, seconds))
     page = output_dir / "index.html"
     write_text(page, html_page(blocks, title=f"Demo of {bundle.name}"))
     return page
 
 
-def _command(configs: Path, files: Sequence[str], choices: Mapping[str, object]) -> list[str]:
-    paths = [str(configs / name) for name in files if (configs / name).is_file()]
-    options = [part for key, value in choices.items() for part in (f"--{key}", str(value))]
-    return [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(paths), *options]
+def _command(configs: Path, files: Sequence[str], choices: Mapping[str, object]) -> tuple[str, ...]:
+    return bundle_command([configs / name for name in files if (configs / name).is_file()], choices)
 
 
 def _timed(name: str, command: Sequence[str]) -> float:
-    tell(f"\n== {name}: {_typed(command)}")
+    tell(f"\n== {name}: {typed(command)}")
     start = time.perf_counter()
-    if subprocess.run(command, check=False).returncode:
-        raise DemoError(f"the demo's {name} failed: its message stands above, its command is\n  {_typed(command)}")
+    if run_commands.execute(command):
+        raise DemoError(f"the demo's {name} failed: its message stands above, its command is\n  {typed(command)}")
     return time.perf_counter() - start
-
-
-def _typed(command: Sequence[str]) -> str:
-    return " ".join(["python", *map(shlex.quote, command[1:])])
 
 
 def run(options: DemoOptions) -> int:

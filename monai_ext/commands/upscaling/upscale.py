@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from monai_ext.commands.bundles.network import load_bundle_network
+from monai_ext.commands.bundles.shipped import bundle_folder
 from monai_ext.commands.command_line import Computed, Positional, arg
 from monai_ext.commands.upscaling.image_options import (
     SampleOptions,
@@ -31,10 +32,11 @@ from monai_ext.storage.folders import files_below
 from monai_ext.upscaling import Choices, Layers, Upscaler, upscale_files
 from monai_ext.upscaling.mosaic import check_mosaic, write_mosaic
 
-__all__ = ["UpscaleOptions", "plan_outputs", "run"]
+__all__ = ["WAY_ON", "UpscaleOptions", "plan_outputs", "run"]
 
 _logger = logging.getLogger(__name__)
 
+WAY_ON = "the same command with --resume goes on from the strips that are finished"
 LONGEST_SUFFIX = 4  # letters of what looks like a kind of file
 
 
@@ -66,7 +68,7 @@ class UpscaleOptions:
     paths: Annotated[Positional[tuple[Path, ...]], arg(metavar="INPUT [INPUT ...] OUTPUT", help_behavior_hint="")]
     """images or folders of images (with subfolders); last the name of the upscaled image, or a folder for all"""
     bundle: Path = Path("bundles/srgan_aerial")
-    """its folder"""
+    """its folder, or the name of one that is shipped"""
     weights: Weights = ()
     """weights to use (models/model.pt of the bundle); given several times, of a stochastic network: an ensemble, by
     whose disagreement the epistemic uncertainty is measured"""
@@ -104,6 +106,7 @@ class UpscaleOptions:
     layers: LayerOptions = field(default_factory=LayerOptions)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bundle", bundle_folder(self.bundle))
         if len(self.paths) < 2:
             raise ValueError("name one input or more, and the output.")
         if self.jobs < 1:

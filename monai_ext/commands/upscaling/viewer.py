@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from monai_ext.commands.bundles.network import load_bundle_network
+from monai_ext.commands.bundles.shipped import bundle_folder
 from monai_ext.commands.command_line import Computed, Positional, arg
 from monai_ext.commands.upscaling.image_options import (
     SampleOptions,
@@ -51,7 +52,7 @@ class ViewerOptions:
     page: Positional[Path]
     """the page to write, such as page.html"""
     bundle: Path = Path("bundles/bayesian_srgan_aerial")
-    """its folder"""
+    """its folder, or the name of one that is shipped"""
     weights: Weights = ()
     """weights to use (models/model.pt of the bundle); given several times: an ensemble, by whose disagreement the
     epistemic uncertainty is measured"""
@@ -67,6 +68,7 @@ class ViewerOptions:
     layers: SampleOptions = field(default_factory=SampleOptions)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bundle", bundle_folder(self.bundle))
         if self.image.is_dir():
             raise ValueError(f"'{self.image}' is a folder: name one image in it, a page shows one.")
         if self.page.suffix.lower() not in (".html", ".htm"):

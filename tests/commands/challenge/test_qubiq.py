@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +14,7 @@ from challenge import SIZE, write_region
 from evaluated_runs import write_run
 
 from monai_ext.__main__ import main
-from monai_ext.commands.challenge import qubiq as module
+from monai_ext.commands.bundles import run_commands
 from monai_ext.commands.challenge.qubiq import QubiqOptions, qubiq
 
 
@@ -27,7 +27,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Commands that were run; an evaluation and predictions appear, a training of the kidney fails once."""
     commands: list[list[str]] = []
 
-    def work(command: list[str], check: bool) -> SimpleNamespace:
+    def work(command: list[str]) -> int:
         commands.append(command)
         given = options_of(command)
         folder = Path(given["output_dir"])
@@ -40,10 +40,10 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
                 (folder / case).mkdir(parents=True, exist_ok=True)
                 nib.save(nib.Nifti1Image(map_, np.eye(4)), folder / case / f"task{int(given['task']):02d}.nii.gz")
         elif given["region"] == "kidney" and len([c for c in commands if "kidney" in c]) == 1:
-            return SimpleNamespace(returncode=1)
-        return SimpleNamespace(returncode=0)
+            return 1
+        return 0
 
-    monkeypatch.setattr(module, "subprocess", SimpleNamespace(run=work))
+    monkeypatch.setattr(run_commands, "execute", work)
     return commands
 
 
@@ -92,7 +92,7 @@ def test_every_task_is_trained_scored_and_predicted_once_and_a_failure_stops_its
 def test_a_real_task_of_four_channels_reaches_the_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_region(tmp_path / "data", channels=4, raters=2)
     monkeypatch.chdir(pages.REPOSITORY)
-    monkeypatch.setattr(module, "subprocess", pages._without_processes(monkeypatch))
+    monkeypatch.setattr(run_commands, "execute", partial(pages.bundle_run, patch=monkeypatch))
     (result,) = qubiq(QubiqOptions(tmp_path / "data", tmp_path / "out"))
     assert result.cases == 2 and result.failed == "" and result.scores["rater_agreement"] > 0.5
     assert (result.method, result.scored_on, result.raters) == ("heads", "validation part", [1, 2])

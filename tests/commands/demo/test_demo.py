@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
-from monai_ext.commands.demo import demo as module
+from monai_ext.commands.bundles import run_commands
 from monai_ext.commands.demo.demo import DemoError, demo
 from monai_ext.commands.html import Text
 
@@ -34,9 +33,7 @@ def bundle(tmp_path):
 @pytest.fixture
 def started(monkeypatch):
     commands = []
-    monkeypatch.setattr(
-        module.subprocess, "run", lambda command, check: commands.append(command) or SimpleNamespace(returncode=0)
-    )
+    monkeypatch.setattr(run_commands, "execute", lambda command: commands.append(command) or 0)
     return commands
 
 
@@ -63,7 +60,7 @@ def test_volumes_are_overlays_of_training_and_evaluation(bundle, started, tmp_pa
 
 
 def test_a_step_that_fails_ends_the_demo_with_its_command(bundle, monkeypatch, tmp_path):
-    monkeypatch.setattr(module.subprocess, "run", lambda command, check: SimpleNamespace(returncode=1))
+    monkeypatch.setattr(run_commands, "execute", lambda command: 1)
     with pytest.raises(DemoError, match="training failed.*\n  python -m monai.bundle run"):
         demo(bundle, tmp_path / "out")
 
