@@ -1,4 +1,4 @@
-# make demo · test · check · bench · bundles · wheel · weights · docs · monai_label · clean.   Needs Python >= 3.10 and make; everything else goes into .venv.
+# make demo · test · check · lowest · bench · bundles · wheel · weights · docs · monai_label · clean.   Needs Python >= 3.10 and make; everything else goes into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BUNDLE ?= lesion_unet
@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 TEST_THREADS ?= 1
 TEST_WORKERS ?= 2
 
-.PHONY: demo test check bench bundles wheel weights docs monai_label clean
+.PHONY: demo test check lowest bench bundles wheel weights docs monai_label clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python -m monai_ext demo --bundle bundles/$(BUNDLE) --output_dir demo/$(BUNDLE)
@@ -20,6 +20,22 @@ check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# A part of the tests with the lowest versions that setup.cfg allows, in an environment of their own. They need Python 3.10
+# or 3.11 (PYTHON=python3.10); TORCH=2.13.0 takes that torch instead of the lowest.
+LOWEST_TESTS ?= tests/storage tests/raster tests/formulas tests/metrics tests/losses tests/networks \
+	tests/commands/test_command_line.py tests/commands/test_plotting.py tests/commands/bundles
+
+lowest: $(VENV)-lowest/.done
+	OMP_NUM_THREADS=$(TEST_THREADS) $(VENV)-lowest/bin/python -m pytest -q -n $(TEST_WORKERS) $(LOWEST_TESTS)
+
+$(VENV)-lowest/.done: setup.cfg setup.py
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet setuptools
+	$(VENV)-lowest/bin/python setup.py lowest_versions | sed '$(if $(TORCH),s/^torch==.*/torch==$(TORCH)/)' > $(VENV)-lowest/versions.txt
+	$(VENV)-lowest/bin/python -m pip install --quiet -c $(VENV)-lowest/versions.txt \
+		--extra-index-url https://download.pytorch.org/whl/cpu pytest pytest-timeout pytest-xdist -e .
+	@touch $@
 
 $(VENV)/.runtime: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -66,4 +82,4 @@ $(VENV)-monai-label/.done: setup.cfg
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-monai-label demo dist site
+	rm -rf $(VENV) $(VENV)-monai-label $(VENV)-lowest demo dist site
