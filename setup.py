@@ -74,7 +74,7 @@ def lowest_versions(config: str) -> list[str]:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["lowest_versions"]:
-        print("\n".join(lowest_versions((ROOT / "setup.cfg").read_text(encoding="utf-8"))))
+        sys.stdout.write("\n".join(lowest_versions((ROOT / "setup.cfg").read_text(encoding="utf-8"))) + "\n")
         sys.exit()
     AUTHORS, ADDRESS = cited(ROOT / "CITATION.cff")
     setup(

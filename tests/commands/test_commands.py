@@ -88,7 +88,7 @@ def test_one_thing_has_one_name():
     assert len(NAMES) > 80
     assert not names & {"workers", "threads", "processes", "output_folder", "model", "out", "truth", "human"}
     folders = [(name, each.name) for name, each, _ in OPTIONS if each.name == "output"]
-    assert folders == [("many_hr show", "output")]  # a file
+    assert folders == [("predict", "output"), ("many_hr show", "output")]  # a folder or a file, a file
 
 
 @cache
@@ -119,7 +119,7 @@ def test_commands_that_keep_a_log_have_an_output_dir():
 
 def test_only_commands_that_run_bundles_pass_unknown_options_on():
     further = [name for name, command in COMMANDS.items() if len(signature(command.load()[0]).parameters) > 1]
-    assert further == ["compare", "qubiq"]
+    assert further == ["train", "evaluate", "predict", "compare", "qubiq"]
 
 
 @pytest.mark.parametrize(
