@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from monai_ext.commands.agreement.study import StudySize
@@ -135,6 +136,9 @@ def size_figure(dice: NDArray[np.float64], share: NDArray[np.float64]) -> Figure
     right.set(xlabel="Mean mask, % of the image", ylabel="Mean pairwise Dice", ylim=(-0.02, 1.02))
     if known.any():
         right.set_xscale("log")
+        right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        right.xaxis.set_minor_formatter(NullFormatter())
     for axis in (left, right):
         plain_axis(axis, grid="both")
     return figure
