@@ -15,7 +15,7 @@ from monai.inferers.utils import sliding_window_inference
 from torch import Tensor, nn
 
 from monai_ext.networks.multi_rater import DeepEnsemble, MapSampler
-from monai_ext.networks.rater_sampler import AS_IT_IS, LatentSampling, RaterPrediction, Symmetry, moved_noise
+from monai_ext.networks.rater_sampler import AS_IT_IS, LatentSampling, RaterPrediction, Symmetry
 from monai_ext.networks.sampling import check_count, evaluation_mode
 
 __all__ = ["predict_by_windows"]
@@ -181,14 +181,9 @@ def _of_latents(
         sizes = sampler.noise_sizes(image)
         own = [_noise_at(part, size, windows, places) for part, size in zip(noise, sizes, strict=True)]
         cases = [place[0].start for place in places]
-        parts = []
-        for symmetry, summary in zip(symmetries, summaries, strict=True):
-            shared = () if summary is None else (summary[cases],)
-            moved = [moved_noise(part, symmetry) for part in own]
-            share, samples = sampler.probabilities(symmetry.of(image), moved, *shared)
-            share = samples.mean(1, keepdim=True) if share is None else share
-            parts.append(symmetry.back(torch.cat([share, samples], dim=1), image))
-        return _mean(parts)
+        shared = [None if summary is None else summary[cases] for summary in summaries]
+        found = sampler.over_symmetries(image, own, symmetries, shared)
+        return torch.cat([found.share, found.samples], dim=1)
 
     found = windows.joined(samples_of, dtype=torch.float16)
     return RaterPrediction(found[:, :1].float(), found[:, 1:])

@@ -23,6 +23,7 @@ from monai_ext.networks.sampling import check_count
 __all__ = ["HierarchicalUNet"]
 
 LOG_SIGMA_LIMIT = 5.0
+LEVEL = 1.3  # deviation of the logit of the samples, where training begins
 FINEST = 2  # halvings of the finest latent
 
 
@@ -34,7 +35,8 @@ class HierarchicalUNet(LatentSampling):
 
         z_l ~ prior_l(h, f_l), in training posterior_l(h, f_l, pyramid of one rater's mask),  h <- state_l(h, f_l, z_l),
 
-    and the finest state gives what a mask adds to the logit of the share. Loss: `RaterELBOLoss`.
+    and the finest state, and each z_l by a 1x1 convolution, give what a mask adds to the logit of the share. In the
+    beginning that is the coarsest latent alone. Loss: `RaterELBOLoss`.
 
     Args:
         network: image (B, C, *spatial) -> features (B, F, *spatial), for instance a `segmentation_backbone`.
@@ -92,6 +94,12 @@ class HierarchicalUNet(LatentSampling):
             nn.Sequential(layer, nn.LeakyReLU(0.1)) for layer in of_levels(2 * width + latent, width)
         )
         self.residual = same_convolution(width, maps, plan.kernels[FINEST])
+        self.local_levels = nn.ModuleList(
+            Conv["conv", spatial_dims](latent, maps, 1, bias=False) for _ in range(levels)
+        )
+        with torch.no_grad():
+            for place, layer in enumerate(self.local_levels):
+                layer.get_parameter("weight").zero_()[:, 0] = 0.0 if place else LEVEL
         nn.init.constant_(self.common.get_parameter("bias"), initial_logit)
 
     def forward(self, image: Tensor, target: Mapping[str, Tensor] | None = None) -> Any:
@@ -110,19 +118,20 @@ class HierarchicalUNet(LatentSampling):
         pyramid = [level.repeat_interleave(raters, dim=0) for level in self._levels_of(self.pyramid, features)]
         masks = masks.flatten(0, 1) if self.structures else masks.flatten(0, 1)[:, None]
         seen = self._levels_of(self.of_mask, masks.to(features.dtype) - 0.5)
-        state, priors, posteriors = torch.zeros_like(pyramid[0]), [], []
+        state, priors, posteriors, latents = torch.zeros_like(pyramid[0]), [], [], []
         for place, (level, mask) in enumerate(zip(pyramid, seen, strict=True)):
             state = resized_maps(state, level.shape[2:])
             known = torch.cat([state, level], dim=1)
             priors.append(self._gaussian(self.priors[place], known))
             posteriors.append(self._gaussian(self.posteriors[place], torch.cat([known, mask], dim=1)))
             latent = latent_at(posteriors[-1], torch.randn_like(posteriors[-1][:, 0]))
+            latents.append(latent)
             state = self.states[place](torch.cat([known, latent], dim=1))
         gaussians = {
             name: torch.cat([part.flatten(2) for part in parts], dim=2).unflatten(0, (cases, raters))
             for name, parts in (("prior", priors), ("posterior", posteriors))
         }
-        return {"share": share, "logits": self._masks(share, state, raters), **gaussians}
+        return {"share": share, "logits": self._masks(share, state, latents, raters), **gaussians}
 
     def noise_sizes(self, image: Tensor) -> list[tuple[int, ...]]:
         sizes = [zip(image.shape[2:], steps, strict=True) for steps in self.halvings]
@@ -136,12 +145,13 @@ class HierarchicalUNet(LatentSampling):
         pyramid = self._levels_of(self.pyramid, features)
         samples = []
         for i in range(noise[0].shape[1]):
-            state = torch.zeros_like(pyramid[0])
+            state, latents = torch.zeros_like(pyramid[0]), []
             for place, level in enumerate(pyramid):
                 known = torch.cat([resized_maps(state, level.shape[2:]), level], dim=1)
                 latent = latent_at(self._gaussian(self.priors[place], known), noise[place][:, i])
+                latents.append(latent)
                 state = self.states[place](torch.cat([known, latent], dim=1))
-            samples.append(self._masks(share, state, 1).float().sigmoid())
+            samples.append(self._masks(share, state, latents, 1).float().sigmoid())
         return share.float().sigmoid(), torch.cat(samples, dim=1)
 
     def _share(self, features: Tensor) -> Tensor:
@@ -149,9 +159,12 @@ class HierarchicalUNet(LatentSampling):
         share = self.common(features.relu())
         return share[:, None] if self.structures else share
 
-    def _masks(self, share: Tensor, state: Tensor, count: int) -> Tensor:
-        """Logits (B, count, *spatial) of states (B * count, width, *spatial / 4)."""
-        residual = resized_maps(self.residual(state), share.shape[3 if self.structures else 2 :])
+    def _masks(self, share: Tensor, state: Tensor, latents: list[Tensor], count: int) -> Tensor:
+        """Logits (B, count, *spatial) of states (B * count, width, *spatial / 4) and of the latents of all levels."""
+        size = share.shape[3 if self.structures else 2 :]
+        residual = resized_maps(self.residual(state), size)
+        for layer, latent in zip(self.local_levels, latents, strict=True):
+            residual = residual + resized_maps(layer(latent), size)
         residual = residual.unflatten(0, (-1, count))
         return share + (residual if self.structures else residual[:, :, 0])
 

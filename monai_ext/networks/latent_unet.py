@@ -24,6 +24,7 @@ __all__ = ["LatentUNet", "resized_maps", "same_convolution"]
 
 LOG_SIGMA_LIMIT = 5.0
 WIDTHS = (32, 64)  # of the convolutions that summarise features
+LEVEL = 1.3  # deviation of the logit of the samples, where training begins
 LEAST_DOUBT = 1e-3  # weight of a pixel of which the share is sure
 
 
@@ -32,8 +33,11 @@ class LatentUNet(LatentSampling):
 
     Features f of the backbone give the logit of the share of raters, and with the latent z that of a mask:
 
-        share = common(f),  mask(z) = share + upsample(residual(leaky((1 + gain) * pool(f) + shift))),
-        (gain, shift) = modulation(z).
+        share = common(f),  mask(z) = share + level(z) + upsample(residual(leaky((1 + gain) * pool(f) + shift))),
+        (gain, shift) = modulation(z),  level(z) = linear in z.
+
+    The level begins as 1.3 times the first number of z, so that samples are level sets of the share from the first
+    step on, and the posterior is of use at once: without it the latent stays unused in trainings of minutes.
 
     z is drawn from a Gaussian that the prior reads from f, in training from the posterior, which reads f and what the
     mask of one rater adds to the share, see `RaterELBOLoss`. Both are means over pixels weighted by p (1 - p), p being
@@ -82,6 +86,7 @@ class LatentUNet(LatentSampling):
         self.prior = _Gaussian(features, latent, plan)
         self.posterior = _Gaussian(features + maps, latent, plan) if posterior else None
         self.modulation = nn.Linear(latent, 2 * features)
+        self.level = nn.Linear(latent, maps, bias=False)
         self.residual = nn.Sequential(
             nn.LeakyReLU(0.1),
             same_convolution(features, features, plan.kernels[1]),
@@ -89,6 +94,8 @@ class LatentUNet(LatentSampling):
             conv(features, maps, 1),
         )
         nn.init.constant_(self.common.get_parameter("bias"), initial_logit)
+        with torch.no_grad():
+            self.level.weight.zero_()[:, 0] = LEVEL
 
     def forward(self, image: Tensor, target: Mapping[str, Tensor] | None = None) -> Any:
         """Logits of the share (B, 1, *spatial), or with the target of a training what its loss needs.
@@ -159,7 +166,8 @@ class LatentUNet(LatentSampling):
         residual = self.residual(modulated.flatten(0, 1))
         size = [factor * side for factor, side in zip(self.factors, residual.shape[2:], strict=True)]
         residual = crop_like(resized_maps(residual, size), share[:, 0] if self.structures else share)
-        residual = residual.unflatten(0, modulated.shape[:2])
+        residual = residual.unflatten(0, modulated.shape[:2])  # (B, n, K, *spatial)
+        residual = residual + self.level(latent)[(..., *[None] * len(size))]
         return share + (residual if self.structures else residual[:, :, 0])
 
 

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 from monai_ext.networks.sampling import check_count, evaluation_mode, normal_noise
 
-__all__ = ["AS_IT_IS", "SYMMETRIES", "LatentSampling", "RaterPrediction", "RaterSampler", "Symmetry", "moved_noise"]
+__all__ = ["AS_IT_IS", "SYMMETRIES", "LatentSampling", "RaterPrediction", "RaterSampler", "Symmetry"]
+
+
+SURE = 1e-6  # a probability this close to 0 or 1 counts as no closer
 
 
 class RaterPrediction(NamedTuple):
@@ -81,8 +84,9 @@ class RaterSampler(Protocol):
 class LatentSampling(nn.Module):
     """Base of networks that turn noise into samples: `noise_sizes` and `probabilities` of a subclass.
 
-    With test-time augmentation sample i is the mean over the symmetries of the samples of one noise, since in all of
-    them the same noise has the same meaning.
+    With test-time augmentation the share is the mean over the symmetries. Each sample belongs to one of them, since the
+    same noise may mean a growth to the left in one and to the top in another: what it adds to the logits of the share
+    there is added to those of the mean share.
 
     Attributes:
         spread: of the samples, factor of the standard deviation of the noise; set after construction. To be chosen on
@@ -132,18 +136,42 @@ class LatentSampling(nn.Module):
         check_count("n", n)
         with evaluation_mode(self):
             noise = self.draw_noise(image, n, generator=generator)
-            shares, samples = [], torch.zeros((), device=image.device)
-            for symmetry in symmetries:
-                share, moved = self.probabilities(symmetry.of(image), [moved_noise(part, symmetry) for part in noise])
-                samples = samples + symmetry.back(moved, image) / len(symmetries)
-                if share is not None:
-                    shares.append(symmetry.back(share, image))
-            mean = torch.stack(shares).mean(0) if shares else samples.mean(1, keepdim=True)
-        return RaterPrediction(mean, samples)
+            return self.over_symmetries(image, noise, symmetries, [None] * len(symmetries))
+
+    def over_symmetries(
+        self, image: Tensor, noise: list[Tensor], symmetries: Sequence[Symmetry], summaries: Sequence[Tensor | None]
+    ) -> RaterPrediction:
+        """The prediction for given noise, in evaluation mode; `summaries` are those of `probabilities`, or None."""
+        count, n = len(symmetries), noise[0].shape[1]
+        samples: list[Tensor] = [torch.empty(0)] * n
+        shares, own_levels = [], []
+        for place, (symmetry, summary) in enumerate(zip(symmetries, summaries, strict=True)):
+            own = range(place, n, count) if place < n else range(1)
+            moved = [moved_noise(part[:, [*own]], symmetry) for part in noise]
+            share, found = self.probabilities(symmetry.of(image), moved, *(() if summary is None else (summary,)))
+            if share is not None:
+                shares.append(symmetry.back(share, image))
+                own_levels.append(_logit(shares[-1]))
+            elif place >= n:
+                continue
+            for i, sample in zip(own, symmetry.back(found, image).unbind(1), strict=True):
+                samples[i] = sample if place < n else samples[i]
+        if not shares:
+            joined = torch.stack(samples, dim=1)
+            return RaterPrediction(joined.mean(1, keepdim=True), joined)
+        mean = torch.stack(shares).mean(0)
+        if count > 1:
+            level = _logit(mean)[:, 0]
+            samples = [(level + _logit(s) - own_levels[i % count][:, 0]).sigmoid() for i, s in enumerate(samples)]
+        return RaterPrediction(mean, torch.stack(samples, dim=1))
 
     def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """See `RaterSampler`."""
         return self.predict(image, n, generator=generator).samples
+
+
+def _logit(probability: Tensor) -> Tensor:
+    return probability.clamp(SURE, 1 - SURE).logit()
 
 
 def moved_noise(noise: Tensor, symmetry: Symmetry) -> Tensor:

@@ -17,7 +17,10 @@ both = pytest.mark.parametrize("dims", [2, 3])
 def small(dims: int = 2, **settings) -> HierarchicalUNet:
     torch.manual_seed(0)
     conv = nn.Conv2d if dims == 2 else nn.Conv3d
-    return HierarchicalUNet(conv(1, 4, 3, padding=1), features=4, latent=2, width=3, spatial_dims=dims, **settings)
+    network = HierarchicalUNet(conv(1, 4, 3, padding=1), features=4, latent=2, width=3, spatial_dims=dims, **settings)
+    for layer in network.local_levels:
+        nn.init.normal_(layer.weight)  # as after training
+    return network
 
 
 def conv_of(layer: nn.Module, x: Tensor) -> Tensor:
@@ -36,7 +39,7 @@ def mask_of(network: HierarchicalUNet, image: Tensor, mask: Tensor | None, noise
         pyramid.append(x)
         m = None if m is None else F.leaky_relu(conv_of(of_mask[0], m), 0.1)
         seen.append(m)
-    state, priors, posteriors = torch.zeros(1, 3, *pyramid[3].shape[2:]), [], []
+    state, priors, posteriors, added = torch.zeros(1, 3, *pyramid[3].shape[2:]), [], [], 0.0
     for place in range(3):  # pyramid 3, 2, 1: an eighth, ... a quarter
         level = pyramid[3 - place]
         state = F.interpolate(state, level.shape[2:], mode=mode)
@@ -46,6 +49,9 @@ def mask_of(network: HierarchicalUNet, image: Tensor, mask: Tensor | None, noise
             gaussian = conv_of(network.posteriors[place], torch.cat([state, level, seen[3 - place]], dim=1))
             posteriors.append(gaussian)
         latent = gaussian[:, :2] + gaussian[:, 2:].clamp(-5, 5).exp() * noise[place]
+        weight = network.local_levels[place].weight.flatten()
+        level_map = sum(w * z for w, z in zip(weight, latent[0], strict=True))
+        added = added + F.interpolate(level_map[None, None], image.shape[2:], mode=mode)
         state = F.leaky_relu(conv_of(network.states[place][0], torch.cat([state, level, latent], dim=1)), 0.1)
     residual = F.interpolate(conv_of(network.residual, state), image.shape[2:], mode=mode)
     numbers = [
@@ -53,7 +59,7 @@ def mask_of(network: HierarchicalUNet, image: Tensor, mask: Tensor | None, noise
         for parts in (priors, posteriors)
         if parts
     ]
-    return (network.common(features.relu()) + residual)[0, 0], *numbers
+    return (network.common(features.relu()) + residual + added)[0, 0], *numbers
 
 
 @both

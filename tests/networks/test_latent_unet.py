@@ -59,9 +59,8 @@ def mask_of(network: LatentUNet, features: Tensor, latent: Tensor, dims: int) ->
     first, second = network.residual[1], network.residual[3]
     hidden = F.leaky_relu(conv_of(first, F.leaky_relu(torch.stack(maps)[None], 0.1), dims), 0.1)
     mode = "bilinear" if dims == 2 else "trilinear"
-    return (
-        common + network.common.bias + F.interpolate(conv_of(second, hidden, dims), features.shape[2:], mode=mode)[0, 0]
-    )
+    residual = F.interpolate(conv_of(second, hidden, dims), features.shape[2:], mode=mode)
+    return common + network.common.bias + residual[0, 0] + network.level.weight[0] @ latent
 
 
 @both
@@ -113,6 +112,18 @@ def test_without_posterior_training_draws_from_the_prior():
     mean, log_sigma = gaussian_of(network.prior, halved(network.network(first)), halved_share(network, first), 2)
     expected = mask_of(network, network.network(images[:1]), mean + log_sigma.exp() * noise[0, 4], 2)
     torch.testing.assert_close(output["logits"][0, 4], expected)
+
+
+def test_samples_begin_as_level_sets_of_the_share():
+    network, image = small(), torch.randn(1, 1, 16, 8)
+    nn.init.zeros_(network.residual[-1].weight)
+    nn.init.zeros_(network.residual[-1].bias)
+    output = network(image, {name: values[:1] for name, values in target(2).items()})
+    levels = output["logits"] - output["share"]
+    torch.testing.assert_close(levels, levels[..., :1, :1].expand_as(levels))  # one level for each mask
+    levels.square().sum().backward()
+    gradient = network.posterior.linear.weight.grad
+    assert gradient[0].any() and not gradient[1:3].any()  # of the first number alone
 
 
 def test_impossible_counts_are_refused():

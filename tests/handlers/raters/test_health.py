@@ -156,6 +156,7 @@ def test_training_with_too_large_a_beta_collapses_and_both_alarms_name_it(beta, 
     torch.manual_seed(0)
     backbone = MobileNetV2UNet(1, 8, width=0.25, decoder_channels=(16, 16, 8, 8, 8))
     network = LatentUNet(backbone, features=8, initial_logit=-1.0)
+    torch.nn.init.zeros_(network.level.weight)  # as published: the latent is of no use before it is learnt
     loss = RaterELBOLoss(mask_losses("tversky_bce", bce_weight=10.0), beta=beta)
     trainer = BatchTrainer(
         "cpu",
