@@ -9,6 +9,7 @@ import torch
 from monai.networks.nets import BasicUNet, DynUNet, FlexibleUNet
 from torch import Tensor, nn
 
+from monai_ext.networks.backbones.efficientnet_lite import LITE_MEAN, LITE_STD
 from monai_ext.networks.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from monai_ext.networks.level_plan import plan_levels, shape_basic_unet
 from monai_ext.networks.mobilenet_unet import MobileNetV2UNet
@@ -16,8 +17,9 @@ from monai_ext.networks.sampling import crop_like, pad_to_multiples
 
 __all__ = ["BACKBONES", "Standardised", "segmentation_backbone"]
 
-BACKBONES = ("basic_unet", "dynunet", "mobilenet_v2", "efficientnet_b0")
+BACKBONES = ("basic_unet", "dynunet", "mobilenet_v2", "efficientnet_lite0", "efficientnet_b0")
 FOR_IMAGES = BACKBONES[2:]
+WITH_WEIGHTS = ("mobilenet_v2", "efficientnet_lite0")
 DECODER = (128, 64, 32, 16, 16)  # widths of the decoders on ImageNet encoders, from 1/16 to full resolution
 FOREGROUND_LOGIT = -3.0  # where training begins: most pixels are background
 GREY_MEAN, GREY_STD = 0.449, 0.226  # of ImageNet, means over the three channels
@@ -57,14 +59,15 @@ def segmentation_backbone(
     * basic_unet: MONAI's `BasicUNet` of the widths F, 2F, 4F, 8F, 16F with F groups in each normalisation.
     * dynunet: MONAI's `DynUNet` of the same widths, with residual blocks and instance normalisation.
     * mobilenet_v2: `MobileNetV2UNet` with a narrow decoder; with `encoder_weights` its BatchNorm stays as loaded.
+    * efficientnet_lite0: MONAI's `FlexibleUNet` on `EfficientNetLite0Encoder`, meant for `encoder_weights`.
     * efficientnet_b0: MONAI's `FlexibleUNet` on EfficientNet-B0, from random weights.
 
     Args:
         name: one of `BACKBONES`.
         features: width F of the first stage of the first two.
-        dropout: after the convolutions, of the last two in the decoder.
-        encoder_weights: of mobilenet_v2, see `MobileNetV2UNet`.
-        initial_logit: of the last two, bias of the last layer where training begins; 0 for features.
+        dropout: after the convolutions, of the last three in the decoder.
+        encoder_weights: of mobilenet_v2, see `MobileNetV2UNet`, or a file of efficientnet_lite0.
+        initial_logit: of the last three, bias of the last layer where training begins; 0 for features.
         spatial_dims: 2 for images; 3 for volumes, with the first two.
         spacing: size of a pixel or voxel along each axis, for the first two, see `plan_levels`.
 
@@ -73,8 +76,9 @@ def segmentation_backbone(
     """
     if name not in BACKBONES:
         raise ValueError(f"backbone={name!r} is unknown: choose one of {', '.join(BACKBONES)}.")
-    if encoder_weights is not None and name != "mobilenet_v2":
-        raise ValueError(f"encoder_weights are for backbone='mobilenet_v2', not for {name!r}: leave them out.")
+    if encoder_weights is not None and name not in WITH_WEIGHTS:
+        known = " or ".join(map(repr, WITH_WEIGHTS))
+        raise ValueError(f"encoder_weights are for backbone={known}, not for {name!r}: leave them out.")
     if name in FOR_IMAGES and (spatial_dims != 2 or spacing is not None):
         raise ValueError(
             f"backbone={name!r} has an encoder of photographs, so that it takes neither spatial_dims=3 nor spacing: "
@@ -108,7 +112,11 @@ def segmentation_backbone(
             res_block=True,
         )
         return Standardised(network, 0.5, 0.25, plan.multiples)
+    mean: float | Sequence[float]
+    std: float | Sequence[float]
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if in_channels == 3 else (GREY_MEAN, GREY_STD)
+    if name == "efficientnet_lite0":
+        mean, std = LITE_MEAN, LITE_STD
     encoder_decoder = _on_imagenet_encoder(name, in_channels, out_channels, dropout, encoder_weights)
     for layer in encoder_decoder.segmentation_head.children():
         if isinstance(layer, nn.Conv2d) and layer.bias is not None:
@@ -121,6 +129,11 @@ def _on_imagenet_encoder(
 ) -> FlexibleUNet:
     if name == "efficientnet_b0":
         return FlexibleUNet(in_channels, out_channels, "efficientnet-b0", decoder_channels=DECODER, dropout=dropout)
+    if name == "efficientnet_lite0":
+        network = FlexibleUNet(in_channels, out_channels, name, decoder_channels=DECODER, dropout=dropout, is_pad=False)
+        if encoder_weights is not None:
+            network.encoder.load_weights(os.fspath(encoder_weights))
+        return network
     return MobileNetV2UNet(
         in_channels,
         out_channels,

@@ -29,5 +29,5 @@ def test_loaded_batch_norms_are_frozen(tmp_path):
 def test_an_unknown_backbone_and_weights_that_it_cannot_take_are_refused():
     with pytest.raises(ValueError, match="backbone='vgg' is unknown: choose one of basic_unet"):
         segmentation_backbone("vgg")
-    with pytest.raises(ValueError, match="encoder_weights are for backbone='mobilenet_v2'"):
+    with pytest.raises(ValueError, match="encoder_weights are for backbone='mobilenet_v2' or 'efficientnet_lite0'"):
         segmentation_backbone("dynunet", encoder_weights="x.pt")

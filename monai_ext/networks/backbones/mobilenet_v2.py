@@ -6,14 +6,13 @@ the classifier and fits the first convolution to the number of input channels.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from monai.networks.blocks import BaseEncoder
 from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from torch import Tensor, nn
 
-from monai_ext.networks.backbones.weights import read_weights
+from monai_ext.networks.backbones.weights import load_encoder_weights
 
 __all__ = ["MobileNetV2Encoder"]
 
@@ -100,35 +99,13 @@ class MobileNetV2Encoder(nn.Module, BaseEncoder):
         return features
 
     def load_weights(self, source: str | Path) -> None:
-        """Load ImageNet weights under torchvision's names; see `read_weights` for `source`.
+        """Load ImageNet weights under torchvision's names, see `load_encoder_weights`.
 
-        The classifier and the last 1x1 convolution (`features.18`), which a U-Net does not use, are dropped. For
-        another number of input channels than 3 the first convolution repeats the RGB kernels, scaled by 3/C so that
-        activations keep their size. Half precision is widened.
-
-        Raises:
-            ValueError: the weights lack a parameter or have another shape (another `width`): names the parameter.
+        The classifier and the last 1x1 convolution (`features.18`), which a U-Net does not use, are dropped. Half
+        precision is widened.
         """
-        given = read_weights(source)
-        own = self.state_dict()
-        missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
-        if missing:
-            raise ValueError(
-                f"encoder weights {str(source)!r} lack {missing[0]!r} ({len(missing)} of {len(own)} entries missing): "
-                "expected a MobileNetV2 state dict with torchvision's key names."
-            )
-        first = "features.0.0.weight"
-        channels = own[first].shape[1]
-        if channels != given[first].shape[1]:
-            repeated = given[first].repeat(1, math.ceil(channels / 3), 1, 1)[:, :channels]
-            given[first] = repeated * (3 / channels)
-        for name, value in own.items():
-            if name in given and given[name].shape != value.shape:
-                raise ValueError(
-                    f"encoder weights {str(source)!r}: {name!r} has shape {tuple(given[name].shape)}, this encoder "
-                    f"needs {tuple(value.shape)}: choose the `width` that the weights were trained with."
-                )
-        self.load_state_dict({name: given.get(name, value) for name, value in own.items()})
+        kind = "a MobileNetV2 (with torchvision's key names)"
+        load_encoder_weights(self, source, first="features.0.0.weight", kind=kind)
 
     @classmethod
     def get_encoder_parameters(cls) -> list[dict]:

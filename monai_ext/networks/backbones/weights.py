@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from monai_ext.runtime.errors import one_line
 from monai_ext.storage.fingerprint import file_sha256
 from monai_ext.storage.tensor_files import DAMAGES, read_tensors
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "IMAGENET_URL", "read_weights"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "IMAGENET_URL", "load_encoder_weights", "read_weights"]
 
 # torchvision's IMAGENET1K_V1; the digits before ".pth" begin the file's SHA-256 and are checked after the download.
 IMAGENET_URL = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
@@ -57,6 +58,39 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
             f"encoder_weights={str(source)!r} holds no state dict (names -> tensors): fetch {IMAGENET_URL}."
         )
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def load_encoder_weights(encoder: nn.Module, source: str | Path, *, first: str, kind: str) -> None:
+    """Load weights of ImageNet into an encoder; see `read_weights` for `source`.
+
+    Entries that the encoder has not (classifiers) are dropped. For another number of input channels than 3 the first
+    convolution repeats the RGB kernels, scaled by 3/C so that activations keep their size.
+
+    Args:
+        first: name of the weight of the first convolution.
+        kind: what the weights should be of, for errors.
+
+    Raises:
+        ValueError: the weights lack a parameter or have another shape: names the parameter.
+    """
+    given, own = read_weights(source), encoder.state_dict()
+    missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
+    if missing:
+        raise ValueError(
+            f"encoder weights {str(source)!r} lack {missing[0]!r} ({len(missing)} of {len(own)} entries missing): "
+            f"expected {kind} state dict."
+        )
+    channels = own[first].shape[1]
+    if channels != given[first].shape[1]:
+        repeated = given[first].repeat(1, math.ceil(channels / 3), 1, 1)[:, :channels]
+        given[first] = repeated * (3 / channels)
+    for name, value in own.items():
+        if name in given and given[name].shape != value.shape:
+            raise ValueError(
+                f"encoder weights {str(source)!r}: {name!r} has shape {tuple(given[name].shape)}, this encoder "
+                f"needs {tuple(value.shape)}: choose the `width` that the weights were trained with."
+            )
+    encoder.load_state_dict({name: given.get(name, value) for name, value in own.items()})
 
 
 def _check_cached(path: Path) -> None:
