@@ -15,6 +15,8 @@ from monai_ext.storage.records import write_record
 
 __all__ = ["ChosenSpread", "choose_spread", "set_spread"]
 
+LEAST_STEP = 0.01  # of the search
+
 _logger = logging.getLogger(__name__)
 
 
@@ -40,7 +42,7 @@ def set_spread(network: nn.Module, spread: float) -> None:
 
 
 def choose_spread(
-    evaluator: Any, path: str | os.PathLike, *, highest: float = 4.0, tolerance: float = 0.02
+    evaluator: Any, path: str | os.PathLike, *, highest: float = 16.0, tolerance: float = 0.02
 ) -> ChosenSpread:
     """The spread at which the mean diversity of the samples is that of the raters, by bisection.
 
@@ -64,9 +66,9 @@ def choose_spread(
     samples, raters = diversities(spread)
     while samples > raters * (1 + tolerance) or (spread < highest and samples < raters * (1 - tolerance)):
         low, high = (low, spread) if samples > raters else (spread, high)
-        if high - low < tolerance * highest / 10:
+        if high - low < LEAST_STEP:
             break
-        spread = 1.0 if math.isclose(high, highest) and low == 0 else (low + high) / 2
+        spread = 1.0 if math.isclose(high, highest) and low == 0 else math.sqrt(low * high) if low else high / 2
         samples, raters = diversities(spread)
     chosen = ChosenSpread(spread=round(spread, 4), sample_diversity=samples, rater_diversity=raters)
     write_record(Path(path), chosen)

@@ -15,6 +15,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from monai_ext.data import DeviceLoader, write_rater_phantoms
+from monai_ext.engines import ChosenSpread
+from monai_ext.storage.records import read_record
 
 TINY = {"spatial_size": [32, 32], "batch_size": 4, "max_epochs": 2, "log_interval": 2, "folds": 3, "samples": 4}
 NARROW = {
@@ -235,6 +237,17 @@ def test_other_methods_learn_from_volumes_too(bundle, files, options, volumes, t
     run_bundle(bundle, files, dataset_dir=str(volumes), output_dir=str(tmp_path), **VOLUMES, **options)
     (line,) = rows(tmp_path / "epochs.csv")
     assert float(line["train_loss"]) > 0 and 0 <= float(line["val_qubiq_score"]) <= 1
+
+
+def test_the_spread_is_chosen_on_the_validation_cases_of_a_run_whose_latent_is_watched(phantoms, tmp_path):
+    run("prob_unet", ["train.json"], phantoms, tmp_path, method="prob_unet", max_epochs=1)
+    files = ["train.json", "evaluate.json", "spread.json"]
+    run("prob_unet", files, phantoms, tmp_path, method="prob_unet", max_epochs=1)
+    chosen = read_record(tmp_path / "spread.json", ChosenSpread, way_out="")
+    assert 0 <= chosen.spread <= 16 and chosen.rater_diversity > 0
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert {"train_kl", "train_beta"} <= set(events.Tags()["scalars"])
 
 
 def test_a_region_of_interest_is_predicted_at_its_place_and_all_cases_can_be_trained_on(copied, tmp_path):

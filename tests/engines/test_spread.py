@@ -47,7 +47,7 @@ def test_the_spread_meets_the_diversity_of_the_raters_and_is_kept(slope, tmp_pat
 
 
 def test_the_highest_spread_is_kept_where_it_gives_too_little_diversity(tmp_path):
-    chosen = choose_spread(evaluator_of(LevelSetNet(Ramp(100.0))), tmp_path / "spread.json")
+    chosen = choose_spread(evaluator_of(LevelSetNet(Ramp(500.0))), tmp_path / "spread.json", highest=4.0)
     assert chosen.spread == 4 and chosen.sample_diversity < chosen.rater_diversity
 
 
