@@ -26,6 +26,7 @@ from monai_ext.commands.bundles import reproduce
 from monai_ext.commands.bundles.inspection import inspect_bundle, inspection_text
 from monai_ext.commands.bundles.network import load_bundle_network
 from monai_ext.commands.bundles.pack import pack_bundle
+from monai_ext.commands.challenge import qubiq
 from monai_ext.commands.demo.page import read_training
 from monai_ext.commands.scoring import rater_table
 from monai_ext.commands.scoring.published import read_published
@@ -94,6 +95,7 @@ def run_targets(folder: Path) -> Iterator[Target]:
     predicted = {"probability": True, "raters": [1, 2], "samples": []}
     task = {"task": 1, "scored": 4, "predicted": predicted, "scores": raters}
     written(folder / "scores.json", {"settings": {"estimator": "V"}, "tasks": [task]})
+    steps = written(folder / "steps.json", json.dumps([["-m", "monai.bundle", "run"]]))
     figures = folder / "published.csv"
     written(figures, "method,source,protocol,dice\nPHiSeg,a paper,100 samples,0.5\n")
     written(run / "best.json", {"pretrained": {"epoch": 1, "score": "val_psnr", "value": 20.5}})
@@ -121,6 +123,7 @@ def run_targets(folder: Path) -> Iterator[Target]:
         (run / "best.json", [lambda: stages._before(3)], JSON),
         (folder / "scores.json", [ceiling], JSON),
         (figures, [lambda: read_published(figures)], CSV),
+        (steps, [lambda: qubiq._completed(steps)], JSON),
     ):
         yield target(path, calls, mutators)
 
