@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from monai_ext.transforms import colour, opencv_warp, spatial
 from monai_ext.transforms.augmentations import ORDER, Augmentation, RandomBlur
 from monai_ext.transforms.parameters import AugmentParameters, compile_parameters
+from monai_ext.transforms.warping import Warp
 
 __all__ = ["FULL_SCALE", "BatchAugment"]
 
@@ -134,14 +134,13 @@ class BatchAugment:
         if tensors and next(iter(tensors.values())).device != image.device:
             tensors = parameters.to(image.device).tensors
         with torch.autocast(image.device.type, enabled=False):
-            turned = "rot90" in parameters.values
-            moved, label = self._move(image, label, tensors, turned=turned, affine=affine)
+            moved, label = self._move(image, label, tensors, parameters, affine)
             # What follows works in place, and must not reach the caller's tensor.
             pixels = self._recolour(moved.to(torch.float32, copy=moved is image), image.dtype, tensors)
         result = dict(batch)
-        result["image"] = pixels.to(torch.float32, memory_format=self.memory_format)
+        result["image"] = pixels.to(torch.float32).contiguous(memory_format=self.memory_format)
         if label is not None:
-            result[self.label_key] = label.to(torch.float32)
+            result[self.label_key] = label.to(torch.float32).contiguous()
         return result
 
     def _check(self, image: Tensor, label: Tensor | None, parameters: AugmentParameters) -> None:
@@ -161,58 +160,39 @@ class BatchAugment:
         image: Tensor,
         label: Tensor | None,
         tensors: Mapping[str, Tensor],
-        *,
-        turned: bool,
+        parameters: AugmentParameters,
         affine: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Image (any type) and label where the parameters move them to, at the final size."""
         size = tuple(image.shape[2:])
-        exact = "dihedral" in tensors and (size[0] == size[1] or not turned)
+        exact = "dihedral" in tensors and (size[0] == size[1] or "rot90" not in parameters.values)
         if "matrix" not in tensors or exact:
             if exact:
                 image, label = self._flip(image, label, tensors["dihedral"])
             fitted = self._fitted(image, spatial.resize)
             return fitted, None if label is None else self._fitted(label, spatial.resize_labels)
-        target, cut = tuple(self.inner_size or self.spatial_size or size), self.inner_size is not None
-        shown = size if cut else tuple(map(min, size, target))
-        grid = functools.cache(lambda: self._grid(tensors, size, target, affine, cut=cut))
-        by_opencv = self._by_opencv(image, tensors)
+        warp = Warp(
+            tensors["matrix"],
+            control=tensors.get("control"),
+            voxels=None if affine is None else affine[:, :3, :3].norm(dim=1).flip(1).float(),  # along (x, y, z)
+            size=size,
+            target=tuple(self.inner_size or self.spatial_size or size),
+            cut=self.inner_size is not None,
+            padding_mode=self.padding_mode,
+            by_opencv=self._by_opencv(image.device),
+            kept=self._constant,
+        )
+        move: Callable[..., Tensor] = warp
+        if parameters.slicewise and image.device.type == "cpu":  # a GPU is as fast at once, with fewer operations
+            move = functools.partial(warp.slice_by_slice, whole=parameters.whole_slices)
+        return move(image, soft=True), None if label is None else move(label, soft=label.is_floating_point())
 
-        def warped(x: Tensor, *, soft: bool) -> Tensor:
-            x = spatial.resize(x, shown) if soft else x
-            if by_opencv and x.dtype in ((torch.uint8,) if soft else (torch.uint8, torch.bool)):
-                seen = tuple(x.shape[2:])
-                pixels = opencv_warp.pixel_matrices(tensors["matrix"], size, seen, target, cut=cut)
-                levels = x.view(torch.uint8)
-                return opencv_warp.warp_bytes(levels, pixels, target, nearest=not soft, padding_mode=self.padding_mode)
-            mode = "bilinear" if soft else "nearest"
-            return F.grid_sample(x.float(), grid(), mode=mode, padding_mode=self.padding_mode, align_corners=False)
-
-        return warped(image, soft=True), None if label is None else warped(label, soft=label.is_floating_point())
-
-    def _by_opencv(self, image: Tensor, tensors: Mapping[str, Tensor]) -> bool:
-        """Whether OpenCV can warp these: pictures on a CPU, and whole levels are fine enough for uint8."""
-        if not self.opencv or image.device.type != "cpu" or self.spatial_dims != 2 or "control" in tensors:
+    def _by_opencv(self, device: torch.device) -> bool:
+        """Whether OpenCV warps pictures of 8 bits: on a CPU, where whole levels are fine enough."""
+        if not self.opencv or device.type != "cpu":
             return False
         low, high = self._intensities(torch.uint8)
-        return high - low >= FEWEST_LEVELS and max(image.shape[2:]) <= opencv_warp.LARGEST
-
-    def _grid(
-        self,
-        tensors: Mapping[str, Tensor],
-        size: tuple[int, ...],
-        target: tuple[int, ...],
-        affine: Tensor | None,
-        *,
-        cut: bool,
-    ) -> Tensor:
-        """Where each pixel of the result lies in the source, see `SamplingGrid`."""
-        matrix, control = tensors["matrix"], tensors.get("control")
-        cells = 0 if control is None else control.shape[-1] - 3
-        key = ("grid", size, target, cells, matrix.device)
-        made = self._constant(key, lambda: spatial.SamplingGrid(size, target, cells, matrix.device, cut=cut))
-        voxels = None if affine is None else affine[:, :3, :3].norm(dim=1).flip(1).float()  # along (x, y, z)
-        return made(matrix, control, voxels)
+        return high - low >= FEWEST_LEVELS
 
     def _fitted(self, x: Tensor, resize: Callable[[Tensor, Sequence[int]], Tensor]) -> Tensor:
         """`x` without a warp at the final size."""

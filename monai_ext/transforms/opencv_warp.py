@@ -34,7 +34,13 @@ def opencv() -> ModuleType | None:
 
 
 def pixel_matrices(
-    matrix: Tensor, source_size: Sequence[int], shown_size: Sequence[int], output_size: Sequence[int], *, cut: bool
+    matrix: Tensor,
+    source_size: Sequence[int],
+    shown_size: Sequence[int],
+    output_size: Sequence[int],
+    *,
+    cut: bool,
+    voxels: Tensor | None = None,
 ) -> np.ndarray:
     """From pixels (x, y) of the result to those of the source, (B, 2, 3) float64; see `SamplingGrid`.
 
@@ -44,11 +50,13 @@ def pixel_matrices(
         shown_size: (H, W) of them as they are warped, shrunk perhaps.
         output_size: (H, W) of the result.
         cut: the result shows the middle of the field of view.
+        voxels: sizes of pixels, (B, 2) along (x, y); None: they are square.
     """
     extents, shown, output = (np.array(size[::-1], dtype=np.float64) for size in (source_size, shown_size, output_size))
     share = output / extents if cut else np.ones(2)
     given = matrix.double().numpy()
-    linear = given[:, :, :2] * (extents / extents[:, None])
+    sides = extents[None] if voxels is None else extents * voxels.double().numpy()
+    linear = given[:, :, :2] * (sides[:, None, :] / sides[:, :, None])
     offset = linear @ (share * (1 / output - 1)) + given[:, :, 2]
     half = shown / 2
     return np.concatenate(

@@ -19,11 +19,19 @@ COLOUR = ("brightness", "contrast", "saturation", "hue")  # in the order of thei
 
 @dataclass(frozen=True)
 class AugmentParameters:
-    """Parameters of `count` images: `values`, readable, on the CPU, and `tensors`, which `apply` uses."""
+    """Parameters of `count` images: `values`, readable, on the CPU, and `tensors`, which `apply` uses.
+
+    Attributes:
+        slicewise: nothing of volumes moves between slices but along their own axis, so that they can be warped slice by
+            slice.
+        whole_slices: and along it by whole slices, by being mirrored.
+    """
 
     count: int
     values: dict[str, Tensor]
     tensors: dict[str, Tensor]
+    slicewise: bool = False
+    whole_slices: bool = False
 
     def __len__(self) -> int:
         return self.count
@@ -36,7 +44,7 @@ class AugmentParameters:
         """Those of consecutive batches, as `torch.split` has them: views, no copy."""
         counts = [len(part) for part in torch.empty(self.count, 0).split(sizes)]
         parts = zip(counts, _split(self.values, counts), _split(self.tensors, counts), strict=True)
-        return [AugmentParameters(*part) for part in parts]
+        return [AugmentParameters(*part, self.slicewise, self.whole_slices) for part in parts]
 
 
 def _split(group: dict[str, Tensor], counts: list[int]) -> list[dict[str, Tensor]]:
@@ -74,7 +82,12 @@ def compile_parameters(
         radius = blur_radius or math.ceil(3 * float(values["blur"].max()))
         tensors["blur"] = colour.gaussian_kernels(values["blur"], max(1, radius))
     tensors |= {name: values[name] for name in ("gamma", "noise", "noise_offset") if name in values}
-    return AugmentParameters(count, dict(values), tensors)
+    slicewise = spatial_dims == 3 and "matrix" in tensors and not values.keys() & {"elastic", "shear"}
+    slicewise = slicewise and not ("rotate" in values and bool(values["rotate"][:, :2].any()))
+    shifted = "translate" in values and bool(values["translate"][:, -1].any())
+    return AugmentParameters(
+        count, dict(values), tensors, slicewise, slicewise and "scale" not in values and not shifted
+    )
 
 
 def _compile_moves(count: int, values: Mapping[str, Tensor], dims: int) -> dict[str, Tensor]:

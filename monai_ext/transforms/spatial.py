@@ -175,6 +175,59 @@ class SamplingGrid:
         return field
 
 
+class SlicePlaces:
+    """Where the slices of results lie between those of volumes (B, C, H, W, D), along their own axis alone.
+
+    Args:
+        depth: D.
+        output_depth: of the result.
+        padding_mode: as for `grid_sample`.
+        device: where the batches lie.
+        cut: see `SamplingGrid`.
+    """
+
+    def __init__(
+        self, depth: int, output_depth: int, padding_mode: str, device: torch.device, *, cut: bool = False
+    ) -> None:
+        share = output_depth / depth if cut else 1.0
+        self.position = (share * ((2 * torch.arange(output_depth) + 1) / output_depth - 1)).to(device)
+        self.depth, self.padding_mode = depth, padding_mode
+
+    def __call__(self, matrix: Tensor, depth: int) -> Tensor:
+        """Fractional numbers of slices among `depth` of them, (B, D').
+
+        Args:
+            matrix: output to source, (B, 3, 4), whose first axis is that of the slices.
+        """
+        place = matrix[:, :1, 0] * self.position + matrix[:, :1, 3]
+        place = (place + 1) * (depth / 2) - 0.5
+        if self.padding_mode == "reflection":
+            place = (place + 0.5).remainder(2 * depth)
+            place = torch.minimum(place, 2 * depth - place) - 0.5
+        return place if self.padding_mode == "zeros" else place.clamp(0, depth - 1)
+
+    def take(self, planes: Tensor, place: Tensor, *, nearest: bool) -> Tensor:
+        """Slices of the results, (B, D', ...), taken from `planes` (B, D, ...).
+
+        Args:
+            nearest: take whole slices, in their own type; else mix two, as float32.
+        """
+        if nearest:
+            return self._taken(planes, place.round())
+        low = place.floor()
+        weight = (place - low).view(*place.shape, *[1] * (planes.ndim - 2))
+        return torch.lerp(self._taken(planes, low).float(), self._taken(planes, low + 1).float(), weight)
+
+    def _taken(self, planes: Tensor, place: Tensor) -> Tensor:
+        """Whole slices at `place` (B, D')."""
+        last = planes.shape[1] - 1
+        index = place.clamp(0, last).long() + torch.arange(len(planes), device=place.device)[:, None] * (last + 1)
+        taken = planes.flatten(0, 1).index_select(0, index.flatten()).unflatten(0, place.shape)
+        if self.padding_mode != "zeros":
+            return taken
+        return taken * ((place >= 0) & (place <= last)).view(*place.shape, *[1] * (planes.ndim - 2)).to(taken.dtype)
+
+
 def spline_weights(size: int, cells: int, share: float = 1.0) -> Tensor:
     """Weights of the uniform cubic B-spline with `cells` cells at `size` pixel centres, (size, cells + 3).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from random_images import blobs, generator, photographs
 from scipy import ndimage
 from scipy.interpolate import BSpline
 
+from benchmarks.measure import CountOperations
 from monai_ext.transforms import (
     BatchAugment,
     RandomAffine,
@@ -20,7 +22,9 @@ from monai_ext.transforms import (
     RandomFlip,
     RandomGamma,
     RandomNoise,
+    RandomQuarterTurn,
 )
+from monai_ext.transforms.augmentations import Augmentation
 from monai_ext.transforms.spatial import spline_weights
 
 
@@ -136,7 +140,7 @@ def volumes(*size: int, count: int = 1) -> torch.Tensor:
 @pytest.mark.parametrize("flip", [(True, False, False), (False, True, True)])
 def test_volumes_are_flipped_along_each_axis_and_turned_slice_by_slice(turns: int, flip: tuple) -> None:
     volume = volumes(6, 6, 4)
-    augment = BatchAugment(spatial_dims=3)
+    augment = BatchAugment(spatial_dims=3, opencv=False)
     parameters = augment.compile(1, {"flip": torch.tensor([flip]), "rot90": torch.tensor([turns])})
     result = augment.apply({"image": volume, "label": volume}, parameters)
     expected = volume.flip([2 + axis for axis in range(3) if flip[axis]]).rot90(turns, (2, 3))
@@ -148,7 +152,7 @@ def test_volumes_are_flipped_along_each_axis_and_turned_slice_by_slice(turns: in
 def test_a_volume_is_rotated_about_the_axis_that_is_named(axis: int) -> None:
     volume, angles = volumes(7, 7, 7), torch.zeros(1, 3)
     angles[0, axis] = 90.0
-    augment = BatchAugment(spatial_dims=3)
+    augment = BatchAugment(spatial_dims=3, opencv=False)
     result = augment.apply({"image": volume}, augment.compile(1, {"rotate": angles}))["image"] * 255
     plane = [2 + other for other in range(3) if other != axis]
     torch.testing.assert_close(result, volume.rot90(1, plane).float(), atol=1e-2, rtol=0)
@@ -175,7 +179,7 @@ def test_affine_of_volumes_equals_scipy_volume_by_volume(spacing: tuple | None) 
     labels = (images > 100).byte()
     zooms = ((0.8, 1.2), (0.9, 1.1), (0.9, 1.3))
     parts = [RandomFlip(), RandomAffine(rotate=(10, 20, 180), scale=zooms, shear=5, translate=0.1)]
-    augment = BatchAugment(parts, spatial_dims=3)
+    augment = BatchAugment(parts, spatial_dims=3, opencv=False)
     parameters = augment.draw(3, generator())
     batch = {"image": images, "label": labels}
     step = np.ones(3)
@@ -202,7 +206,7 @@ def test_a_rotation_of_volumes_is_monais() -> None:
     for axis in range(3):
         angles = torch.zeros(1, 3)
         angles[0, axis] = 25.0
-        augment = BatchAugment(spatial_dims=3)
+        augment = BatchAugment(spatial_dims=3, opencv=False)
         result = augment.apply({"image": volume}, augment.compile(1, {"rotate": angles}))["image"][0]
         matches = []
         for sign in (-1, 1):  # MONAI turns some axes the other way round
@@ -215,7 +219,7 @@ def test_a_rotation_of_volumes_is_monais() -> None:
 def test_the_middle_of_larger_crops_shows_what_lies_beyond_its_border() -> None:
     images, labels = volumes(20, 22, 12, count=2), volumes(20, 22, 12, count=2)
     parts = [RandomFlip(), RandomAffine(rotate=(0, 0, 10)), RandomElastic(0.03, 3)]
-    whole, middle = (BatchAugment(parts, spatial_dims=3, inner_size=size) for size in (None, (12, 10, 6)))
+    whole, middle = (BatchAugment(parts, spatial_dims=3, opencv=False, inner_size=size) for size in (None, (12, 10, 6)))
     for keep in (3, 1, 0):  # all of them, flips alone, nothing
         for augment in (whole, middle):
             augment.parts = augment.parts[:keep]
@@ -236,7 +240,7 @@ def test_image_and_mask_of_a_volume_stay_registered_and_intensities_change() -> 
         RandomFlip(), RandomAffine(rotate=(10, 10, 180), scale=(0.9, 1.1), translate=0.1), RandomElastic(0.03, 2),
         RandomBlur((0.4, 0.5)), RandomGamma((0.7, 1.5)), RandomNoise(0.02),
     ]  # fmt: skip
-    result = BatchAugment(parts, spatial_dims=3)({"image": shapes.float(), "label": shapes}, generator())
+    result = BatchAugment(parts, spatial_dims=3, opencv=False)({"image": shapes.float(), "label": shapes}, generator())
     assert ((result["image"] > 0.5) != result["label"].bool()).float().mean() < 0.03
     assert result["image"].unique().numel() > 1000
 
@@ -247,3 +251,43 @@ def test_volumes_are_blurred_as_scipy_does() -> None:
     result = augment.apply({"image": image}, augment.compile(1, {"blur": torch.tensor([0.8])}))["image"]
     expected = ndimage.gaussian_filter(image[0, 0].numpy(), 0.8, radius=3, mode="mirror")
     np.testing.assert_allclose(result[0, 0], expected, atol=1e-5)
+
+
+SLICEWISE = [
+    RandomFlip(), RandomQuarterTurn(0.5), RandomAffine((0, 0, 180), ((0.8, 1.2), (0.9, 1.1), (0.7, 1.4)), translate=0.1)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("padding_mode", ["reflection", "border", "zeros"])
+@pytest.mark.parametrize("settings", [{}, {"spatial_size": (10, 20, 7)}, {"inner_size": (9, 10, 6)}], ids=str)
+@pytest.mark.parametrize("parts", [SLICEWISE, [RandomFlip(), RandomAffine((0, 0, 45))]], ids=["scaled", "whole"])
+def test_slice_by_slice_volumes_are_warped_as_at_once(parts: list, settings: dict, padding_mode: str) -> None:
+    batch = {"image": volumes(16, 14, 8, count=4), "label": volumes(16, 14, 8, count=4) > 127}
+    batch["affine"] = torch.diag(torch.tensor([0.5, 0.7, 3.0, 1.0], dtype=torch.float64)).expand(4, 4, 4)
+    augment = BatchAugment(parts, spatial_dims=3, opencv=False, padding_mode=padding_mode, **settings)
+    parameters = augment.draw(4, generator())
+    assert parameters.slicewise and parameters.split(2)[1].slicewise
+    assert parameters.whole_slices == (parts is not SLICEWISE)
+    fast, exact = (
+        augment.apply(batch, each) for each in (parameters, replace(parameters, slicewise=False, whole_slices=False))
+    )
+    assert fast["image"].is_contiguous()
+    torch.testing.assert_close(fast["image"], exact["image"], atol=2e-4, rtol=0)
+    assert (fast["label"] != exact["label"]).float().mean() < 0.01
+
+
+@pytest.mark.parametrize("part", [RandomAffine((0, 1, 180)), RandomAffine(10), RandomElastic(0.03)])
+def test_what_moves_between_slices_is_warped_at_once(part: Augmentation) -> None:
+    assert not BatchAugment([part], spatial_dims=3).draw(3, generator()).slicewise
+    assert not BatchAugment([RandomAffine(10)]).draw(3, generator()).slicewise
+
+
+def test_operations_of_volumes_slice_by_slice_do_not_depend_on_the_batch() -> None:
+    augment = BatchAugment(SLICEWISE, spatial_dims=3, opencv=False)
+    names = []
+    for count in (2, 5, 2):
+        batch, parameters = {"image": volumes(8, 8, 4, count=count)}, augment.draw(count, generator())
+        with CountOperations() as counted:
+            augment.apply(batch, parameters)
+        names.append(counted.names)
+    assert names[1] == names[2] and len(names[1]) <= 40 and not counted.waiting
