@@ -247,7 +247,7 @@ def test_the_spread_is_chosen_on_the_validation_cases_of_a_run_whose_latent_is_w
     assert 0 <= chosen.spread <= 16 and chosen.rater_diversity > 0
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert {"train_kl", "train_beta"} <= set(events.Tags()["scalars"])
+    assert {"health/kl", "health/beta"} <= set(events.Tags()["scalars"])
 
 
 def test_a_region_of_interest_is_predicted_at_its_place_and_all_cases_can_be_trained_on(copied, tmp_path):
