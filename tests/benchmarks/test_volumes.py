@@ -57,7 +57,7 @@ def test_host_time_of_a_batch_of_crops_is_a_small_part_of_monais() -> None:
         },
         rounds=5,
     )
-    assert times_cheaper(costs[ways.OURS], costs[ways.FAST], "cpu") > 8
+    assert times_cheaper(costs[ways.OURS], costs[ways.FAST], "cpu") > 5
 
 
 def test_a_volume_takes_an_eighth_of_the_bytes_of_monais_cache() -> None:

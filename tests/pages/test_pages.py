@@ -15,7 +15,7 @@ from page_registry import joined, stories
 from pages import PAGES, REPOSITORY, commands, make_project, options, run, settings, sources
 
 from monai_ext.__main__ import COMMANDS, examples, main
-from monai_ext.data import write_lesion_phantoms
+from monai_ext.data import write_lesion_phantoms, write_rater_phantoms
 
 SOURCES = sources()
 STORIES = stories()
@@ -116,8 +116,12 @@ def test_python_on_pages_is_run(tmp_path, monkeypatch):
     code = "\n".join(block for page in pages for block in told[page])
     if not (REPOSITORY / "bundles" / "lesion_unet" / "models" / "model.pt").is_file():
         pytest.skip("the bundle ships no weights")
-    write_lesion_phantoms(tmp_path, count=22, size=(48, 64))
+    write_lesion_phantoms(tmp_path / "lesions", count=22, size=(48, 64))
+    write_rater_phantoms(tmp_path / "raters", count=2, size=(52, 40, 8))
     monkeypatch.chdir(REPOSITORY)
     namespace: dict = {}
-    exec(compile(code.replace('"ISIC2017"', repr(str(tmp_path))), "pages", "exec"), namespace)
+    for name, folder in (("ISIC2017", "lesions"), ("LIDC", "raters")):
+        code = code.replace(f'"{name}"', repr(str(tmp_path / folder)))
+    exec(compile(code, "pages", "exec"), namespace)
+    assert namespace["masks"].shape[1:] == (5, 40, 40, 12) and namespace["masks"].any()
     assert namespace["loss"].isfinite() and isinstance(namespace["trained"], namespace["MobileNetV2UNet"])
