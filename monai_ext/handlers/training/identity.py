@@ -353,7 +353,7 @@ def shown(value: object) -> str:
     >>> shown([1, 2]), shown("dice\\nbce"), shown({"deep": {}})
     ('[1, 2]', 'dice bce', 'a dict')
     """
-    if not (is_plain(value) or isinstance(value, str)):
+    if not (is_plain(value) or is_plain_mapping(value) or isinstance(value, str)):
         return f"a {type(value).__name__}"
     text = " ".join((value if isinstance(value, str) else repr(value)).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
