@@ -50,7 +50,7 @@ def _reason(case: RaterCase, dice: np.ndarray, here: np.ndarray, marked: np.ndar
     others[r] = False
     if not marked[r]:
         return "empty, and most others mark something" if 2 * others.sum() > here.sum() - 1 else ""
-    if bool(case.masks[r].float().mean() >= FULL) and others.any():
+    if bool(case.masks[r].float().mean() >= FULL) and others.any() and dice[r][others].max() < FULL:
         return "the whole image"
     if not others.any():
         return "alone: all others mark nothing" if here.sum() > 2 else ""

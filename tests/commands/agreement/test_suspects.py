@@ -31,4 +31,5 @@ def test_good_masks_are_not_suspected_and_bad_ones_are_named_with_the_reason():
 def test_two_raters_without_overlap_are_both_named_and_an_agreed_empty_case_is_fine():
     assert set(reasons(square_at(1, 1, 3), square_at(8, 8, 4))) == {1, 2}
     assert reasons(square_at(0, 0, 0), square_at(0, 0, 0)) == {}
+    assert reasons(square_at(0, 0, 12), square_at(0, 0, 12)) == {}
     assert reasons(square_at(0, 0, 0), square_at(0, 0, 0), square_at(1, 1, 3)) == {3: "alone: all others mark nothing"}
