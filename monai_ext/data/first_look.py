@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from monai.data import Dataset
 
-from monai_ext.data.item_numbers import ImageNumbers, MaskNumbers, SetNumbers, look_at, values_of_bits
+from monai_ext.data.item_numbers import DIRECTIONS, ImageNumbers, MaskNumbers, SetNumbers, look_at, values_of_bits
 from monai_ext.runtime.errors import some_of
 
 __all__ = ["DataSetError", "FirstLook", "LookedDataset", "review", "review_masks", "shared_images"]
@@ -118,6 +118,7 @@ def _review_images(numbers: SetNumbers, look: FirstLook) -> None:
     sizes = sorted({tuple(size[:2] if flat else size) for size in sides.tolist()})
     size = _by(sizes[0]) if len(sizes) == 1 else f"{_by(sizes[0])} to {_by(sizes[-1])} ({len(sizes)} sizes)"
     look.facts.append(f"{count} images of {size} pixels, values {lowest.min():g} to {highest.max():g}")
+    _review_voxels(numbers, look)
     constant = lowest == highest
     _doubt(look, ids[constant], count, "images hold one value alone")
     if highest.max() > 1 and (lowest >= 0).all() and highest.max() <= 255:
@@ -133,6 +134,20 @@ def _review_images(numbers: SetNumbers, look: FirstLook) -> None:
         look, ids, _alike(numbers.image("checksum"), ~constant), count,
         "images occur more than once, pixel for pixel, and may stand in training and test alike",
     )  # fmt: skip
+
+
+def _review_voxels(numbers: SetNumbers, look: FirstLook) -> None:
+    """Spacing and directions of volumes, which a network sees as they are stored unless they are resampled."""
+    steps = np.stack([numbers.image(name) for name in ("row_step", "column_step", "slice_step")], axis=1)
+    codes = numbers.image("directions")
+    if np.isnan(steps).any() or np.isnan(codes).any():
+        return
+    low, high = (" x ".join(f"{step:.3g}" for step in ends) for ends in (steps.min(0), steps.max(0)))
+    found = ["".join(DIRECTIONS[int(digit)] for digit in f"{int(code):03d}") for code in np.unique(codes)]
+    look.facts.append(
+        f"voxels of {low if low == high else f'{low} to {high}'} mm, axes leading to {', '.join(found)}"
+        + ("; spacing brings all to RAS" if len(found) > 1 else "")
+    )
 
 
 def _review_masks(numbers: SetNumbers, look: FirstLook, *, labelled: bool) -> None:

@@ -9,13 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import nibabel as nib
 import numpy as np
 import torch
 from torch import Tensor
 
 from monai_ext.data.raters.structures import column_names
+from monai_ext.formulas.grids import spacing_of
 
 __all__ = [
+    "DIRECTIONS",
     "IMAGE_KEY",
     "MASKS_KEY",
     "ImageNumbers",
@@ -31,6 +34,7 @@ __all__ = [
     "with_numbers",
 ]
 
+DIRECTIONS = "LRPAIS"  # left, right, posterior, anterior, inferior, superior
 IMAGE_KEY, MASKS_KEY = "look_image", "look_masks"
 MOST_BITS = 51
 
@@ -48,6 +52,10 @@ class ImageNumbers(NamedTuple):
     further_pages: float
     checksum: float
     depth: float = 1.0
+    row_step: float = np.nan  # millimetres between rows of a volume
+    column_step: float = np.nan
+    slice_step: float = np.nan
+    directions: float = np.nan  # of its axes in space: three digits, places in `DIRECTIONS`
 
 
 class MaskNumbers(NamedTuple):
@@ -69,13 +77,28 @@ class MaskNumbers(NamedTuple):
 
 
 def image_numbers(
-    pixels: np.ndarray, size: Sequence[int], *, finite: float = 1.0, orientation: int = 1, further_pages: int = 0
+    pixels: np.ndarray,
+    size: Sequence[int],
+    *,
+    finite: float = 1.0,
+    orientation: int = 1,
+    further_pages: int = 0,
+    affine: np.ndarray | None = None,
 ) -> ImageNumbers:
-    """The numbers of an image (C, *S) that has the `size` *S, (H, W) or (H, W, D), in its file."""
+    """The numbers of an image (C, *S) that has the `size` *S, (H, W) or (H, W, D), in its file.
+
+    Args:
+        affine: (4, 4) of a volume, from voxels to millimetres.
+    """
     height, width, depth = (*size, 1)[:3]
+    place = (np.nan,) * 4
+    if affine is not None:
+        letters = nib.aff2axcodes(affine)
+        number = float("".join(str(DIRECTIONS.index(letter)) for letter in letters)) if all(letters) else np.nan
+        place = (*spacing_of(affine), number)
     return ImageNumbers(
         float(pixels.min()), float(pixels.max()), finite, height, width, len(pixels), orientation, further_pages,
-        _checksum(pixels, pixels.shape), depth,
+        _checksum(pixels, pixels.shape), depth, *place,
     )  # fmt: skip
 
 
@@ -130,7 +153,7 @@ class SetNumbers:
 
     Attributes:
         ids: N names.
-        images: (N, 10), see `ImageNumbers`; NaN where there is none.
+        images: (N, 14), see `ImageNumbers`; NaN where there is none.
         masks: (N, R, 13), see `MaskNumbers`.
         columns: whose or which each of the R masks is, see `column_names`; empty where there is one of nobody.
     """

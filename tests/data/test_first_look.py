@@ -72,6 +72,19 @@ def test_large_lesions_that_leave_the_image_are_not_inverted(tmp_path):
     assert not look.doubtful and not look.refused
 
 
+def test_voxels_and_directions_of_volumes_are_facts(tmp_path):
+    for number, flip in enumerate((1, -1)):
+        affine = np.diag([flip * 0.5, 0.7, 3.0 + number, 1])
+        image, mask = noise(number)[..., :3], np.zeros((*SIZE, 3), np.uint8)
+        mask[4:9, 4:9] = 1
+        write_case(tmp_path / f"case{number}", image=image, masks={1: mask}, raters=[1], affine=affine)
+    look = looked(qubiq_items(tmp_path), DecodeRaters(spatial_dims=3))
+    assert look.facts[0].startswith("2 images of 24 x 32 x 3 pixels")
+    assert look.facts[1] == (
+        "voxels of 0.5 x 0.7 x 3 to 0.5 x 0.7 x 4 mm, axes leading to LAS, RAS; spacing brings all to RAS"
+    )
+
+
 def inverted(seed):
     return 255 - blob(seed)
 
@@ -230,5 +243,6 @@ def test_the_numbers_are_kept_with_the_decoded_set_and_are_in_no_batch(tmp_path,
     again = DeviceDataset(items, DecodeImaged(), cache_dir=tmp_path / "cache", progress=False)
     assert any("1 of 6 masks look inverted" in record.getMessage() for record in caplog.records)
     assert np.array_equal(first.look.masks, again.look.masks, equal_nan=True)
-    assert np.array_equal(first.look.images, again.look.images) and first.look.ids == [item["id"] for item in items]
+    assert np.array_equal(first.look.images, again.look.images, equal_nan=True)
+    assert first.look.ids == [item["id"] for item in items]
     assert set(again.batch([0, 1])) == {"id", "image", "label", "original_size", "index"}

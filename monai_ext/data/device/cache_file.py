@@ -30,7 +30,7 @@ __all__ = ["DecodedFileError", "FileKey", "file_key", "read_decoded", "write_dec
 
 ALIGNMENT = 8  # bytes; also of the number that holds the length of the header
 BLOCK = 2**26  # bytes
-CONTENT_VERSION = 4  # raise it when decoders give other tensors, or other numbers of a first look
+CONTENT_VERSION = 5  # raise it when decoders give other tensors, or other numbers of a first look
 TYPES = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.uint16: "U16",
     torch.int32: "I32", torch.uint32: "U32", torch.int64: "I64", torch.uint64: "U64", torch.float16: "F16",

@@ -283,7 +283,8 @@ class DecodeRaters(Transform):
         item, stored, masks, readings = self._decoded(data)
         finite = np.isfinite(stored)
         known = stored if finite.all() else np.where(finite, stored, stored[finite].min())
-        numbers = image_numbers(known, stored.shape[1:], finite=float(finite.mean()))
+        affine = item["original_affine"].numpy() if "original_affine" in item else None
+        numbers = image_numbers(known, stored.shape[1:], finite=float(finite.mean()), affine=affine)
         found = _masks_in_numbers(item, masks, readings, structure_count(data))
         return item | with_numbers(numbers, _with_values_outside(found, data))
 
