@@ -37,6 +37,7 @@ class Command(NamedTuple):
 
 
 SAME_AGAIN = "the same command goes on from what is there"
+ANEW = "the same command begins again"
 COMMANDS = {
     "demo": Command(
         "demo.demo:run",
@@ -49,11 +50,13 @@ COMMANDS = {
         "bundles.short_runs:train",
         "train a bundle on your data; the bundle command that does it is shown",
         ("train lesion_unet --data ISIC2017 --encoder_weights imagenet --output_dir runs/lesion",),
+        way_on=ANEW,
     ),
     "evaluate": Command(
         "bundles.short_runs:evaluate",
         "score a trained run on the cases that were held out, or on other data",
         ("evaluate runs/lesion",),
+        way_on=ANEW,
     ),
     "predict": Command(
         "bundles.short_runs:predict",
@@ -63,6 +66,7 @@ COMMANDS = {
             "predict lesion_unet PICTURES segmented_by_mine --ckpt_path runs/lesion/final.pt",
             "predict srgan_aerial orthophoto.tif orthophoto_x4.tif",
         ),
+        way_on=ANEW,
     ),
     "bundles list": Command(
         "bundles.catalogue:show",
@@ -73,6 +77,7 @@ COMMANDS = {
         "bundles.catalogue:get",
         "put a bundle into a folder, from the package, a folder of zips or an address; sums are checked",
         ("bundles get lesion_unet", "bundles get lesion_unet --source dist --output_dir downloaded"),
+        way_on=ANEW,
     ),
     "compare": Command(
         "comparison.compare:run",
@@ -94,6 +99,7 @@ COMMANDS = {
             "check cells --kind raters",
             "check tiles/baltimore --kind tiles",
         ),
+        way_on=ANEW,
     ),
     "convert": Command(
         "datasets.convert:run",
@@ -101,12 +107,16 @@ COMMANDS = {
         ("convert annotations --output_dir converted", "convert HAM10000 --output_dir ham --layout ham10000"),
     ),
     "report": Command(
-        "comparison.report:run", "tables, tests and figures of a comparison", ("report runs/comparison",)
+        "comparison.report:run",
+        "tables, tests and figures of a comparison",
+        ("report runs/comparison",),
+        way_on=ANEW,
     ),
     "reproduce": Command(
         "bundles.reproduce:run",
         "repeat a training from its run.json into a new folder, and list what differs",
         ("reproduce runs/lesion --output_dir runs/lesion_again", "reproduce runs/lesion --dry_run"),
+        way_on=SAME_AGAIN,
     ),
     "fetch_tiles": Command(
         "datasets.fetch_tiles:run",
@@ -143,6 +153,7 @@ COMMANDS = {
         "upscaling.viewer:run",
         "a page of samples, maps of uncertainty and the interval of a clicked pixel, for a part of an image",
         ("viewer tile.png tile.html --bundle bundles/bayesian_srgan_aerial --samples 8",),
+        way_on=ANEW,
     ),
     "score": Command(
         "scoring.score:run",
@@ -152,6 +163,7 @@ COMMANDS = {
             "score --predictions predicted --targets cells --samples 16 --missing zero --output_dir scores",
             'score --predictions predicted --targets lidc-nodule --anonymous --group "patient\\d+" --jobs 2',
         ),
+        way_on=ANEW,
     ),
     "agreement": Command(
         "agreement.agreement:run",
@@ -169,6 +181,7 @@ COMMANDS = {
             "consensus QUBIQ --region kidney --part Validation --method majority --images \\\n"
             "      --output_dir consensus/kidney",
         ),
+        way_on=ANEW,
     ),
     "rater_table": Command(
         "scoring.rater_table:run",
@@ -177,6 +190,7 @@ COMMANDS = {
             "rater_table runs/cells --targets cells --output_dir runs/cells/table",
             "rater_table runs/holistic runs/combined --rater_scores scores/scores.json --output_dir table",
         ),
+        way_on=ANEW,
     ),
     "qubiq": Command(
         "challenge.qubiq:run",
@@ -192,12 +206,14 @@ COMMANDS = {
         "uncertainty.report:run",
         "what each kind of uncertainty responds to: a figure for each, from calibrated runs",
         ("uncertainty_report runs/bayesian runs/bayesian_noisy --output_dir runs/kinds",),
+        way_on=ANEW,
     ),
     "uncertainty_checks": Command(
         "uncertainty.checks:run",
         "what each kind of uncertainty responds to: small networks trained on synthetic scenes",
         ("uncertainty_checks --output_dir runs/checks",),
         keeps_log=True,
+        way_on=ANEW,
     ),
     "pack": Command(
         "bundles.pack:run",
@@ -206,6 +222,7 @@ COMMANDS = {
             "pack bundles/lesion_unet bundles/srgan_aerial --output_dir dist",
             "pack bundles/lesion_unet --output_dir dist --url https://example.org/weights",
         ),
+        way_on=ANEW,
     ),
     "inspect": Command(
         "bundles.inspection:run",

@@ -6,17 +6,20 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from monai_ext.runtime.plain_text import without_secrets
 
-__all__ = ["LOG_FILE", "RunLog", "keep_log", "note", "set_quiet", "shows_progress", "tell"]
+__all__ = ["LOG_FILE", "RunLog", "keep_log", "note", "progress", "set_quiet", "shows_progress", "tell"]
 
 LOG_FILE = "run.log"
 FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"  # that of the bundles' logging.conf
 MOST_WAITING = 10_000  # lines kept while the folder is not there
 
+T = TypeVar("T")
 _kept: RunLog | None = None
 _quiet = False
 
@@ -94,6 +97,13 @@ def set_quiet(quiet: bool) -> None:
 def shows_progress() -> bool:
     """Whether progress bars are drawn: on a terminal, unless `set_quiet`."""
     return not _quiet and sys.stderr.isatty()
+
+
+def progress(items: Iterable[T], what: str, unit: str) -> Iterable[T]:
+    """`items` with a bar of how many are done, where progress is shown."""
+    from tqdm import tqdm  # here, since bundle runs log without it
+
+    return tqdm(items, desc=what, unit=unit, disable=not shows_progress(), leave=False)
 
 
 def tell(text: str) -> None:

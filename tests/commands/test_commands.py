@@ -151,7 +151,7 @@ def test_an_interrupted_command_ends_with_status_130(monkeypatch, capsys):
 
     monkeypatch.setattr("monai_ext.commands.comparison.report.report", interrupted)
     assert main(["report", "folder"]) == 130
-    assert capsys.readouterr().err.strip() == "interrupted"
+    assert capsys.readouterr().err.strip() == "interrupted: the same command begins again"
 
 
 def test_torch_is_imported_by_commands_that_compute_alone():
@@ -182,7 +182,8 @@ def test_options_are_read_back_as_they_are_typed():
         ),
         ("fetch_tiles --bbox 1 1 2 2 --zoom 3 --output_dir o", ": the same command goes on from what is there"),
         ("many_hr build --tiles t --output_dir o", ": the same command goes on from what is there"),
-        ("report o", "\n"),
+        ("report o", ": the same command begins again\n"),
+        ("reproduce o", ": the same command goes on from what is there"),
     ],
 )
 def test_an_interrupt_is_one_sentence_with_the_way_on(typed, way_on, monkeypatch, capsys):

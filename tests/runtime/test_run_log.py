@@ -10,6 +10,7 @@ import sys
 import pytest
 from processes import FAILING, run_python
 
+from monai_ext.runtime import run_log
 from monai_ext.runtime.run_log import LOG_FILE, keep_log, note, tell
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - (\S+) - (\w+) - (.*)")
@@ -119,3 +120,9 @@ def test_warnings_still_reach_standard_error_of_a_process_that_configured_no_log
     done = run_python(code, tmp_path)
     assert done.returncode == 0 and done.stderr == "odd\n"
     assert lines(tmp_path) == [("a", "WARNING", "odd")]
+
+
+def test_progress_passes_items_on_and_is_drawn_where_it_is_shown(monkeypatch, capsys):
+    assert list(run_log.progress([1, 2], "pack", "bundle")) == [1, 2] and capsys.readouterr().err == ""
+    monkeypatch.setattr(run_log, "shows_progress", lambda: True)
+    assert list(run_log.progress([1, 2], "pack", "bundle")) == [1, 2] and "pack: " in capsys.readouterr().err

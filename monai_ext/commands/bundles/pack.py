@@ -13,7 +13,7 @@ from monai_ext.commands.bundles.files import WEIGHTS as WEIGHT_FILES
 from monai_ext.commands.bundles.hugging_face import repository_files
 from monai_ext.commands.command_line import Computed, Paths
 from monai_ext.runtime.errors import one_line
-from monai_ext.runtime.run_log import tell
+from monai_ext.runtime.run_log import progress, tell
 from monai_ext.storage.files import atomic_path, write_text
 from monai_ext.storage.fingerprint import file_sha256
 from monai_ext.storage.folders import files_in
@@ -227,7 +227,7 @@ def run(options: PackOptions) -> int:
     folder = options.output_dir
     packed = [
         pack_bundle(bundle, folder, weights=options.weights, url=options.url, hugging_face=options.hugging_face)
-        for bundle in options.bundles
+        for bundle in progress(options.bundles, "pack", "bundle")
     ]
     for each in packed:
         without = "" if each.has_weights else ", without weights: monai.bundle.load needs them, see --weights"

@@ -33,7 +33,7 @@ from monai_ext.commands.comparison.summaries import (
 from monai_ext.commands.html import Block, Heading, Picture, Table, Text, html_page, markdown_page
 from monai_ext.commands.plotting import colours_of
 from monai_ext.commands.statistics import mean_of_known
-from monai_ext.runtime.run_log import tell
+from monai_ext.runtime.run_log import progress, tell
 from monai_ext.storage.files import remove_leftovers, write_text
 from monai_ext.storage.pictures import save_figure
 
@@ -79,8 +79,8 @@ def report(output_dir: str | Path, output: str | Path | None = None) -> Path:
     output = Path(output) if output is not None else output_dir / "report"
     results = read_results(output_dir)
     remove_leftovers(output)
-    losses = {metric: loss_summaries(results, metric) for metric in results.values}
-    pairs = {metric: pair_summaries(results, metric) for metric in MAIN}
+    losses = {metric: loss_summaries(results, metric) for metric in progress(results.values, "intervals", "score")}
+    pairs = {metric: pair_summaries(results, metric) for metric in progress(MAIN, "tests", "score")}
     write_tables(output, results, losses, pairs)
     blocks = _blocks(output, results, losses, pairs)
     write_text(output / "report.md", markdown_page(blocks))

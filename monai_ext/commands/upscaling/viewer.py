@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
+from tqdm import tqdm
 
 from monai_ext.commands.bundles.network import load_bundle_network
 from monai_ext.commands.bundles.shipped import bundle_folder
@@ -25,7 +26,8 @@ from monai_ext.commands.upscaling.image_options import (
 )
 from monai_ext.commands.upscaling.viewer_page import ViewerScene, viewer_page
 from monai_ext.metrics.conformal import Calibration
-from monai_ext.runtime.run_log import tell
+from monai_ext.networks.projection import ConsistencyProjection
+from monai_ext.runtime.run_log import shows_progress, tell
 from monai_ext.storage.files import write_text
 from monai_ext.upscaling import Layers, Upscaler
 from monai_ext.upscaling.outputs import band_labels
@@ -153,12 +155,30 @@ def run(options: ViewerOptions) -> int:
         channels = coding.decode(raster.rows(row, row + height)[..., column : column + width])
         bands = tuple(label or "value" for label in band_labels(raster.info))
     known = channels[0, -coding.validity :].amin(0) > 0 if coding.validity else None
-    scene = viewer_scene(
-        upscaler, channels[0, : coding.bands], bands=bands, low=coding.low, high=coding.high, known=known
-    )
+    with _progress(network, layers.samples + layers.weight_samples * layers.latent_samples):
+        scene = viewer_scene(
+            upscaler, channels[0, : coding.bands], bands=bands, low=coding.low, high=coding.high, known=known
+        )
     write_viewer(options.page, scene, title=f"{options.image.name}: {width} x {height} from column {column}, row {row}")
     tell(f"the page: {options.page}")
     return 0
+
+
+@contextmanager
+def _progress(network: nn.Module, total: int) -> Iterator[None]:
+    """A bar of the images that a network has computed: each is projected once."""
+
+    def one_more(*_: object) -> None:
+        bar.update()
+
+    with tqdm(total=total, desc="viewer", unit="image", disable=not shows_progress(), leave=False) as bar:
+        projections = [module for module in network.modules() if isinstance(module, ConsistencyProjection)]
+        hooks = [module.register_forward_hook(one_more) for module in projections]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
 
 def _bounds(bundle: Path, weights: Sequence[Path]) -> Calibration | None:
