@@ -62,36 +62,35 @@ def srgan_aerial(data: Path, output: Path, imagenet: str) -> list[Step]:
 
 
 def bayesian_srgan_aerial(data: Path, output: Path, imagenet: str) -> list[Step]:
-    """Tiles of seven places. A generator, two stages of the stochastic network, calibration and scores, two seeds."""
-    name, tiles, steps = "bayesian_srgan_aerial", data / "aerial", []
-    overlays = ("bundles/srgan_aerial/configs/srresnet.json", "bundles/bayesian_srgan_aerial/configs/comparison.json")
-    model, members = output / "models" / "model.pt", [output / f"models/ensemble/seed_{seed}.pt" for seed in (0, 1)]
-    for seed in (0, 1):
-        generator, one, two = (output / "runs" / f"seed_{seed}" / run for run in ("srresnet", "one", "two"))
-        common = {"dataset_dir": tiles, "seed": seed, "ema_decay": 0.99}
-        first = {"pretrain_epochs": 30, "adversarial_epochs": 0, "val_interval": 10, "feature_weights": imagenet,
-            "init_weights": generator / "pretrained.pt"}  # fmt: skip
-        second = {"pretrain_epochs": 0, "adversarial_epochs": 10, "val_interval": 5, "feature_weights": imagenet,
-            "init_weights": one / "final.pt", "batch_size": 4, "crop_size": 96}  # fmt: skip
-        alone = {"pretrain_epochs": 40, "adversarial_epochs": 0, "val_interval": 20}
+    """Tiles of 20 places, of which eight are for calibration. A generator, and around it three seeds of the network."""
+    name, tiles, models = "bayesian_srgan_aerial", output / "tiles", output / "models"
+    generator = srgan_aerial(data, output, imagenet)[:4]  # the tiles; eight places left out, as far as the content loss
+    members = [models / "ensemble" / f"seed_{seed}.pt" for seed in range(3)]
+    common = {"dataset_dir": tiles, "validation_fraction": 0, "test_fraction": 0, "calibration_places": list(HELD_OUT)}
+    trained = {**common, "feature_weights": imagenet, "crop_size": 120, "batch_size": 8, "place_power": 0.5,
+        "size_power": 0.75, "pretrain_epochs": 2, "adversarial_epochs": 0, "val_interval": 1, "ema_decay": 0.99,
+        "pretrain_schedule": "plateau", "freeze_generator": True, "init_weights": generator[-1].makes}  # fmt: skip
+    steps, runs = list(generator), [output / "runs" / f"seed_{seed}" for seed in range(3)]
+    for seed, (run, member) in enumerate(zip(runs, members, strict=True)):
         steps += [
-            training(f"generator, seed {seed}", "srgan_aerial", generator, {**common, **alone}, overlays=overlays),
-            training(f"stage one, seed {seed}", name, one, {**common, **first}),
-            training(f"stage two, seed {seed}", name, two, {**common, **second}),
-            program(f"network of seed {seed} as shipped", "finish", two / "final.pt", makes=members[seed]),
+            training(f"network, seed {seed}", name, run, {**trained, "seed": seed}),
+            program(
+                f"scale of the noise, seed {seed}", "scale", run / "final.pt", tiles, seed, makes=run / "fitted.pt"
+            ),
+            program(f"network of seed {seed} as shipped", "finish", run / "fitted.pt", makes=member),
         ]
-    run, ensemble = output / "runs" / "seed_0" / "two", {"checkpoints": [str(member) for member in members]}
-    steps.append(program("a single network as shipped", "finish", run / "final.pt", makes=model))
+    model = models / "model.pt"
+    steps.append(program("a single network as shipped", "finish", runs[0] / "fitted.pt", makes=model))
     choices: list[tuple[str, Path, Options]] = [
-        ("the single network", model, {"ckpt_path": model}), ("the ensemble", members[0], ensemble)
-    ]  # fmt: skip
+        ("the single network", model, {"ckpt_path": model}),
+        ("the ensemble", members[0], {"checkpoints": [str(member) for member in members]}),
+    ]
     for words, weights, choice in choices:
         calibration = weights.parent / "calibration.json"
-        options = {"dataset_dir": tiles, "output_dir": run, "calibration_path": calibration, **choice}
+        options = {**common, "output_dir": runs[0], "calibration_path": calibration, **choice}
         command = bundle_run(name, ["train.json", "calibrate.json"], options)
         steps.append(Step(f"calibration of {words}", command, calibration))
-    scored = {"dataset_dir": tiles, "feature_weights": imagenet, "evaluation_dir": output / "evaluation", **ensemble}
-    return [*steps, evaluation("scores of the ensemble", name, run, scored)]
+    return steps
 
 
 def prob_unet(data: Path, output: Path, imagenet: str) -> list[Step]:

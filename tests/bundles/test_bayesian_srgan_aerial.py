@@ -191,7 +191,7 @@ def test_weights_are_of_the_kind_that_is_asked_for_and_each_kind_trains(kind, la
 
 
 @pytest.mark.parametrize(
-    ("options", "name"), [({}, "srresnet.pt"), ({"generator_name": "gated", "blocks": 16}, "model.pt")]
+    ("options", "name"), [({}, "model.pt"), ({"generator_name": "srresnet", "blocks": 12}, "srresnet.pt")]
 )
 def test_the_shipped_generators_of_srgan_aerial_load_into_the_network(options, name, phantoms):
     weights = BUNDLES / "srgan_aerial" / "models" / name

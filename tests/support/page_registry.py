@@ -174,7 +174,10 @@ REGISTRY = {
     ),
     "bundles/bayesian_srgan_aerial/docs/README.md": Page(
         "answers",
-        reads={"runs/srgan/final.pt": _copied("bundles/srgan_aerial/models/srresnet.pt")},
+        reads={
+            "runs/srgan/final.pt": _copied("bundles/srgan_aerial/models/srresnet.pt"),
+            "runs/content/final.pt": _copied("bundles/srgan_aerial/models/model.pt"),
+        },
         shorter={"uncertainty_checks": "--steps 1 --members 2 --scenes 2 3"},
     ),
     "upscale --help": Page("answers", reads={"orthophoto.tif": _tile}),
