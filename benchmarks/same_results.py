@@ -156,7 +156,9 @@ def train_plain(options: argparse.Namespace, config: Mapping, items: Sequence[Ma
         persistent_workers=options.workers > 0,
     )
     given = {key: value for key, value in config["network_def"].items() if key != "_target_"}
-    network = MobileNetV2UNet(**(given | {"encoder_weights": options.encoder_weights})).to(options.device)
+    network = MobileNetV2UNet(**(given | {"out_channels": 1, "encoder_weights": options.encoder_weights})).to(
+        options.device
+    )
     optimizer = torch.optim.Adam(network.parameters(), config["learning_rate"], fused=True)
     schedule = one_cycle(optimizer, epochs=options.epochs, loader=loader)
     SupervisedTrainer(

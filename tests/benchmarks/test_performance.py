@@ -157,7 +157,7 @@ def test_tensorboard_waits_for_its_file_once_in_a_while(tmp_path: Path, monkeypa
     assert len(waits) == 2  # of the four times that the loss was logged the first, and the end
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert [scalar.step for scalar in events.Scalars("train/loss")] == [10, 20, 30, 40]
+    assert [scalar.step for scalar in events.Scalars("train_loss")] == [10, 20, 30, 40]
 
 
 def test_trainer_with_handlers_costs_a_tenth_of_a_typical_bundle_beyond_the_step() -> None:

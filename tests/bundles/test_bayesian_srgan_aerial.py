@@ -94,8 +94,9 @@ def test_training_leaves_weights_of_both_stages_state_table_record_and_curves(tr
     events = EventAccumulator(str(trained / "tensorboard"))
     events.Reload()
     tags = events.Tags()
-    terms = ("likelihood", "kl", "kl_01", "energy", "sample_distance", "adversarial", "discriminator", "active_latents")
-    assert {f"train_{name}" for name in terms} | {"val_psnr", "val_energy_db"} <= set(tags["scalars"])
+    terms = ("likelihood", "kl", "kl_01", "energy", "sample_distance", "adversarial", "discriminator")
+    wanted = {f"train/{name}" for name in terms} | {"validation/psnr", "validation/energy_db"}
+    assert wanted | {"health/active_latents", "health/sample_share"} <= set(tags["scalars"])
     assert tags["images"] == ["low resolution, mean, two samples, their difference, original"]
 
 

@@ -102,8 +102,8 @@ def test_tensorboard_has_every_term_rates_scores_and_the_same_triplets_in_every_
     pictures = [_decoded(picture) for picture in events.Images(tags["images"][0])]
     assert len(pictures) == 4
     first, last = pictures[0], pictures[-1]
-    assert np.array_equal(first[:, :64], last[:, :64]) and np.array_equal(first[:, -64:], last[:, -64:])
-    assert not np.array_equal(first[:, 68:132], last[:, 68:132])
+    assert np.array_equal(first[:, :192], last[:, :192]) and np.array_equal(first[:, -192:], last[:, -192:])
+    assert not np.array_equal(first[:, 196:388], last[:, 196:388])
 
 
 def _decoded(picture) -> np.ndarray:

@@ -252,12 +252,12 @@ def test_no_writer_of_predictions_leaves_its_folder_by_an_id(tmp_path, name):
     picture, out = tmp_path / "a.png", tmp_path / "deep" / "out"
     Image.new("RGB", (4, 4)).save(picture)
     item = {"id": name, "image": str(picture), "image_path": str(picture), "levels": 255}
-    prediction = {"pred": torch.zeros(3, 4, 4)}
+    prediction, mask = {"pred": torch.zeros(3, 4, 4)}, {"pred": torch.zeros(1, 4, 4)}
     answers = {"pred": {"probability": torch.zeros(1, 1, 4, 4), "samples": torch.zeros(1, 2, 4, 4)}}
     case = SimpleNamespace(state=SimpleNamespace(batch={"id": [name]}, output=answers))
     for write, engine in (
-        (PredictionWriter(out), engine_of(item, prediction)),
-        (PredictionWriter(out, masks=False, probabilities=False, overlays=True), engine_of(item, prediction)),
+        (PredictionWriter(out), engine_of(item, mask)),
+        (PredictionWriter(out, masks=False, probabilities=False, overlays=True), engine_of(item, mask)),
         (UpscaledWriter(out), engine_of(item, prediction)),
         (RaterPredictionWriter(out, [item | {"case": name, "task": 1}]), case),
     ):

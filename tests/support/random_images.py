@@ -18,3 +18,8 @@ def blobs(count: int, size: tuple[int, int]) -> torch.Tensor:
     """Smooth random shapes, uint8 of 0/1, (count, 1, H, W)."""
     coarse = torch.rand(count, 1, 5, 5, generator=generator(2))
     return (F.interpolate(coarse, size, mode="bicubic") > 0.5).to(torch.uint8)
+
+
+def volumes(*size: int, count: int = 1) -> torch.Tensor:
+    """Random volumes (count, 1, *size), uint8."""
+    return torch.randint(0, 256, (count, 1, *size), dtype=torch.uint8, generator=generator())
