@@ -64,7 +64,7 @@ def test_the_command_writes_a_page_of_a_window_with_a_bar_of_its_images(tmp_path
     source = save_picture(tmp_path / "a <b>.png", noise(3, 40, 30))
     words = (source, tmp_path / "page.html", "--bundle", bundle, "--samples", 2, "--device", "cpu")
     assert viewer.run(typed(*words, "--window", 4, 6, 10, 8, "--weight_samples", 2, "--latent_samples", 2)) == 0
-    assert "| 1/6 [" in capsys.readouterr().err  # two samples, and two latents for each of two samples of the weights
+    assert "| 0/6 [" in capsys.readouterr().err  # two samples, and two latents for each of two samples of the weights
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<h1>a &lt;b&gt;.png: 10 x 8 from column 4, row 6</h1>" in page
     data = data_of(page)
