@@ -43,7 +43,8 @@ def test_a_large_tensor_is_mapped_once_inside_and_each_time_outside():
         still = faults_of(8)
     again = faults_of(8)
     large_pages = outside < PAGES  # the system gives huge pages unasked: then there is little to save
-    assert large_pages or min(outside, again) > 7 * PAGES
+    # What is free at the end of the heap may serve some of the tensors; kept memory would serve all but one.
+    assert large_pages or (outside > 7 * PAGES and again > 1.5 * PAGES)
     assert inside < 4 * PAGES and still < 2 * PAGES  # other objects may be in the way of the first ones
 
 
