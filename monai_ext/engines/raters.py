@@ -23,6 +23,7 @@ from monai_ext.formulas.grids import restored
 from monai_ext.formulas.regions import paste_region
 from monai_ext.inferers.rater_windows import predict_by_windows
 from monai_ext.networks.rater_sampler import AS_IT_IS, SYMMETRIES, RaterSampler
+from monai_ext.networks.sampling import check_count
 from monai_ext.runtime.settings import as_bool
 
 __all__ = ["PrepareRaters", "RaterEvaluator", "RaterInferer"]
@@ -91,8 +92,7 @@ class RaterInferer(Inferer):
         window: Sequence[int] | None = None,
         overlap: float = 0.25,
     ):
-        if samples < 1:
-            raise ValueError(f"samples={samples}: at least one sample is needed.")
+        check_count("samples", samples)
         self.samples = samples
         self.seed = seed
         self.symmetries = SYMMETRIES if as_bool(tta, "tta") else AS_IT_IS

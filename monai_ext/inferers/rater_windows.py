@@ -6,7 +6,8 @@ once for the volume, from the mean over windows of what the network knows of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,8 @@ from monai.data.utils import dense_patch_slices
 from monai.inferers.utils import sliding_window_inference
 from torch import Tensor, nn
 
-from monai_ext.networks.multi_rater import DeepEnsemble, MapSampler
+from monai_ext.networks.ensembles import DeepEnsemble
+from monai_ext.networks.multi_rater import MapSampler
 from monai_ext.networks.rater_sampler import AS_IT_IS, LatentSampling, RaterPrediction, Symmetry
 from monai_ext.networks.sampling import check_count, evaluation_mode
 
@@ -55,22 +57,16 @@ def predict_by_windows(
     """
     check_count("n", n)
     if isinstance(sampler, DeepEnsemble):
-        parts = []
-        for place, member in enumerate(sampler.members):
-            count = len(range(place, n, len(sampler.members)))
-            found = predict_by_windows(
-                member,
-                image,
-                max(count, 1),
-                window=window,
-                overlap=overlap,
-                batch_size=batch_size,
-                symmetries=symmetries,
-                generator=generator,
-            )
-            parts.append(found._replace(samples=found.samples[:, :count]))
-        share = torch.stack([part.share for part in parts]).mean(0)
-        return RaterPrediction(share, torch.cat([part.samples for part in parts], dim=1))
+        options: dict[str, Any] = {
+            "window": window,
+            "overlap": overlap,
+            "batch_size": batch_size,
+            "symmetries": symmetries,
+            "generator": generator,
+        }
+        return sampler.joined(
+            n, lambda member, count: predict_by_windows(cast(nn.Module, member), image, count, **options)
+        )
     if len(window) != image.ndim - 2:
         raise ValueError(f"window={list(window)} for an image {tuple(image.shape)}: give one side for each axis.")
     windows = _Windows(image, tuple(int(side) for side in window), overlap, batch_size)
@@ -133,14 +129,6 @@ class _Windows:
             yield self.image[(slice(None), slice(None), *place)]
 
 
-def _mean(values: Iterable[Tensor]) -> Tensor:
-    parts = iter(values)
-    total, count = next(parts), 1
-    for part in parts:
-        total, count = total + part, count + 1
-    return total / count
-
-
 def _of_maps(
     sampler: MapSampler,
     windows: _Windows,
@@ -197,7 +185,7 @@ def _summary(sampler: LatentSampling, windows: _Windows, symmetry: Symmetry) -> 
         if part is None:
             return None
         parts.append(part)
-    return _mean(parts)
+    return torch.stack(parts).mean(0)
 
 
 def _noise_at(noise: Tensor, size: Sequence[int], windows: _Windows, places: Sequence[Place]) -> Tensor:

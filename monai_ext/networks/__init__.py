@@ -1,6 +1,7 @@
 """Networks: logits or images out, no download in a constructor."""
 
 from monai_ext.networks.backbones import *
+from monai_ext.networks.ensembles import *
 from monai_ext.networks.features import *
 from monai_ext.networks.gated_sr_net import *
 from monai_ext.networks.hierarchical_unet import *

@@ -42,8 +42,7 @@ class LatentUNet(LatentSampling):
     z is drawn from a Gaussian that the prior reads from f, in training from the posterior, which reads f and what the
     mask of one rater adds to the share, see `RaterELBOLoss`. Both are means over pixels weighted by p (1 - p), p being
     the share: most pixels are background to all raters, and would leave nothing of their differences in a plain mean.
-    without posterior from the prior as well, for losses of samples such as
-    `SampleEnergyLoss`.
+    Without a posterior z is drawn from the prior in training as well, for losses of samples such as `SampleEnergyLoss`.
 
     Args:
         network: image (B, C, *spatial) -> features (B, F, *spatial), for instance a `segmentation_backbone`.

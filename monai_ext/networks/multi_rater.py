@@ -1,12 +1,8 @@
-"""Methods for several raters that draw their samples from maps, and ensembles and dropout of any method.
-
-All of them are `RaterSampler`s, so that one evaluator serves them all.
-"""
+"""Methods for several raters that draw their samples from maps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,25 +11,15 @@ from torch import Tensor, nn
 
 from monai_ext.formulas.checks import check_not_negative
 from monai_ext.networks.level_plan import plan_levels
-from monai_ext.networks.rater_sampler import AS_IT_IS, RaterPrediction, RaterSampler, Symmetry
-from monai_ext.networks.sampling import (
-    check_count,
-    crop_like,
-    evaluation_mode,
-    kept_in_training,
-    noise_by_case,
-    pad_to_multiples,
-    seeded_globals,
-)
+from monai_ext.networks.rater_sampler import RaterPrediction, SamplingNetwork, Symmetry
+from monai_ext.networks.sampling import check_count, crop_like, evaluation_mode, noise_by_case, pad_to_multiples
 
 __all__ = [
     "ConditionedHeads",
     "ConsensusNet",
-    "DeepEnsemble",
     "HeadSampling",
     "LevelSetNet",
     "MapSampler",
-    "MonteCarloDropout",
     "OrderedHeads",
     "RaterEnsemble",
     "RaterHeads",
@@ -80,13 +66,11 @@ def level_sets(probability: Tensor, n: int, *, spread: float = 1.0) -> Tensor:
     return (_single_map(probability) > levels[(..., *[None] * (probability.ndim - 2))]).float()
 
 
-class MapSampler(nn.Module):
+class MapSampler(SamplingNetwork):
     """Base of methods whose samples are functions of their maps: `maps`, then `share` and `draw`.
 
     With test-time augmentation the maps are averaged over the symmetries before samples are drawn from them.
     """
-
-    per_rater = False
 
     def maps(self, image: Tensor) -> Tensor:
         """Probabilities (B, heads, *spatial), float32, in evaluation mode and without gradients."""
@@ -105,23 +89,12 @@ class MapSampler(nn.Module):
         """n samples (B, n, *spatial) from `maps`."""
         raise NotImplementedError
 
-    def predict(
-        self,
-        image: Tensor,
-        n: int,
-        *,
-        symmetries: Sequence[Symmetry] = AS_IT_IS,
-        generator: torch.Generator | None = None,
+    def predicted(
+        self, image: Tensor, n: int, symmetries: Sequence[Symmetry], generator: torch.Generator | None
     ) -> RaterPrediction:
-        """See `RaterSampler`."""
-        check_count("n", n)
         maps = self.averaged([symmetry.back(self.maps(symmetry.of(image)), image) for symmetry in symmetries])
         samples = self.draw(maps, n, generator=generator)
         return RaterPrediction(self.share(maps), samples, maps if self.per_rater else None)
-
-    def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """See `RaterSampler`."""
-        return self.predict(image, n, generator=generator).samples
 
 
 class HeadSampling(MapSampler):
@@ -150,8 +123,6 @@ class ConsensusNet(MapSampler):
     Args:
         network: image (B, C, *spatial) -> logits (B, 1, *spatial), for instance MONAI's `BasicUNet`.
     """
-
-    per_rater = False
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -334,122 +305,6 @@ class ConditionedHeads(HeadSampling):
         return logits[:, :, 0] if self.structures is None else logits
 
 
-class DeepEnsemble(nn.Module):
-    """M networks of one method that differ in their initial weights only (Lakshminarayanan et al. 2017).
-
-    All members learn the same; the share is the mean of theirs, and of the samples each member gives n / M.
-
-    Args:
-        members: M methods without heads of raters, with weights of their own.
-
-    Raises:
-        ValueError: no member, the same object twice, or members with heads of raters.
-    """
-
-    per_rater = False
-
-    def __init__(self, members: Sequence[nn.Module]):
-        super().__init__()
-        check_different(type(self).__name__, members)
-        check_without_heads(type(self).__name__, members[0])
-        self.members = nn.ModuleList(members)
-        self.learns_from_samples = getattr(members[0], "learns_from_samples", False)
-
-    def forward(self, image: Tensor, target: Mapping[str, Tensor] | None = None) -> list:
-        """The output of each member; `target` is handed on to members that learn from their samples."""
-        return [member(image) if target is None else member(image, target) for member in self.members]
-
-    def predict(
-        self,
-        image: Tensor,
-        n: int,
-        *,
-        symmetries: Sequence[Symmetry] = AS_IT_IS,
-        generator: torch.Generator | None = None,
-    ) -> RaterPrediction:
-        """See `RaterSampler`."""
-        check_count("n", n)
-        shares, samples = [], []
-        for place, member in enumerate(self.members):
-            count = len(range(place, n, len(self.members)))
-            found = _as_sampler(member).predict(image, max(count, 1), symmetries=symmetries, generator=generator)
-            shares.append(found.share)
-            samples.append(found.samples[:, :count])
-        return RaterPrediction(torch.stack(shares).mean(0), torch.cat(samples, dim=1))
-
-    def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """See `RaterSampler`."""
-        return self.predict(image, n, generator=generator).samples
-
-
-class MonteCarloDropout(nn.Module):
-    """Dropout at test time (Gal and Ghahramani 2016): sample i of n is the i-th sample of the method in pass i.
-
-    In each pass dropout is on and all else in evaluation mode. The share is the mean over the passes, which
-    test-time augmentation divides among the symmetries.
-
-    Args:
-        network: a method without heads of raters, with dropout layers (`torch.nn.Dropout` and its kin).
-
-    Raises:
-        ValueError: the network has no dropout layer with a probability above 0, so that all passes would be equal; or
-            it has heads of raters.
-    """
-
-    per_rater = False
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        check_without_heads(type(self).__name__, network)
-        self.network = network
-        self.learns_from_samples = getattr(network, "learns_from_samples", False)
-        if not any(layer.p > 0 for layer in self._dropouts()):
-            raise ValueError(
-                f"MonteCarloDropout: {type(network).__name__} has no dropout layer with p > 0, so that all samples "
-                "would be equal: build it with a dropout probability."
-            )
-
-    def _dropouts(self) -> list[nn.modules.dropout._DropoutNd]:
-        return [layer for layer in self.network.modules() if isinstance(layer, nn.modules.dropout._DropoutNd)]
-
-    def forward(self, image: Tensor, target: Mapping[str, Tensor] | None = None) -> Any:
-        """The output of the network; `target` is handed on to one that learns from its samples."""
-        return self.network(image) if target is None else self.network(image, target)
-
-    def predict(
-        self,
-        image: Tensor,
-        n: int,
-        *,
-        symmetries: Sequence[Symmetry] = AS_IT_IS,
-        generator: torch.Generator | None = None,
-    ) -> RaterPrediction:
-        """See `RaterSampler`; a `generator` seeds the global ones, which dropout uses."""
-        check_count("n", n)
-        with kept_in_training(self._dropouts()):
-            cases = [self._of_one(case, n, symmetries, generator) for case in image.split(1)]
-        shares, samples = zip(*cases, strict=True)
-        return RaterPrediction(torch.cat(shares), torch.cat(samples))
-
-    def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """See `RaterSampler`."""
-        return self.predict(image, n, generator=generator).samples
-
-    def _of_one(
-        self, case: Tensor, n: int, symmetries: Sequence[Symmetry], generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        """Share (1, 1, *spatial) and samples (1, n, *spatial) of a case (1, C, *spatial)."""
-        shares, samples = [], []
-        with seeded_globals(generator, case.device):
-            for place, symmetry in enumerate(symmetries[:n]):
-                passes = range(place, n, len(symmetries))
-                batch = case.expand(len(passes), *case.shape[1:])
-                found = _as_sampler(self.network).predict(batch, n, symmetries=[symmetry])
-                shares.append(found.share)
-                samples.append(found.samples[range(len(passes)), passes])
-        return torch.cat(shares).mean(0, keepdim=True), torch.cat(samples)[None]
-
-
 def check_different(name: str, networks: Sequence[nn.Module]) -> None:
     """Raise a ValueError where there is no network, or one twice."""
     if not networks or len({id(network) for network in networks}) != len(networks):
@@ -457,19 +312,6 @@ def check_different(name: str, networks: Sequence[nn.Module]) -> None:
             f"{name} got {len(networks)} networks, some of them the same object or none at all: build each one by "
             "itself."
         )
-
-
-def check_without_heads(name: str, network: nn.Module) -> None:
-    """Raise a ValueError where `network` is no method without heads of raters."""
-    if not isinstance(network, RaterSampler) or network.per_rater:
-        raise ValueError(
-            f"{name} is for methods for several raters without a head for each, and {type(network).__name__} is none: "
-            "wrap a plain network in ConsensusNet."
-        )
-
-
-def _as_sampler(network: nn.Module) -> RaterSampler:
-    return cast(RaterSampler, network)
 
 
 def _single_map(logits: Tensor) -> Tensor:

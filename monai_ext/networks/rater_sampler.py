@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from monai_ext.networks.sampling import check_count, evaluation_mode, normal_noise
 
-__all__ = ["AS_IT_IS", "SYMMETRIES", "LatentSampling", "RaterPrediction", "RaterSampler", "Symmetry"]
+__all__ = [
+    "AS_IT_IS",
+    "SYMMETRIES",
+    "LatentSampling",
+    "RaterPrediction",
+    "RaterSampler",
+    "SamplingNetwork",
+    "Symmetry",
+]
 
 
 SURE = 1e-6  # a probability this close to 0 or 1 counts as no closer
@@ -81,7 +89,35 @@ class RaterSampler(Protocol):
         ...
 
 
-class LatentSampling(nn.Module):
+class SamplingNetwork(nn.Module):
+    """Base of all networks that are a `RaterSampler`: `predicted` of a subclass."""
+
+    per_rater = False
+
+    def predicted(
+        self, image: Tensor, n: int, symmetries: Sequence[Symmetry], generator: torch.Generator | None
+    ) -> RaterPrediction:
+        """What `predict` returns, for n >= 1."""
+        raise NotImplementedError
+
+    def predict(
+        self,
+        image: Tensor,
+        n: int,
+        *,
+        symmetries: Sequence[Symmetry] = AS_IT_IS,
+        generator: torch.Generator | None = None,
+    ) -> RaterPrediction:
+        """See `RaterSampler`."""
+        check_count("n", n)
+        return self.predicted(image, n, symmetries, generator)
+
+    def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """See `RaterSampler`."""
+        return self.predict(image, n, generator=generator).samples
+
+
+class LatentSampling(SamplingNetwork):
     """Base of networks that turn noise into samples: `noise_sizes` and `probabilities` of a subclass.
 
     With test-time augmentation the share is the mean over the symmetries. Each sample belongs to one of them, since the
@@ -93,7 +129,6 @@ class LatentSampling(nn.Module):
             cases of which the raters' diversity is known.
     """
 
-    per_rater = False
     spread = 1.0
 
     def noise_sizes(self, image: Tensor) -> list[tuple[int, ...]]:
@@ -124,16 +159,9 @@ class LatentSampling(nn.Module):
         cases = [[normal_noise((n, *size), device=image.device, generator=generator) for size in sizes] for _ in image]
         return [self.spread * torch.stack(parts) for parts in zip(*cases, strict=True)]
 
-    def predict(
-        self,
-        image: Tensor,
-        n: int,
-        *,
-        symmetries: Sequence[Symmetry] = AS_IT_IS,
-        generator: torch.Generator | None = None,
+    def predicted(
+        self, image: Tensor, n: int, symmetries: Sequence[Symmetry], generator: torch.Generator | None
     ) -> RaterPrediction:
-        """See `RaterSampler`."""
-        check_count("n", n)
         with evaluation_mode(self):
             noise = self.draw_noise(image, n, generator=generator)
             return self.over_symmetries(image, noise, symmetries, [None] * len(symmetries))
@@ -164,10 +192,6 @@ class LatentSampling(nn.Module):
             level = _logit(mean)[:, 0]
             samples = [(level + _logit(s) - own_levels[i % count][:, 0]).sigmoid() for i, s in enumerate(samples)]
         return RaterPrediction(mean, torch.stack(samples, dim=1))
-
-    def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """See `RaterSampler`."""
-        return self.predict(image, n, generator=generator).samples
 
 
 def _logit(probability: Tensor) -> Tensor:

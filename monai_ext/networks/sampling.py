@@ -24,9 +24,9 @@ KEPT = "_kept_in_training"
 
 
 def check_count(name: str, value: int) -> None:
-    """Raise a ValueError where a number of samples is below 1."""
+    """Raise a ValueError where a count is below 1."""
     if value < 1:
-        raise ValueError(f"{name}={value}: at least one sample is needed.")
+        raise ValueError(f"{name}={value} must be at least 1.")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from monai_ext.handlers.raters.scores import prediction_scores
 from monai_ext.losses import ELBOLoss, samples_alike
 from monai_ext.metrics import calibration_bins, head_sums
 from monai_ext.networks import ProbabilisticUNet, draw_heads, level_sets
-from monai_ext.networks.multi_rater import MonteCarloDropout
+from monai_ext.networks.ensembles import MonteCarloDropout
 from monai_ext.transforms.raters import pick_rater
 
 RATERS = 3

@@ -8,7 +8,7 @@ from onnx_export import onnx_output
 from torch import Tensor, nn
 
 from monai_ext.networks.holistic_net import HolisticNet
-from monai_ext.networks.multi_rater import RaterSampler
+from monai_ext.networks.rater_sampler import RaterSampler
 
 
 def parameters(network: nn.Module) -> int:

@@ -179,7 +179,7 @@ def mistakes():
         (lambda: BayesianSRResNet(own, OPERATOR, likelihood="student"), "likelihood='student' must be one of laplace"),
         (lambda: built(low, torch.zeros(2, LATENT, 6, 6)), "noise .* must be"),
         (lambda: built(low, high_res=F.interpolate(low, scale_factor=2)), r"must be \(2, 3, 24, 28\)"),
-        (lambda: built.sample(low, 0), "n=0: at least one sample"),
+        (lambda: built.sample(low, 0), "n=0 must be at least 1"),
         (lambda: built.uncertainty(low, weight_samples=0), "weight_samples=0"),
         (lambda: built.uncertainty(low, noise=torch.zeros(2, 3)), r"must be \(2, 8, 4, 3, 6, 7\)"),
     ]

@@ -3,17 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.networks.nets import BasicUNet
-from noisy_network import Noisy
-from torch import Tensor, nn
+from noisy_network import Logits, Noisy
+from torch import nn
 
+from monai_ext.networks.ensembles import DeepEnsemble, MonteCarloDropout
 from monai_ext.networks.hierarchical_unet import HierarchicalUNet
 from monai_ext.networks.latent_unet import LatentUNet
 from monai_ext.networks.multi_rater import (
     ConditionedHeads,
     ConsensusNet,
-    DeepEnsemble,
     LevelSetNet,
-    MonteCarloDropout,
     OrderedHeads,
     RaterEnsemble,
     RaterHeads,
@@ -22,18 +21,6 @@ from monai_ext.networks.multi_rater import (
 )
 from monai_ext.networks.rater_sampler import SYMMETRIES, RaterSampler
 from monai_ext.networks.stochastic_segmentation import StochasticSegmentation
-
-
-class Logits(nn.Module):
-    """A network whose answer to any image is the image scaled by a number of its own: easy to follow."""
-
-    def __init__(self, scale: float = 1.0, out_channels: int = 1):
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(scale))
-        self.out_channels = out_channels
-
-    def forward(self, image: Tensor) -> Tensor:
-        return (self.scale * image).expand(-1, self.out_channels, -1, -1)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -92,7 +79,7 @@ def test_every_baseline_keeps_the_promises_of_a_sampler(network):
     found = network.predict(image, 4, generator=generator(3), symmetries=SYMMETRIES)
     assert found.share.shape == (2, 1, 5, 7) and found.samples.shape == draws.shape
     assert (found.heads is not None) == network.per_rater
-    with pytest.raises(ValueError, match="n=0: at least one sample is needed"):
+    with pytest.raises(ValueError, match="n=0 must be at least 1"):
         network.sample(image, 0)
 
 
@@ -168,34 +155,6 @@ def test_rater_ensemble_puts_the_map_of_network_r_in_channel_r():
     assert ensemble.per_rater
 
 
-def test_each_member_of_an_ensemble_gives_its_part_of_the_samples_and_all_give_the_share():
-    image = torch.randn(2, 1, 3, 4)
-    members = [LevelSetNet(Logits(scale)) for scale in (1.0, -2.0, 0.5)]
-    for n in (1, 4):
-        found = DeepEnsemble(members).predict(image, n)
-        counts = [len(range(place, n, 3)) for place in range(3)]
-        samples = [member.sample(image, count) for member, count in zip(members, counts, strict=True) if count]
-        assert torch.equal(found.samples, torch.cat(samples, dim=1)) and found.samples.shape[1] == n
-        shares = [(scale * image).sigmoid() for scale in (1.0, -2.0, 0.5)]
-        torch.testing.assert_close(found.share, torch.stack(shares).mean(0))
-
-
-def test_ensembles_and_dropout_are_of_methods_without_heads():
-    for wrap in (lambda network: DeepEnsemble([network]), MonteCarloDropout):
-        for network in (RaterHeads(Noisy()), Noisy()):
-            with pytest.raises(ValueError, match="without a head for each, and .* is none: wrap a plain network"):
-                wrap(network)
-
-
-def test_dropout_of_level_sets_gives_each_pass_a_level_of_its_own():
-    network = OrderedHeads(Noisy(p=1e-9)).eval()
-    image = torch.randn(1, 1, 6, 6)
-    found = MonteCarloDropout(network).predict(image, 4)
-    expected = network.predict(image, 4)
-    assert torch.equal(found.samples, expected.samples)
-    torch.testing.assert_close(found.share, expected.share)
-
-
 def test_heads_with_a_spread_are_sampled_as_level_sets_of_each():
     network, maps = RaterHeads(Logits(out_channels=2)), torch.tensor([[[[0.3, 0.9]], [[0.4, 0.55]]]])
     network.spread = 1.0
@@ -267,46 +226,6 @@ def test_networks_with_several_maps_are_refused():
     for network in (ConsensusNet(Logits(out_channels=2)), RaterEnsemble([Logits(out_channels=2)])):
         with pytest.raises(ValueError, match="one logit map per network, got 2"):
             network.sample(image, 1)
-
-
-def test_dropout_draws_differ_and_their_mean_comes_near_the_prediction_of_a_linear_network():
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(16, 1, 1))
-    draws = MonteCarloDropout(ConsensusNet(network)).sample(torch.ones(1, 16, 1, 1), 400, generator=generator())
-    logits = draws.logit().flatten()
-    expected = network.eval()(torch.ones(1, 16, 1, 1)).item()
-    spread = network[1].weight.square().sum().sqrt().item()  # sd of the sum: each term is 0 or 2w, so its sd is |w|
-    assert abs(logits.mean().item() - expected) < 4 * spread / 20
-    assert logits.std().item() == pytest.approx(spread, rel=0.15)
-
-
-def test_dropout_draws_use_the_running_statistics_of_batch_norm():
-    torch.manual_seed(0)
-    network = MonteCarloDropout(
-        ConsensusNet(Noisy(p=1e-9))
-    )  # a dropout that drops nothing: what remains is evaluation mode
-    image = torch.randn(2, 1, 4, 4) + 3
-    torch.testing.assert_close(network.train().sample(image, 1), network.eval()(image).sigmoid().detach())
-
-
-def test_a_generator_for_dropout_leaves_the_global_one_alone():
-    network = MonteCarloDropout(ConsensusNet(Noisy()))
-    state = torch.get_rng_state()
-    network.sample(torch.randn(1, 1, 4, 4, generator=generator()), 2, generator=generator(1))
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_a_network_without_dropout_is_refused():
-    for network in (Logits(), Noisy(p=0.0)):
-        with pytest.raises(ValueError, match="no dropout layer with p > 0"):
-            MonteCarloDropout(ConsensusNet(network))
-
-
-def test_modes_come_back_after_an_error():
-    network = MonteCarloDropout(ConsensusNet(Noisy())).train()
-    with pytest.raises(RuntimeError):
-        network.sample(torch.randn(1, 3, 4, 4), 2)
-    assert all(layer.training for layer in network.modules())
 
 
 def test_monais_networks_serve_as_parts():

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_ext.losses import ELBOLoss, samples_alike
-from monai_ext.networks.multi_rater import RaterSampler
 from monai_ext.networks.probabilistic_unet import ProbabilisticUNet
+from monai_ext.networks.rater_sampler import RaterSampler
 
 WIDTHS = (4, 4, 4, 4, 4)
 
@@ -224,7 +224,7 @@ def test_impossible_settings_are_refused():
         ProbabilisticUNet(1, WIDTHS, latent=0)
     with pytest.raises(ValueError, match="foreground=0 must be between 0 and 1"):
         ProbabilisticUNet(1, WIDTHS, foreground=0)
-    with pytest.raises(ValueError, match="n=0: at least one sample"):
+    with pytest.raises(ValueError, match="n=0 must be at least 1"):
         small().sample(torch.randn(1, 1, 16, 16), 0)
 
 

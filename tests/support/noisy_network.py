@@ -1,7 +1,8 @@
-"""A small network that differs in training and evaluation mode."""
+"""Small networks whose outputs a test can follow."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -16,3 +17,15 @@ class Noisy(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.layers(image)
+
+
+class Logits(nn.Module):
+    """A network whose answer to any image is the image scaled by a number of its own: easy to follow."""
+
+    def __init__(self, scale: float = 1.0, out_channels: int = 1):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale))
+        self.out_channels = out_channels
+
+    def forward(self, image: Tensor) -> Tensor:
+        return (self.scale * image).expand(-1, self.out_channels, -1, -1)
