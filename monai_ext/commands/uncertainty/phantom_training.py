@@ -33,7 +33,7 @@ MAX_NORM = 1.0
 
 @dataclass(frozen=True)
 class PhantomTraining:
-    """How a network is built and trained; the loss is that of bundles/bayesian_srgan_aerial, stage one.
+    """How a network is built and trained: around an SRResNet, by `SuperResolutionELBO` alone, with its defaults.
 
     Attributes:
         scale, noise: of the degradation; noise on the [0, 1] scale.
