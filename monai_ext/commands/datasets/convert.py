@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,7 +171,6 @@ def _natural(name: str) -> list[str | int]:
 
 
 def _shown(cases: Sequence[FoundCase]) -> Iterable[FoundCase]:
-    names = [case.name for case in cases]
-    if twice := sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()):
+    if twice := [name for name, count in Counter(case.name for case in cases).items() if count > 1]:
         raise DatasetLayoutError(f"two cases have the name {some_of(twice)}.")
     return tqdm(cases, desc="converting", file=sys.stderr, disable=not shows_progress())

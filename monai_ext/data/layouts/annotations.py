@@ -33,24 +33,25 @@ def coco(root: Path) -> list[FoundCase] | None:
     described = [(path, content) for path in files if _is_coco(content := _content(path))]
     if not described:
         return None
-    folder = root.parent if root.is_file() else root
-    pictures = _below(folder)
+    pictures = _below(root.parent if root.is_file() else root)
+    by_file = _share_names([{_name_of(entry, path) for entry in content["images"]} for path, content in described])
+    used = {
+        categories.get(each.get("category_id"))
+        for _, content in described for categories in [_categories(content)] for each in content["annotations"]
+    }  # fmt: skip
     found: dict[str, dict[MaskKey, Outlines]] = defaultdict(dict)
     images: dict[str, Path] = {}
     for path, content in described:
-        categories = {each["id"]: str(each.get("name", each["id"])) for each in content.get("categories", [])}
-        used = {each.get("category_id") for each in content["annotations"]}
-        named = {category: (categories.get(category, "") if len(used) > 1 else "") for category in used}
-        sizes = {}
-        for entry in content["images"]:
-            sizes[entry["id"]] = entry
-            images[_name_of(entry, path)] = _picture(pictures, str(entry["file_name"]), path)
+        categories = _categories(content)
+        entries = {entry["id"]: entry for entry in content["images"]}
+        for entry in entries.values():
+            _add_picture(images, _name_of(entry, path), _picture(pictures, str(entry["file_name"]), path))
         for each in content["annotations"]:
-            entry = sizes.get(each["image_id"])
+            entry = entries.get(each["image_id"])
             if entry is None:
                 raise DatasetLayoutError(f"{path} annotates image {each['image_id']}, which it does not list.")
-            who = _rater_of(each) or (path.stem if len(described) > 1 else ONE_RATER)
-            key = MaskKey(who, named[each.get("category_id")])
+            who = _rater_of(each) or (path.stem if by_file else ONE_RATER)
+            key = MaskKey(who, categories.get(each.get("category_id"), "") if len(used) > 1 else "")
             outlines = found[_name_of(entry, path)].setdefault(key, Outlines())
             _add(outlines, each.get("segmentation"), path)
     return [FoundCase(name, images[name], found[name]) for name in sorted(images)]
@@ -66,17 +67,19 @@ def label_me(root: Path) -> list[FoundCase] | None:
     if not files:
         return None
     pictures = _below(root)
-    folders = {path.parent for path in files}
+    shown = {path: _picture(pictures, _picture_name(content), path) for path, content in files.items()}
+    folders: dict[Path, set[str]] = defaultdict(set)
+    for path, picture in shown.items():
+        folders[path.parent].add(stem_of(picture))
+    by_folder = _share_names(folders.values())
     labels = {str(shape["label"]) for content in files.values() for shape in content["shapes"]}
     found: dict[str, dict[MaskKey, Outlines]] = defaultdict(dict)
     images: dict[str, Path] = {}
     for path, content in sorted(files.items()):
-        picture = _picture(pictures, Path(str(content["imagePath"]).replace("\\", "/")).name, path)
-        name = stem_of(picture)
-        images[name] = picture
-        by_folder = path.parent.name if len(folders) > 1 else ONE_RATER
+        name = stem_of(shown[path])
+        _add_picture(images, name, shown[path])
         for shape in content["shapes"]:
-            who = _rater_of(shape) or _rater_of(content) or by_folder
+            who = _rater_of(shape) or _rater_of(content) or (path.parent.name if by_folder else ONE_RATER)
             key = MaskKey(who, str(shape["label"]) if len(labels) > 1 else "")
             outlines = found[name].setdefault(key, Outlines())
             _add_shape(outlines, shape, (int(content["imageHeight"]), int(content["imageWidth"])), path)
@@ -104,6 +107,11 @@ def _is_coco(content: Any) -> bool:
     return isinstance(content, Mapping) and all(isinstance(content.get(key), list) for key in ("images", "annotations"))
 
 
+def _categories(content: Mapping) -> dict[Any, str]:
+    """Name of each category by its id."""
+    return {each["id"]: str(each.get("name", each["id"])) for each in content.get("categories", [])}
+
+
 def _is_label_me(content: Any) -> bool:
     return isinstance(content, Mapping) and isinstance(content.get("shapes"), list) and "imagePath" in content
 
@@ -125,6 +133,21 @@ def _picture(pictures: Mapping[str, Sequence[Path]], name: str, source: Path) ->
         problem = "is not there" if not fitting else f"is there {len(fitting)} times"
         raise DatasetLayoutError(f"the picture {name} of {source} {problem}.")
     return fitting[0]
+
+
+def _add_picture(images: dict[str, Path], name: str, picture: Path) -> None:
+    if (other := images.setdefault(name, picture)) != picture:
+        raise DatasetLayoutError(f"two pictures have the name {name}: {other} and {picture}; rename one of them.")
+
+
+def _share_names(groups: Iterable[set[str]]) -> bool:
+    """Whether a name is in two of the groups."""
+    groups = list(groups)
+    return sum(map(len, groups)) > len(set().union(*groups))
+
+
+def _picture_name(content: Mapping) -> str:
+    return Path(str(content["imagePath"]).replace("\\", "/")).name
 
 
 def _name_of(entry: Mapping, path: Path) -> str:

@@ -20,7 +20,7 @@ from monai_ext.data.layouts.found import FoundCase
 
 __all__ = ["LAYOUT_READERS", "read_layout"]
 
-# In this order: what is told by rare names comes first.
+# In this order: what rare names identify comes first.
 LAYOUT_READERS: dict[str, Callable[[Path], list[FoundCase] | None]] = {
     "ph2": ph2,
     "ham10000": ham10000,

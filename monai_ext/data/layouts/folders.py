@@ -1,4 +1,4 @@
-"""Layouts that are told by the names of folders and files."""
+"""Layouts that are recognised by the names of folders and files."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ __all__ = ["ham10000", "monai_label", "named_parts", "npz_packs", "ph2", "rater_
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "annotations", "segmentations")
 RATER_ENDING = re.compile(
-    r"(?P<name>.+?)[_.-](?P<rater>(?:rater|annotator|reader|expert|observer|obs|seg|r)[_-]?\w+)", re.IGNORECASE
+    r"(?P<name>.+?)[_.-](?P<rater>(?:rater|annotator|reader|expert|observer|obs|seg)[_-]?\w+|r[_-]?\d+)", re.IGNORECASE
 )
 ONE_RATER = "1"
-BITS = 8  # raters that a byte of an .npz pack holds
 
 
 def stem_of(path: Path) -> str:

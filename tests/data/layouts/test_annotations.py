@@ -34,6 +34,38 @@ def test_two_categories_are_two_structures_and_two_files_two_raters(tmp_path):
     assert raters == {"annotations", "second", "ben"}
 
 
+def test_files_that_describe_other_pictures_are_parts_of_one_rater_and_categories_are_those_of_all_files(tmp_path):
+    for name, category in (("train", 1), ("val", 2)):
+        picture(tmp_path / name / f"{name}.png")
+        content = {
+            "images": [{"id": 1, "file_name": f"{name}.png"}],
+            "categories": [{"id": 1, "name": "cell"}, {"id": 2, "name": "nucleus"}],
+            "annotations": [{"image_id": 1, "category_id": category, "segmentation": [SQUARE]}],
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    cases = {case.name: set(case.masks) for case in coco(tmp_path)}
+    assert cases == {"train": {MaskKey("1", "cell")}, "val": {MaskKey("1", "nucleus")}}
+
+
+def test_folders_that_describe_other_pictures_are_no_raters(tmp_path):
+    for name in ("a", "b"):
+        picture(tmp_path / f"part_{name}" / f"{name}.png")
+        shape = {"label": "x", "points": [[0, 0], [2, 2]], "shape_type": "rectangle"}
+        content = {"imagePath": f"{name}.png", "imageHeight": SIZE[0], "imageWidth": SIZE[1], "shapes": [shape]}
+        (tmp_path / f"part_{name}" / f"{name}.json").write_text(json.dumps(content))
+    assert [set(case.masks) for case in label_me(tmp_path)] == [{MaskKey("1")}] * 2
+
+
+def test_two_pictures_of_one_name_are_not_taken_for_one(tmp_path):
+    TREES["coco"](tmp_path / "set")
+    picture(tmp_path / "set/a.jpg")
+    change(
+        tmp_path / "set/annotations.json", lambda content: content["images"].append({"id": 9, "file_name": "a.jpg"})
+    )
+    with pytest.raises(DatasetLayoutError, match="two pictures have the name a: .*; rename one of them"):
+        coco(tmp_path / "set")
+
+
 def test_a_circle_has_its_area(tmp_path):
     picture(tmp_path / "a.png")
     shape = {"label": "x", "points": [[4, 3], [4, 1]], "shape_type": "circle"}

@@ -73,3 +73,10 @@ def test_a_mask_of_another_size_is_refused(tmp_path):
     case = rater_folders(tmp_path / "set")[1]
     with pytest.raises(ValueError, match=r"b.png of b by ben has 4 x 8 pixels, its picture 6 x 8"):
         [mask_of(case, key) for key in case.masks]
+
+
+def test_words_that_begin_with_r_are_no_raters(tmp_path):
+    for name in ("a", "a_r1", "a_r-2", "a_roi", "a_right"):
+        picture(tmp_path / f"{name}.png")
+    (case, *_) = rater_suffixes(tmp_path)
+    assert case.name == "a" and {key.rater for key in case.masks} == {"r1", "r-2"}
