@@ -14,11 +14,11 @@ __all__ = ["LAYOUT", "MainProcessWriter", "step_of", "write_validation", "writer
 
 
 FLUSH_SECONDS = 2.0
-# The tab "Custom scalars": a run at a glance. Names are regular expressions.
+# The tab "Custom scalars": a run at a glance. Names are regular expressions, which match from the start of a tag.
 LAYOUT = {
     "run": {
-        "loss": ["Multiline", ["train/(loss|generator|pixel)$", "validation/loss"]],
-        "validation": ["Multiline", ["validation/(dice|jaccard|qubiq_score|psnr|ssim)$"]],
+        "loss": ["Multiline", ["train/(loss|pixel|content|adversarial|discriminator|likelihood)$", "validation/loss$"]],
+        "validation": ["Multiline", ["validation/(mean_dice|mean_jaccard|qubiq_score|dice|psnr)$"]],
         "learning rate": ["Multiline", ["train/learning_rate.*"]],
         "health": ["Multiline", ["health/.*"]],
     }

@@ -1,10 +1,19 @@
-"""TensorBoard's writer in several processes."""
+"""TensorBoard's writer in several processes, and the tab of a run at a glance."""
 
 from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
 
 from monai_ext.handlers import (
     MainProcessWriter,
 )
+from monai_ext.handlers.training.tensorboard import LAYOUT
+
+RECIPES = sorted((Path(__file__).parents[3] / "bundles").glob("*/configs/train.json"))
 
 
 def test_writer_of_another_process_makes_no_folder(tmp_path, monkeypatch):
@@ -13,3 +22,10 @@ def test_writer_of_another_process_makes_no_folder(tmp_path, monkeypatch):
     writer.add_scalar("x", 1.0, 1)
     writer.flush(), writer.close()
     assert not (tmp_path / "tb").exists()
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.parents[1].name)
+def test_the_score_that_chooses_the_weights_is_in_the_tab_of_the_run(recipe):
+    (name,) = json.loads(recipe.read_text(encoding="utf-8"))["validate"]["key_metric"]
+    _, patterns = LAYOUT["run"]["validation"]
+    assert any(re.match(pattern, f"validation/{name.removeprefix('val_')}") for pattern in patterns)
