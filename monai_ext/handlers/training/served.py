@@ -31,7 +31,7 @@ class ServedWeights:
 
     def __init__(self, run: str | Path):
         self.run = Path(run)
-        self.bundle = self.run.absolute().parents[1]
+        self.bundle = self.run.absolute().parent.parent
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.COMPLETED, self._copy)
@@ -46,7 +46,8 @@ class ServedWeights:
         if served.is_file() and not kept.exists():
             self._put(served, kept)
         self._put(weights, served)
-        _logger.info(f"'{served}' has the weights of this training; those before it are '{kept}'.")
+        shipped = f"; those that the bundle came with are '{kept}'" if kept.exists() else ""
+        _logger.info(f"'{served}' has the weights of this training{shipped}.")
 
     def _put(self, file: Path, place: Path) -> None:
         place.parent.mkdir(exist_ok=True)

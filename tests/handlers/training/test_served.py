@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 from ignite.engine import Engine
 
@@ -40,3 +42,15 @@ def test_without_weights_or_a_bundle_nothing_is_served(bundle, tmp_path):
     (bundle / "configs").rmdir()
     finish(bundle / "runs/dice")
     assert (bundle / "models/model.pt").read_text() == "shipped"
+
+
+def test_the_log_names_the_shipped_weights_only_where_there_are_any(bundle, caplog):
+    caplog.set_level(logging.INFO, logger="monai_ext")
+    (bundle / "runs/dice/model.pt").write_text("trained")
+    finish(bundle / "runs/dice")
+    assert KEPT in caplog.text
+    caplog.clear()
+    for name in ("model.pt", KEPT):
+        (bundle / "models" / name).unlink()
+    finish(bundle / "runs/dice")
+    assert "weights of this training" in caplog.text and KEPT not in caplog.text
