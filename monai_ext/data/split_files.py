@@ -83,7 +83,7 @@ def read_split_file(path: str | os.PathLike) -> SplitFile:
     """
     text = os.fspath(path)
     if Path(path).suffix.lower() != ".json":
-        return _of_rows(text, [row for _, row in _rows(path)])
+        return _of_rows(text, _rows(path))
     content = _json(path)
     if isinstance(content, Mapping):
         return SplitFile(text, parts={"all": _of_lists(text, content)})
@@ -103,7 +103,7 @@ def groups_in(path: str | os.PathLike, column: str) -> dict[str, str]:
     Raises:
         ValueError: it cannot be read, or has no such column, or none of the ids.
     """
-    rows = [row for _, row in _rows(path)]
+    rows = _rows(path)
     if not rows or column not in rows[0]:
         there = some_of(list(rows[0])) if rows else "no rows"
         raise ValueError(f"{path} has no column {column!r}: there are {there}.")
@@ -116,9 +116,10 @@ def _names(item: Mapping) -> Iterable[str]:
         yield str(item["case"])
 
 
-def _rows(path: str | os.PathLike) -> Iterable[tuple[int, dict[str, str]]]:
+def _rows(path: str | os.PathLike) -> list[dict[str, str]]:
     try:
-        yield from table_rows(Path(path), needed=(), error=ValueError, way_out="save it as CSV in UTF-8")
+        rows = table_rows(Path(path), needed=(), error=ValueError, way_out="save it as CSV in UTF-8")
+        return [row for _, row in rows]
     except OSError as error:
         raise ValueError(f"cannot read {path} ({error.strerror}): give a CSV or JSON file.") from error
 

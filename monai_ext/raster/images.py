@@ -19,7 +19,8 @@ from PIL import ExifTags, Image, TiffImagePlugin
 from torch import Tensor
 
 from monai_ext.raster.errors import ImageFileError
-from monai_ext.raster.volume_pictures import is_volume_file, picture_in_volume
+from monai_ext.raster.nifti import is_volume_file
+from monai_ext.raster.volume_pictures import picture_in_volume
 from monai_ext.runtime.errors import one_line
 
 __all__ = [

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from monai_ext.raster.errors import ImageFileError
-from monai_ext.raster.nifti import is_volume_file, open_nifti
+from monai_ext.raster.nifti import open_nifti
 
-__all__ = ["is_volume_file", "picture_in_volume"]
+__all__ = ["picture_in_volume"]
 
 
 def picture_in_volume(path: str | os.PathLike) -> Image.Image:

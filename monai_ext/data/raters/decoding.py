@@ -98,11 +98,10 @@ def _masks_in_numbers(
 ) -> list[MaskNumbers]:
     overlaps: dict[int, float] = {}
     for structure in range(structures):
-        marked = [
-            row for row in range(structure, len(masks), structures) if (mask := masks[row]) is not None and mask.any()
-        ]
-        found = [mask for row in marked if (mask := masks[row]) is not None]
-        overlaps |= dict(zip(marked, _largest_overlaps(found) if len(marked) > 1 else [np.nan], strict=False))
+        of_raters = ((row, masks[row]) for row in range(structure, len(masks), structures))
+        marked = {row: mask for row, mask in of_raters if mask is not None and mask.any()}
+        if len(marked) > 1:
+            overlaps |= dict(zip(marked, _largest_overlaps(list(marked.values())), strict=True))
     numbers = []
     for row, (mask, reading) in enumerate(zip(masks, readings, strict=True)):
         if mask is None:
