@@ -68,11 +68,7 @@ class DecodeImaged(Transform):
         item, image, _ = self._decoded(data)
         if image.further_pages:
             _logger.warning("%s has %d further pages or frames, which are not read", data["image"], image.further_pages)
-        item |= {
-            key: value
-            for key, value in data.items()
-            if key not in ("id", "image", "label", "label_values", "structures")
-        }
+        item |= {key: value for key, value in data.items() if key not in DECODED_KEYS}
         if self.keep_paths:
             item |= {f"{key}_path": str(data[key]) for key in ("image", "label") if data.get(key) is not None}
         return item

@@ -59,9 +59,7 @@ def test_folders_that_describe_other_pictures_are_no_raters(tmp_path):
 def test_two_pictures_of_one_name_are_not_taken_for_one(tmp_path):
     TREES["coco"](tmp_path / "set")
     picture(tmp_path / "set/a.jpg")
-    change(
-        tmp_path / "set/annotations.json", lambda content: content["images"].append({"id": 9, "file_name": "a.jpg"})
-    )
+    change(tmp_path / "set/annotations.json", lambda content: content["images"].append({"id": 9, "file_name": "a.jpg"}))
     with pytest.raises(DatasetLayoutError, match="two pictures have the name a: .*; rename one of them"):
         coco(tmp_path / "set")
 
