@@ -1,9 +1,9 @@
 """A generator with a latent variable: many high resolutions for one low resolution, with the variance of each pixel.
 
-A conditional variational autoencoder (Sohn et al. 2015) around a generator of single images: prior p(z | LR) and posterior
-q(z | LR, HR) are Gaussians at every low-resolution pixel, the decoder predicts the mean of every value, and this is
-projected onto the images that reduce to the input exactly. The scale of the remaining noise is predicted from the input
-alone: the likelihood is trained on latents of the posterior, and leaves what depends on those of the prior
+A conditional variational autoencoder (Sohn et al. 2015) around a generator of single images: prior p(z | LR) and
+posterior q(z | LR, HR) are Gaussians at every low-resolution pixel, the decoder predicts the mean of every value, and
+this is projected onto the images that reduce to the input exactly. The scale of the remaining noise is predicted from
+the input alone: the likelihood is trained on latents of the posterior, and leaves what depends on those of the prior
 arbitrary.
 """
 
