@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from monai_ext.runtime.command_lines import shell_line
 from monai_ext.runtime.plain_text import without_secrets
 
 __all__ = ["LOG_FILE", "RunLog", "keep_log", "note", "progress", "set_quiet", "shows_progress", "tell"]
@@ -42,7 +42,7 @@ class RunLog(logging.Handler):
         super().__init__(logging.INFO if is_first else logging.ERROR)
         self.setFormatter(logging.Formatter(FORMAT if is_first else FORMAT.replace("(name)s", f"(name)s@rank{rank}")))
         self.path = Path(folder) / LOG_FILE
-        self._waiting = [f"\n# command: {shlex.join(sys.orig_argv)}\n"] if is_first else []
+        self._waiting = [f"\n# command: {shell_line(sys.orig_argv)}\n"] if is_first else []
         self._given_up = False
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -18,6 +18,7 @@ from monai_ext.data.run_cases import TrainedRun, read_trained_run
 from monai_ext.handlers import load_checkpoint
 from monai_ext.handlers.training.identity import disagreement
 from monai_ext.handlers.training.provenance import environment, git_revision, merged_config, package_versions
+from monai_ext.runtime.command_lines import shell_line
 from monai_ext.runtime.run_log import keep_log, tell
 from monai_ext.storage.records import read_record, write_record
 
@@ -65,7 +66,7 @@ class Repetition:
     def typed(self) -> str:
         """The command as one would type it."""
         variables = [f"{name}={shlex.quote(value)}" for name, value in self.variables.items()]
-        return " ".join([f"cd {shlex.quote(str(self.folder))} &&", *variables, shlex.join(self.command)])
+        return " ".join([f"cd {shlex.quote(str(self.folder))} &&", *variables, shell_line(self.command)])
 
 
 def read_run(run: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import runpy
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from fire.parser import DefaultParseValue
 
 from monai_ext.runtime.bundle_options import refuse_misread_places, refuse_unknown_options
+from monai_ext.runtime.command_lines import shell_line
 
 __all__ = ["bundle_command", "check_command", "execute", "place", "run_here", "typed"]
 
@@ -32,7 +32,7 @@ def bundle_command(config_files: Sequence[str | Path], choices: Mapping[str, obj
 
 def typed(words: Sequence[str]) -> str:
     """A command of Python as one line for a shell."""
-    return f"python {shlex.join(words)}"
+    return f"python {shell_line(words)}"
 
 
 def place(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from monai_ext.commands.bundles import run_commands
 from monai_ext.commands.bundles.run_commands import bundle_command, check_command, place, typed
 from monai_ext.commands.bundles.shipped import find_bundle
 from monai_ext.commands.command_line import Computed, Positional, option_pairs, parse_options, wrong_use
+from monai_ext.runtime.command_lines import shell_line
 from monai_ext.runtime.errors import WAYS_ON
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.records import read_record
@@ -181,7 +181,7 @@ def predict(options: PredictOptions, further: Sequence[str]) -> int:
     if options.overlay:
         raise wrong_use("monai_ext predict", "--overlay: the network of a super-resolution bundle takes none")
     words = [str(options.input), str(options.output), "--bundle", str(bundle), *further]
-    line = f"python -m monai_ext upscale {shlex.join(words)}"
+    line = f"python -m monai_ext upscale {shell_line(words)}"
     if options.dry_run:
         print(line)
         return 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
-import shlex
 import signal
 import sys
 import threading
@@ -32,6 +31,7 @@ from monai_ext.commands.comparison.ray_backend import RayBackend
 from monai_ext.commands.comparison.records import Finished, PlanRecord, Started
 from monai_ext.commands.comparison.report import report
 from monai_ext.commands.comparison.runs import Backend, LocalBackend, Outcome, Run
+from monai_ext.runtime.command_lines import shell_line
 from monai_ext.runtime.run_log import shows_progress, tell
 from monai_ext.runtime.settings import flattened
 from monai_ext.storage.files import make_folder, remove_leftovers, writing
@@ -262,7 +262,7 @@ def _write_plan(plan: Plan) -> None:
         seeds=list(seeds),
         figure_ids=list(plan.figure_ids),
         arguments=dict(plan.arguments),
-        command=shlex.join(sys.argv),
+        command=shell_line(sys.argv),
     )
     write_record(plan.output_dir / "plan.json", record)
 

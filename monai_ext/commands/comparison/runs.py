@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from monai_ext.runtime.command_lines import shell_line
 from monai_ext.storage.files import write_text
 from monai_ext.storage.records import read_record, write_record
 
@@ -133,7 +133,7 @@ class _Execution:
         self.number, command = self.waiting.popleft()
         try:
             with self.log.open("ab") as log:
-                log.write(f"\n# command: {shlex.join(command)}\n".encode())
+                log.write(f"\n# command: {shell_line(command)}\n".encode())
                 log.flush()
                 self.process = subprocess.Popen(
                     (*self.backend.wrapper, *command),

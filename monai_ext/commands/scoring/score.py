@@ -6,7 +6,6 @@ import logging
 import math
 import platform
 import re
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +37,7 @@ from monai_ext.data.raters.cases import read_rater_case
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions, rater_predictions, rater_truth
 from monai_ext.data.raters.structures import column_names
 from monai_ext.metrics import BOUNDARY_DISTANCES, image_diagonal
+from monai_ext.runtime.command_lines import shell_line
 from monai_ext.runtime.errors import some_of
 from monai_ext.runtime.run_log import shows_progress, tell
 from monai_ext.storage.files import write_table, write_text
@@ -277,7 +277,7 @@ def _worst(name: str, item: Mapping, kinds: PredictionKinds, farthest: float) ->
 
 def run(options: ScoreOptions) -> int:
     """`python -m monai_ext score`."""
-    typed = shlex.join(["python", "-m", "monai_ext", *sys.argv[1:]])
+    typed = shell_line(["python", "-m", "monai_ext", *sys.argv[1:]])
     content = score(options, command=typed)
     sys.stdout.write(text_page(score_blocks(content)))
     tell(f"scores: {options.folder}")

@@ -15,7 +15,7 @@ def test_one_config_is_named_several_are_a_list_and_the_line_can_be_pasted():
     assert bundle_command(["a.json"], {})[-1] == "a.json"
     line = typed(bundle_command(["a.json", "b c.json"], {"size": [1, 2], "region": "left lung"}))
     assert line == (
-        """python -m monai.bundle run --config_file '['"'"'a.json'"'"', '"'"'b c.json'"'"']' """
+        """python -m monai.bundle run --config_file "['a.json', 'b c.json']" """
         "--size '[1, 2]' --region 'left lung'"
     )
 
