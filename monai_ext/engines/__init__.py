@@ -7,6 +7,7 @@ from monai_ext.engines.bayesian import *
 from monai_ext.engines.orthogonal_momentum import *
 from monai_ext.engines.perceptual import *
 from monai_ext.engines.precision import *
+from monai_ext.engines.rater_data import *
 from monai_ext.engines.rater_methods import *
 from monai_ext.engines.raters import *
 from monai_ext.engines.spread import *
