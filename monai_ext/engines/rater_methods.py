@@ -133,7 +133,9 @@ def rater_network(
     unit_dropout = UNIT_DROPOUT if kind == "mc_dropout" else 0.0
 
     def unet(heads: int = 1) -> nn.Module:
-        return backbone_of(heads) if count is None else StructureMaps(backbone_of(heads * count), count)
+        if count is None:
+            return backbone_of(heads)
+        return StructureMaps(backbone_of(heads * count, initial_logit=0.0), count)
 
     def backbone_of(out_channels: int, **kwargs: Any) -> nn.Module:
         if callable(backbone):

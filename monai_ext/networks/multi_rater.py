@@ -223,15 +223,18 @@ class StructureMaps(nn.Module):
     Args:
         network: image -> logits, the structures of the first head first.
         structures: number K.
+        initial_logit: added to all logits, so that training begins near empty masks: where it begins at p = 1/2, the
+            background has to be learnt first, and small structures inside of large ones may stay behind.
     """
 
-    def __init__(self, network: nn.Module, structures: int):
+    def __init__(self, network: nn.Module, structures: int, *, initial_logit: float = -3.0):
         super().__init__()
         self.network = network
         self.structures = structures
+        self.initial_logit = initial_logit
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.network(image).unflatten(1, (-1, self.structures))
+        return self.network(image).unflatten(1, (-1, self.structures)) + self.initial_logit
 
 
 class ConditionedHeads(HeadSampling):

@@ -46,11 +46,18 @@ def test_every_method_predicts_and_learns_all_structures(method, size):
 
 def test_the_structures_are_the_channels_and_all_are_turned_back_after_test_time_augmentation():
     by_pixel = nn.Conv2d(1, 2, 1)
-    network = ConsensusNet(StructureMaps(by_pixel, 2))
+    network = ConsensusNet(StructureMaps(by_pixel, 2, initial_logit=-1.0))
     image = torch.rand(1, 1, 5, 8)
     plain = network.predict(image, 1).share
-    torch.testing.assert_close(plain[:, 0], by_pixel(image).sigmoid().detach())
+    torch.testing.assert_close(plain[:, 0], (by_pixel(image) - 1).sigmoid().detach())
     torch.testing.assert_close(network.predict(image, 1, symmetries=SYMMETRIES).share, plain)
+
+
+@pytest.mark.parametrize("backbone", ["basic_unet", "mobilenet_v2"])
+@pytest.mark.parametrize("method", ["heads", "combined", "majority", "soft_label", "ordered"])
+def test_training_begins_near_empty_masks_whatever_the_backbone(method, backbone):
+    share = network_of(method, backbone=backbone).predict(torch.rand(1, 1, 32, 32), 1).share
+    assert 0.01 < share.mean() < 0.15
 
 
 def test_a_sample_has_all_its_structures_from_one_head():
