@@ -144,23 +144,25 @@ def _boundaries(
     """Means over the raters present of `BOUNDARY_SCORES` with each, and over their pairs as "rater_hd95", (B,) each."""
     with_each = boundary_scores(predicted.expand_as(masks), masks, spacing=spacing, tolerance=tolerance)
     pairs = pairwise_boundary_scores(masks, spacing=spacing, tolerance=tolerance)
-    no_pair = missing[:, None] | missing[:, :, None] | torch.eye(masks.shape[1], dtype=torch.bool, device=masks.device)
     scores = {name: values.masked_fill(missing, torch.nan).nanmean(1) for name, values in with_each.items()}
-    return scores | {
-        f"rater_{name}": values.masked_fill(no_pair, torch.nan).flatten(1).nanmean(1) for name, values in pairs.items()
-    }
+    return scores | {f"rater_{name}": _mean_of_pairs(values, missing) for name, values in pairs.items()}
 
 
 def _centrelines(predicted: Tensor, masks: Tensor, missing: Tensor) -> dict[str, Tensor]:
     """Means of `centreline_dice` over the raters present, and over their pairs as "rater_cldice", (B,) each."""
     table = centreline_dice(predicted, masks)
     with_each = table.diagonal(dim1=1, dim2=2) if predicted.shape[1] > 1 else table[:, 0]
-    no_pair = missing[:, None] | missing[:, :, None] | torch.eye(masks.shape[1], dtype=torch.bool, device=masks.device)
-    between = centreline_dice(masks, masks).masked_fill(no_pair, torch.nan)
     return {
         "cldice": with_each.masked_fill(missing, torch.nan).nanmean(1),
-        "rater_cldice": between.flatten(1).nanmean(1),
+        "rater_cldice": _mean_of_pairs(centreline_dice(masks, masks), missing),
     }
+
+
+def _mean_of_pairs(table: Tensor, missing: Tensor) -> Tensor:
+    """Mean of (B, R, R) over the pairs of different raters who are both present, (B,); NaN where there is none."""
+    itself = torch.eye(table.shape[1], dtype=torch.bool, device=table.device)
+    excluded = missing[:, None] | missing[:, :, None] | itself
+    return table.masked_fill(excluded, torch.nan).flatten(1).nanmean(1)
 
 
 def joint_set_scores(samples: Tensor, masks: Tensor, *, presence: Tensor | None = None) -> dict[str, Tensor]:
