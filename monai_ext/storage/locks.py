@@ -19,6 +19,7 @@ from monai_ext.storage.files import make_folder, writing
 __all__ = ["FolderBusyError", "FolderLock", "holder_in", "try_lock", "write_holder"]
 
 LOCK_FILE = ".run.lock"
+SOFT_TIMEOUT_S = 0.2  # four attempts
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 
 _logger = logging.getLogger(__name__)
@@ -83,7 +84,9 @@ class FolderLock:
         self._lock.release(force=True)
 
     def _take(self, kind: type[BaseFileLock]) -> BaseFileLock:
-        lock = kind(self.path, timeout=0, thread_local=False, is_singleton=True)
+        # Some versions of filelock remove the file of a dead process in one attempt, and lock in the next.
+        timeout = SOFT_TIMEOUT_S if kind is SoftFileLock else 0
+        lock = kind(self.path, timeout=timeout, thread_local=False, is_singleton=True)
         try:
             lock.acquire()
         except Timeout:

@@ -101,7 +101,7 @@ def test_where_the_file_system_has_no_locks_the_file_counts_until_its_process_is
     def no_locks(*_: object) -> bool:
         raise OSError(errno.ENOLCK, "no locks available")
 
-    monkeypatch.setattr("filelock._unix.lock_fd_nonblocking", no_locks)
+    monkeypatch.setattr("fcntl.flock", no_locks)
 
     def hold_and_die() -> None:
         FolderLock(tmp_path / "run").acquire()
