@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ class Command(NamedTuple):
     summary: str
     examples: tuple[str, ...]
     keeps_log: bool = False  # in the option `output_dir`, of commands that take long
-    way_on: str = ""  # after an interrupt
+    way_on: str = "the same command begins again"  # after an interrupt
 
     def load(self) -> tuple[Callable[..., int], type]:
         """The function, and the dataclass of its options."""
@@ -37,7 +38,6 @@ class Command(NamedTuple):
 
 
 SAME_AGAIN = "the same command goes on from what is there"
-ANEW = "the same command begins again"
 COMMANDS = {
     "demo": Command(
         "demo.demo:run",
@@ -50,13 +50,11 @@ COMMANDS = {
         "bundles.short_runs:train",
         "train a bundle on your data; the bundle command that does it is shown",
         ("train lesion_unet --data ISIC2017 --encoder_weights imagenet --output_dir runs/lesion",),
-        way_on=ANEW,
     ),
     "evaluate": Command(
         "bundles.short_runs:evaluate",
         "score a trained run on the cases that were held out, or on other data",
         ("evaluate runs/lesion",),
-        way_on=ANEW,
     ),
     "predict": Command(
         "bundles.short_runs:predict",
@@ -66,7 +64,6 @@ COMMANDS = {
             "predict lesion_unet PICTURES segmented_by_mine --ckpt_path runs/lesion/final.pt",
             "predict srgan_aerial orthophoto.tif orthophoto_x4.tif",
         ),
-        way_on=ANEW,
     ),
     "bundles list": Command(
         "bundles.catalogue:show",
@@ -77,7 +74,6 @@ COMMANDS = {
         "bundles.catalogue:get",
         "put a bundle into a folder, from the package, a folder of zips or an address; sums are checked",
         ("bundles get lesion_unet", "bundles get lesion_unet --source dist --output_dir downloaded"),
-        way_on=ANEW,
     ),
     "compare": Command(
         "comparison.compare:run",
@@ -99,18 +95,17 @@ COMMANDS = {
             "check cells --kind raters",
             "check tiles/baltimore --kind tiles",
         ),
-        way_on=ANEW,
     ),
     "convert": Command(
         "datasets.convert:run",
         "write a data set in another layout (COCO, LabelMe, a folder for each rater, ...) as one that is read here",
         ("convert annotations --output_dir converted", "convert HAM10000 --output_dir ham --layout ham10000"),
+        way_on="remove the output folder, and the same command begins again",
     ),
     "report": Command(
         "comparison.report:run",
         "tables, tests and figures of a comparison",
         ("report runs/comparison",),
-        way_on=ANEW,
     ),
     "reproduce": Command(
         "bundles.reproduce:run",
@@ -153,7 +148,6 @@ COMMANDS = {
         "upscaling.viewer:run",
         "a page of samples, maps of uncertainty and the interval of a clicked pixel, for a part of an image",
         ("viewer tile.png tile.html --bundle bundles/bayesian_srgan_aerial --samples 8",),
-        way_on=ANEW,
     ),
     "score": Command(
         "scoring.score:run",
@@ -163,7 +157,6 @@ COMMANDS = {
             "score --predictions predicted --targets cells --samples 16 --missing zero --output_dir scores",
             'score --predictions predicted --targets lidc-nodule --anonymous --group "patient\\d+" --jobs 2',
         ),
-        way_on=ANEW,
     ),
     "agreement": Command(
         "agreement.agreement:run",
@@ -181,7 +174,6 @@ COMMANDS = {
             "consensus QUBIQ --region kidney --part Validation --method majority --images \\\n"
             "      --output_dir consensus/kidney",
         ),
-        way_on=ANEW,
     ),
     "rater_table": Command(
         "scoring.rater_table:run",
@@ -190,7 +182,6 @@ COMMANDS = {
             "rater_table runs/cells --targets cells --output_dir runs/cells/table",
             "rater_table runs/holistic runs/combined --rater_scores scores/scores.json --output_dir table",
         ),
-        way_on=ANEW,
     ),
     "qubiq": Command(
         "challenge.qubiq:run",
@@ -206,14 +197,12 @@ COMMANDS = {
         "uncertainty.report:run",
         "what each kind of uncertainty responds to: a figure for each, from calibrated runs",
         ("uncertainty_report runs/bayesian runs/bayesian_noisy --output_dir runs/kinds",),
-        way_on=ANEW,
     ),
     "uncertainty_checks": Command(
         "uncertainty.checks:run",
         "what each kind of uncertainty responds to: small networks trained on synthetic scenes",
         ("uncertainty_checks --output_dir runs/checks",),
         keeps_log=True,
-        way_on=ANEW,
     ),
     "pack": Command(
         "bundles.pack:run",
@@ -222,7 +211,6 @@ COMMANDS = {
             "pack bundles/lesion_unet bundles/srgan_aerial --output_dir dist",
             "pack bundles/lesion_unet --output_dir dist --url https://example.org/weights",
         ),
-        way_on=ANEW,
     ),
     "inspect": Command(
         "bundles.inspection:run",
@@ -245,6 +233,21 @@ def examples(name: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` type (`sys.argv`); returns its exit status."""
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        try:
+            print(flush=True)
+        except BrokenPipeError:  # a program such as `head` has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        raise
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     name = next((name for name in COMMANDS if arguments[: len(words := name.split())] == words), None)
     if name is None:
@@ -271,8 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         each.setLevel(logging.WARNING if line.quiet else logging.INFO)
     if command.keeps_log and not getattr(line.options, "dry_run", False):
         keep_log(line.options.output_dir)
-    if command.way_on:
-        WAYS_ON.append(command.way_on)
+    WAYS_ON.append(command.way_on)
     try:
         return function(line.options, line.further) if passes_on else function(line.options)
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -154,6 +155,15 @@ def test_an_interrupted_command_ends_with_status_130(monkeypatch, capsys):
     assert capsys.readouterr().err.strip() == "interrupted: the same command begins again"
 
 
+def test_a_reader_of_the_output_may_end_before_it(monkeypatch, capsys):
+    unread, written = os.pipe()
+    os.close(unread)
+    with os.fdopen(written, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(["bundles", "list"]) == 1
+    assert capsys.readouterr().err == ""
+
+
 def test_torch_is_imported_by_commands_that_compute_alone():
     code = "import sys; from monai_ext.__main__ import COMMANDS; COMMANDS[{!r}].load(); print('torch' in sys.modules)"
     for name in ("compare", "report", "inspect", "pack"):
@@ -183,6 +193,8 @@ def test_options_are_read_back_as_they_are_typed():
         ("fetch_tiles --bbox 1 1 2 2 --zoom 3 --output_dir o", ": the same command goes on from what is there"),
         ("many_hr build --tiles t --output_dir o", ": the same command goes on from what is there"),
         ("report o", ": the same command begins again\n"),
+        ("many_hr check o", ": the same command begins again\n"),
+        ("convert a --output_dir o", ": remove the output folder, and the same command begins again\n"),
         ("reproduce o", ": the same command goes on from what is there"),
     ],
 )
