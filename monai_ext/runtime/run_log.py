@@ -99,11 +99,15 @@ def shows_progress() -> bool:
     return not _quiet and sys.stderr.isatty()
 
 
-def progress(items: Iterable[T], what: str, unit: str) -> Iterable[T]:
-    """`items` with a bar of how many are done, where progress is shown."""
+def progress(items: Iterable[T], what: str, unit: str, *, total: int | None = None) -> Iterable[T]:
+    """`items` with a bar of how many are done, where progress is shown.
+
+    Args:
+        total: their number, where `items` have no length.
+    """
     from tqdm import tqdm  # here, since bundle runs log without it
 
-    return tqdm(items, desc=what, unit=unit, disable=not shows_progress(), leave=False)
+    return tqdm(items, desc=what, total=total, unit=unit, disable=not shows_progress(), leave=False)
 
 
 def tell(text: str) -> None:

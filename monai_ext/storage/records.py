@@ -116,6 +116,15 @@ def json_text(record: object, *, sort_keys: bool = False) -> str:
     return json.dumps(_finite(plain), sort_keys=sort_keys, allow_nan=False)
 
 
+def finite_or_none(value: float) -> float | None:
+    """What a record has for a number: None for NaN and infinities.
+
+    >>> finite_or_none(0.5), finite_or_none(float("nan"))
+    (0.5, None)
+    """
+    return float(value) if math.isfinite(value) else None
+
+
 def _checksum(content: Mapping[str, Any]) -> str:
     """CRC-32 of all values but the checksum's own, in any order of the fields."""
     text = json.dumps({key: value for key, value in content.items() if key != CHECKSUM}, sort_keys=True)
@@ -145,7 +154,7 @@ def _loads(text: str) -> Any:
 
 
 def _finite_float(text: str) -> float | None:
-    return value if math.isfinite(value := float(text)) else None
+    return finite_or_none(float(text))
 
 
 def _plain(value: object) -> object:
@@ -154,7 +163,7 @@ def _plain(value: object) -> object:
 
 def _finite(value: Any) -> Any:
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return finite_or_none(value)
     if isinstance(value, Mapping):
         return {key: _finite(inner) for key, inner in value.items()}
     return [_finite(inner) for inner in value] if isinstance(value, (list, tuple)) else value

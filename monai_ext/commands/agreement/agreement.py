@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import friedmanchisquare
-from tqdm import tqdm
 
 from monai_ext.commands.agreement.measures import HABITS, PAIR_SCORES, CaseMeasures, measure_case
 from monai_ext.commands.agreement.page import agreement_blocks
@@ -34,60 +32,45 @@ from monai_ext.commands.agreement.reliability import (
 )
 from monai_ext.commands.agreement.study import StudySize, study_size
 from monai_ext.commands.agreement.suspects import SuspectMask, suspect_masks
-from monai_ext.commands.command_line import Computed, Positional
+from monai_ext.commands.command_line import Computed
 from monai_ext.commands.html import html_page, markdown_page
+from monai_ext.commands.scoring.rater_choice import RaterChoice, RaterFolders
 from monai_ext.commands.scoring.records import Interval
-from monai_ext.commands.scoring.summaries import distance_unit, group_labels
+from monai_ext.commands.scoring.summaries import distance_unit, group_labels, mean_intervals
 from monai_ext.commands.scoring.tables import text_page
-from monai_ext.commands.statistics import bootstrap_interval, mean_of_known, resampled_means
+from monai_ext.commands.statistics import mean_of_known, resampled_means
 from monai_ext.data.first_look import review_masks
 from monai_ext.data.item_numbers import MaskNumbers, mask_numbers
 from monai_ext.data.raters.cases import read_rater_case
-from monai_ext.data.raters.predictions import PredictionKinds, rater_truth
 from monai_ext.data.raters.structures import column_names
 from monai_ext.metrics import BOUNDARY_TOLERANCE
-from monai_ext.runtime.run_log import shows_progress, tell
+from monai_ext.runtime.run_log import progress, tell
+from monai_ext.runtime.threads import map_in_threads
 from monai_ext.storage.files import write_table, write_text
-from monai_ext.storage.records import write_record
+from monai_ext.storage.records import finite_or_none, write_record
 
 __all__ = ["AgreementOptions", "agreement", "run"]
 
-NO_PREDICTIONS = PredictionKinds(False, (), ())
 QUANTILES = (0.05, 0.5, 0.95)
 MOST_DISAGREEING = 20  # cases in the record
-SAME_SIZES = 0.01  # p of Friedman's test, below which raters differ in size
 Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class AgreementOptions:
+class AgreementOptions(RaterChoice, RaterFolders):
     """Show how well the raters of a data set agree, who draws how, and which masks are likely wrong.
 
     A page (agreement.html, .md), figures, tables (cases.csv, pairs.csv, raters.csv, suspects.csv) and agreement.json,
     for images or volumes, each task as a structure of its own.
     """
 
-    data: Positional[Path]
-    """the data set: <region>/<part>/<case>/task01_seg01.nii.gz, ..."""
     output_dir: Path
     """for the page, figures and tables"""
-    region: Computed[str | None] = None
-    """organ, where the data set has several"""
-    part: Computed[str | None] = None
-    """Training, Validation or Testing (the only one there is)"""
-    tasks: Computed[tuple[int, ...]] = ()
-    """tasks (all)"""
-    raters: Computed[tuple[int, ...]] = ()
-    """raters (all)"""
-    anonymous: bool = False
-    """seg01 of two cases are two persons: nothing about single raters"""
-    labels: Computed[tuple[int, ...]] = ()
-    """values that are foreground in the raters' masks (1, or 255)"""
     group: Computed[str | None] = None
     """regular expression whose first group, or whole match, in a case's name is what the bootstrap draws, such as the
     patient (each case)"""
     tolerance: float = BOUNDARY_TOLERANCE
-    """of the surface Dice, mm by the spacing of the files, or pixels"""
+    """of the surface Dice: mm where the files have a spacing, otherwise pixels"""
     spacing: Computed[tuple[float, ...]] = ()
     """size of a pixel along each axis, mm (that of the files)"""
     width: float = 0.02
@@ -135,15 +118,7 @@ def agreement(options: AgreementOptions) -> Agreement:
         ImageFileError: see `read_rater_case`.
         ValueError: a structure that no case has two raters of, or a case's name that does not match `group`.
     """
-    listed = rater_truth(
-        options.data,
-        region=options.region,
-        part=options.part,
-        tasks=options.tasks,
-        raters=options.raters or None,
-        anonymous=options.anonymous,
-        labels=options.labels or None,
-    )
+    listed = options.items(options.data)
     structures, tables = [], {name: [] for name in ("cases", "pairs", "raters", "suspects")}  # type: ignore[var-annotated]
     for task, items in listed.items():
         marked = [item for item in items if sum(path is not None for path in item["label"]) > 1]
@@ -183,7 +158,7 @@ def agreement(options: AgreementOptions) -> Agreement:
 
 def _measured(items: Sequence[Mapping], options: AgreementOptions) -> Iterator[Measured]:
     def measure(item: Mapping) -> Measured:
-        case = read_rater_case(item, None, NO_PREDICTIONS)
+        case = read_rater_case(item)
         spacing = options.spacing or case.spacing
         measures = measure_case(case, spacing=spacing, tolerance=options.tolerance)
         look = tuple(
@@ -193,10 +168,8 @@ def _measured(items: Sequence[Mapping], options: AgreementOptions) -> Iterator[M
         suspects = suspect_masks(case, measures, name=item["id"], raters=item["raters"])
         return Measured(item, measures, suspects, look, spacing)
 
-    with ThreadPoolExecutor(options.jobs) as pool:
-        found = map(measure, items) if options.jobs == 1 else pool.map(measure, items)
-        label = f"task {items[0]['task']}"
-        yield from tqdm(found, total=len(items), desc=label, unit="case", disable=not shows_progress(), leave=False)
+    found = map_in_threads(measure, items, options.jobs)
+    yield from progress(found, f"task {items[0]['task']}", "case", total=len(items))
 
 
 def _structure(
@@ -210,9 +183,9 @@ def _structure(
     dice = np.stack([case.measures.pairs["dice"] for case in measured])
     areas = np.stack([case.measures.areas for case in measured])
     present = ~np.isnan(areas)
-    draw = {"groups": groups, "resamples": options.resamples, "seed": options.seed}
+    draw: dict[str, Any] = {"groups": groups, "resamples": options.resamples, "seed": options.seed}
     by_case = {name: _case_means(measured, name) for name in PAIR_SCORES}
-    means = dict(zip(by_case, _intervals(list(by_case.values()), draw), strict=True))
+    means = dict(zip(by_case, mean_intervals(list(by_case.values()), **draw), strict=True))
     chance = _beyond_chance(measured, areas, draw, anonymous=options.anonymous)
     look = review_masks(
         [case.item["id"] for case in measured],
@@ -257,23 +230,13 @@ def _case_means(measured: Sequence[Measured], name: str) -> Numbers:
     return np.array([float(mean_of_known(case.measures.pairs[name])) for case in measured])
 
 
-def _intervals(rows: Sequence[Numbers], draw: Mapping) -> list[Interval]:
-    values = np.array(rows)
-    low, high = bootstrap_interval(values, **draw)
-    counts = (~np.isnan(values)).sum(1)
-    return [
-        Interval(mean=_known(mean), low=_known(lower), high=_known(upper), cases=int(count))
-        for mean, lower, upper, count in zip(mean_of_known(values, axis=1), low, high, counts, strict=True)
-    ]
-
-
 def _quantiles(values: Numbers) -> list[float]:
     known = values[~np.isnan(values)]
     return [float(value) for value in np.quantile(known, QUANTILES)] if known.size else []
 
 
 def _beyond_chance(
-    measured: Sequence[Measured], areas: Numbers, draw: Mapping, *, anonymous: bool
+    measured: Sequence[Measured], areas: Numbers, draw: Mapping[str, Any], *, anonymous: bool
 ) -> list[ChanceAgreement]:
     found = []
     for place, region in enumerate(("image", "box around the masks")):
@@ -297,10 +260,12 @@ def _beyond_chance(
 def _with_interval(name: str, of: str, value: Numbers, drawn: Numbers) -> ChanceAgreement:
     known = drawn[~np.isnan(drawn)]
     low, high = np.quantile(known, [0.025, 0.975]).tolist() if known.size else (math.nan, math.nan)
-    return ChanceAgreement(name=name, of=of, value=_known(float(value)), low=_known(low), high=_known(high))
+    return ChanceAgreement(
+        name=name, of=of, value=finite_or_none(float(value)), low=finite_or_none(low), high=finite_or_none(high)
+    )
 
 
-def _design_effect(dice: Numbers, draw: Mapping) -> float:
+def _design_effect(dice: Numbers, draw: Mapping[str, Any]) -> float:
     """Variance of the mean with groups drawn over that of independent cases."""
     if draw["groups"] is None:
         return 1.0
@@ -310,7 +275,7 @@ def _design_effect(dice: Numbers, draw: Mapping) -> float:
     return float(np.nanvar(drawn) / alone) if alone > 0 else 1.0
 
 
-def _pairs(measured: Sequence[Measured], raters: Sequence[int], draw: Mapping) -> list[PairAgreement]:
+def _pairs(measured: Sequence[Measured], raters: Sequence[int], draw: Mapping[str, Any]) -> list[PairAgreement]:
     found = []
     for i in range(len(raters)):
         for j in range(i + 1, len(raters)):
@@ -322,17 +287,17 @@ def _pairs(measured: Sequence[Measured], raters: Sequence[int], draw: Mapping) -
                     first=raters[i],
                     second=raters[j],
                     equal=sum(bool(case.measures.equal[i, j]) for case in measured),
-                    scores=dict(zip(PAIR_SCORES, _intervals(rows, draw), strict=True)),
+                    scores=dict(zip(PAIR_SCORES, mean_intervals(rows, **draw), strict=True)),
                 )
             )
     return found
 
 
-def _habits(measured: Sequence[Measured], raters: Sequence[int], draw: Mapping) -> list[RaterHabits]:
+def _habits(measured: Sequence[Measured], raters: Sequence[int], draw: Mapping[str, Any]) -> list[RaterHabits]:
     table = np.stack([case.measures.habits for case in measured])
     found = []
     for r, number in enumerate(raters):
-        intervals = _intervals(list(table[:, r].T), draw)
+        intervals = mean_intervals(table[:, r].T, **draw)
         own = dict(zip(HABITS, intervals[: len(HABITS)], strict=True))
         own["size"] = _exponential(own["size"])
         found.append(
@@ -365,7 +330,7 @@ def _friedman(areas: Numbers, groups: Sequence[str] | None) -> float | None:
         areas = np.stack([np.bincount(place, weights=column) / np.bincount(place) for column in areas.T], axis=1)
     if areas.shape[1] < 3 or len(areas) < 10 or (areas == areas[:, :1]).all():
         return None
-    return _known(float(friedmanchisquare(*areas.T).pvalue))
+    return finite_or_none(float(friedmanchisquare(*areas.T).pvalue))
 
 
 def _disagreement(measured: Sequence[Measured], by_case: Mapping[str, Numbers]) -> list[CaseAgreement]:
@@ -374,11 +339,11 @@ def _disagreement(measured: Sequence[Measured], by_case: Mapping[str, Numbers]) 
         CaseAgreement(
             case=measured[i].item["id"],
             raters=int((~np.isnan(measured[i].measures.areas)).sum()),
-            scores={name: _known(float(values[i])) for name, values in by_case.items()},
-            area=_known(float(np.nanmean(measured[i].measures.areas))),
-            smallest=_known(float(np.nanmin(measured[i].measures.areas))),
-            largest=_known(float(np.nanmax(measured[i].measures.areas))),
-            share=_known(measured[i].measures.share),
+            scores={name: finite_or_none(float(values[i])) for name, values in by_case.items()},
+            area=finite_or_none(float(np.nanmean(measured[i].measures.areas))),
+            smallest=finite_or_none(float(np.nanmin(measured[i].measures.areas))),
+            largest=finite_or_none(float(np.nanmax(measured[i].measures.areas))),
+            share=finite_or_none(measured[i].measures.share),
         )
         for i in order.tolist()
     ]
@@ -434,11 +399,6 @@ def _tables(structure: StructureAgreement, measured: Sequence[Measured]) -> dict
         for entry in structure.suspects
     ]
     return {"cases": cases, "pairs": pairs, "raters": own, "suspects": suspects}
-
-
-def _known(value: float) -> float | None:
-    """JSON has neither NaN nor infinity."""
-    return float(value) if math.isfinite(value) else None
 
 
 def run(options: AgreementOptions) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,30 +13,27 @@ import msgspec
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from monai_ext.commands.command_line import Computed, Positional
 from monai_ext.commands.html import Block, Heading, Table, Text
+from monai_ext.commands.scoring.rater_choice import RaterChoice, RaterFolders
 from monai_ext.commands.scoring.records import Interval
+from monai_ext.commands.scoring.summaries import mean_intervals
 from monai_ext.commands.scoring.tables import text_page
-from monai_ext.commands.statistics import bootstrap_interval, mean_of_known
 from monai_ext.data.raters.cases import read_rater_case
-from monai_ext.data.raters.predictions import PredictionKinds, rater_truth
 from monai_ext.data.raters.writer import RaterWriter
 from monai_ext.formulas.consensus import consensus_map, rater_performance
 from monai_ext.metrics import pairwise_dice
-from monai_ext.runtime.run_log import shows_progress, tell
+from monai_ext.runtime.run_log import progress, tell
 from monai_ext.storage.files import atomic_path, inside, write_table
 from monai_ext.storage.records import write_record
 
 __all__ = ["ConsensusOptions", "ConsensusRecord", "RaterPerformance", "consensus", "performance_table", "run"]
 
-NO_PREDICTIONS = PredictionKinds(False, (), ())
 CONSENSUS_RATER = 0  # number of the file, task01_seg00: nobody's
 
 
 @dataclass(frozen=True)
-class ConsensusOptions:
+class ConsensusOptions(RaterChoice, RaterFolders):
     """Write one mask for each case from those of its raters, in the geometry of the case.
 
     <case>/task01.nii.gz is the consensus as a map in [0, 1], <case>/task01_seg00.nii.gz the mask where it is at least
@@ -45,25 +41,11 @@ class ConsensusOptions:
     STAPLE are its own estimates.
     """
 
-    data: Positional[Path]
-    """the data set: <region>/<part>/<case>/task01_seg01.nii.gz, ..."""
     output_dir: Path
     """for the masks, one folder a case, raters.csv and consensus.json"""
     method: Literal["staple", "majority", "soft_vote", "union", "intersection", "log_opinion_pool"] = "staple"
     """STAPLE (Warfield et al. 2004), half of the raters, their share, any of them, all, or the mean of the log-odds
     that the distances from their boundaries give"""
-    region: Computed[str | None] = None
-    """organ, where the data set has several"""
-    part: Computed[str | None] = None
-    """Training, Validation or Testing (the only one there is)"""
-    tasks: Computed[tuple[int, ...]] = ()
-    """tasks (all)"""
-    raters: Computed[tuple[int, ...]] = ()
-    """raters to take (all)"""
-    anonymous: bool = False
-    """seg01 of two cases are two persons: no means of single raters"""
-    labels: Computed[tuple[int, ...]] = ()
-    """values that are foreground in the raters' masks (1, or 255)"""
     images: bool = False
     """copy the images beside the masks, so that the folder is a data set of one rater"""
     device: str = "cpu"
@@ -104,18 +86,10 @@ def consensus(options: ConsensusOptions) -> ConsensusRecord:
         DatasetLayoutError: see `rater_truth`.
         ImageFileError: see `read_rater_case`.
     """
-    listed = rater_truth(
-        options.data,
-        region=options.region,
-        part=options.part,
-        tasks=options.tasks,
-        raters=options.raters or None,
-        anonymous=options.anonymous,
-        labels=options.labels or None,
-    )
+    listed = options.items(options.data)
     items = [item for of_task in listed.values() for item in of_task if any(item["label"])]
     rows: list[dict] = []
-    for item in tqdm(items, desc=options.method, unit="case", disable=not shows_progress(), leave=False):
+    for item in progress(items, options.method, "case"):
         rows += _of_case(item, options)
     write_table(options.output_dir / "raters.csv", rows, digits=".6f")
     record = ConsensusRecord(
@@ -130,7 +104,7 @@ def consensus(options: ConsensusOptions) -> ConsensusRecord:
 
 
 def _of_case(item: Mapping, options: ConsensusOptions) -> list[dict]:
-    case = read_rater_case(item, None, NO_PREDICTIONS)
+    case = read_rater_case(item)
     masks, presence = case.masks[None].to(options.device), case.presence[None]
     found = consensus_map(masks, presence=presence, method=options.method)
     _write(item, found[0].cpu(), options)
@@ -162,19 +136,9 @@ def _performances(rows: Sequence[Mapping], *, anonymous: bool) -> list[RaterPerf
         own = [row for row in rows if number in (None, row["rater"])]
         values = np.array([[row[name] for row in own] for name in ("sensitivity", "specificity", "dice")])
         groups = [row["id"] for row in own]  # raters of one case are drawn together
-        low, high = bootstrap_interval(values, groups=groups)
-        known = (~np.isnan(values)).sum(1)
-        intervals = [
-            Interval(mean=_known(mean), low=_known(lower), high=_known(upper), cases=int(count))
-            for mean, lower, upper, count in zip(mean_of_known(values, axis=1), low, high, known, strict=True)
-        ]
-        sensitivity, specificity, dice = intervals
+        sensitivity, specificity, dice = mean_intervals(values, groups=groups)
         found.append(RaterPerformance(rater=number, sensitivity=sensitivity, specificity=specificity, dice=dice))
     return found
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
 
 
 def performance_table(raters: Sequence[RaterPerformance], method: str) -> Table:

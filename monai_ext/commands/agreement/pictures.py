@@ -19,13 +19,11 @@ from monai_ext.commands.agreement.figures import (
 from monai_ext.commands.agreement.records import StructureAgreement
 from monai_ext.data.raters.cases import read_rater_case
 from monai_ext.data.raters.images import is_scan, read_grey
-from monai_ext.data.raters.predictions import PredictionKinds
 from monai_ext.raster.nifti import read_nifti
 from monai_ext.storage.pictures import save_figure
 
 __all__ = ["draw_figures"]
 
-NO_PREDICTIONS = PredictionKinds(False, (), ())
 DPI = 150  # for print
 
 
@@ -83,7 +81,7 @@ def draw_figures(
 
 
 def _panel(item: Mapping, structure: StructureAgreement, title: str, *, suspect: int | None = None) -> CasePanel:
-    case = read_rater_case(item, None, NO_PREDICTIONS)
+    case = read_rater_case(item)
     masks = (case.masks != 0).numpy()
     image = _image(item, masks.shape[1:])
     if masks.ndim == 4:

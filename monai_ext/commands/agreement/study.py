@@ -9,6 +9,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_ext.storage.records import finite_or_none
+
 __all__ = ["StudyRow", "StudySize", "study_size"]
 
 Z = 1.96  # of a 95 % interval of the normal distribution
@@ -85,11 +87,11 @@ def study_size(
         rows.append(
             StudyRow(
                 raters=k,
-                sd=_known(math.sqrt(variance)),
-                width=_known(2 * Z * math.sqrt(variance / cases)),
+                sd=finite_or_none(math.sqrt(variance)),
+                width=finite_or_none(2 * Z * math.sqrt(variance / cases)),
                 cases=None if math.isnan(variance) else max(2, math.ceil(variance * (2 * Z / width) ** 2)),
-                area=_known(of_area),
-                reliability=_known(k * reliability / (1 + (k - 1) * reliability)),
+                area=finite_or_none(of_area),
+                reliability=finite_or_none(k * reliability / (1 + (k - 1) * reliability)),
                 measured=k <= raters,
             )
         )
@@ -123,7 +125,3 @@ def _line(known: dict[int, float]) -> tuple[float, float] | None:
     columns = np.array([[1, 1 / k] for k in known])
     a, b = np.linalg.lstsq(columns, np.array(list(known.values())), rcond=None)[0].tolist()
     return a, b
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None

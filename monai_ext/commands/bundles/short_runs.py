@@ -94,12 +94,9 @@ def training_command(options: TrainOptions, further: Mapping[str, str] | None = 
         FileNotFoundError: there is no such bundle, data or overlay.
     """
     bundle = find_bundle(options.bundle)
-    choices = {
-        "bundle_root": place(bundle),
-        "dataset_dir": place(_there(options.data)),
-        "output_dir": place(options.output_dir or Path("runs", bundle.resolve().name)),
-    }
-    return bundle_command(_config_files(bundle, "train.json", options.overlay), choices | dict(further or {}))
+    output_dir = options.output_dir or Path("runs", bundle.resolve().name)
+    files = _config_files(bundle, "train.json", options.overlay)
+    return bundle_command(files, _places(bundle, options.data, output_dir) | dict(further or {}))
 
 
 def evaluation_command(options: EvaluateOptions, further: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -128,10 +125,10 @@ def evaluation_command(options: EvaluateOptions, further: Mapping[str, str] | No
         trained_by = [new if new.is_file() else old for new, old in zip(own, trained_by, strict=True)]
     if gone := [file for file in trained_by if not file.is_file()]:
         raise FileNotFoundError(f"the run's config '{gone[0]}' is not there any more: name its bundle by --bundle.")
-    data = _there(options.data) if options.data is not None else _from(started, recorded.get("dataset_dir", "."))
-    if not data.exists():
+    data = _from(started, recorded.get("dataset_dir", ".")) if options.data is None else options.data
+    if options.data is None and not data.exists():
         raise FileNotFoundError(f"the data of the run, '{data}', are not there: name them by --data.")
-    choices = {"bundle_root": place(bundle), "dataset_dir": place(data), "output_dir": place(options.run)}
+    choices = _places(bundle, data, options.run)
     choices |= {key: str(value) for key, value in given.items() if "#" in key or "::" in key}
     evaluated_by = _config_files(bundle, "evaluate.json", options.overlay)
     return bundle_command(list(dict.fromkeys([*trained_by, *evaluated_by])), choices | dict(further or {}))
@@ -144,12 +141,8 @@ def prediction_command(options: PredictOptions, further: Mapping[str, str] | Non
         FileNotFoundError: there is no such bundle, input or overlay.
     """
     bundle = find_bundle(options.bundle)
-    choices = {
-        "bundle_root": place(bundle),
-        "dataset_dir": place(_there(options.input)),
-        "output_dir": place(options.output),
-    }
-    return bundle_command(_config_files(bundle, "inference.json", options.overlay), choices | dict(further or {}))
+    files = _config_files(bundle, "inference.json", options.overlay)
+    return bundle_command(files, _places(bundle, options.input, options.output) | dict(further or {}))
 
 
 def is_super_resolution(bundle: Path) -> bool:
@@ -190,10 +183,11 @@ def predict(options: PredictOptions, further: Sequence[str]) -> int:
     return upscale.run(parse_options(upscale.UpscaleOptions, words, prog="monai_ext predict").options)
 
 
-def _there(path: Path) -> Path:
-    if not path.exists():
-        raise FileNotFoundError(f"there is no '{path}': name a file or a folder that is there.")
-    return path
+def _places(bundle: Path, data: Path, output_dir: Path) -> dict[str, str]:
+    """The options that name folders."""
+    if not data.exists():
+        raise FileNotFoundError(f"there is no '{data}': name a file or a folder that is there.")
+    return {"bundle_root": place(bundle), "dataset_dir": place(data), "output_dir": place(output_dir)}
 
 
 def _from(folder: Path, name: object) -> Path:

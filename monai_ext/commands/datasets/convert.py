@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from monai_ext.commands.command_line import Positional
 from monai_ext.data.isic import DatasetLayoutError
@@ -23,7 +21,7 @@ from monai_ext.data.layouts import ONE_STRUCTURE, FoundCase, MaskKey, mask_of, r
 from monai_ext.raster.images import read_image
 from monai_ext.raster.nifti import is_volume_file, open_nifti, save_nifti
 from monai_ext.runtime.errors import some_of
-from monai_ext.runtime.run_log import shows_progress, tell
+from monai_ext.runtime.run_log import progress, tell
 from monai_ext.storage.files import atomic_path, inside, write_table
 from monai_ext.storage.pictures import save_picture
 
@@ -173,4 +171,4 @@ def _natural(name: str) -> list[str | int]:
 def _shown(cases: Sequence[FoundCase]) -> Iterable[FoundCase]:
     if twice := [name for name, count in Counter(case.name for case in cases).items() if count > 1]:
         raise DatasetLayoutError(f"two cases have the name {some_of(twice)}.")
-    return tqdm(cases, desc="converting", file=sys.stderr, disable=not shows_progress())
+    return progress(cases, "converting", "case")

@@ -13,7 +13,7 @@ from monai_ext.commands.scoring.rater_ceiling import rater_ceiling
 from monai_ext.commands.scoring.rater_methods import MethodSettings
 from monai_ext.commands.scoring.records import Scores, Statistic, TaskScores
 from monai_ext.data.raters.cases import read_rater_case
-from monai_ext.data.raters.predictions import PredictionKinds, rater_truth
+from monai_ext.data.raters.predictions import rater_truth
 from monai_ext.metrics import BOUNDARY_SCORES, BOUNDARY_TOLERANCE
 from monai_ext.runtime.errors import some_of
 from monai_ext.runtime.settings import as_bool
@@ -99,7 +99,7 @@ def ceilings(
         )
     found = []
     for case in cases:
-        read = read_rater_case(items[case], None, PredictionKinds(False, (), ()))
+        read = read_rater_case(items[case])
         found.append(
             rater_ceiling(
                 read.masks,

@@ -28,10 +28,9 @@ from monai_ext.commands.scoring.rater_table_page import (
     table_blocks,
     table_figure,
 )
-from monai_ext.commands.scoring.records import Interval, Statistic
-from monai_ext.commands.scoring.summaries import group_labels
+from monai_ext.commands.scoring.records import Statistic
+from monai_ext.commands.scoring.summaries import group_labels, mean_intervals
 from monai_ext.commands.statistics import (
-    bootstrap_interval,
     mean_of_known,
     paired_wilcoxon_holm,
     pairwise_differences,
@@ -41,7 +40,7 @@ from monai_ext.metrics import BOUNDARY_SCORES
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import write_text
 from monai_ext.storage.pictures import save_figure
-from monai_ext.storage.records import write_record
+from monai_ext.storage.records import finite_or_none, write_record
 
 __all__ = ["RaterTableOptions", "rater_table", "run"]
 
@@ -125,17 +124,17 @@ def rater_table(options: RaterTableOptions) -> MethodTable:
                 method=m.name,
                 runs=m.runs,
                 seeds=m.seeds,
-                sd_over_seeds=_known(m.sd_over_seeds),
+                sd_over_seeds=finite_or_none(m.sd_over_seeds),
                 parameters=m.parameters,
                 epochs=m.summary.settings.max_epochs,
-                training_minutes=_known(m.minutes),
-                diversity_of_raters=_known(ratio),
+                training_minutes=finite_or_none(m.minutes),
+                diversity_of_raters=finite_or_none(ratio),
                 too_diverse=ratio > TOO_DIVERSE,
             )
             for m, ratio in zip(methods, ratios, strict=True)
         ],
-        scores={column: _intervals(values[column], draw) for column in columns},
-        first_in_qubiq_score=[_known(value) for value in first],
+        scores={column: mean_intervals(values[column], **draw._asdict()) for column in columns},
+        first_in_qubiq_score=[finite_or_none(value) for value in first],
         against_best={c: _against_best(names, c, values[c], by_seed[c], draw) for c in FIGURE if c in columns},
         pairs=_pairs(names, by_seed["qubiq_score"], draw),
         rater_row=None if ceiling is None else dict(ceiling.scores),
@@ -192,7 +191,7 @@ def _rater_row(options: RaterTableOptions, methods: Sequence[Method], cases: lis
     )
     names = list(dict.fromkeys(name for scores in found for name in scores))
     values = np.array([[scores.get(name, math.nan) for scores in found] for name in names])
-    rows = zip(names, _intervals(values, draw), strict=True)
+    rows = zip(names, mean_intervals(values, **draw._asdict()), strict=True)
     scores = {name: Statistic(**msgspec.structs.asdict(interval)) for name, interval in rows}
     return RaterRow(scores, scores["qubiq_score"].cases, ())
 
@@ -203,13 +202,6 @@ def _diversity_ratios(values: dict[str, NDArray[np.float64]]) -> list[float]:
         return [math.nan] * len(values["qubiq_score"])
     ours, raters = (mean_of_known(values[name], axis=1) for name in ("sample_diversity", "rater_diversity"))
     return [o / r if r > 0 else math.nan for o, r in zip(ours.tolist(), raters.tolist(), strict=True)]
-
-
-def _intervals(values: NDArray[np.float64], draw: Draw) -> list[Interval]:
-    low, high = bootstrap_interval(values, **draw._asdict())
-    means, counts = mean_of_known(values, axis=1), (~np.isnan(values)).sum(axis=1)
-    numbers = zip(means.tolist(), low.tolist(), high.tolist(), counts.tolist(), strict=True)
-    return [Interval(mean=_known(m), low=_known(lo), high=_known(hi), cases=n) for m, lo, hi, n in numbers]
 
 
 def _pairs(names: Sequence[str], values: NDArray[np.float64], draw: Draw) -> list[Pair]:
@@ -246,15 +238,15 @@ def _tested(
     )
     tests = paired_wilcoxon_holm(differences, groups=draw.groups)
     found = []
-    for i, (interval, (a, b)) in enumerate(zip(_intervals(differences, draw), pairs, strict=True)):
+    for i, (interval, (a, b)) in enumerate(zip(mean_intervals(differences, **draw._asdict()), pairs, strict=True)):
         low, high = (math.nan if side is None else side for side in (interval.low, interval.high))
         seeds = mean_of_known(shared[i], axis=1)
         found.append(
             Pair(
                 first=names[a],
                 second=names[b],
-                p_holm=_known(float(tests.p_holm[i])),
-                rank_biserial=_known(float(tests.rank_biserial[i])),
+                p_holm=finite_or_none(float(tests.p_holm[i])),
+                rank_biserial=finite_or_none(float(tests.rank_biserial[i])),
                 claimed=is_claimed(tests.p_holm[i], tests.rank_biserial[i], low=low, high=high),
                 by_seed=seeds[~np.isnan(seeds)].tolist(),
                 **msgspec.structs.asdict(interval),
@@ -288,11 +280,6 @@ def _notes_on_diversity(
                 f"{raters:.3f}; such sets can have a low energy distance without being right."
             )
     return notes
-
-
-def _known(value: float) -> float | None:
-    """JSON has no NaN."""
-    return None if math.isnan(value) else float(value)
 
 
 def run(options: RaterTableOptions) -> int:

@@ -7,19 +7,17 @@ import math
 import platform
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
-
 from monai_ext import __version__
 from monai_ext.commands.command_line import Computed
 from monai_ext.commands.html import markdown_page
 from monai_ext.commands.scoring.case_scores import HEAD_SCORES, MAP_SCORES, SET_SCORES, rater_case_scores
+from monai_ext.commands.scoring.rater_choice import RaterChoice
 from monai_ext.commands.scoring.records import Scores
 from monai_ext.commands.scoring.summaries import (
     Bootstrap,
@@ -34,12 +32,13 @@ from monai_ext.commands.scoring.turns import turned_dice
 from monai_ext.data.first_look import review_masks
 from monai_ext.data.item_numbers import MaskNumbers, mask_numbers
 from monai_ext.data.raters.cases import read_rater_case
-from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions, rater_predictions, rater_truth
+from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions, rater_predictions
 from monai_ext.data.raters.structures import column_names
-from monai_ext.metrics import BOUNDARY_DISTANCES, image_diagonal
+from monai_ext.metrics import BOUNDARY_DISTANCES, BOUNDARY_TOLERANCE, image_diagonal
 from monai_ext.runtime.command_lines import shell_line
 from monai_ext.runtime.errors import some_of
-from monai_ext.runtime.run_log import shows_progress, tell
+from monai_ext.runtime.run_log import progress, tell
+from monai_ext.runtime.threads import map_in_threads
 from monai_ext.storage.files import write_table, write_text
 from monai_ext.storage.records import read_record, write_record
 
@@ -57,7 +56,19 @@ class MissingPredictionError(ValueError):
 
 
 @dataclass(frozen=True)
-class ScoreOptions:
+class ScoreFolders:
+    """Predictions, the data set, and a folder for the scores."""
+
+    predictions: Path
+    """folder of predictions, one folder a case, named as in --targets"""
+    targets: Path
+    """the data set: <region>/<part>/<case>/task01_seg01.nii.gz, ..."""
+    output_dir: Computed[Path | None] = None
+    """for cases.csv, scores.json, scores.md (PREDICTIONS/scores)"""
+
+
+@dataclass(frozen=True)
+class ScoreOptions(RaterChoice, ScoreFolders):
     """Score a folder of predictions against several raters, with the agreement of the raters beside them.
 
     The predictions lie in the layout of the QUBIQ challenge, <case>/task01.nii.gz (probability of foreground),
@@ -69,24 +80,6 @@ class ScoreOptions:
     Dice as well (its mean is the map where there is no other); masks by rater also by Dice with each.
     """
 
-    predictions: Path
-    """folder of predictions, one folder a case, named as in --targets"""
-    targets: Path
-    """the data set: <region>/<part>/<case>/task01_seg01.nii.gz, ..."""
-    output_dir: Computed[Path | None] = None
-    """for cases.csv, scores.json, scores.md (PREDICTIONS/scores)"""
-    region: Computed[str | None] = None
-    """organ, where the data set has several"""
-    part: Computed[str | None] = None
-    """Training, Validation or Testing (the only one there is)"""
-    tasks: Computed[tuple[int, ...]] = ()
-    """tasks to score (all)"""
-    raters: Computed[tuple[int, ...]] = ()
-    """raters to score against (all)"""
-    anonymous: bool = False
-    """seg01 of two cases are two persons: no scores of single raters"""
-    labels: Computed[tuple[int, ...]] = ()
-    """values that are foreground in the raters' masks (1, or 255)"""
     samples: Computed[int | None] = None
     """how many samples of each case to take (all)"""
     missing: Literal["error", "zero", "skip"] = "error"
@@ -98,8 +91,8 @@ class ScoreOptions:
     """of the energy distance: with (V) or without (U) self pairs"""
     bins: int = 15
     """of calibration"""
-    tolerance: float = 2.0
-    """of the surface Dice, mm by the spacing of the files, or pixels"""
+    tolerance: float = BOUNDARY_TOLERANCE
+    """of the surface Dice: mm where the files have a spacing, otherwise pixels"""
     spacing: Computed[tuple[float, ...]] = ()
     """size of a pixel along each axis, mm, for distances between boundaries (that of the files)"""
     group: Computed[str | None] = None
@@ -149,19 +142,13 @@ def score(options: ScoreOptions, *, command: str | None = None) -> Scores:
         MissingPredictionError: cases without complete prediction under missing="error".
         ValueError: an option does not fit.
     """
-    choice = {"region": options.region, "part": options.part}
-    listed = rater_truth(
-        options.targets,
-        **choice,
-        tasks=options.tasks,
-        raters=options.raters or None,
-        anonymous=options.anonymous,
-        labels=options.labels or None,
-    )
+    listed = options.items(options.targets)
     tasks = []
     for items in listed.values():  # before the first case is scored, so that what is missing is reported at once
         marked = [item for item in items if any(item["label"])]
-        found = rater_predictions(options.predictions, marked, **choice, samples=options.samples)
+        found = rater_predictions(
+            options.predictions, marked, region=options.region, part=options.part, samples=options.samples
+        )
         _refuse_missing(found, marked, options)
         group_labels([item["case"] for item in marked], options.group)
         tasks.append((items, marked, found))
@@ -204,24 +191,8 @@ def _refuse_missing(found: RaterPredictions, items: Sequence[Mapping], options: 
 
 
 def _scored_cases(items: Sequence[Mapping], found: RaterPredictions, options: ScoreOptions) -> list[ScoredCase]:
-    label, cases = f"scoring task {items[0]['task']}", []
-    with tqdm(total=len(items), desc=label, unit="case", disable=not shows_progress(), leave=False) as bar:
-        for case in _mapped(lambda item: _scored(item, found, options), items, options.jobs):
-            cases.append(case)
-            bar.update()
-    return cases
-
-
-def _mapped(function: Callable[[Mapping], ScoredCase], items: Iterable[Mapping], jobs: int) -> Iterator[ScoredCase]:
-    """`map` by threads, in order; after an error nothing further is begun."""
-    if jobs == 1:
-        yield from map(function, items)
-        return
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        yield from pool.map(function, items)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    cases = map_in_threads(lambda item: _scored(item, found, options), items, options.jobs)
+    return list(progress(cases, f"scoring task {items[0]['task']}", "case", total=len(items)))
 
 
 def _scored(item: Mapping, found: RaterPredictions, options: ScoreOptions) -> ScoredCase:

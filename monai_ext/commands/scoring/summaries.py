@@ -11,15 +11,16 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from monai_ext.commands.scoring.case_scores import HEAD_SCORES, MAP_SCORES, SET_SCORES
-from monai_ext.commands.scoring.records import Predicted, ScoresOfAll, Statistic, Summary, TaskScores
+from monai_ext.commands.scoring.records import Interval, Predicted, ScoresOfAll, Statistic, Summary, TaskScores
 from monai_ext.commands.scoring.turns import better_turn
 from monai_ext.commands.statistics import bootstrap_interval, mean_of_known
 from monai_ext.data.item_numbers import MaskNumbers
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions
 from monai_ext.metrics import BOUNDARY_DISTANCES, area_under_risk_coverage
+from monai_ext.storage.records import finite_or_none
 
 __all__ = [
     "Bootstrap",
@@ -27,6 +28,7 @@ __all__ = [
     "applicable_scores",
     "distance_unit",
     "group_labels",
+    "mean_intervals",
     "summary_over_tasks",
     "task_summary",
 ]
@@ -165,6 +167,20 @@ def _statistics(rows: Sequence[Mapping], names: Sequence[str], bootstrap: Bootst
         )
         for name in names
     }
+
+
+def mean_intervals(
+    values: ArrayLike, *, groups: Sequence[str] | None = None, resamples: int = 10_000, seed: int = 0
+) -> list[Interval]:
+    """Mean over cases of each row with its 95 % interval; arguments and errors: see `bootstrap_interval`."""
+    values = np.asarray(values, dtype=np.float64)
+    low, high = bootstrap_interval(values, groups=groups, resamples=resamples, seed=seed)
+    means, counts = mean_of_known(values, axis=1), (~np.isnan(values)).sum(axis=1)
+    numbers = zip(means.tolist(), low.tolist(), high.tolist(), counts.tolist(), strict=True)
+    return [
+        Interval(mean=finite_or_none(mean), low=finite_or_none(lower), high=finite_or_none(upper), cases=count)
+        for mean, lower, upper, count in numbers
+    ]
 
 
 def distance_unit(spacings: Sequence[tuple[float, ...] | None]) -> str:

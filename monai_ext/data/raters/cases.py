@@ -38,7 +38,11 @@ class RaterCase(NamedTuple):
     spacing: tuple[float, ...] | None = None  # of the voxels along each axis; None: the files have none
 
 
-def read_rater_case(item: Mapping, files: Mapping[Key, Sequence[Path]] | None, kinds: PredictionKinds) -> RaterCase:
+def read_rater_case(
+    item: Mapping,
+    files: Mapping[Key, Sequence[Path]] | None = None,
+    kinds: PredictionKinds = PredictionKinds(),  # noqa: B008
+) -> RaterCase:
     """The raters' masks of an item of `rater_truth` and its prediction, an entry of `RaterPredictions.files`.
 
     Masks hold 0 and 1, or 0 and white (255; 65535 in a PNG of 16 bits). Probabilities lie in [0, 1]; in a PNG they are

@@ -38,9 +38,9 @@ Key = tuple[str, int]  # ("probability", 0), ("seg", rater) or ("sample", number
 class PredictionKinds(NamedTuple):
     """What a method predicted, the same for all cases: a map or not, numbers of raters, numbers of samples."""
 
-    probability: bool
-    raters: tuple[int, ...]
-    samples: tuple[int, ...]
+    probability: bool = False
+    raters: tuple[int, ...] = ()
+    samples: tuple[int, ...] = ()
 
 
 class RaterPredictions(NamedTuple):
