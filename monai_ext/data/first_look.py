@@ -85,7 +85,7 @@ def review(numbers: SetNumbers, *, labelled: bool = False) -> FirstLook:
     """What the numbers of a whole set show.
 
     Args:
-        labelled: what is foreground was chosen by `label`, so that masks that look inverted are no mistake.
+        labelled: what is foreground was chosen by `labels`, so that masks that look inverted are no mistake.
     """
     look = FirstLook()
     if len(numbers.ids) and not np.isnan(numbers.images).all():

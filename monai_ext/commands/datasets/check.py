@@ -249,8 +249,8 @@ def _name_values(items: Sequence[Mapping], found: FirstLook) -> None:
     for path in paths:
         with suppress(ImageFileError):
             values = np.unique(read_nifti(path)).tolist() if is_volume_file(path) else grey_values_in(path)
-            counts.update(int(value) for value in values[:MOST_VALUES] if value == int(value))
-    if counts and set(counts) - {0, 1} and len(counts) > 2:
+            counts.update(int(value) for value in values[:MOST_VALUES] if float(value).is_integer())
+    if set(counts) - {0, 1} and len(counts) > 2:
         listed = [f"{value} ({count})" for value, count in sorted(counts.items())]
         found.facts.append(f"values of {len(paths)} masks, with the number that hold them: {some_of(listed)}")
 

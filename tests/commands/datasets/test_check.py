@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -67,6 +68,16 @@ def test_parts_of_raters_are_looked_at_together(tmp_path, capsys):
     assert titles == ["## training", "## testing", "## parts together"]
     page = checked(tmp_path, "raters", capsys, "--part", "testing")[1]
     assert [line for line in page.splitlines() if line.startswith("## ")] == ["## testing"]
+
+
+def test_a_mask_with_nan_is_refused_and_the_values_of_all_are_named(tmp_path, capsys):
+    MAKE["raters"](tmp_path)
+    path = tmp_path / "Training/case01/task01_seg01.nii.gz"
+    values = np.full((32, 32), 2.0, dtype=np.float32)
+    values[0, :2] = np.nan, np.inf
+    nib.save(nib.Nifti1Image(values, nib.load(path).affine), path)
+    status, page = checked(tmp_path, "raters", capsys)
+    assert status == 1 and "0 (14), 1 (14), 2 (1)" in page
 
 
 def test_blank_tiles_are_named_and_a_set_of_them_is_refused(tmp_path, capsys):
