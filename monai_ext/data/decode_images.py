@@ -14,14 +14,8 @@ from PIL import Image
 
 from monai_ext.data.item_numbers import MaskNumbers, contrast, image_numbers, mask_numbers, value_bits, with_numbers
 from monai_ext.raster.images import TURNS, ImageFile, ImageFileError, checked_size, decode_image
-from monai_ext.raster.masks import (
-    MaskFile,
-    checked_labels,
-    decode_masks,
-    grey_values_in,
-    structures_of_labels,
-    values_outside,
-)
+from monai_ext.raster.labels import checked_labels, structures_of_labels, values_outside
+from monai_ext.raster.masks import MaskFile, decode_masks, grey_values_in
 
 __all__ = ["DecodeImaged"]
 

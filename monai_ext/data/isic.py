@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from monai_ext.data.passed_over import log_passed_over
-from monai_ext.raster.masks import Labels, checked_labels, structures_of_labels
+from monai_ext.raster.labels import Labels, checked_labels, structures_of_labels
 from monai_ext.runtime.errors import some_of
 from monai_ext.storage.folders import files_in, folders_in
 

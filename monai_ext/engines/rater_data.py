@@ -15,7 +15,7 @@ from monai_ext.data.raters.qubiq import find_parts
 from monai_ext.data.raters.structures import rater_labels, structure_count
 from monai_ext.data.run_cases import RunCases
 from monai_ext.engines.rater_methods import FAITHFUL, PER_RATER_METHODS, check_method
-from monai_ext.raster.masks import Labels
+from monai_ext.raster.labels import Labels
 from monai_ext.runtime.hosts import in_monai_label
 from monai_ext.runtime.settings import as_bool
 

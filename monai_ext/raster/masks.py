@@ -1,15 +1,13 @@
 """Masks read from image files: what is foreground by one rule, or by the values that are named as its labels.
 
-Labels are one structure, or several by name (the regions of nnU-Net), which may share values: {"disc": [1, 2], "cup":
-[2]}. A mask that could mean several things (several structures, content in its transparency) raises `ImageFileError`.
+A mask that could mean several things (several structures, content in its transparency) raises `ImageFileError`.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,29 +28,10 @@ from monai_ext.raster.images import (
     reading,
     upright_size,
 )
+from monai_ext.raster.labels import ALPHA, Labels, Values, checked_labels, has_label, in_words
 
-__all__ = [
-    "Label",
-    "Labels",
-    "MaskFile",
-    "Values",
-    "checked_label",
-    "checked_labels",
-    "decode_masks",
-    "grey_values_in",
-    "has_label",
-    "in_words",
-    "label_map",
-    "read_mask",
-    "structures_of_labels",
-    "values_outside",
-]
+__all__ = ["MaskFile", "decode_masks", "grey_values_in", "read_mask"]
 
-Values = tuple[int | tuple[int, ...], ...]
-Label = int | str | Sequence[int] | Sequence[Sequence[int]] | Values | None
-Labels = Label | Mapping[str, Label]
-
-ALPHA = "alpha"
 FOREGROUND_ABOVE = 128  # the ISIC challenge's rule, on the scale 0 ... 255
 BLACK_UP_TO, WHITE_FROM = 16, 239  # grey between them is that of soft edges, or of a structure
 FLAT = 8  # levels between neighbours inside a structure, blurred by JPEG
@@ -68,7 +47,6 @@ PACK = np.array([1, 1 << 8, 1 << 16])  # three channels in one number
 MOST_STRUCTURES = 32
 LOOKED_AT = 10**6  # pixels of a larger mask, evenly spread
 SHOWN = 6
-STRUCTURE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # it becomes part of names of files and columns
 
 
 class MaskFile(NamedTuple):
@@ -107,78 +85,6 @@ def read_mask(path: str | os.PathLike, *, spatial_size: Sequence[int] | None = N
         ValueError: `spatial_size` is not two positive integers, or `labels` none of the above.
     """
     return torch.cat([file.mask for file in decode_masks(path, checked_size(spatial_size), checked_labels(labels))])
-
-
-def checked_labels(labels: Labels) -> Values | str | dict[str, Values | str] | None:
-    """`labels` as `checked_label` of one structure, or of each by its name; see `read_mask`.
-
-    >>> checked_labels([1, 2]), checked_labels({"disc": [1, 2], "cup": 2})
-    ((1, 2), {'disc': (1, 2), 'cup': (2,)})
-
-    Raises:
-        ValueError: they are none of these, two structures have the same values, or a name cannot be that of a file.
-    """
-    if not isinstance(labels, Mapping):
-        return checked_label(labels)
-    found: dict[str, Values | str] = {}
-    for name, label in labels.items():
-        values = checked_label(label)
-        if values is None or not STRUCTURE_NAME.fullmatch(str(name)):
-            raise ValueError(
-                f"labels has the structure {name!r} of the values {label!r}: give names of letters and digits, and "
-                "the values of each, such as {disc: [1, 2], cup: [2]}."
-            )
-        twin = next((other for other, own in found.items() if set(own) == set(values)), None)
-        if twin is not None:
-            raise ValueError(f"labels has the same values for {twin} and {name}: name each structure once.")
-        found[str(name)] = values
-    if not found:
-        raise ValueError("labels names no structure: give some, such as {disc: [1, 2], cup: [2]}, or leave it out.")
-    return found
-
-
-def structures_of_labels(labels: Labels) -> list[str]:
-    """Names of the structures of labels by name; none where there is one without a name."""
-    checked = checked_labels(labels)
-    return list(checked) if isinstance(checked, dict) else []
-
-
-def checked_label(label: Label) -> Values | str | None:
-    """`label` as a tuple of its values, "alpha" or None; see `read_mask`.
-
-    >>> checked_label(2), checked_label([1, 2]), checked_label([[255, 0, 0]])
-    ((2,), (1, 2), ((255, 0, 0),))
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    if label is None or label == ALPHA:
-        return ALPHA if label == ALPHA else None
-    values = tuple(label) if isinstance(label, (list, tuple)) else (label,)
-    if values and all(isinstance(value, int) and not isinstance(value, bool) for value in values):
-        return values
-    if values and all(isinstance(value, (list, tuple)) and len(value) == 3 for value in values):
-        return tuple(tuple(int(part) for part in value) for value in values)
-    raise ValueError(
-        f"labels is {label!r}: give a value of the masks, a list of several, a colour [red, green, blue], 'alpha', or "
-        "values by the names of structures, such as {disc: [1, 2], cup: [2]}."
-    )
-
-
-def has_label(values: NDArray, label: Values) -> NDArray[np.bool_]:
-    """Where `values` are one of the label's numbers, within 0.001."""
-    return np.isin(np.round(values) if values.dtype.kind == "f" else values, label) & (
-        np.abs(values - np.round(values)) <= 1e-3 if values.dtype.kind == "f" else True
-    )
-
-
-def in_words(label: Values | str) -> str:
-    """The label for a message.
-
-    >>> in_words((1, 2)), in_words("alpha")
-    ('1, 2', 'alpha')
-    """
-    return label if isinstance(label, str) else ", ".join(map(str, label))
 
 
 def decode_masks(
@@ -383,50 +289,3 @@ def grey_values_in(path: str | os.PathLike) -> list[int]:
             pixels = np.asarray(picture.convert("RGB"))
             return np.unique(pixels[..., 0]).tolist() if (pixels == pixels[..., :1]).all() else []
     return []
-
-
-def values_outside(found: Sequence[int], labels: Labels) -> list[int]:
-    """Those of the values found in masks that are no structure's, 0 apart.
-
-    >>> values_outside([0, 1, 2, 7], {"disc": [1, 2], "cup": [2]})
-    [7]
-    """
-    checked = checked_labels(labels)
-    if not isinstance(checked, dict):
-        return []
-    used = {value for values in checked.values() for value in values}
-    return [value for value in found if value != 0 and value not in used]
-
-
-def label_map(masks: NDArray[np.bool_], labels: Labels) -> NDArray[np.integer]:
-    """One map (*S) of masks (K, *S) of the structures of labels by name: the values that the labels have.
-
-    A pixel gets the value that belongs to just the structures whose masks have it. Where no value does (a cup outside
-    of its disc), it gets the own value of its last structure, those with fewer values counting as later: of its
-    values the first that no later structure has. Structures of colours or transparency, and those without a value of
-    their own, get their place among the structures, from 1.
-
-    >>> label_map(np.array([[True, True, False], [False, True, False]]), {"disc": [1, 2], "cup": [2]}).tolist()
-    [1, 2, 0]
-    """
-    checked = checked_labels(labels)
-    if not isinstance(checked, dict):
-        raise ValueError(f"labels is {labels!r}: a map of labels needs structures by name.")
-    numbers = [[value for value in values if isinstance(value, int)] for values in checked.values()]
-    order = sorted(range(len(numbers)), key=lambda k: -len(numbers[k]))
-    if len(masks) != len(numbers):
-        raise ValueError(f"{len(masks)} masks for {len(numbers)} structures: give one for each.")
-    painted = []
-    for place, k in enumerate(order):
-        later = {value for other in order[place + 1 :] for value in numbers[other]}
-        painted.append(next((value for value in numbers[k] if value not in later), None))
-    if any(value is None for value in painted) or len(set(painted)) < len(painted):
-        numbers, painted = [[] for _ in numbers], [k + 1 for k in order]
-    highest = max([*(value for values in numbers for value in values), *(value or 0 for value in painted)])
-    result = np.zeros(masks.shape[1:], dtype=np.uint8 if highest <= 255 else np.uint16)
-    for value, k in zip(painted, order, strict=True):
-        result[masks[k]] = value
-    for value in {value for values in numbers for value in values}:
-        own = np.array([value in values for values in numbers])
-        result[(masks == own.reshape(-1, *[1] * (masks.ndim - 1))).all(0)] = value
-    return result

@@ -9,7 +9,7 @@ from pictures import saved
 from PIL import Image, ImageFilter
 
 from monai_ext.raster.images import ImageFileError
-from monai_ext.raster.masks import checked_label, checked_labels, grey_values_in, label_map, read_mask, values_outside
+from monai_ext.raster.masks import grey_values_in, read_mask
 
 
 @pytest.mark.parametrize(
@@ -219,12 +219,6 @@ def test_label_0_turns_black_on_white_with_its_soft_edges(tmp_path):
     assert np.array_equal(read_mask(path, labels=255), read_mask(path))
 
 
-@pytest.mark.parametrize("label", ["white", [], [1, "a"], 1.5, True, [[1, 2]]])
-def test_other_labels_are_refused(label):
-    with pytest.raises(ValueError, match="labels is .*: give a value of the masks"):
-        checked_label(label)
-
-
 @pytest.mark.parametrize("suffix", ["tif", "gif"])
 def test_a_mask_of_several_pages_is_refused(tmp_path, suffix):
     pages = [Image.fromarray(disc((20, 20), (10.0, 8.0), radius) * 255) for radius in (3.0, 5.0)]
@@ -244,40 +238,6 @@ def test_labels_by_name_are_a_mask_of_each_structure_from_one_file(tmp_path):
     assert read_mask(path, labels={"one": 1}).shape == (1, *values.shape)
     small = read_mask(path, labels=REGIONS, spatial_size=(10, 30))
     assert small.shape == (2, 10, 30) and not (small[1] & ~small[0]).any()
-    assert grey_values_in(path) == [0, 1, 2] and values_outside([0, 1, 2, 3], REGIONS) == [3]
+    assert grey_values_in(path) == [0, 1, 2]
     picture = saved(tmp_path / "c.png", np.stack([values * 100, values, values], axis=-1))
     assert grey_values_in(picture) == []
-
-
-@pytest.mark.parametrize(
-    ("labels", "sentence"),
-    [
-        ({}, "names no structure"),
-        ({"disc": None}, "'disc' of the values None"),
-        ({"a/b": 1}, "names of letters and digits"),
-        ({"disc": [1, 2], "cup": [2, 1]}, "same values for disc and cup"),
-        ({"disc": "white"}, "labels is 'white'"),
-    ],
-)
-def test_structures_that_cannot_be_meant_are_refused(labels, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        checked_labels(labels)
-
-
-def test_a_label_map_gives_back_the_values_of_the_masks(tmp_path):
-    brain = {"whole": [1, 2, 3], "core": [2, 3], "active": [3]}
-    values = np.array([[0, 1, 2, 3, 3, 1]])
-    masks = np.stack([np.isin(values, own) for own in brain.values()])
-    assert np.array_equal(label_map(masks, brain), values)
-    order = ["active", "core", "whole"]  # named from the inside outwards
-    assert np.array_equal(label_map(masks[[2, 1, 0]], {name: brain[name] for name in order}), values)
-    apart = np.array([[[False, True, True]], [[True, False, True]]])  # a cup outside of its disc
-    assert label_map(apart, REGIONS).tolist() == [[2, 1, 2]]
-    both = {"left": [1, 2], "right": [2, 3]}  # they share a part
-    values = np.array([[0, 1, 2, 3]])
-    assert np.array_equal(label_map(np.stack([np.isin(values, own) for own in both.values()]), both), values)
-    colours = {"red": [[255, 0, 0]], "blue": [[0, 0, 255]]}
-    assert label_map(np.array([[True, False]] * 2), colours).tolist() == [2, 0]
-    assert label_map(np.array([[True]]), {"deep": 2000}).dtype == np.uint16
-    with pytest.raises(ValueError, match="2 structures"):
-        label_map(masks, REGIONS)

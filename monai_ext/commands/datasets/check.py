@@ -28,7 +28,8 @@ from monai_ext.data.tiles.listing import tile_items
 from monai_ext.data.tiles.pixel_scale import find_scale
 from monai_ext.data.tiles.survey import survey_tiles
 from monai_ext.raster.images import ImageFileError
-from monai_ext.raster.masks import Labels, grey_values_in
+from monai_ext.raster.labels import Labels
+from monai_ext.raster.masks import grey_values_in
 from monai_ext.raster.nifti import is_volume_file, open_nifti, read_nifti, without_singletons
 from monai_ext.raster.opening import open_raster
 from monai_ext.runtime.errors import some_of

@@ -15,7 +15,7 @@ from monai_ext.data.raters.geometry import Geometry, Reading, geometry_of, item_
 from monai_ext.data.raters.predictions import Key, PredictionKinds
 from monai_ext.formulas.grids import spacing_of
 from monai_ext.raster.images import ImageFileError, reading
-from monai_ext.raster.masks import checked_label
+from monai_ext.raster.labels import checked_label
 from monai_ext.raster.nifti import open_nifti, read_nifti
 
 __all__ = ["RaterCase", "read_rater_case"]

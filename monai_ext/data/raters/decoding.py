@@ -35,7 +35,7 @@ from monai_ext.data.raters.structures import labels_of_entries, structure_count
 from monai_ext.formulas.grids import anatomical_grid, resample, resize_volumes, resized_affine
 from monai_ext.formulas.regions import region_of_interest
 from monai_ext.raster.images import ImageFileError
-from monai_ext.raster.masks import (
+from monai_ext.raster.labels import (
     Label,
     Values,
     checked_label,

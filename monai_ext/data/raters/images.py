@@ -19,7 +19,7 @@ from monai_ext.data.raters.qubiq import find_parts, qubiq_items, slice_items
 from monai_ext.data.raters.structures import structure_names, together
 from monai_ext.raster.dicom import dicom_files, is_dicom
 from monai_ext.raster.images import ImageFileError, read_image
-from monai_ext.raster.masks import Labels
+from monai_ext.raster.labels import Labels
 from monai_ext.raster.nifti import VOLUME_ENDINGS, is_volume_file
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.folders import files_in, folders_in

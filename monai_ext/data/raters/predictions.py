@@ -20,7 +20,7 @@ from typing import NamedTuple
 from monai_ext.data.isic import DatasetLayoutError
 from monai_ext.data.passed_over import log_passed_over
 from monai_ext.data.raters.qubiq import MASK_NAME, PARTS, qubiq_items
-from monai_ext.raster.masks import Labels
+from monai_ext.raster.labels import Labels
 from monai_ext.raster.nifti import open_nifti
 from monai_ext.runtime.errors import some_of
 from monai_ext.storage.folders import files_in, folders_in

@@ -16,7 +16,7 @@ from monai_ext.data.isic import DatasetLayoutError, check_name
 from monai_ext.data.passed_over import log_passed_over
 from monai_ext.data.raters.structures import structure_names, together
 from monai_ext.raster.dicom import is_dicom
-from monai_ext.raster.masks import Labels, checked_labels
+from monai_ext.raster.labels import Labels, checked_labels
 from monai_ext.raster.nifti import open_nifti
 from monai_ext.runtime.errors import some_of
 from monai_ext.storage.folders import files_in, folders_in

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from monai_ext.raster.masks import Labels, Values, checked_labels, structures_of_labels
+from monai_ext.raster.labels import Labels, Values, checked_labels, structures_of_labels
 
 __all__ = ["column_names", "labels_of_entries", "rater_labels", "structure_count", "structure_names", "together"]
 

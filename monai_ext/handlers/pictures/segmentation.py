@@ -17,7 +17,7 @@ from monai_ext.handlers.item_writer import ItemWriter
 from monai_ext.handlers.pictures.drawing import PREDICTION_COLOUR, TRUTH_COLOUR, Picture, as_picture, contour, heat_map
 from monai_ext.handlers.pictures.rows import PictureRows
 from monai_ext.raster.images import read_image
-from monai_ext.raster.masks import Labels, label_map, structures_of_labels
+from monai_ext.raster.labels import Labels, label_map, structures_of_labels
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.files import atomic_path, inside
 from monai_ext.storage.pictures import save_picture
