@@ -1,7 +1,6 @@
 """Images of any size and kind: opened to be read by rows, and written upscaled.
 
-PNG, JPEG and the like go through Pillow; TIFF, GeoTIFF and other rasters through rasterio (the extra `geo`), where
-that is installed.
+PNG, JPEG and the like go through Pillow; TIFF, GeoTIFF and other rasters through rasterio, where that is installed.
 """
 
 from __future__ import annotations

@@ -421,7 +421,7 @@ def test_mistakes_end_with_one_sentence(trained, phantoms, tmp_path):
 
 def test_reflectance_of_16_bits_with_blank_tiles_and_collars_has_the_scores_of_8_bits(tmp_path, phantoms):
     """One range from the files through training and evaluation to the upscaled files; 16 of 40 scenes show nothing."""
-    rasterio = pytest.importorskip("rasterio", reason="needs rasterio (the extra geo)")
+    rasterio = pytest.importorskip("rasterio", reason="needs rasterio")
     tiles, plain = tmp_path / "tiles", tmp_path / "plain"
     tiles.mkdir()
     plain.mkdir()

@@ -37,7 +37,7 @@ def colour_png_16bit(path, values):
 
 def geotiff(path, bands, **options):
     """bands (C, H, W); skips where rasterio is missing."""
-    rasterio = pytest.importorskip("rasterio", reason="needs rasterio (the extra geo)")
+    rasterio = pytest.importorskip("rasterio", reason="needs rasterio")
     count, height, width = bands.shape
     profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": bands.dtype}
     where = {"crs": "EPSG:3857", "transform": rasterio.Affine(2, 0, 500, 0, -2, 900)}

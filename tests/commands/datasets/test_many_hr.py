@@ -74,7 +74,7 @@ def test_the_command_builds_checks_and_shows(tiles, tmp_path, capsys):
 
 
 def test_deep_tiles_are_read_by_a_range_and_blank_ones_left_out(tiles, tmp_path, caplog):
-    rasterio = pytest.importorskip("rasterio", reason="needs rasterio (the extra geo)")
+    rasterio = pytest.importorskip("rasterio", reason="needs rasterio")
     deep, plain = tmp_path / "deep", tmp_path / "plain"
     deep.mkdir()
     plain.mkdir()

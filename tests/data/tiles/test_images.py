@@ -50,7 +50,7 @@ def test_transparent_pixels_become_black_and_alpha_is_no_band(tmp_path):
 
 
 def test_colour_pngs_of_16_bits_keep_them(tmp_path):
-    pytest.importorskip("rasterio", reason="needs rasterio (the extra geo)")
+    pytest.importorskip("rasterio", reason="needs rasterio")
     values = numbers(5, 6, 3, dtype=np.uint16)
     pixels = read_tile(colour_png_16bit(tmp_path / "a.png", values))
     assert pixels.dtype == torch.uint16 and np.array_equal(pixels.numpy(), values.transpose(2, 0, 1))
@@ -86,7 +86,7 @@ def test_the_alpha_band_of_signed_16_bits_is_opaque_at_their_highest(tmp_path):
 
 
 def test_the_mask_of_signed_16_bits_hides_pixels(tmp_path):
-    rasterio = pytest.importorskip("rasterio", reason="needs rasterio (the extra geo)")
+    rasterio = pytest.importorskip("rasterio", reason="needs rasterio")
     path = geotiff(tmp_path / "a.tif", np.full((3, 1, 3), 20000, np.int16))
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK="YES"), rasterio.open(path, "r+") as raster:
         raster.write_mask(np.array([[False, True, True]]))
