@@ -34,3 +34,13 @@ def test_hostile_text_stays_text(tmp_path):
 def test_a_table_in_markdown_by_hand():
     table = Table("T", ("Loss", "Dice"), [("dice_bce", "90.1 ± 0.2")])
     assert markdown_page([table]) == "**T**\n\n| Loss | Dice |\n| :-- | --: |\n| dice_bce | 90.1 ± 0.2 |\n"
+
+
+def test_a_page_is_light_or_dark_without_a_script_and_wide_parts_scroll_in_a_box():
+    page = html_page([Heading("H", 1), Table("T", ("Loss", "Dice"), [("bce", "90.1")])], title="T")
+    found = tags(page)
+    choices = {attributes.get("id") for tag, attributes in found if tag == "input"}
+    assert choices == {None, "theme-light", "theme-dark"} and "script" not in {tag for tag, _ in found}
+    for name in choices - {None}:
+        assert f":root:has(#{name}:checked)" in page
+    assert ("div", {"class": "wide", "tabindex": "0"}) in found and ".wide { overflow-x: auto" in page

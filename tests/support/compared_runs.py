@@ -24,7 +24,7 @@ class _Checker(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list) -> None:
         self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
