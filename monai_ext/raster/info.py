@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -12,6 +14,7 @@ import numpy as np
 __all__ = ["Alpha", "BandTags", "GeoTags", "Raster", "RasterInfo", "Turn", "opaque", "picture_tags"]
 
 Alpha = Literal["soft", "hard", "mask"]
+COUNTED = {"RPC": ("LINE_OFF", "SAMP_OFF"), "GEOLOCATION": ("LINE_OFFSET", "PIXEL_OFFSET")}  # in pixels, by domain
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,27 @@ class GeoTags:
         """Whether it places the image on the ground."""
         return bool(self.crs or self.transform or self.gcps or self.tags.get("RPC"))
 
+    def from_pixel(self, top: float, left: float) -> GeoTags:
+        """The tags of a part of the image that begins at this row and column."""
+        transform = self.transform
+        if transform is not None:
+            a, b, c, d, e, f = transform
+            transform = (a, b, c + a * left + b * top, d, e, f + d * left + e * top)
+        gcps = tuple((row - top, column - left, *place) for row, column, *place in self.gcps)
+        tags = dict(self.tags)
+        for domain, axes in COUNTED.items():
+            if domain in tags:
+                tags[domain] = tags[domain] | _shifted(tags[domain], zip(axes, (top, left), strict=True))
+        return replace(self, transform=transform, gcps=gcps, tags=tags)
+
+
+def _shifted(tags: dict[str, str], steps: Iterable[tuple[str, float]]) -> dict[str, str]:
+    shifted = {}
+    for key, step in steps:
+        with suppress(KeyError, ValueError):
+            shifted[key] = repr(float(tags[key]) - step)
+    return shifted
+
 
 @dataclass(frozen=True)
 class RasterInfo:
@@ -93,6 +117,11 @@ class RasterInfo:
     def planes(self) -> int:
         """Number of bands, alpha or mask included."""
         return self.bands + (self.alpha is not None)
+
+    def part(self, top: float, left: float, size: tuple[int, int]) -> RasterInfo:
+        """Metadata of a part of the image: `size` (H, W) from this row and column on, without margins."""
+        geo = None if self.geo is None else self.geo.from_pixel(top, left)
+        return replace(self, size=size, geo=geo, margins=(0, 0, 0, 0))
 
 
 def opaque(alpha: Alpha | None, dtype: np.dtype) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from monai_ext.raster import gdal, gdal_write, pillow
-from monai_ext.raster.images import ImageFileError, reading
+from monai_ext.raster.images import ImageFileError, image_size, reading
 from monai_ext.raster.info import Raster, RasterInfo
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "has_georeference",
     "open_raster",
     "output_suffix",
+    "stored_size",
     "stored_type",
     "write_raster",
     "written_by",
@@ -89,6 +90,18 @@ def stored_type(path: str | os.PathLike) -> np.dtype:
         return np.dtype(np.uint8)
     with closing(open_raster(path)) as raster:
         return raster.info.dtype
+
+
+def stored_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(H, W) of the image in a file, as `open_raster` gives it; pictures are not decoded.
+
+    Raises:
+        ImageFileError: as `open_raster`.
+    """
+    if Path(path).suffix.lower() in PILLOW_SUFFIXES:
+        return image_size(path)
+    with closing(open_raster(path)) as raster:
+        return raster.info.size
 
 
 def has_georeference(info: RasterInfo) -> bool:

@@ -18,12 +18,11 @@ from monai_ext import __version__
 from monai_ext.data.tiles.neighbours import TileGrid
 from monai_ext.data.tiles.pixel_scale import PixelScale
 from monai_ext.raster.info import Raster, RasterInfo
-from monai_ext.raster.opening import check_output, has_georeference, open_raster, write_raster, written_by
+from monai_ext.raster.opening import check_output, has_georeference, open_raster, written_by
 from monai_ext.raster.partial_rows import PartialRows
 from monai_ext.raster.pillow import sidecars
 from monai_ext.runtime.memory import in_words
-from monai_ext.storage.files import atomic_path
-from monai_ext.upscaling.outputs import OutputFile
+from monai_ext.upscaling.outputs import Cells, OutputFile
 from monai_ext.upscaling.plan import Plan
 from monai_ext.upscaling.upscaler import Upscaler
 
@@ -47,6 +46,7 @@ class Choices:
         resume: leave finished images as they are, and go on with strips of unfinished ones.
         identity: names the network in fingerprints.
         grid: tiles whose neighbours are their context.
+        cells: the files that a target is cut into, see `OutputFile`; None: it is written as one. Only without layers.
     """
 
     limits: tuple[float, float] | Literal["data"] | None = None
@@ -58,6 +58,7 @@ class Choices:
     resume: bool = False
     identity: str = ""
     grid: TileGrid | None = None
+    cells: Callable[[Path], Cells] | None = None
 
     def open(self, source: Path, *, context: int = 0) -> Raster:
         """The image, to be read as chosen.
@@ -81,6 +82,14 @@ class Choices:
         """Pixel values of black and white of an image, None where they are to be found."""
         scale = self._scale(info)
         return (scale.low, scale.high) if self.limits is None and scale is not None else self.limits
+
+    def outputs(self, upscaler: Upscaler, target: Path, info: RasterInfo) -> list[OutputFile]:
+        """The files that an upscaled image is written to."""
+        files = upscaler.outputs(target, info)
+        if self.cells is None:
+            return files
+        cells = self.cells(target)
+        return [replace(file, path=cells[0][0], cells=cells) for file in files]
 
     def _scale(self, info: RasterInfo) -> PixelScale | None:
         common = self.grid.scale if self.grid is not None and info.path in self.grid else None
@@ -113,18 +122,20 @@ def upscale_file(
     scale, report = upscaler.scale, progress or (lambda done, count: None)
     _check_apart(source, target)
     with closing(choices.open(source, context=upscaler.context)) as raster, ExitStack() as stack:
-        outputs = upscaler.outputs(target, raster.info)
+        outputs = choices.outputs(upscaler, target, raster.info)
+        paths = [path for output in outputs for path in output.paths]
+        for path in paths:
+            _check_apart(source, path)
         for output in outputs:
-            _check_apart(source, output.path)
-            check_output(output.path, output.info, scale=scale, cog=choices.cog)
+            check_output(output.path, output.file_info, scale=scale, cog=choices.cog)
         fingerprint = _fingerprint(source, upscaler, choices)
-        if choices.resume and all(each.path.is_file() and written_by(each.path) == fingerprint for each in outputs):
+        if choices.resume and all(path.is_file() and written_by(path) == fingerprint for path in paths):
             for each in outputs:
                 PartialRows.forget(each.path)
             return False
         plan = upscaler.plan(raster, choices.limits_of(raster.info))
         info = raster.info  # with nodata that was found
-        outputs = upscaler.outputs(target, info)
+        outputs = choices.outputs(upscaler, target, info)
         files = [
             (output, stack.enter_context(_partial_rows(output, scale, fingerprint, resume=choices.resume)))
             for output in outputs
@@ -142,16 +153,7 @@ def upscale_file(
                 rows.discard()  # going on would fail again
             raise
         for output, rows in files:
-            with atomic_path(output.path) as temporary:
-                write_raster(
-                    temporary,
-                    output.path,
-                    rows.path,
-                    output.info,
-                    scale=scale,
-                    fingerprint=fingerprint,
-                    cog=choices.cog,
-                )
+            output.write(rows.path, scale=scale, fingerprint=fingerprint, cog=choices.cog)
         for _, rows in files:
             rows.discard()
     if has_georeference(info) and target.suffix.lower() not in (".tif", ".tiff"):
@@ -210,6 +212,8 @@ def _fingerprint(source: Path, upscaler: Upscaler, choices: Choices) -> str:
         "choices": [choices.limits, choices.bands, choices.cog, choices.nodata, choices.no_alpha],
         "scale": None if choices.scale is None else asdict(choices.scale),
     }
+    if choices.cells is not None:
+        work["cells"] = True
     if grid is not None:
         work["grid"] = [grid.address(source), None if grid.scale is None else asdict(grid.scale)]
     return hashlib.sha256(json.dumps(work).encode()).hexdigest()[:32]

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from monai_ext.raster.info import BandTags, RasterInfo, picture_tags
+from monai_ext.raster.opening import write_raster
+from monai_ext.storage.files import atomic_path, scratch_path
 from monai_ext.upscaling.layers import DEVIATIONS, Layers
 
-__all__ = ["OutputFile", "band_labels", "layered_info", "output_files"]
+__all__ = ["Cells", "OutputFile", "band_labels", "layered_info", "output_files"]
 
+Cells = tuple[tuple[Path, ...], ...]
 LAYER_TAG, LAYERS_TAG = "LAYER", "MONAI_EXT_LAYERS"
 COLOURS = ("red", "green", "blue")
 
@@ -26,11 +29,57 @@ class OutputFile:
         path: its final name.
         info: what it holds: bands, type and tags, at the size of the low resolution.
         planes: which planes of a strip, in the order of its bands; None: all.
+        cells: names of the files that it is cut into, all of one size, rows from the top; none: it is one file.
     """
 
     path: Path
     info: RasterInfo
     planes: tuple[int, ...] | None = None
+    cells: Cells = ()
+
+    @property
+    def paths(self) -> list[Path]:
+        """The names of its files."""
+        return [path for row in self.cells for path in row] or [self.path]
+
+    @property
+    def file_info(self) -> RasterInfo:
+        """What each of its files holds, at the size of the low resolution; of the first one, where there are several.
+
+        Raises:
+            ValueError: it cannot be cut into files of one size.
+        """
+        return self._part(0, 0) if self.cells else self.info
+
+    def write(self, rows: Path, *, scale: int, fingerprint: str, cog: bool) -> None:
+        """Write its files from raw rows, see `write_raster`; each appears whole or not at all."""
+        if not self.cells:
+            with atomic_path(self.path) as temporary:
+                write_raster(temporary, self.path, rows, self.info, scale=scale, fingerprint=fingerprint, cog=cog)
+            return
+        height, width = (scale * side for side in self.info.size)
+        pixels = np.memmap(rows, self.info.dtype, "r", shape=(height, self.info.planes, width))
+        for row, names in enumerate(self.cells):
+            for column, path in enumerate(names):
+                part = self._part(row, column)
+                down, right = (scale * side for side in part.size)
+                with scratch_path(path) as cell, atomic_path(path) as temporary:
+                    own = pixels[row * down : (row + 1) * down, :, column * right : (column + 1) * right]
+                    np.ascontiguousarray(own).tofile(cell)
+                    write_raster(temporary, path, cell, part, scale=scale, fingerprint=fingerprint, cog=cog)
+
+    def _part(self, row: int, column: int) -> RasterInfo:
+        height, width = (side / count for side, count in zip(self.info.size, self._counts, strict=True))
+        if not (height.is_integer() and width.is_integer()):
+            raise ValueError(
+                f"{self.info.path} has {self.info.size[1]} x {self.info.size[0]} pixels, which cannot be cut into "
+                f"{self._counts[1]} x {self._counts[0]} tiles of one size."
+            )
+        return self.info.part(row * height, column * width, (int(height), int(width)))
+
+    @property
+    def _counts(self) -> tuple[int, int]:
+        return len(self.cells), len(self.cells[0])
 
     def pixels(self, strip: np.ndarray) -> np.ndarray:
         """This file's part of a strip (planes, rows, s*W): in its own type, rounded where that is whole."""

@@ -33,6 +33,7 @@ from monai_ext.raster.opening import written_by
 from monai_ext.raster.partial_rows import PartialRows
 from monai_ext.upscaling import Choices, upscale_file
 from monai_ext.upscaling import file as upscaling_file
+from monai_ext.upscaling import outputs as upscaling_outputs
 from monai_ext.upscaling.layers import Layers
 
 
@@ -288,7 +289,7 @@ def test_strips_outlive_an_output_that_could_not_be_written(tmp_path, monkeypatc
         raise ImageFileError("cannot write image: the disk is full.")
 
     with monkeypatch.context() as patch, pytest.raises(ImageFileError, match="the disk is full"):
-        patch.setattr(upscaling_file, "write_raster", full)
+        patch.setattr(upscaling_outputs, "write_raster", full)
         upscale_file(source, tmp_path / "b.png", upscaler=upscaler(Blurring()))
     network = Blurring()
     upscale_file(source, tmp_path / "b.png", upscaler=upscaler(network), choices=Choices(resume=True))

@@ -19,6 +19,7 @@ from upscaling_toys import (
     save_picture,
     save_raster,
     toy,
+    upscaler,
 )
 
 from monai_ext.raster.info import BandTags, GeoTags, RasterInfo
@@ -53,6 +54,24 @@ def test_a_geotiff_gets_every_layer_as_named_bands_with_its_place_kept(tmp_path)
     np.testing.assert_allclose(layers["total"] ** 2, parts, rtol=1e-3)
     np.testing.assert_allclose(layers["upper"] - layers["mean"], 2 * layers["total"], atol=1e-2)
     np.testing.assert_allclose(layers["mean"], repeated(read(source)), atol=60)
+
+
+@needs_rasterio
+def test_cells_of_a_geotiff_lie_where_they_are_on_the_ground(tmp_path):
+    import rasterio
+
+    source = save_raster(tmp_path / "a.tif", noise(3, 8, 12))
+    cells = tuple(tuple(tmp_path / "out" / f"{row}_{column}.tif" for column in range(2)) for row in range(2))
+    upscale_file(source, tmp_path / "whole.tif", upscaler=upscaler())
+    upscale_file(source, tmp_path / "b.tif", upscaler=upscaler(), choices=Choices(cells=lambda target: cells))
+    assert not (tmp_path / "b.tif").exists() and len(list((tmp_path / "out").iterdir())) == 4
+    with rasterio.open(tmp_path / "whole.tif") as whole:
+        for row, names in enumerate(cells):
+            for column, name in enumerate(names):
+                window = rasterio.windows.Window(12 * column, 8 * row, 12, 8)
+                with rasterio.open(name) as cell:
+                    np.testing.assert_array_equal(cell.read(), whole.read(window=window))
+                    assert cell.transform.almost_equals(whole.window_transform(window)) and cell.crs == whole.crs
 
 
 @needs_rasterio

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,14 +24,15 @@ from monai_ext.commands.upscaling.image_options import (
     devices,
     warn_without_epistemic,
 )
-from monai_ext.data.tiles.grid import TileAddress
+from monai_ext.data.tiles.grid import TileAddress, finer_tiles, tile_address
 from monai_ext.data.tiles.neighbours import TileGrid
 from monai_ext.data.tiles.pixel_scale import find_scale
-from monai_ext.raster.opening import GDAL_SUFFIXES, PILLOW_SUFFIXES, output_suffix, stored_type
+from monai_ext.raster.opening import GDAL_SUFFIXES, PILLOW_SUFFIXES, output_suffix, stored_size, stored_type
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.folders import files_below
 from monai_ext.upscaling import Choices, Layers, Upscaler, upscale_files
 from monai_ext.upscaling.mosaic import check_mosaic, write_mosaic
+from monai_ext.upscaling.outputs import Cells
 
 __all__ = ["WAY_ON", "UpscaleOptions", "plan_outputs", "run"]
 
@@ -62,7 +64,8 @@ class UpscaleOptions:
     place, missing values, band count, type, colours and tags are kept. A run that was killed goes on with --resume.
 
     Tiles named z/x/y (or z_x_y), as fetch_tiles writes them, have their neighbours as context and join without steps.
-    Where a neighbour is missing, or has another size, type or number of bands, the border is that of an image.
+    Where a neighbour is missing, or has another size, type or number of bands, the border is that of an image. They
+    keep their names and sizes are multiplied, or are cut into tiles of a finer zoom (--deeper).
     """
 
     paths: Annotated[Positional[tuple[Path, ...]], arg(metavar="INPUT [INPUT ...] OUTPUT", help_behavior_hint="")]
@@ -95,8 +98,12 @@ class UpscaleOptions:
     bands: Computed[tuple[int, ...]] = ()
     """bands to take, numbered from 1 (all)"""
     values: ValueOptions = field(default_factory=ValueOptions)
+    scheme: Literal["auto", "xyz", "tms"] = "auto"
+    """how map tiles count their rows: xyz from the north, tms from the south (found from their pixels)"""
     no_context: bool = False
     """upscale each tile z/x/y by itself, without its neighbours"""
+    deeper: bool = False
+    """cut upscaled map tiles into tiles of the old size, at the zoom where they belong: for 4 times z+2/4x+i/4y+j"""
     mosaic: Computed[Path | None] = None
     """also join the upscaled tiles z/x/y of one zoom to this GeoTIFF in EPSG:3857 (none)"""
     cog: bool = False
@@ -209,12 +216,19 @@ def run(options: UpscaleOptions) -> int:
         identity=identity,
     )
     grid = None
-    if options.mosaic is not None or not options.no_context:
-        grid = _grid([source for source, _ in pairs], choices, context=not options.no_context)
+    if options.mosaic is not None or options.deeper or not options.no_context:
+        grid = _grid([source for source, _ in pairs], choices, options)
+    if options.deeper:
+        cells = partial(finer_tiles, times=scale, from_south=grid is not None and grid.from_south)
+        choices = replace(choices, cells=cells)
+        pairs = _deeper_pairs(pairs, output, grid, cells, layers=upscalers[0].layers is not None)
     tiles = [] if grid is None else [(grid.address(source), target) for source, target in pairs if source in grid]
+    if options.deeper:
+        tiles = [(finer, path) for address, target in tiles for finer, path in _finer(address, cells(target))]
     if options.mosaic is not None:
         _check_mosaic(options.mosaic, tiles, pairs, layers=upscalers[0].layers is not None)
-    if not options.no_context:
+        _check_sizes(options.mosaic, [source for source, _ in pairs if grid is not None and source in grid])
+    if not options.no_context and grid is not None and grid.has_neighbours:
         choices = replace(choices, grid=grid)
     written = upscale_files(pairs, upscalers=upscalers, choices=choices)
     skipped = len(pairs) - len(written)
@@ -226,13 +240,55 @@ def run(options: UpscaleOptions) -> int:
     return 0
 
 
+def _deeper_pairs(
+    pairs: Sequence[tuple[Path, Path]],
+    output: Path,
+    grid: TileGrid | None,
+    cells: Callable[[Path], Cells],
+    *,
+    layers: bool,
+) -> list[tuple[Path, Path]]:
+    """`pairs` with targets Z/X/Y.png in `output`, or Z_X_Y.png, out of which `cells` makes finer tiles."""
+    if layers:
+        raise ValueError("--deeper: it cuts no samples, bounds or uncertainty; leave them out, or --deeper.")
+    resolved, named = _Resolved(), []
+    sources = {resolved(source) for source, _ in pairs}
+    for source, target in pairs:
+        if target == output:
+            raise ValueError(f"--deeper: the output {output} is a file, and the tiles go to a folder: name one.")
+        address = tile_address(source)
+        if grid is None or source not in grid or address is None:
+            raise ValueError(
+                f"--deeper: {source} is no map tile Z/X/Y.png or Z_X_Y.png beside others that it fits; if it is one, "
+                "--scheme xyz (or tms) takes it so."
+            )
+        parts = target.relative_to(output).parts
+        if "_" not in source.stem and len(parts) < 3:  # the folder of a zoom or a column was named, or a file
+            target = output.joinpath(*map(str, address[:2]), target.name)
+        named.append((source, target))
+        twice = next((path for row in cells(target) for path in row if resolved(path) in sources), None)
+        if twice is not None:
+            raise ValueError(f"--deeper: {twice} is one of the inputs, choose another output folder.")
+    return named
+
+
+def _finer(address: TileAddress, cells: Cells) -> Iterator[tuple[TileAddress, Path]]:
+    """The places of the tiles that one is cut into, with y from the north."""
+    times = len(cells)
+    for row, paths in enumerate(cells):
+        for column, path in enumerate(paths):
+            zoom = (address.zoom or 0) + times.bit_length() - 1
+            yield TileAddress(zoom, times * address.x + column, times * address.y + row), path
+
+
 def _check_mosaic(
     mosaic: Path, tiles: Sequence[tuple[TileAddress, Path]], pairs: Sequence[tuple[Path, Path]], *, layers: bool
 ) -> None:
     resolved, places = _Resolved(), dict(tiles)
     if not tiles:
         raise ValueError(
-            f"--mosaic {mosaic}: the images are no grid of map tiles, Z/X/Y.png or Z_X_Y.png, that fit together."
+            f"--mosaic {mosaic}: the images are no grid of map tiles, Z/X/Y.png or Z_X_Y.png, that fit together; if "
+            "they are one, --scheme xyz (or tms) takes them so."
         )
     if layers:
         raise ValueError(f"--mosaic {mosaic}: it joins no samples, bounds or uncertainty; leave them out, or --mosaic.")
@@ -245,18 +301,26 @@ def _check_mosaic(
     check_mosaic(mosaic, places)
 
 
-def _grid(sources: Sequence[Path], choices: Choices, *, context: bool) -> TileGrid | None:
+def _check_sizes(mosaic: Path, sources: Sequence[Path]) -> None:
+    sizes = {stored_size(source): source for source in sources}
+    if len(sizes) > 1:
+        some = ", ".join(f"{width} x {height} ({path})" for (height, width), path in sorted(sizes.items()))
+        raise ValueError(f"--mosaic {mosaic}: the tiles have several sizes, {some}: join those of one size.")
+
+
+def _grid(sources: Sequence[Path], choices: Choices, options: UpscaleOptions) -> TileGrid | None:
     """The grid of map tiles that some of the images are; deep ones have one range, so that they fit together."""
-    grid = TileGrid(sources)
-    if not grid.has_neighbours:
+    given = options.scheme != "auto"
+    grid = TileGrid(sources, from_south=options.scheme == "tms" if given else None)
+    if not (grid.has_neighbours or len(grid) and (given or options.deeper)):
         return None
     if not grid.fits:
         _logger.warning(
             f"{len(grid)} of {len(sources)} images have names of map tiles, but their borders do not fit together: "
-            "each is upscaled by itself"
+            "each is upscaled by itself (--scheme xyz or tms: they do, whatever their pixels)"
         )
         return None
-    if not context:
+    if options.no_context or not grid.has_neighbours:
         return grid
     dtype = stored_type(next(iter(grid)))
     trained = choices.scale is not None and choices.scale.dtype == dtype.name

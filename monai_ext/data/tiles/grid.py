@@ -17,7 +17,7 @@ import mercantile
 
 from monai_ext.runtime.plain_text import without_secrets
 
-__all__ = ["DEEPEST_ZOOM", "NATIONAL_MAP", "TileAddress", "TileArea", "TileSource", "tile_address"]
+__all__ = ["DEEPEST_ZOOM", "NATIONAL_MAP", "TileAddress", "TileArea", "TileSource", "finer_tiles", "tile_address"]
 
 DEEPEST_ZOOM = 30
 NORTHERN_END = 85.051129  # degrees; Web Mercator is a square
@@ -44,6 +44,38 @@ def tile_address(file: Path) -> TileAddress | None:
                 return TileAddress(zoom, x, y)
     match = X_Y.fullmatch(file.stem)
     return match and TileAddress(None, *map(int, match.groups()))
+
+
+def finer_tiles(file: Path, times: int, *, from_south: bool = False) -> tuple[tuple[Path, ...], ...]:
+    """The tiles of a finer zoom that lie in a tile: rows from the north, each from the west.
+
+    Args:
+        file: `.../Z/X/Y.png` or `.../Z_X_Y.png`; the tiles have a name of the same kind beside it.
+        times: along a side, a power of two.
+        from_south: rows of the names are counted from the south (TMS).
+
+    Raises:
+        ValueError: `times` is no power of two above 1, there is no such zoom, or the file is no tile.
+
+    >>> [[path.as_posix() for path in row] for row in finer_tiles(Path("a/5/3/4.png"), 2)]
+    [['a/6/6/8.png', 'a/6/7/8.png'], ['a/6/6/9.png', 'a/6/7/9.png']]
+    """
+    address, levels = tile_address(file), times.bit_length() - 1
+    if address is None or address.zoom is None:
+        raise ValueError(f"{file} is no map tile: its name is not Z/X/Y.png or Z_X_Y.png.")
+    if times < 2 or times != 2**levels:
+        raise ValueError(f"no zoom has tiles {times} times as fine: each next one halves the pixel.")
+    zoom = address.zoom + levels
+    if zoom > DEEPEST_ZOOM:
+        raise ValueError(f"{file}: there is no zoom {zoom}, the last one is {DEEPEST_ZOOM}.")
+    flat, density = "_" in file.stem, file.stem[file.stem.find("@") :] if "@" in file.stem else ""
+    folder, mark = (file.parent, "_") if flat else (file.parents[2], "/")
+
+    def path(row: int, column: int) -> Path:
+        y = times * address.y + (times - 1 - row if from_south else row)
+        return folder / f"{zoom}{mark}{times * address.x + column}{mark}{y}{density}{file.suffix}"
+
+    return tuple(tuple(path(row, column) for column in range(times)) for row in range(times))
 
 
 @dataclass(frozen=True)

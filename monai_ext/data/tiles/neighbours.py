@@ -42,14 +42,15 @@ class TileGrid:
     Args:
         files: of one folder or several, of any zooms.
         scale: the range that they have in common, if they have one.
+        from_south: whether rows are counted from the south; None: found from the pixels, as above.
 
     Attributes:
         from_south: whether rows are counted from the south.
-        fits: whether tiles fit together, or none lies beside another.
+        fits: whether tiles fit together, or none lies beside another; true where the count of rows is given.
     """
 
-    def __init__(self, files: Iterable[Path], *, scale: PixelScale | None = None):
-        self.scale, self.from_south = scale, False
+    def __init__(self, files: Iterable[Path], *, scale: PixelScale | None = None, from_south: bool | None = None):
+        self.scale, self.from_south, self.fits = scale, bool(from_south), True
         self._places: dict[Path, _Place] = {}
         for file in files:
             address = tile_address(file)
@@ -57,9 +58,10 @@ class TileGrid:
                 folder = file.parent if "_" in file.stem else file.absolute().parents[2]
                 self._places[file] = _Place(folder, address.zoom, address.y, address.x)
         self._files = {place: file for file, place in reversed(self._places.items())}
-        below, beside = self._step(1, 0), self._step(0, 1)
-        self.from_south = below > 1 / FITS
-        self.fits = (below < FITS or self.from_south) and beside < FITS
+        if from_south is None:
+            below, beside = self._step(1, 0), self._step(0, 1)
+            self.from_south = below > 1 / FITS
+            self.fits = (below < FITS or self.from_south) and beside < FITS
         self._named_unlike = False
 
     def __contains__(self, file: object) -> bool:
