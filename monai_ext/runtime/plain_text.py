@@ -13,6 +13,9 @@ PARAMETER = re.compile(
     )=)[^&;\s"'<>]+""",
     re.IGNORECASE | re.VERBOSE,
 )
+HEADER = re.compile(
+    r"((?<![\w-])(?:(?:proxy-)?authorization|cookie|\w[\w-]*-(?:key|token))\s*:\s*)(?!\*\*\*)[^\"'\r\n]+", re.IGNORECASE
+)
 LOGIN = re.compile(r"(?<=://)[^/\s?#]*@")
 ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>]+", re.IGNORECASE)
 # As keys in the path of an address look: letters and digits mixed, or a UUID.
@@ -26,10 +29,12 @@ KEY_LIKE = re.compile(
 def without_secrets(text: str) -> str:
     """A text whose addresses have no user, no password, and no parameters or parts that look like keys or tokens.
 
+    Nor has it the value of a header that carries one, such as "Authorization: Bearer abc".
+
     >>> without_secrets("https://tiles.org/1/0/0.png?v=2&access_token=abc")
     'https://tiles.org/1/0/0.png?v=2&access_token=***'
     """
-    text = LOGIN.sub("***@", PARAMETER.sub(r"\1***", text))
+    text = LOGIN.sub("***@", PARAMETER.sub(r"\1***", HEADER.sub(r"\1***", text)))
     return ADDRESS.sub(lambda address: KEY_LIKE.sub("***", address[0]), text)
 
 

@@ -32,6 +32,12 @@ def test_parameters_that_look_like_keys_are_struck_out(name):
         ("https://t.org/global_monthly_2020_01_mosaic/{z}/{x}/{y}.png?v=2&style=dark", None),
         ("weights of SHA-256 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", None),
         ("mail me@t.org about https://t.org", None),
+        (
+            "--header 'Authorization: Bearer s1' --header 'X-Api-Key:s2'",
+            "--header 'Authorization: ***' --header 'X-Api-Key:***'",
+        ),
+        ('["Proxy-Authorization: Basic s1=="]', '["Proxy-Authorization: ***"]'),
+        ("key: 5, tokens: 7, no authorization was given", None),
     ],
 )
 def test_passwords_and_keys_in_addresses_are_struck_out_and_nothing_else(text, shown):

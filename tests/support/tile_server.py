@@ -39,7 +39,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self, answer):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.answer, self.asked, self.lock = answer, [], threading.Lock()
+        self.answer, self.asked, self.headers, self.lock = answer, [], [], threading.Lock()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     @property
@@ -56,6 +56,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with self.server.lock:
             before = self.server.paths.count(self.path)
             self.server.asked.append((self.path, time.monotonic(), self.headers["User-Agent"]))
+            self.server.headers.append(dict(self.headers))
         status, headers, body, *sent = self.server.answer(self.path, before)
         self.send_response(status)
         for name, value in headers.items():

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from monai_ext.commands.command_line import Computed, arg
+from monai_ext.commands.command_line import Computed, UseAppendAction, arg
 from monai_ext.data.tiles.client import USER_AGENT, TileClient
 from monai_ext.data.tiles.fetch import ATTRIBUTION_FILE, fetch_tiles
 from monai_ext.data.tiles.grid import NATIONAL_MAP, TileArea, TileSource
+from monai_ext.data.tiles.headers import request_headers
 from monai_ext.runtime.run_log import tell
 
 __all__ = ["FetchTilesOptions", "plan", "run"]
 
+_logger = logging.getLogger(__name__)
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 HALF_WORLD = 180  # degrees
 MOST_TILES = 5000  # without --yes
 TYPICAL_BYTES = 19_000  # mean of 812 aerial JPEG tiles of 256 x 256
@@ -44,6 +51,9 @@ class FetchTilesOptions:
     """what {s} stands for"""
     user_agent: str = USER_AGENT
     """name and contact to show"""
+    header: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="'NAME: VALUE'")] = ()
+    """of each request, such as 'Authorization: Bearer $TILE_TOKEN' in single quotes: the value of the environment
+    variable is taken here, so that neither history nor logs have it, and never sent to another host; several times"""
     dry_run: bool = False
     """show how many tiles there are, and stop"""
     yes: bool = False
@@ -98,7 +108,10 @@ def run(options: FetchTilesOptions) -> int:
     _check_direction(area, yes=options.yes)
     attribution = options.attribution or (NATIONAL_MAP.attribution if options.url == NATIONAL_MAP.template else None)
     source = TileSource(options.url, attribution=attribution, subdomains=options.subdomains)
-    client = TileClient(rate=options.rate, user_agent=options.user_agent, attempts=options.attempts)
+    headers = request_headers(options.header, os.environ)
+    if headers and source.template.startswith("http:") and urlsplit(source.template).hostname not in LOOPBACK:
+        _logger.warning(f"{source.public_template} is not encrypted: anyone on the way can read the headers; use https")
+    client = TileClient(rate=options.rate, user_agent=options.user_agent, attempts=options.attempts, headers=headers)
     tell(str(plan(area, source, rate=options.rate)))
     if options.dry_run:
         return 0

@@ -8,10 +8,11 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from itertools import count
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -37,6 +38,7 @@ LONGEST_WAIT_S = 300.0  # that a server may demand; beyond it the run ends
 LARGEST_BODY = 2**26  # bytes
 MOST_REDIRECTS = 5
 BLOCK = 2**16
+SHORTEST_SECRET = 4  # characters; what is shorter may be a part of any word
 
 
 class TileFetchError(OSError):
@@ -65,7 +67,7 @@ class TileClient:
     Statuses 408, 425, 429 and 5xx, broken connections and cut-off bodies are tried again after `back_off` seconds,
     then twice that, and so on (each shortened by up to half, by chance). A Retry-After header is waited for, by all
     threads. Any other 4xx is final. Redirects are followed to http and https alone, and to this machine or a private
-    network only from there.
+    network only from there; to another scheme, host or port without `headers`.
 
     Args:
         rate: requests a second, retries included, evenly spaced.
@@ -73,6 +75,7 @@ class TileClient:
         attempts: at most for one address.
         back_off: seconds before the second attempt.
         timeout: seconds for the whole of a response.
+        headers: of each request, such as a token; no message and no log has their values.
 
     Raises:
         ValueError: one of them is out of range.
@@ -86,6 +89,7 @@ class TileClient:
         attempts: int = 5,
         back_off: float = 1.0,
         timeout: float = 30.0,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ):
         if not rate > 0 or attempts < 1 or back_off < 0 or not timeout > 0:
             raise ValueError(
@@ -96,6 +100,8 @@ class TileClient:
             raise ValueError(f"user_agent is {user_agent!r}: name yourself in one line of ASCII characters.")
         self.rate, self.attempts, self.back_off, self.timeout = rate, attempts, back_off, timeout
         self._headers = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
+        self._own_headers = dict(headers)
+        self._secrets = [secret for value in headers.values() for secret in (value, value.split()[-1])]
         self._threads = threading.local()  # a session is for one thread
         self._lock = threading.Lock()
         self._free_at = 0.0  # on the monotonic clock, of the next request
@@ -112,6 +118,14 @@ class TileClient:
                 followed, or the client was stopped.
             TileFetchError: all attempts failed, or as `parse` raises it.
         """
+        try:
+            return self._tried(url, parse)
+        except TileFetchError as error:
+            if (shown := self._struck_out(str(error))) == str(error):
+                raise
+            raise type(error)(shown) from None
+
+    def _tried(self, url: str, parse: Callable[[bytes], T]) -> T:
         for attempt in count(1):
             self._take_turn()
             try:
@@ -124,6 +138,12 @@ class TileClient:
                 wait = max(failure.wait_s, self.back_off * 2 ** (attempt - 1) * random.uniform(0.5, 1))
                 self._wait(wait, everywhere=failure.everywhere)
         raise AssertionError  # count() does not end
+
+    def _struck_out(self, text: str) -> str:
+        """A text without the values of headers, which a server may repeat."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***") if len(secret) >= SHORTEST_SECRET else text
+        return text
 
     def stop(self) -> None:
         """End all waiting and all running requests, at once and for good, by a `TileRefusedError`."""
@@ -156,7 +176,7 @@ class TileClient:
         """The body of the response, redirects followed."""
         address = url
         for _ in range(MOST_REDIRECTS + 1):
-            status, headers, body = self._response(address)
+            status, headers, body = self._response(address, with_own=_origin(address) == _origin(url))
             if status in ABSENT:
                 raise TileMissingError(f"the server has no {without_secrets(url)} (status {status}).")
             if status >= 400:
@@ -166,8 +186,12 @@ class TileClient:
             address = _redirected(address, headers["Location"], shown=without_secrets(url))
         raise TileRefusedError(f"{without_secrets(url)} is redirected more than {MOST_REDIRECTS} times.")
 
-    def _response(self, url: str) -> tuple[int, Any, bytes]:
-        """Status, headers and body of one response, within `timeout` seconds."""
+    def _response(self, url: str, *, with_own: bool) -> tuple[int, Any, bytes]:
+        """Status, headers and body of one response, within `timeout` seconds.
+
+        Args:
+            with_own: send the headers that were given.
+        """
         timely = True
 
         def expire() -> None:
@@ -182,7 +206,7 @@ class TileClient:
             deadline.daemon = True
             deadline.start()
             try:
-                with self._send(url) as response:
+                with self._send(url, self._own_headers if with_own else {}) as response:
                     body = self._body(response, url)
                 if timely and not self._stopped.is_set():  # otherwise it ended because the connection was closed
                     return response.status_code, response.headers, body
@@ -197,10 +221,11 @@ class TileClient:
             raise TileRefusedError("fetching was stopped.")
         raise _PassingError(reason if timely else f"no whole response within {self.timeout:g} s")
 
-    def _send(self, url: str) -> requests.Response:
+    def _send(self, url: str, own: Mapping[str, str]) -> requests.Response:
         """The response with its body still to be read; past `Session.send`, which looks into redirects as well."""
         session = self._session()
         request = session.prepare_request(requests.Request("GET", url, headers=self._headers))
+        request.headers.update(own)  # after requests, which puts a password of ~/.netrc above a token
         settings: Any = session.merge_environment_settings(url, {}, True, None, None)
         return session.get_adapter(url).send(request, timeout=self.timeout, **settings)
 
@@ -316,6 +341,12 @@ def _redirected(url: str, location: str, *, shown: str) -> str:
     if _is_private(parts.hostname) and not _is_private(urlsplit(url).hostname):
         raise TileRefusedError(f"{shown} is redirected into a private network, which is not followed.")
     return address
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port of an address."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def _is_private(host: str | None) -> bool:

@@ -45,6 +45,20 @@ def test_keys_and_passwords_are_in_no_file_and_no_message(tmp_path, capsys, monk
     assert "# command: " in written and "***@127.0.0.1" in written and "hidden" not in written + said.out + said.err
 
 
+@pytest.mark.parametrize("typed", ["$TILE_TOKEN", "hidden1"])  # taken from the environment, or put in by the shell
+def test_a_token_is_sent_and_in_no_file_and_no_message(tmp_path, capsys, caplog, monkeypatch, typed):
+    monkeypatch.setenv("TILE_TOKEN", "hidden1")
+    with serving(good) as server:
+        arguments = command(server, tmp_path, "--header", f"Authorization: Bearer {typed}", "--header", "X-Who: me")
+        monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "monai_ext", *arguments])
+        with caplog.at_level("DEBUG"):
+            assert main(arguments) == 0
+    assert {(each["Authorization"], each["X-Who"]) for each in server.headers} == {("Bearer hidden1", "me")}
+    written = "".join(file.read_text(errors="replace") for file in tmp_path.rglob("*.*"))
+    said = capsys.readouterr()
+    assert "# command: " in written and "hidden" not in written + said.out + said.err + caplog.text
+
+
 def test_more_tiles_than_the_limit_need_yes(tmp_path):
     with serving(good) as server:
         with pytest.raises(ValueError, match=rf"tiles are more than {MOST_TILES:,}: .* add --yes"):

@@ -16,7 +16,7 @@ from PIL import Image
 from tile_server import KOLKATA, fetch, good, picture_of, quick, serving
 
 from monai_ext.data.tiles.client import TileClient, TileFetchError, TileRefusedError, _redirected
-from monai_ext.data.tiles.fetch import fetch_tiles
+from monai_ext.data.tiles.fetch import fetch_tiles, image_suffix
 from monai_ext.data.tiles.grid import TileArea
 from monai_ext.runtime.errors import explain
 
@@ -171,6 +171,28 @@ def test_redirects_are_followed_to_http_addresses():
     with serving(answer) as server:
         assert quick().get(server.url + "/1/0/0.jpg", bytes) == picture_of("/2/0/0.jpg")
     assert server.paths == ["/1/0/0.jpg", "/2/0/0.jpg"]
+
+
+def test_own_headers_go_to_the_server_itself_alone():
+    def elsewhere(path, before):
+        return 302, {"Location": f"{other.url}/2/0/0.jpg" if path == "/0/0/0.jpg" else "/0/0/0.jpg"}, b""
+
+    client = quick(headers={"Authorization": "Bearer hidden", "X-Key": "hidden"})
+    with serving(good) as other, serving(elsewhere) as server:
+        client.get(server.url + "/1/0/0.jpg", bytes)
+    assert [each.get("Authorization") for each in server.headers] == ["Bearer hidden"] * 2
+    assert other.paths == ["/2/0/0.jpg"] and not {"Authorization", "X-Key"} & other.headers[0].keys()
+
+
+def test_own_headers_come_before_a_password_in_netrc_and_are_in_no_message(tmp_path, monkeypatch, caplog):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password mine\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    client = quick(headers={"Authorization": "Bearer hidden"}, attempts=1)
+    with serving(lambda path, before: (200, {}, b"the token hidden is unknown")) as server, caplog.at_level(10):
+        with pytest.raises(TileFetchError, match=r"begin with 'the token \*\*\* is unknown'") as caught:
+            client.get(server.url, lambda body: image_suffix(body, server.url))
+    assert server.headers[0]["Authorization"] == "Bearer hidden"
+    assert "hidden" not in caplog.text + str(caught.value)
 
 
 @pytest.mark.parametrize(
