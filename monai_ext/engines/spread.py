@@ -34,17 +34,14 @@ def set_spread(network: nn.Module, spread: float) -> None:
     Raises:
         ValueError: the method has none.
     """
-    found: list[Any] = [module for module in network.modules() if hasattr(module, "spread")]
-    if not found:
-        raise ValueError(f"{type(network).__name__} has samples without a spread that could be chosen.")
-    for module in found:
+    for module in _with_spread(network):
         module.spread = spread
 
 
 def choose_spread(
     evaluator: Any, path: str | os.PathLike, *, highest: float = 16.0, tolerance: float = 0.02
 ) -> ChosenSpread:
-    """The spread at which the mean diversity of the samples is that of the raters, by bisection.
+    """The spread at which the mean diversity of the samples is that of the raters, by regula falsi from the present one.
 
     The evaluator is run once for each spread that is tried. Choose on other cases than those of the final scores: the
     energy distance of samples can be lowered by more diversity than the raters have.
@@ -55,21 +52,18 @@ def choose_spread(
         highest: spread that is tried at most; it is kept where even that gives too little diversity.
         tolerance: difference of the diversities, as a share of the raters', at which the search ends.
     """
-
-    def diversities(spread: float) -> tuple[float, float]:
+    below, above = (0.0, 0.0), (math.inf, math.inf)  # spread and share of the raters' diversity, on each side of 1
+    spread = min(_with_spread(evaluator.network)[0].spread or 1.0, highest)
+    while True:
         set_spread(evaluator.network, spread)
         evaluator.run()
-        metrics = evaluator.state.metrics
-        return tuple(metrics[f"val_{kind}_diversity"] for kind in ("sample", "rater"))
-
-    low, high, spread = 0.0, highest, highest
-    samples, raters = diversities(spread)
-    while samples > raters * (1 + tolerance) or (spread < highest and samples < raters * (1 - tolerance)):
-        low, high = (low, spread) if samples > raters else (spread, high)
-        if high - low < LEAST_STEP:
+        samples, raters = (evaluator.state.metrics[f"val_{kind}_diversity"] for kind in ("sample", "rater"))
+        share = samples / raters if raters else math.inf
+        below, above = ((spread, share), above) if share < 1 else (below, (spread, share))
+        done = abs(share - 1) <= tolerance or above[0] - below[0] < LEAST_STEP
+        if done or not math.isfinite(share) or (spread >= highest and share < 1):
             break
-        spread = 1.0 if math.isclose(high, highest) and low == 0 else math.sqrt(low * high) if low else high / 2
-        samples, raters = diversities(spread)
+        spread = _between(below, above, highest)
     chosen = ChosenSpread(spread=round(spread, 4), sample_diversity=samples, rater_diversity=raters)
     write_record(Path(path), chosen)
     _logger.info(
@@ -77,3 +71,21 @@ def choose_spread(
         f"--spread {chosen.spread:g}"
     )
     return chosen
+
+
+def _with_spread(network: nn.Module) -> list[Any]:
+    found: list[Any] = [module for module in network.modules() if hasattr(module, "spread")]
+    if not found:
+        raise ValueError(f"{type(network).__name__} has samples without a spread that could be chosen.")
+    return found
+
+
+def _between(below: tuple[float, float], above: tuple[float, float], highest: float) -> float:
+    """The next spread to try: where the line through both is 1, in the middle three quarters; four times, or a quarter,
+    at most while one of them is not known."""
+    if math.isinf(above[0]):
+        return min(below[0] * min(4.0, 1 / max(below[1], 0.25)) * 1.1, highest)
+    if below == (0.0, 0.0):
+        return above[0] * max(0.25, 0.9 / above[1])
+    place = (1 - below[1]) / (above[1] - below[1])
+    return below[0] + min(max(place, 0.125), 0.875) * (above[0] - below[0])
