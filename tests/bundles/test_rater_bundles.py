@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -239,12 +240,15 @@ def test_other_methods_learn_from_volumes_too(bundle, files, options, volumes, t
     assert float(line["train_loss"]) > 0 and 0 <= float(line["val_qubiq_score"]) <= 1
 
 
-def test_the_spread_is_chosen_on_the_validation_cases_of_a_run_whose_latent_is_watched(phantoms, tmp_path):
+def test_the_spread_is_chosen_for_a_run_whose_latent_is_watched_and_may_be_typed(phantoms, tmp_path, monkeypatch):
     run("prob_unet", ["train.json"], phantoms, tmp_path, method="prob_unet", max_epochs=1)
     files = ["train.json", "evaluate.json", "spread.json"]
     run("prob_unet", files, phantoms, tmp_path, method="prob_unet", max_epochs=1)
     chosen = read_record(tmp_path / "spread.json", ChosenSpread, way_out="")
     assert 0 <= chosen.spread <= 16 and chosen.rater_diversity > 0
+    monkeypatch.setattr(sys, "argv", ["monai.bundle", "run", "--spread", "3"])  # as typed
+    run("prob_unet", files[:2], phantoms, tmp_path, method="prob_unet", max_epochs=1, spread=3)
+    assert json.loads((tmp_path / "evaluation" / "summary.json").read_text())["settings"]["spread"] == 3
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert {"health/kl", "health/beta"} <= set(events.Tags()["scalars"])

@@ -63,6 +63,7 @@ OF_AN_EVALUATION = MAY_CHANGE | {
     "nodata",
     "no_alpha",
 }
+OF_SAMPLES = "spread"  # not in the weights: that of the training, unless another one is typed
 WEIGHT_FILES = "_weights"  # settings with this ending name files, whose content counts
 NO_COMPONENTS = NO_SETTINGS | {"_meta_", "device", "validate", "summary_writer", "page"}
 NEVER_TAKEN = NO_SETTINGS | MAY_CHANGE  # from a run.json, whoever wrote it
@@ -235,7 +236,7 @@ def take_settings_of_run(checkpoints: str | Path | Sequence[str | Path], *, scor
         if same_value(now, then) or (isinstance(now, dict) and not is_plain_mapping(now)):
             continue
         if chosen(name, now):
-            if is_free:
+            if is_free or name == OF_SAMPLES:
                 continue
             raise ValueError(
                 f"--{name} is {shown(now)}, but '{paths[0]}' was trained with {shown(then)} (see the {RUN_FILE} "
