@@ -41,9 +41,9 @@ def set_spread(network: nn.Module, spread: float) -> None:
 def choose_spread(
     evaluator: Any, path: str | os.PathLike, *, highest: float = 16.0, tolerance: float = 0.02
 ) -> ChosenSpread:
-    """The spread at which the mean diversity of the samples is that of the raters, by regula falsi from the present one.
+    """The spread at which the mean diversity of the samples is that of the raters, by regula falsi.
 
-    The evaluator is run once for each spread that is tried. Choose on other cases than those of the final scores: the
+    The evaluator is run once for each spread that is tried, first with that of its network. Choose on other cases than those of the final scores: the
     energy distance of samples can be lowered by more diversity than the raters have.
 
     Args:

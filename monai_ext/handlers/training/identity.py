@@ -63,7 +63,7 @@ OF_AN_EVALUATION = MAY_CHANGE | {
     "nodata",
     "no_alpha",
 }
-OF_SAMPLES = "spread"  # not in the weights: that of the training, unless another one is typed
+OF_SAMPLES = frozenset({"spread", "samples", "tta"})  # not in the weights: what is typed is used, and recorded
 WEIGHT_FILES = "_weights"  # settings with this ending name files, whose content counts
 NO_COMPONENTS = NO_SETTINGS | {"_meta_", "device", "validate", "summary_writer", "page"}
 NEVER_TAKEN = NO_SETTINGS | MAY_CHANGE  # from a run.json, whoever wrote it
@@ -213,7 +213,7 @@ def take_settings_of_run(checkpoints: str | Path | Sequence[str | Path], *, scor
 
     Raises:
         ValueError: a setting that was typed is another one than that of the training (but for those that an evaluation
-            may choose); names both.
+            may choose, and how samples are drawn); names both.
     """
     parser = config_around(ConfigParser)
     paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else list(checkpoints)
@@ -227,7 +227,7 @@ def take_settings_of_run(checkpoints: str | Path | Sequence[str | Path], *, scor
             )
         return
     resolver, chosen = parser.ref_resolver, _Chosen()
-    taken = []
+    taken, typed = [], set()
     for name, then in run.settings.items():
         is_free = not _is_fixed(name)
         if name not in resolver.items or name in NEVER_TAKEN or name.endswith(WEIGHT_FILES) or (is_free and not scored):
@@ -236,7 +236,9 @@ def take_settings_of_run(checkpoints: str | Path | Sequence[str | Path], *, scor
         if same_value(now, then) or (isinstance(now, dict) and not is_plain_mapping(now)):
             continue
         if chosen(name, now):
-            if is_free or name == OF_SAMPLES:
+            if name in OF_SAMPLES:
+                typed.add(name)
+            if is_free or name in OF_SAMPLES:
                 continue
             raise ValueError(
                 f"--{name} is {shown(now)}, but '{paths[0]}' was trained with {shown(then)} (see the {RUN_FILE} "
@@ -247,7 +249,7 @@ def take_settings_of_run(checkpoints: str | Path | Sequence[str | Path], *, scor
             resolver.resolved_content.pop(key, None)
         resolver.add_item(ConfigItem(config=then, id=name))
         taken.append(name)
-    trained_settings(parser).update(run.settings)
+    trained_settings(parser).update((name, then) for name, then in run.settings.items() if name not in typed)
     if taken:
         _logger.info(f"as in the training: {', '.join(f'{name} {shown(run.settings[name])}' for name in taken)}")
 

@@ -41,8 +41,8 @@ def trained_settings(parser: ConfigParser) -> dict[str, Any]:
 class RunSettings:
     """Plain values at the top of the config in which this is constructed, updated by `settings` and `counts`.
 
-    In an evaluation the values are those of the training, see `take_settings_of_run`. Outside a config there are the
-    further settings alone.
+    In an evaluation the values are those of the training, but for how samples are drawn, see `take_settings_of_run`.
+    Outside a config there are the further settings alone.
 
     Args:
         settings: name -> value.
