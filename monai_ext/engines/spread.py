@@ -43,8 +43,8 @@ def choose_spread(
 ) -> ChosenSpread:
     """The spread at which the mean diversity of the samples is that of the raters, by regula falsi.
 
-    The evaluator is run once for each spread that is tried, first with that of its network. Choose on other cases than those of the final scores: the
-    energy distance of samples can be lowered by more diversity than the raters have.
+    The evaluator is run once for each spread that is tried, first that of its network. Choose on other cases than those
+    of the final scores: the energy distance of samples can be lowered by more diversity than the raters have.
 
     Args:
         evaluator: a `RaterEvaluator` whose metrics are `MeanRaterScores`; its network keeps the spread.

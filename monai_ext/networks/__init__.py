@@ -14,6 +14,7 @@ from monai_ext.networks.probabilistic_unet import *
 from monai_ext.networks.projection import *
 from monai_ext.networks.rater_sampler import *
 from monai_ext.networks.segmentation import *
+from monai_ext.networks.slicewise_unet import *
 from monai_ext.networks.sr_discriminator import *
 from monai_ext.networks.srresnet import *
 from monai_ext.networks.stochastic_segmentation import *

@@ -14,6 +14,7 @@ from monai_ext.networks.backbones.weights import IMAGENET_MEAN, IMAGENET_STD
 from monai_ext.networks.level_plan import plan_levels, shape_basic_unet
 from monai_ext.networks.mobilenet_unet import MobileNetV2UNet
 from monai_ext.networks.sampling import crop_like, pad_to_multiples
+from monai_ext.networks.slicewise_unet import SlicewiseUNet
 
 __all__ = ["BACKBONES", "Standardised", "segmentation_backbone"]
 
@@ -62,27 +63,30 @@ def segmentation_backbone(
     * efficientnet_lite0: MONAI's `FlexibleUNet` on `EfficientNetLite0Encoder`, meant for `encoder_weights`.
     * efficientnet_b0: MONAI's `FlexibleUNet` on EfficientNet-B0, from random weights.
 
+    In volumes the last three are `SlicewiseUNet`s.
+
     Args:
         name: one of `BACKBONES`.
         features: width F of the first stage of the first two.
         dropout: after the convolutions, of the last three in the decoder.
         encoder_weights: of mobilenet_v2, see `MobileNetV2UNet`, or a file of efficientnet_lite0.
         initial_logit: of the last three, bias of the last layer where training begins; 0 for features.
-        spatial_dims: 2 for images; 3 for volumes, with the first two.
-        spacing: size of a pixel or voxel along each axis, for the first two, see `plan_levels`.
+        spatial_dims: 2 for images; 3 for volumes.
+        spacing: size of a pixel or voxel along each axis, see `plan_levels`; the last three do not use that of voxels,
+            and take none of pixels.
 
     Raises:
-        ValueError: no such backbone, weights for one that takes none, volumes for one of images, or as `plan_levels`.
+        ValueError: no such backbone, weights or spacing for one that takes none, or as `plan_levels`.
     """
     if name not in BACKBONES:
         raise ValueError(f"backbone={name!r} is unknown: choose one of {', '.join(BACKBONES)}.")
     if encoder_weights is not None and name not in WITH_WEIGHTS:
         known = " or ".join(map(repr, WITH_WEIGHTS))
         raise ValueError(f"encoder_weights are for backbone={known}, not for {name!r}: leave them out.")
-    if name in FOR_IMAGES and (spatial_dims != 2 or spacing is not None):
+    if name in FOR_IMAGES and spatial_dims == 2 and spacing is not None:
         raise ValueError(
-            f"backbone={name!r} has an encoder of photographs, so that it takes neither spatial_dims=3 nor spacing: "
-            "choose basic_unet or dynunet."
+            f"backbone={name!r} has an encoder of photographs, so that it takes no spacing of pictures: choose "
+            "basic_unet or dynunet."
         )
     plan = plan_levels(spatial_dims, spacing=spacing)
     widths = [features * factor for factor in (1, 2, 4, 8, 16)]
@@ -121,6 +125,8 @@ def segmentation_backbone(
     for layer in encoder_decoder.segmentation_head.children():
         if isinstance(layer, nn.Conv2d) and layer.bias is not None:
             nn.init.constant_(layer.bias, initial_logit)
+    if spatial_dims == 3:
+        return Standardised(SlicewiseUNet(encoder_decoder, in_channels), mean, std, (32, 32, 1))
     return Standardised(encoder_decoder, mean, std, (32, 32))
 
 

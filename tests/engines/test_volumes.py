@@ -97,7 +97,7 @@ def test_images_and_volumes_are_not_mixed_up():
     with pytest.raises(ValueError, match="an image of 4 axes for a network of 3 spatial ones"):
         networks_of("prob_unet_faithful", spatial_dims=3)(torch.zeros(1, 1, 8, 8))
     with pytest.raises(ValueError, match="encoder of photographs"):
-        rater_network("ordered", raters=1, backbone="mobilenet_v2", spatial_dims=3)
+        rater_network("ordered", raters=1, backbone="mobilenet_v2", spacing=(1, 2))
 
 
 def elbo(logits: Tensor, masks: Tensor, presence: Tensor) -> Tensor:
