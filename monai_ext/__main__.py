@@ -76,7 +76,7 @@ COMMANDS = {
         ("bundles get lesion_unet", "bundles get lesion_unet --source dist --output_dir downloaded"),
     ),
     "compare": Command(
-        "comparison.compare:run",
+        "comparison.command:run",
         "compare losses over folds and seeds, one bundle run each; resumable",
         (
             "compare --bundle bundles/lesion_unet --dataset_dir ISIC2017 --output_dir runs/comparison \\\n"

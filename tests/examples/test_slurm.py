@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from monai_ext.commands.command_line import parse_options
-from monai_ext.commands.comparison.compare import CompareOptions
+from monai_ext.commands.comparison.command import CompareOptions
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPTS = sorted((REPOSITORY / "examples").glob("slurm*.sh"))

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from monai_ext.commands.command_line import parse_options
-from monai_ext.commands.comparison.compare import (
-    CompareOptions,
-)
+from monai_ext.commands.comparison.command import CompareOptions
 
 
 def parse(*words: str) -> tuple[CompareOptions, tuple[str, ...]]:

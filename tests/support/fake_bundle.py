@@ -12,7 +12,7 @@ from pathlib import Path
 from monai_ext.commands.comparison.compare import Plan, compare
 
 IDS = [f"case{number}" for number in range(6)]
-# Stands for `python -m monai.bundle run`: FOLDER STAGE. What it does beyond its duty is asked for by files in CONTROL.
+# Stands for `python -m monai.bundle run`: FOLDER STAGE CONTROL [SCORE]. Files in CONTROL make it do more than its duty.
 FAKE = """
 import os, sys, time
 from pathlib import Path
@@ -27,7 +27,7 @@ while (control / f"hang_{stage}").exists():
 if stage == "evaluate" and not (control / "forget").exists():
     names = "dice jaccard precision sensitivity specificity threshold_jaccard legacy_average_precision".split()
     (folder / "evaluation").mkdir(exist_ok=True)
-    lines = [f"case{n}," + ",".join(["0.9"] * len(names)) for n in range(6) if n % 2 == fold]
+    lines = [f"case{n}," + ",".join((sys.argv[4:] or ["0.9"]) * len(names)) for n in range(6) if n % 2 == fold]
     (folder / "evaluation" / "cases.csv").write_text("id," + ",".join(names) + "\\n" + "\\n".join(lines) + "\\n")
 """
 

@@ -25,27 +25,22 @@ from tqdm import tqdm
 from monai_ext import __version__
 from monai_ext.commands.bundles.run_commands import bundle_command
 from monai_ext.commands.bundles.shipped import bundle_folder
-from monai_ext.commands.command_line import Computed, Suppress, option_pairs
-from monai_ext.commands.comparison.backends import BackendOptions
-from monai_ext.commands.comparison.ray_backend import RayBackend
+from monai_ext.commands.command_line import Computed, Suppress
 from monai_ext.commands.comparison.records import Finished, PlanRecord, Started
-from monai_ext.commands.comparison.report import report
 from monai_ext.commands.comparison.runs import Backend, LocalBackend, Outcome, Run
 from monai_ext.runtime.command_lines import shell_line
-from monai_ext.runtime.run_log import shows_progress, tell
+from monai_ext.runtime.run_log import shows_progress
 from monai_ext.runtime.settings import flattened
 from monai_ext.storage.files import make_folder, remove_leftovers, writing
 from monai_ext.storage.locks import holder_in, try_lock, write_holder
 from monai_ext.storage.records import read_record, write_record
 
 __all__ = [
-    "CompareOptions",
     "ComparisonBusyError",
     "ComparisonError",
     "Plan",
     "bundle_commands",
     "compare",
-    "run",
 ]
 
 LOSSES = ("bce", "dice", "tversky", "jaccard", "dice_bce")
@@ -87,6 +82,8 @@ class Plan:
     """cases whose probability maps are kept for the figure (up to 50, spread over the data set)"""
     arguments: Suppress[Mapping[str, str]] = field(default_factory=dict)
     """further `--key value` of every run, such as {"max_epochs": "10"}"""
+    loss_arguments: Suppress[Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
+    """further `--key value` of the runs of a loss"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bundle", bundle_folder(self.bundle))
@@ -117,23 +114,6 @@ class Plan:
         ]
 
 
-@dataclass(frozen=True)
-class CompareOptions(BackendOptions, Plan):
-    """Compare losses: one ordinary bundle run per loss x fold x seed, each in processes of its own, resumable.
-
-    OUTPUT_DIR/LOSS/foldF_seedS holds a run. Runs of other settings are never mixed, and one comparison at a time works
-    in a folder, or several parts of one. Runs execute on this machine or as tasks of Ray on several. Unknown options
-    are arguments of every bundle run: --max_epochs 10.
-    """
-
-    no_report: bool = False
-    """do not write the report"""
-
-    def __post_init__(self) -> None:
-        Plan.__post_init__(self)
-        BackendOptions.__post_init__(self)
-
-
 MakeCommands = Callable[[Plan, str, int, int, Path], tuple[tuple[str, ...], ...]]
 
 
@@ -149,6 +129,7 @@ def bundle_commands(plan: Plan, loss: str, fold: int, seed: int, folder: Path) -
         "seed": seed,
         "output_dir": folder,
         **plan.arguments,
+        **plan.loss_arguments.get(loss, {}),
     }
     return (
         (sys.executable, *bundle_command(configs[:1], choices | {"resume": "true"})),
@@ -163,21 +144,26 @@ def lesion_ids(dataset_dir: Path) -> list[str]:
     return [item["id"] for item in lesion_items(dataset_dir)]
 
 
-def _plan_settings(plan: Plan, ids: Sequence[str]) -> dict[str, Any]:
-    """All that a run's numbers depend on, apart from its loss, fold and seed. Paths do not count, contents do."""
+def _plan_settings(plan: Plan, ids: Sequence[str]) -> Callable[[str], dict[str, Any]]:
+    """All that the numbers of a loss's runs depend on, apart from fold and seed. Paths do not count, contents do."""
     listing = "\n".join(sorted(ids)).encode()
     configs = {}
     for config in CONFIGS:
         way_out = "take it from the bundle again"
         configs[config] = read_record(plan.bundle / "configs" / config, object, error=ComparisonError, way_out=way_out)
     dataset = {"cases": len(ids), "ids_sha256": hashlib.sha256(listing).hexdigest()}
-    arguments = {"arguments": dict(plan.arguments)} if plan.arguments else {}  # so that each is missed by its own name
-    return {"folds": plan.folds, "dataset": dataset, "configs": configs, **arguments}
+
+    def of_loss(loss: str) -> dict[str, Any]:
+        own = {**plan.arguments, **plan.loss_arguments.get(loss, {})}
+        arguments = {"arguments": own} if own else {}  # so that each is missed by its own name
+        return {"folds": plan.folds, "dataset": dataset, "configs": configs, **arguments}
+
+    return of_loss
 
 
-def _check_settings(output_dir: Path, settings: Mapping[str, object]) -> None:
-    now = flattened(settings)
+def _check_settings(output_dir: Path, settings_of: Callable[[str], Mapping[str, object]]) -> None:
     for path in sorted(output_dir.glob("*/fold*_seed*/started.json")):
+        now = flattened(settings_of(path.parent.parent.name))
         try:
             then = flattened(_started(path.parent).settings)
         except RecursionError:
@@ -275,12 +261,14 @@ def compare(
     list_ids: Callable[[Path], Sequence[str]] = lesion_ids,
     backend: Backend | None = None,
     part: tuple[int, int] | None = None,
+    only_fold: int | None = None,
 ) -> list[Outcome]:
     """Execute the runs of `plan` that are not finished; returns those that failed (the others go on).
 
     Args:
         jobs: runs at a time on this machine; another backend has its own number.
         part: (i, n) takes every n-th run from the i-th (from 1). Parts of one n may work in the folder side by side.
+        only_fold: leaves the other folds for later.
 
     Raises:
         ComparisonError: settings differ from those of a run in `output_dir`, with the key; an unknown figure id.
@@ -291,16 +279,16 @@ def compare(
         raise ComparisonError(f"figure_ids: {unknown[0]!r} is not among the {len(ids)} cases of {plan.dataset_dir}.")
     spread = {ids[i * len(ids) // FIGURE_CASES] for i in range(FIGURE_CASES)} if len(ids) > FIGURE_CASES else set(ids)
     plan = replace(plan, figure_ids=plan.figure_ids or tuple(sorted(spread)))
-    settings = _plan_settings(plan, ids)
+    settings_of = _plan_settings(plan, ids)
     make_folder(plan.output_dir)
     with _locked(plan.output_dir, part) as locks, _terminated_like_ctrl_c():
         remove_leftovers(plan.output_dir)
-        _check_settings(plan.output_dir, settings)
+        _check_settings(plan.output_dir, settings_of)
         _write_plan(plan)
         number, count = part or (1, 1)
-        runs = plan.runs(make_commands)[number - 1 :: count]
+        runs = [run for run in plan.runs(make_commands) if only_fold in (None, run.fold)][number - 1 :: count]
         waiting = [run for run in runs if not (run.folder / "finished.json").exists()]
-        started = _marked_as_started(waiting, settings)
+        started = _marked_as_started(waiting, settings_of)
         outcomes = (backend or LocalBackend(jobs=jobs, keep_open=locks))(started)
         failed = []
         with tqdm(
@@ -318,10 +306,10 @@ def compare(
     return failed
 
 
-def _marked_as_started(runs: Iterable[Run], settings: dict[str, Any]) -> Iterator[Run]:
+def _marked_as_started(runs: Iterable[Run], settings_of: Callable[[str], dict[str, Any]]) -> Iterator[Run]:
     for run in runs:
         remove_leftovers(run.folder)
-        write_record(run.folder / "started.json", Started(settings=settings, versions=_versions()))
+        write_record(run.folder / "started.json", Started(settings=settings_of(run.loss), versions=_versions()))
         yield run
 
 
@@ -343,22 +331,3 @@ def _finished(outcome: Outcome) -> Outcome:
     )
     write_record(run.folder / "finished.json", record)
     return outcome
-
-
-def run(options: CompareOptions, further: Sequence[str] = ()) -> int:
-    """`python -m monai_ext compare`: exit status 0, 1 when runs failed (they are listed), 130 when interrupted.
-
-    Args:
-        further: unknown options, `--key value` or `--key=value`: arguments of every bundle run.
-    """
-    options = replace(options, arguments=option_pairs(further))
-    backend = None
-    if options.backend == "ray":
-        backend = RayBackend(options.ray, jobs=options.jobs, needed=(options.bundle, options.dataset_dir))
-    failed = compare(options, jobs=options.jobs or 1, backend=backend, part=options.part)
-    for outcome in failed:
-        tell(f"failed: {outcome.run.name}: {outcome.error}\n  log: {outcome.log}")
-    finished = any(options.output_dir.glob("*/fold*_seed*/finished.json"))
-    if finished and not options.no_report and options.part is None:
-        tell(f"report: {report(options.output_dir)}")
-    return 1 if failed else 0

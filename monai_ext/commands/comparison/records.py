@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-__all__ = ["Finished", "PlanRecord", "Started"]
+__all__ = ["Finished", "PlanRecord", "SearchRecord", "Started"]
 
 MOST_FOLDS = 1000
 
@@ -25,6 +25,15 @@ class PlanRecord(msgspec.Struct, frozen=True, kw_only=True):
     figure_ids: list[str] = []
     arguments: dict[str, str] = {}
     command: str = ""
+
+
+class SearchRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """search.json: mean Dice on fold 0 of each loss at each value of a setting, and the value that was chosen."""
+
+    setting: str
+    values: list[str]
+    dice: dict[str, list[float]] = {}
+    chosen: dict[str, str] = {}
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):

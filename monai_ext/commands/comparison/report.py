@@ -19,6 +19,7 @@ from monai_ext.commands.comparison.figures import (
     dice_figure,
     pair_figure,
 )
+from monai_ext.commands.comparison.records import SearchRecord
 from monai_ext.commands.comparison.results import BOUNDARIES, DISTANCES, METRICS, Results, read_results
 from monai_ext.commands.comparison.summaries import (
     LEVEL,
@@ -98,7 +99,7 @@ def _blocks(
     blocks: list[Block] = [Heading("Comparison of losses", 1)]
     blocks += _overview(results, names, losses["dice"], pairs["dice"])
     blocks += [Heading("Mean over folds"), *_fold_tables(results, names, losses), *_seed_table(results, names, losses)]
-    blocks += _reported(names)
+    blocks += [*_search_table(results.search, names), *_reported(names)]
     blocks += [Heading("Intervals over cases, and ranking first"), _interval_table(names, losses)]
     path = save_figure(dice_figure(per_case, names, colours), output / "dice.png")
     blocks.append(Picture(path, "Dice of every case (mean over seeds): box = quartiles, number = median."))
@@ -198,6 +199,24 @@ def _seed_table(results: Results, names: Mapping[str, str], losses: Mapping[str,
         for s in losses["dice"]
     ]
     return [Table("Dice by seed: mean over the folds that all measured seeds of a loss have, %", header, rows)]
+
+
+def _search_table(search: SearchRecord | None, names: Mapping[str, str]) -> list[Block]:
+    if search is None:
+        return []
+    rows = []
+    for loss in (loss for loss in names if loss in search.chosen):
+        cells = zip(search.values, search.dice[loss], strict=True)
+        rows.append(
+            [
+                names[loss],
+                *(_percent(dice) + (" (chosen)" if value == search.chosen[loss] else "") for value, dice in cells),
+            ]
+        )
+    return [
+        Table(f"{search.setting}, chosen on fold 0 by mean Dice over its cases, %", ("Loss", *search.values), rows),
+        Text("Fold 0 is scored below with the values that were best on it; the other folds had no part in the choice."),
+    ]
 
 
 def _interval_table(names: Mapping[str, str], losses: Mapping[str, list[LossSummary]]) -> Table:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_ext.commands.comparison.records import Finished, PlanRecord
+from monai_ext.commands.comparison.records import Finished, PlanRecord, SearchRecord
 from monai_ext.runtime.errors import one_line
 from monai_ext.storage.files import table_rows
 from monai_ext.storage.records import read_record
@@ -59,6 +59,8 @@ class Results:
         curves: loss -> column of `epochs.csv` -> (runs, E), NaN where a run has no value.
         seconds: (loss, fold, seed) -> time in training epochs, or of the whole run where no epoch times are known.
         versions: the distinct sets of software versions the runs were made with.
+        command: that made the runs.
+        search: of a setting before the comparison.
     """
 
     losses: tuple[str, ...]
@@ -76,6 +78,7 @@ class Results:
     seconds: dict[tuple[str, int, int], float]
     versions: tuple[str, ...]
     command: str
+    search: SearchRecord | None = None
 
 
 def read_results(output_dir: str | Path) -> Results:
@@ -102,6 +105,9 @@ def read_results(output_dir: str | Path) -> Results:
     plan = PlanRecord()
     if (output_dir / "plan.json").exists():
         plan = read_record(output_dir / "plan.json", PlanRecord, error=ResultsError, way_out=WAY_OUT)
+    search = None
+    if (output_dir / "search.json").exists():
+        search = read_record(output_dir / "search.json", SearchRecord, error=ResultsError, way_out=WAY_OUT)
     losses = _union(plan.losses, [loss for loss, _, _ in records])
     seeds = _union(plan.seeds, sorted({seed for _, _, seed in records}))
     folds = max([plan.folds, *(fold + 1 for _, fold, _ in records)])
@@ -146,6 +152,7 @@ def read_results(output_dir: str | Path) -> Results:
         seconds={key: _seconds(epochs[key], record) for key, (_, record) in records.items()},
         versions=tuple(sorted({json.dumps(record.versions) for _, record in records.values()})),
         command=plan.command,
+        search=search,
     )
 
 

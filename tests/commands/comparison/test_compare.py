@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import fcntl
-import functools
 import json
 import os
 import signal
@@ -14,11 +13,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from compare_command import command
 from fake_bundle import IDS, alive, fake_commands, go, times, wait_for
 
-from monai_ext.commands.command_line import option_pairs
-from monai_ext.commands.comparison import compare as module
 from monai_ext.commands.comparison.compare import (
     ComparisonBusyError,
     ComparisonError,
@@ -274,25 +270,6 @@ def test_the_bundle_is_run_with_every_choice(place):
     assert further["--max_epochs"] == "10" and "--resume" not in further
 
 
-def test_unknown_options_reach_the_bundle_and_are_never_taken_for_abbreviations(place):
-    options, further = command(place, "--seeds", "0", "3", "--max_epochs", "10", "--loss", "x", "--train#lr=-1")
-    assert (options.losses, options.seeds, options.no_report) == (("bce", "dice"), (0, 3), False)
-    assert option_pairs(further) == {"max_epochs": "10", "loss": "x", "train#lr": "-1"}
-
-
-def test_the_command_writes_the_report_and_fails_when_a_run_failed(place, monkeypatch, capfd):
-    faked = functools.partial(compare, make_commands=fake_commands, list_ids=lambda _: IDS)
-    monkeypatch.setattr("monai_ext.storage.pictures.DPI", 20)
-    monkeypatch.setattr(module, "compare", faked)
-    (place / "bundle/control/fail_train_dice").touch()
-    assert module.run(*command(place)) == 1
-    assert f"log: {place / 'out/dice/fold0_seed0/run.log'}" in capfd.readouterr().err
-    assert "Incomplete: 2 of 4 runs are missing" in (place / "out/report/report.md").read_text()
-    (place / "bundle/control/fail_train_dice").unlink()
-    assert module.run(*command(place, "--no_report")) == 0
-    assert "Incomplete" in (place / "out/report/report.md").read_text()  # not written again
-
-
 def test_parts_work_side_by_side_and_together_do_every_run_once(place):
     (place / "bundle/control/hang_train").touch()
     failed: list = []
@@ -317,12 +294,3 @@ def test_a_part_is_refused_beside_itself_and_beside_a_whole_comparison(place):
     (place / "bundle/control/hang_train").unlink()
     part.join()
     assert go(place) == []
-
-
-def test_a_part_leaves_the_report_to_a_command_of_its_own(place, monkeypatch):
-    monkeypatch.setattr(
-        module, "compare", functools.partial(compare, make_commands=fake_commands, list_ids=lambda _: IDS)
-    )
-    assert module.run(*command(place, "--part", "2/2")) == 0
-    assert set(times(place, "train")) == {"dice/fold0_seed0", "dice/fold1_seed0"}
-    assert not (place / "out/report").exists()
