@@ -46,7 +46,7 @@ def options_of(kind: type) -> Iterator[tuple[Field, object]]:
     for each in fields(kind):
         if is_dataclass(types[each.name]):
             yield from options_of(types[each.name])
-        elif each.name != "arguments":  # of `compare`, from options that it does not know
+        elif each.name not in ("arguments", "loss_arguments"):  # of `compare`, which are not typed by these names
             yield each, types[each.name]
 
 
