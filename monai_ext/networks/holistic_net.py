@@ -20,6 +20,8 @@ from monai_ext.networks.sampling import crop_like, pad_to_multiples
 
 __all__ = ["HolisticNet"]
 
+STRUCTURE_LOGIT = -3.0  # of several structures, where training begins, see `StructureMaps`
+
 Kernel = Sequence[int]
 Unit = Callable[[int, int, Kernel], nn.Module]  # channels in and out -> a convolution with what follows it
 
@@ -121,7 +123,8 @@ class HolisticNet(HeadSampling):
 
         spatial_dims: 2 for images, 3 for volumes.
         spacing: size of a voxel along each axis, for volumes of thick slices, see `plan_levels`.
-        structures: number K, for logits (B, R, K, *spatial); the last layer of each head has a map for each.
+        structures: number K, for logits (B, R, K, *spatial); the last layer of each head has a map for each. Training
+            then begins near empty masks, but for the faithful network.
 
     `sample` draws heads, each as often as any other: see `HeadSampling`.
 
@@ -180,6 +183,9 @@ class HolisticNet(HeadSampling):
         )
         if faithful:
             self.apply(_initialise_as_keras)
+        elif structures:
+            for head in self.heads:
+                nn.init.constant_(head[-1].bias, STRUCTURE_LOGIT)
 
     def forward(self, image: Tensor) -> Tensor:
         padded = pad_to_multiples(image, self.multiples)

@@ -54,7 +54,7 @@ def test_the_structures_are_the_channels_and_all_are_turned_back_after_test_time
 
 
 @pytest.mark.parametrize("backbone", ["basic_unet", "mobilenet_v2"])
-@pytest.mark.parametrize("method", ["heads", "combined", "majority", "soft_label", "ordered"])
+@pytest.mark.parametrize("method", ["heads", "combined", "majority", "soft_label", "ordered", "holistic", "energy"])
 def test_training_begins_near_empty_masks_whatever_the_backbone(method, backbone):
     share = network_of(method, backbone=backbone).predict(torch.rand(1, 1, 32, 32), 1).share
     assert 0.01 < share.mean() < 0.15
