@@ -185,7 +185,8 @@ class HolisticNet(HeadSampling):
             self.apply(_initialise_as_keras)
         elif structures:
             for head in self.heads:
-                nn.init.constant_(head[-1].bias, STRUCTURE_LOGIT)
+                *_, last = head.children()
+                nn.init.constant_(last.get_parameter("bias"), STRUCTURE_LOGIT)
 
     def forward(self, image: Tensor) -> Tensor:
         padded = pad_to_multiples(image, self.multiples)
