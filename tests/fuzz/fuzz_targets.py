@@ -257,14 +257,17 @@ def comparison_targets(folder: Path) -> Iterator[Target]:
             (run / "finished.json").write_text(json.dumps(record))
             (run / "started.json").write_text(json.dumps({"settings": settings, "versions": {}}))
     (out / "plan.json").write_text(json.dumps({"losses": ["bce", "dice"], "folds": 2, "seeds": [0], "command": "x"}))
+    record = {"setting": "lr", "values": ["1", "2"], "dice": {"bce": [0.5, 0.6]}, "chosen": {"bce": "2"}}
+    (out / "search.json").write_text(json.dumps(record))
     (out / "completed.json").write_text("1")
     chosen = out / "bce" / "fold0_seed0"
     read = [lambda: read_results(out)]
-    check = [lambda: compare._check_settings(out, settings)]
+    check = [lambda: compare._check_settings(out, lambda _: settings)]
     done = [lambda: runs._completed(out / "completed.json", 2)]
     for path, calls in (
         (chosen / "finished.json", read),
         (out / "plan.json", read),
+        (out / "search.json", read),
         (chosen / "started.json", check),
         (out / "completed.json", done),
     ):

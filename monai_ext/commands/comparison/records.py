@@ -35,6 +35,12 @@ class SearchRecord(msgspec.Struct, frozen=True, kw_only=True):
     dice: dict[str, list[float]] = {}
     chosen: dict[str, str] = {}
 
+    def __post_init__(self) -> None:
+        if self.dice.keys() != self.chosen.keys() or not set(self.chosen.values()) <= set(self.values):
+            raise ValueError("each loss needs its scores, and one of the values as the chosen one")
+        if any(len(scores) != len(self.values) for scores in self.dice.values()):
+            raise ValueError(f"each loss needs {len(self.values)} scores, one for each value")
+
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
     """started.json: all that the numbers of a run depend on, apart from its loss, fold and seed; and versions."""

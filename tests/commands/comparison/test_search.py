@@ -84,3 +84,12 @@ def test_a_search_that_cannot_be_made_is_refused(place, words, sentence):
     (place / "out/search.json").write_text(json.dumps({"setting": "lr", "values": ["0.1", "0.2"]}))
     with pytest.raises(ComparisonError, match=sentence):
         search(plan_of(place, arguments={"max_epochs": "3"}), words, **HOW)
+
+
+@pytest.mark.parametrize("change", [{"chosen": {"bce": "3"}}, {"chosen": {}}, {"dice": {"bce": [0.5]}}])
+def test_a_damaged_record_is_named_with_the_way_out(place, change):
+    (place / "out").mkdir()
+    record = {"setting": "lr", "values": ["1", "2"], "dice": {"bce": [0.5, 0.6]}, "chosen": {"bce": "2"}}
+    (place / "out/search.json").write_text(json.dumps(record | change))
+    with pytest.raises(ComparisonError, match="search.json.*each loss needs.*remove it"):
+        search(plan_of(place), ["lr", "1", "2"], **HOW)
