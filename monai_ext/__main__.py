@@ -149,6 +149,14 @@ COMMANDS = {
         "a page of samples, maps of uncertainty and the interval of a clicked pixel, for a part of an image",
         ("viewer tile.png tile.html --bundle bundles/bayesian_srgan_aerial --samples 8",),
     ),
+    "rater_viewer": Command(
+        "scoring.rater_viewer:run",
+        "a page of cases with several raters: each rater, each sample or head, disagreement beside uncertainty",
+        (
+            "rater_viewer cells cells.html",
+            "rater_viewer QUBIQ kidney.html --region kidney --part Validation --predictions predicted",
+        ),
+    ),
     "score": Command(
         "scoring.score:run",
         "score predictions against several raters, with the agreement of the raters beside them",

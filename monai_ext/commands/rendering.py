@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from functools import cache
 from importlib.resources import files
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
-__all__ = ["render", "source"]
+__all__ = ["png_url", "render", "source"]
 
 
 def render(template: str, **values: object) -> str:
@@ -23,6 +27,13 @@ def render(template: str, **values: object) -> str:
 def source(name: str) -> Markup:
     """The text of a file among the templates, neither parsed nor escaped: scripts and styles."""
     return Markup((files("monai_ext.commands") / "templates" / name).read_text(encoding="utf-8"))
+
+
+def png_url(levels: np.ndarray) -> str:
+    """uint8 (1 or 3, H, W) as the data URL of a PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(levels[0] if len(levels) == 1 else np.moveaxis(levels, 0, -1)).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 @cache

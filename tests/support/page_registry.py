@@ -158,6 +158,7 @@ REGISTRY = {
     "consensus --help": Page("raters"),
     "agreement --help": Page("raters", shorter={"agreement": "--resamples 100 --shown 2"}),
     "score --help": Page("raters", reads={"cells": _raters, "lidc-nodule": _patients}),
+    "rater_viewer --help": Page("raters"),
     "rater_table --help": Page(
         "raters",
         reads={

@@ -6,12 +6,27 @@ import base64
 import io
 import json
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 from PIL import Image
 
 from monai_ext.commands.upscaling.viewer_page import ViewerScene
 from monai_ext.upscaling.layers import DEVIATIONS
+
+
+class Tags(HTMLParser):
+    """Names of all elements of a page, and what their attributes say."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.names: list[str] = []
+        self.values: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.append(tag)
+        self.values += [value or "" for _, value in attrs]
 
 
 def data_of(page: str) -> dict:

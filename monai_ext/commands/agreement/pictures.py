@@ -18,8 +18,7 @@ from monai_ext.commands.agreement.figures import (
 )
 from monai_ext.commands.agreement.records import StructureAgreement
 from monai_ext.data.raters.cases import read_rater_case
-from monai_ext.data.raters.images import is_scan, read_grey
-from monai_ext.raster.nifti import read_nifti
+from monai_ext.data.raters.images import case_image
 from monai_ext.storage.pictures import save_figure
 
 __all__ = ["draw_figures"]
@@ -83,7 +82,7 @@ def draw_figures(
 def _panel(item: Mapping, structure: StructureAgreement, title: str, *, suspect: int | None = None) -> CasePanel:
     case = read_rater_case(item)
     masks = (case.masks != 0).numpy()
-    image = _image(item, masks.shape[1:])
+    image = case_image(item, masks.shape[1:]).mean(0)
     if masks.ndim == 4:
         place = _slice(masks, None if suspect is None else structure.raters.index(suspect))
         masks, image, title = masks[..., place], image[..., place], f"{title}, slice {place}"
@@ -104,14 +103,3 @@ def _slice(masks: NDArray[np.bool_], suspect: int | None) -> int:
     votes = masks.sum(0)
     split = (votes * (len(masks) - votes)).sum((0, 1))
     return int((split if split.any() else votes.sum((0, 1))).argmax())
-
-
-def _image(item: Mapping, size: tuple[int, ...]) -> NDArray:
-    """Grey values of the size of the masks; channels are averaged."""
-    if not is_scan(item["image"]):
-        return read_grey(item["image"])[0].numpy()
-    values = read_nifti(item["image"]).astype(np.float32)
-    for axis in range(values.ndim if values.ndim > len(size) else 0):
-        if values.shape[:axis] + values.shape[axis + 1 :] == size:
-            return values.mean(axis)
-    return values if values.shape == size else np.zeros(size, np.float32)

@@ -72,7 +72,7 @@ class ViewerOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "bundle", bundle_folder(self.bundle))
         if self.image.is_dir():
-            raise ValueError(f"'{self.image}' is a folder: name one image in it, a page shows one.")
+            raise ValueError(f"'{self.image}' is a folder: name one image in it; `rater_viewer` shows cases of raters.")
         if self.page.suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"page '{self.page}': give it a name that ends in .html, so that browsers show it.")
 

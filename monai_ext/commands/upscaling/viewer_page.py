@@ -5,15 +5,12 @@ All values travel as 8-bit PNGs inside the page and are read back from a canvas:
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from monai_ext.commands.rendering import render
+from monai_ext.commands.rendering import png_url, render
 
 __all__ = ["ViewerScene", "viewer_page"]
 
@@ -40,7 +37,7 @@ class ViewerScene:
     bands: Sequence[str]
     low: float = 0.0
     high: float = 1.0
-    unit: str = ""
+    unit: str = "pixel values"
     about: str = ""
     interval: str = "interval"
     known: np.ndarray | None = None
@@ -80,7 +77,4 @@ def viewer_page(scene: ViewerScene, *, title: str) -> str:
 
 def _png(values: np.ndarray) -> str:
     """(1 or 3, H, W) in [0, 1] as the data URL of a PNG of 8 bits."""
-    levels = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(levels[0] if len(levels) == 1 else np.moveaxis(levels, 0, -1)).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return png_url(np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8))

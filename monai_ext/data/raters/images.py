@@ -20,11 +20,11 @@ from monai_ext.data.raters.structures import structure_names, together
 from monai_ext.raster.dicom import dicom_files, is_dicom
 from monai_ext.raster.images import ImageFileError, read_image
 from monai_ext.raster.labels import Labels
-from monai_ext.raster.nifti import VOLUME_ENDINGS, is_volume_file
+from monai_ext.raster.nifti import VOLUME_ENDINGS, is_volume_file, read_nifti
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.folders import files_in, folders_in
 
-__all__ = ["DecodeRaterImages", "is_scan", "rater_image_items", "read_grey"]
+__all__ = ["DecodeRaterImages", "case_image", "is_scan", "rater_image_items", "read_grey"]
 
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -38,6 +38,21 @@ def read_grey(path: str | os.PathLike) -> Tensor:
     """The luminance of a photograph (1, H, W), float32 of whole numbers 0 ... 255; see `read_image`."""
     picture = read_image(path).float()
     return torch.einsum("chw,c->hw", picture, torch.tensor(LUMINANCE)).round()[None]
+
+
+def case_image(item: Mapping, size: tuple[int, ...]) -> np.ndarray:
+    """The image of an item of `qubiq_items` with its channels first, float32 (C, *size), as stored.
+
+    Args:
+        size: of the masks of the case; an image that has another size is all 0.
+    """
+    if not is_scan(item["image"]):
+        return read_image(item["image"]).float().numpy()
+    values = read_nifti(item["image"]).astype(np.float32)
+    for axis in range(values.ndim):
+        if values.shape[:axis] + values.shape[axis + 1 :] == size:
+            return np.moveaxis(values, axis, 0)
+    return values[None] if values.shape == size else np.zeros((1, *size), np.float32)
 
 
 def rater_image_items(

@@ -5,31 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from viewer_pages import data_of, decoded, scene
+from viewer_pages import Tags, data_of, decoded, scene
 
-from monai_ext.commands.rendering import source
+from monai_ext.commands.rendering import render, source
 from monai_ext.commands.upscaling.viewer_page import viewer_page
 from monai_ext.upscaling.layers import DEVIATIONS
 
 HOSTILE = "</script><script>alert(1)</script>&<img src=x onerror=alert(2)>"
-
-
-class Tags(HTMLParser):
-    """Names of all elements of a page, and what their attributes say."""
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.names: list[str] = []
-        self.values: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.names.append(tag)
-        self.values += [value or "" for _, value in attrs]
 
 
 @pytest.mark.parametrize("bands", [1, 3])
@@ -59,14 +44,19 @@ def test_the_page_fetches_nothing():
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
-def test_its_script_parses(tmp_path):
-    (tmp_path / "page.js").write_text(source("viewer.js"))
+@pytest.mark.parametrize("viewer", ["viewer", "rater_viewer"])
+def test_its_script_parses(tmp_path, viewer):
+    (tmp_path / "page.js").write_text(source("panels.js") + source(f"{viewer}.js"))
     subprocess.run(["node", "--check", str(tmp_path / "page.js")], check=True)
 
 
-def test_every_part_that_the_script_asks_for_is_there():
-    tags = Tags(viewer_page(scene(), title="t"))
-    assert set(re.findall(r'(?:find|ById)\("(\w+)"\)', source("viewer.js"))) <= set(tags.values)
+@pytest.mark.parametrize("viewer", ["viewer", "rater_viewer"])
+def test_every_part_that_the_script_asks_for_is_there(viewer):
+    data = {"about": ""}
+    tags = Tags(render(f"{viewer}.html", title="t", data=data, terms=[]))
+    script = source("panels.js") + source(f"{viewer}.js")
+    asked = set(re.findall(r'(?:find|ById|slider|play|panels\.add)\("(\w+)"', script))
+    assert asked <= set(tags.values) and len(asked) > 10
 
 
 def test_scenes_that_a_page_cannot_show_are_refused():

@@ -6,9 +6,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from rater_cases import volume
+from scored_folders import write, write_case
 
 from monai_ext.data import DatasetLayoutError, ImageFileError, write_rater_phantoms
-from monai_ext.data.raters.images import DecodeRaterImages, rater_image_items, read_grey
+from monai_ext.data.raters.images import DecodeRaterImages, case_image, rater_image_items, read_grey
+from monai_ext.data.raters.qubiq import qubiq_items
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +77,14 @@ def test_volumes_without_a_case_folder_are_listed_by_slices(tmp_path):
     assert [item["id"] for item in items] == ["photograph", "scan_z000", "scan_z001", "scan_z002"]
     assert np.array_equal(DecodeRaterImages()(items[2])["image"][0], values[:, :, 1])
     assert [item["slice"] for item in rater_image_items(tmp_path / "scan.nii.gz", slices="True")] == [0, 1, 2]
+
+
+def test_the_image_of_a_case_has_its_channels_first(tmp_path):
+    folder = write_case(tmp_path / "a" / "case01", {1: np.ones((4, 5), np.uint8), 2: np.ones((4, 5), np.uint8)})
+    write(folder / "image.nii.gz", np.stack([np.full((4, 5), level) for level in (1.0, 3.0)], -1))
+    (item,) = qubiq_items(tmp_path / "a")
+    np.testing.assert_array_equal(case_image(item, (4, 5)), np.broadcast_to([[[1]], [[3]]], (2, 4, 5)))
+    assert case_image(item, (7, 5)).shape == (1, 7, 5) and not case_image(item, (7, 5)).any()
+    volume(tmp_path / "b")
+    image = case_image(qubiq_items(tmp_path / "b")[0], (4, 5, 3))
+    assert image.shape == (1, 4, 5, 3) and image.max() == 59
