@@ -21,7 +21,9 @@ import numpy as np
 from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.info import BandTags, GeoTags, RasterInfo, Turn, opaque, picture_tags
 from monai_ext.raster.pillow import FINGERPRINT, chosen_planes, tiff_orientation
+from monai_ext.raster.remote import Address, Source, content_version, gdal_settings
 from monai_ext.runtime.errors import one_line
+from monai_ext.runtime.plain_text import without_secrets
 
 __all__ = ["TYPES", "GdalRaster", "available", "fingerprint_of", "gdal", "open_dataset", "require", "with_sidecars"]
 
@@ -54,7 +56,7 @@ PALETTE_COLOURS = ("red", "green", "blue", "alpha")
 STRUCTURE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "OVERVIEWS")
 
 _warnings_lock = threading.Lock()
-_told_of_pages: set[Path] = set()  # a file may be opened many times
+_told_of_pages: set[Source] = set()  # a file may be opened many times
 
 
 def available() -> bool:
@@ -62,7 +64,7 @@ def available() -> bool:
     return importlib.util.find_spec("rasterio") is not None
 
 
-def require(path: Path) -> ModuleType:
+def require(path: Source) -> ModuleType:
     """rasterio.
 
     Raises:
@@ -78,7 +80,7 @@ def require(path: Path) -> ModuleType:
 
 
 @contextmanager
-def gdal(path: Path, doing: str, *, beside: bool = False) -> Iterator[ModuleType]:
+def gdal(path: Source, doing: str, *, beside: bool = False) -> Iterator[ModuleType]:
     """rasterio with a bounded cache; its errors become `ImageFileError`.
 
     Args:
@@ -92,17 +94,19 @@ def gdal(path: Path, doing: str, *, beside: bool = False) -> Iterator[ModuleType
         "GDAL_TIFF_INTERNAL_MASK": "YES",
         "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",  # no file makes it use the network
     }
+    if isinstance(path, Address):
+        settings |= gdal_settings(path)
     with rasterio.Env(**settings):
         try:
             yield rasterio
         except ImageFileError:
             raise
         except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError, *DAMAGES) as error:
-            reason = one_line(error.__cause__ or error)
+            reason = without_secrets(one_line(error.__cause__ or error))
             raise ImageFileError(f"cannot {doing} image {path}: {reason}.") from error
 
 
-def open_dataset(rasterio: ModuleType, path: Path, mode: str = "r", **options: Any) -> Any:
+def open_dataset(rasterio: ModuleType, path: Path | str, mode: str = "r", **options: Any) -> Any:
     """A data set of rasterio's, without its warning that a picture has no georeference."""
     # catch_warnings puts back what it found: two threads at once would leave the filter of one of them behind.
     with _warnings_lock, warnings.catch_warnings():
@@ -110,8 +114,12 @@ def open_dataset(rasterio: ModuleType, path: Path, mode: str = "r", **options: A
         return rasterio.open(path, mode, **options)
 
 
-def _open_as(rasterio: ModuleType, path: Path, drivers: Sequence[str]) -> Any:
-    """A data set of the first of `drivers` that takes the file; `rasterio.open` takes one at a time."""
+def _open_as(rasterio: ModuleType, path: Path | str, drivers: Sequence[str]) -> Any:
+    """A data set of the first of `drivers` that takes the file; `rasterio.open` takes one at a time.
+
+    Args:
+        path: a file, or GDAL's name of what is on a server.
+    """
     *others, last = drivers
     for driver in others:
         with suppress(rasterio.errors.RasterioIOError):
@@ -134,9 +142,9 @@ class GdalRaster:
         ImageFileError: it cannot be opened, its bands have different or complex types, or it has no such band.
     """
 
-    def __init__(self, path: Path, *, bands: Sequence[int] | None = None, alpha: bool = True):
+    def __init__(self, path: Source, *, bands: Sequence[int] | None = None, alpha: bool = True):
         self._alpha = alpha
-        self._beside = path.with_name(f"{path.name}.aux.xml").is_file()
+        self._beside = isinstance(path, Path) and path.with_name(f"{path.name}.aux.xml").is_file()
         try:
             self._start(path, bands)
         except ImageFileError as error:
@@ -146,12 +154,15 @@ class GdalRaster:
             self._start(path, bands)
             _warn_of_damage(path, error)
 
-    def _start(self, path: Path, bands: Sequence[int] | None) -> None:
+    def _start(self, path: Source, bands: Sequence[int] | None) -> None:
         with gdal(path, "read", beside=self._beside) as rasterio:
-            self._dataset = _open_as(rasterio, path, DRIVERS.get(path.suffix.lower(), ("PNG",)))
+            if isinstance(path, Address):
+                content_version(path)  # or the reason why it cannot be read, which GDAL does not name
+            name = path if isinstance(path, Path) else path.gdal_name
+            self._dataset = _open_as(rasterio, name, DRIVERS.get(path.suffix.lower(), ("PNG",)))
             self._describe(rasterio, path, bands)
 
-    def _describe(self, rasterio: ModuleType, path: Path, bands: Sequence[int] | None) -> None:
+    def _describe(self, rasterio: ModuleType, path: Source, bands: Sequence[int] | None) -> None:
         dataset = self._dataset
         if dataset.count == 0:
             raise ImageFileError(f"image {path} has no bands: it holds several data sets, extract one of them first.")
@@ -189,7 +200,8 @@ class GdalRaster:
             geo = replace(geo, bands=tuple(_without_alpha(band) for band in geo.bands))
         if self._palette is not None:
             dtype = self._palette.table.dtype
-        self._turn = Turn.of(tiff_orientation(path) if dataset.driver == "GTiff" and not geo.placed else 1)
+        may_be_turned = dataset.driver == "GTiff" and not geo.placed
+        self._turn = Turn.of(tiff_orientation(path) if may_be_turned and isinstance(path, Path) else 1)
         size = self._turn.size(dataset.height, dataset.width)
         self.info = RasterInfo(
             path=path,
@@ -206,6 +218,13 @@ class GdalRaster:
         with gdal(self.info.path, "read", beside=self._beside) as rasterio:
             window = rasterio.windows.Window(*self._turn.window(top, bottom, self.info.size))
             return self._turn.upright(self._read(window))
+
+    def window(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        """Columns [left, right) of `rows`; of a file that need not be turned the others are not read."""
+        if self._turn != Turn():
+            return self.rows(top, bottom)[..., left:right]
+        with gdal(self.info.path, "read", beside=self._beside) as rasterio:
+            return self._read(rasterio.windows.Window(left, top, right - left, bottom - top))
 
     def _read(self, window: Any) -> np.ndarray:
         """(planes, h, w) of a window of the file, as stored."""
@@ -248,7 +267,7 @@ def with_sidecars(info: RasterInfo, *, bands: Sequence[int] | None, orientation:
     if not drivers:
         return info
     try:
-        with gdal(path, "read", beside=True) as rasterio, _open_as(rasterio, path, drivers) as dataset:
+        with gdal(path, "read", beside=True) as rasterio, _open_as(rasterio, str(path), drivers) as dataset:
             geo = Turn.of(orientation).geo(replace(picture_tags(info), **_place(dataset)), info.size)
             indices = dataset.colorinterp[0].name == "palette" or _bits(dataset) is not None
             alike = not indices and info.alpha is None and dataset.dtypes[0] == info.dtype.name
@@ -260,7 +279,7 @@ def with_sidecars(info: RasterInfo, *, bands: Sequence[int] | None, orientation:
         return info
 
 
-def _warn_of_damage(path: Path, error: ImageFileError) -> None:
+def _warn_of_damage(path: Source, error: ImageFileError) -> None:
     _logger.warning(f"{path}: files beside it are ignored: {error}")
 
 

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+
+from monai_ext.raster.remote import Source
 
 __all__ = ["Alpha", "BandTags", "GeoTags", "Raster", "RasterInfo", "Turn", "opaque", "picture_tags"]
 
@@ -86,7 +87,7 @@ class RasterInfo:
     """Metadata of an image, known before its pixels are read.
 
     Attributes:
-        path: its file.
+        path: its file, or where it comes from.
         size: (H, W), upright.
         bands: number of bands, without alpha.
         dtype: of the pixels.
@@ -101,7 +102,7 @@ class RasterInfo:
         origin: (row, column) of the image's first pixel on the plane that it shares with its neighbours.
     """
 
-    path: Path
+    path: Source
     size: tuple[int, int]
     bands: int
     dtype: np.dtype

@@ -16,6 +16,7 @@ import numpy as np
 from monai_ext.raster import gdal, gdal_write, pillow
 from monai_ext.raster.images import ImageFileError, image_size, reading
 from monai_ext.raster.info import Raster, RasterInfo
+from monai_ext.raster.remote import Address
 
 __all__ = [
     "GDAL_SUFFIXES",
@@ -36,9 +37,13 @@ OUTPUT_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 
 
 def open_raster(
-    path: str | os.PathLike, *, bands: Sequence[int] | None = None, nodata: float | None = None, alpha: bool = True
+    path: str | os.PathLike | Address,
+    *,
+    bands: Sequence[int] | None = None,
+    nodata: float | None = None,
+    alpha: bool = True,
 ) -> Raster:
-    """The image in a file, ready to be read by rows.
+    """The image in a file, ready to be read by rows; of a TIFF by address only what is read is fetched.
 
     Pictures and TIFFs are turned upright (EXIF), but not TIFFs with a georeference, which counts the pixels as they are
     stored. Palettes become RGB(A), CMYK becomes RGB; grey whose 0 is white (TIFF, whole numbers) is inverted, nodata
@@ -57,7 +62,17 @@ def open_raster(
         ImageFileError: the file is missing, damaged or of a kind that cannot be read, or has no such band; or rasterio
             is needed and not installed.
     """
-    path = Path(path)
+    raster: Raster
+    if isinstance(path, Address):
+        raster = gdal.GdalRaster(path, bands=bands, alpha=alpha)
+    else:
+        raster = _open_file(Path(path), bands=bands, alpha=alpha)
+    if nodata is not None:
+        raster.info = replace(raster.info, nodata=(float(nodata),) * raster.info.bands)
+    return raster
+
+
+def _open_file(path: Path, *, bands: Sequence[int] | None, alpha: bool) -> Raster:
     if not path.is_file():
         raise ImageFileError(f"image file {path} does not exist.")
     needs_gdal = path.suffix.lower() in GDAL_SUFFIXES
@@ -65,16 +80,12 @@ def open_raster(
         needs_gdal = True
         with reading(path):  # checks the sums, as GDAL does not
             pass
-    raster: Raster
     if needs_gdal and (gdal.available() or not pillow.is_plain_tiff(path)):
-        raster = gdal.GdalRaster(path, bands=bands, alpha=alpha)
-    else:
-        raster = picture = pillow.PillowRaster(path, bands=bands)
-        if gdal.available() and pillow.sidecars(path):
-            picture.info = gdal.with_sidecars(picture.info, bands=bands, orientation=picture.orientation)
-    if nodata is not None:
-        raster.info = replace(raster.info, nodata=(float(nodata),) * raster.info.bands)
-    return raster
+        return gdal.GdalRaster(path, bands=bands, alpha=alpha)
+    picture = pillow.PillowRaster(path, bands=bands)
+    if gdal.available() and pillow.sidecars(path):
+        picture.info = gdal.with_sidecars(picture.info, bands=bands, orientation=picture.orientation)
+    return picture
 
 
 def stored_type(path: str | os.PathLike) -> np.dtype:
@@ -106,7 +117,8 @@ def stored_size(path: str | os.PathLike) -> tuple[int, int]:
 
 def has_georeference(info: RasterInfo) -> bool:
     """Whether an image, or a file beside it, places it on the ground, be that read (rasterio) or not."""
-    return (info.geo is not None and info.geo.placed) or pillow.georeference_beside(info.path)
+    placed = info.geo is not None and info.geo.placed
+    return placed or (isinstance(info.path, Path) and pillow.georeference_beside(info.path))
 
 
 def output_suffix(path: str | os.PathLike) -> str:

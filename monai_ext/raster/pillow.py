@@ -15,6 +15,7 @@ from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 from monai_ext.raster.images import PNG_SIGNATURE, TURNS, ImageFileError, is_deep_negative, orientation_of, reading
 from monai_ext.raster.info import RasterInfo
 from monai_ext.raster.png_rows import write_png
+from monai_ext.raster.remote import Source
 from monai_ext.storage.pictures import save_picture
 
 __all__ = [
@@ -95,7 +96,7 @@ class PillowRaster:
         pass
 
 
-def chosen_planes(path: Path, bands: Sequence[int], count: int, *, alpha: int | None) -> list[int]:
+def chosen_planes(path: Source, bands: Sequence[int], count: int, *, alpha: int | None) -> list[int]:
     """Positions of the bands numbered `bands` (from 1), then that of alpha.
 
     Raises:

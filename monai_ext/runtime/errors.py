@@ -21,6 +21,7 @@ __all__ = [
     "TRACEBACK_VARIABLE",
     "WAYS_ON",
     "explain",
+    "network_reason",
     "one_line",
     "report_errors_in_one_sentence",
     "some_of",
@@ -67,6 +68,15 @@ def explain(error: BaseException) -> str | None:
             sentence = str(link)
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
     return sentence or refusal
+
+
+def network_reason(error: Exception) -> str:
+    """The innermost cause, without the addresses and objects that requests and urllib3 name in theirs."""
+    cause: BaseException = error
+    while isinstance(inner := getattr(cause, "reason", None) or next(iter(cause.args), None), BaseException):
+        cause = inner
+    text = one_line(cause if isinstance(cause, Exception) else error)
+    return without_secrets(text.rpartition(">: ")[2])
 
 
 def one_line(error: BaseException) -> str:

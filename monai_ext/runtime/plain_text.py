@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
-__all__ = ["printable", "without_secrets"]
+__all__ = ["hide_secrets", "printable", "without_secrets"]
 
 PARAMETER = re.compile(
     r"""([?&;\#](?:
@@ -36,6 +37,17 @@ def without_secrets(text: str) -> str:
     """
     text = LOGIN.sub("***@", PARAMETER.sub(r"\1***", HEADER.sub(r"\1***", text)))
     return ADDRESS.sub(lambda address: KEY_LIKE.sub("***", address[0]), text)
+
+
+def hide_secrets(*loggers: str) -> None:
+    """Strike out keys in addresses from what these loggers of libraries emit."""
+    for name in loggers:
+        logging.getLogger(name).addFilter(_without_secrets)  # once, however often it is called
+
+
+def _without_secrets(record: logging.LogRecord) -> bool:
+    record.msg, record.args = without_secrets(record.getMessage()), ()
+    return True
 
 
 def printable(text: str) -> str:

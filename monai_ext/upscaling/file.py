@@ -21,6 +21,8 @@ from monai_ext.raster.info import Raster, RasterInfo
 from monai_ext.raster.opening import check_output, has_georeference, open_raster, written_by
 from monai_ext.raster.partial_rows import PartialRows
 from monai_ext.raster.pillow import sidecars
+from monai_ext.raster.remote import Address, Source, content_version, source_of
+from monai_ext.raster.window import WindowRaster, window_of_box
 from monai_ext.runtime.memory import in_words
 from monai_ext.upscaling.outputs import Cells, OutputFile
 from monai_ext.upscaling.plan import Plan
@@ -46,6 +48,8 @@ class Choices:
         resume: leave finished images as they are, and go on with strips of unfinished ones.
         identity: names the network in fingerprints.
         grid: tiles whose neighbours are their context.
+        window: part of the image: column, row, width, height in pixels; what lies around it is context.
+        bbox: such a part, as west, south, east, north in degrees.
         cells: the files that a target is cut into, see `OutputFile`; None: it is written as one. Only without layers.
     """
 
@@ -58,24 +62,30 @@ class Choices:
     resume: bool = False
     identity: str = ""
     grid: TileGrid | None = None
+    window: tuple[int, int, int, int] | None = None
+    bbox: tuple[float, float, float, float] | None = None
     cells: Callable[[Path], Cells] | None = None
 
-    def open(self, source: Path, *, context: int = 0) -> Raster:
+    def open(self, source: Source, *, context: int = 0) -> Raster:
         """The image, to be read as chosen.
 
         Args:
-            context: width of the margins of a tile's neighbours.
+            context: width of the margins of a tile's neighbours, or around a window.
 
         Raises:
             ImageFileError: it cannot be read.
+            ValueError: it has no such window.
         """
         no_alpha = self.no_alpha or (self.scale is not None and self.scale.no_alpha)
         raster = open_raster(source, bands=self.bands, nodata=self.nodata, alpha=not no_alpha)
         scale = self._scale(raster.info)
         if scale is not None and scale.nodata is not None and self.nodata is None:
             raster.info = replace(raster.info, nodata=(scale.nodata,) * raster.info.bands)
-        if context and self.grid is not None and source in self.grid:
-            return self.grid.surrounded(raster, margin=context, opened=self.open)
+        window = self.window if self.bbox is None else window_of_box(raster.info, self.bbox)
+        if window is not None:
+            return WindowRaster(raster, window, margin=context)
+        if context and self.grid is not None and isinstance(source, Path) and source in self.grid:
+            return self.grid.surrounded(source, raster, margin=context, opened=self.open)
         return raster
 
     def limits_of(self, info: RasterInfo) -> tuple[float, float] | Literal["data"] | None:
@@ -97,7 +107,7 @@ class Choices:
 
 
 def upscale_file(
-    source: str | Path,
+    source: str | Path | Address,
     target: str | Path,
     *,
     upscaler: Upscaler,
@@ -118,7 +128,7 @@ def upscale_file(
         ValueError: network, image and choices do not go together; target and source are the same file.
         OSError: no room on the disk.
     """
-    source, target, choices = Path(source), Path(target), choices or Choices()
+    source, target, choices = source_of(source), Path(target), choices or Choices()
     scale, report = upscaler.scale, progress or (lambda done, count: None)
     _check_apart(source, target)
     with closing(choices.open(source, context=upscaler.context)) as raster, ExitStack() as stack:
@@ -161,8 +171,8 @@ def upscale_file(
     return True
 
 
-def _check_apart(source: Path, output: Path) -> None:
-    if output.exists() and source.exists() and output.samefile(source):
+def _check_apart(source: Source, output: Path) -> None:
+    if isinstance(source, Path) and output.exists() and source.exists() and output.samefile(source):
         raise ValueError(f"output {output} is its own input: choose another name or folder.")
 
 
@@ -199,14 +209,21 @@ def _resume_together(files: Sequence[tuple[OutputFile, PartialRows]], plan: Plan
     return done
 
 
-def _fingerprint(source: Path, upscaler: Upscaler, choices: Choices) -> str:
+def _fingerprint(source: Source, upscaler: Upscaler, choices: Choices) -> str:
     """A hash of the work: the same for the same file, neighbours, network and choices."""
-    grid = choices.grid if choices.grid is not None and source in choices.grid else None
-    around = [] if grid is None else [path for path in grid.around(source).values() if path.is_file()]
-    files = [(path, path.stat()) for path in (source, *sidecars(source), *around)]
+    grid: TileGrid | None = None
+    marks: list[object] = []
+    if isinstance(source, Address):
+        marks = [str(source), *content_version(source)]
+    else:
+        grid = choices.grid if choices.grid is not None and source in choices.grid else None
+        around = [] if grid is None else [path for path in grid.around(source).values() if path.is_file()]
+        for path in (source, *sidecars(source), *around):
+            status = path.stat()
+            marks += [path.name, status.st_size, status.st_mtime_ns]
     work: dict[str, object] = {
         "version": __version__,
-        "source": [part for path, status in files for part in (path.name, status.st_size, status.st_mtime_ns)],
+        "source": marks,
         "network": choices.identity,
         **upscaler.settings,
         "choices": [choices.limits, choices.bands, choices.cog, choices.nodata, choices.no_alpha],
@@ -214,6 +231,8 @@ def _fingerprint(source: Path, upscaler: Upscaler, choices: Choices) -> str:
     }
     if choices.cells is not None:
         work["cells"] = True
-    if grid is not None:
+    if choices.window is not None or choices.bbox is not None:
+        work["window"] = choices.window or choices.bbox
+    if grid is not None and isinstance(source, Path):
         work["grid"] = [grid.address(source), None if grid.scale is None else asdict(grid.scale)]
     return hashlib.sha256(json.dumps(work).encode()).hexdigest()[:32]

@@ -12,6 +12,7 @@ from threading import Event
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from monai_ext.raster.remote import Source
 from monai_ext.runtime.run_log import shows_progress
 from monai_ext.upscaling.file import Choices, upscale_file
 from monai_ext.upscaling.upscaler import Upscaler
@@ -32,7 +33,7 @@ class _StoppedError(Exception):
 
 
 def upscale_files(
-    pairs: Sequence[tuple[Path, Path]], *, upscalers: Sequence[Upscaler], choices: Choices | None = None
+    pairs: Sequence[tuple[Source, Path]], *, upscalers: Sequence[Upscaler], choices: Choices | None = None
 ) -> list[Path]:
     """Upscale each image of `pairs` (source, target); returns the targets that were written.
 
@@ -53,7 +54,7 @@ def upscale_files(
         if stop.is_set():
             raise _StoppedError(f"after {done} of {count} strips")
 
-    def work(source: Path, target: Path) -> bool:
+    def work(source: Source, target: Path) -> bool:
         upscaler = free.get()
         try:
             return upscale_file(source, target, upscaler=upscaler, choices=choices, progress=stop_between_strips)
@@ -67,7 +68,7 @@ def upscale_files(
         logging_redirect_tqdm(),
     ):
         waiting = iter(pairs)
-        running: dict[Future, tuple[Path, Path]] = {}
+        running: dict[Future, tuple[Source, Path]] = {}
         try:
             while True:
                 for source, target in waiting:
@@ -95,7 +96,7 @@ def upscale_files(
     return written
 
 
-def _upscale_one(source: Path, target: Path, *, upscaler: Upscaler, choices: Choices | None) -> list[Path]:
+def _upscale_one(source: Source, target: Path, *, upscaler: Upscaler, choices: Choices | None) -> list[Path]:
     with tqdm(desc=source.name, unit="strip", disable=not shows_progress()) as bar, logging_redirect_tqdm():
 
         def progress(done: int, count: int) -> None:

@@ -425,5 +425,21 @@ def test_a_finished_tile_is_upscaled_again_when_a_neighbour_has_come(tmp_path):
     assert not again(0, files) and again(1, files)
 
 
+@needs_rasterio
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_window_is_that_part_of_the_upscaled_image(tmp_path, dtype):
+    pixels = waves(48, 64).astype(dtype)
+    source, using = save_raster(tmp_path / "a.tif", pixels), upscaler(BlurringColours(), overlap=4)
+    limits = None if dtype == np.uint8 else (0, 255)
+    upscale_file(source, tmp_path / "b.tif", upscaler=using, choices=Choices(limits=limits))
+    for number, window in enumerate([(20, 10, 30, 29), (0, 0, 5, 48), (59, 47, 5, 1)]):
+        target, choices = tmp_path / f"{number}.tif", Choices(limits=limits, window=window, resume=True)
+        assert upscale_file(source, target, upscaler=using, choices=choices)
+        left, top, width, height = (2 * side for side in window)
+        expected = read(tmp_path / "b.tif")[:, top : top + height, left : left + width]
+        np.testing.assert_array_equal(read(target), expected)
+        assert not upscale_file(source, target, upscaler=using, choices=choices)
+
+
 class BlurringColours(Blurring):
     in_channels = 3

@@ -28,6 +28,7 @@ from monai_ext.data.tiles.grid import TileAddress, finer_tiles, tile_address
 from monai_ext.data.tiles.neighbours import TileGrid
 from monai_ext.data.tiles.pixel_scale import find_scale
 from monai_ext.raster.opening import GDAL_SUFFIXES, PILLOW_SUFFIXES, output_suffix, stored_size, stored_type
+from monai_ext.raster.remote import Address, Source, source_of
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.folders import files_below
 from monai_ext.upscaling import Choices, Layers, Upscaler, upscale_files
@@ -68,8 +69,9 @@ class UpscaleOptions:
     keep their names and sizes are multiplied, or are cut into tiles of a finer zoom (--deeper).
     """
 
-    paths: Annotated[Positional[tuple[Path, ...]], arg(metavar="INPUT [INPUT ...] OUTPUT", help_behavior_hint="")]
-    """images or folders of images (with subfolders); last the name of the upscaled image, or a folder for all"""
+    paths: Annotated[Positional[tuple[str, ...]], arg(metavar="INPUT [INPUT ...] OUTPUT", help_behavior_hint="")]
+    """images, folders of images (with subfolders), or addresses https://... of TIFFs, of which only the parts needed
+    are fetched; last the name of the upscaled image, or a folder for all"""
     bundle: Path = Path("bundles/srgan_aerial")
     """its folder, or the name of one that is shipped"""
     weights: Weights = ()
@@ -97,6 +99,10 @@ class UpscaleOptions:
     """images at a time on each device"""
     bands: Computed[tuple[int, ...]] = ()
     """bands to take, numbered from 1 (all)"""
+    window: Computed[Annotated[tuple[int, int, int, int] | None, arg(metavar="COLUMN ROW WIDTH HEIGHT")]] = None
+    """part of each image to upscale, in pixels; what lies around it is context (the whole)"""
+    bbox: Computed[Annotated[tuple[float, float, float, float] | None, arg(metavar="W S E N")]] = None
+    """such a part of a georeferenced image, in degrees"""
     values: ValueOptions = field(default_factory=ValueOptions)
     scheme: Literal["auto", "xyz", "tms"] = "auto"
     """how map tiles count their rows: xyz from the north, tms from the south (found from their pixels)"""
@@ -118,10 +124,14 @@ class UpscaleOptions:
             raise ValueError("name one input or more, and the output.")
         if self.jobs < 1:
             raise ValueError(f"--jobs is {self.jobs}: choose at least 1.")
+        if (self.window or self.bbox) and (self.window and self.bbox or self.mosaic or self.deeper):
+            raise ValueError(
+                "--window or --bbox takes a part of each image: leave out the other, --mosaic and --deeper."
+            )
 
 
-def plan_outputs(inputs: Sequence[str | Path], output: str | Path) -> list[tuple[Path, Path]]:
-    """(image, where to write it upscaled) for files and folders; names and subfolders are kept.
+def plan_outputs(inputs: Sequence[str | Path], output: str | Path) -> list[tuple[Source, Path]]:
+    """(image, where to write it upscaled) for files, folders and addresses; names and subfolders are kept.
 
     `output` is the name of the one output if there is one input file and `output` names a known kind of file, else a
     folder.
@@ -131,25 +141,29 @@ def plan_outputs(inputs: Sequence[str | Path], output: str | Path) -> list[tuple
         ValueError: two images would be written to one file, or an image over itself or another input; `output` is a
             kind of file that is not known, or one file for several images.
     """
-    paths, output = [Path(each) for each in inputs], Path(output)
+    paths, output = [source_of(each) for each in inputs], Path(output)
     for path in paths:
-        if not path.exists():
+        if isinstance(path, Path) and not path.exists():
             raise FileNotFoundError(f"input {path} does not exist.")
     known = (*GDAL_SUFFIXES, *PILLOW_SUFFIXES)
-    single = len(paths) == 1 and paths[0].is_file()
+    single = len(paths) == 1 and (isinstance(paths[0], Address) or paths[0].is_file())
+    pairs: list[tuple[Source, Path]]
     if single and output.suffix.lower() in known and not output.is_dir():
         pairs = [(paths[0], output)]
     else:
         _check_folder(output, known, single=single)
         pairs = []
         for path in paths:
+            if isinstance(path, Address):
+                pairs.append((path, output / path.name))
+                continue
             images = _images(path, known) if path.is_dir() else [(path, Path(path.name))]
             pairs += [(image, output / name.with_suffix(output_suffix(image))) for image, name in images]
     if not pairs:
         raise FileNotFoundError(f"no images in {', '.join(map(str, paths))}: looked for {', '.join(known)}.")
     resolved = _Resolved()
-    sources = {resolved(source) for source, _ in pairs}
-    taken: dict[Path, Path] = {}
+    sources = {resolved(source) for source in _files(pairs)}
+    taken: dict[Path, Source] = {}
     for source, target in pairs:
         place = resolved(target)
         if place in sources:
@@ -170,6 +184,11 @@ def _check_folder(output: Path, known: Sequence[str], *, single: bool) -> None:
             f"output {output} is of an unknown kind: choose one of {', '.join(known)}, or make the folder first if it "
             "is one."
         )
+
+
+def _files(pairs: Iterable[tuple[Source, Path]]) -> list[Path]:
+    """The images that are files."""
+    return [source for source, _ in pairs if isinstance(source, Path)]
 
 
 class _Resolved:
@@ -193,7 +212,7 @@ def _images(folder: Path, known: Iterable[str]) -> list[tuple[Path, Path]]:
 
 def run(options: UpscaleOptions) -> int:
     """`python -m monai_ext upscale`."""
-    *inputs, output = options.paths
+    inputs, output = options.paths[:-1], Path(options.paths[-1])
     pairs = plan_outputs(inputs, output)
     places = devices(options.device)
     network, identity = _network(options)
@@ -214,20 +233,23 @@ def run(options: UpscaleOptions) -> int:
         cog=options.cog,
         resume=options.resume,
         identity=identity,
+        window=options.window,
+        bbox=options.bbox,
     )
     grid = None
-    if options.mosaic is not None or options.deeper or not options.no_context:
-        grid = _grid([source for source, _ in pairs], choices, options)
+    if options.mosaic is not None or options.deeper or not (options.no_context or options.window or options.bbox):
+        grid = _grid(_files(pairs), choices, options)
     if options.deeper:
         cells = partial(finer_tiles, times=scale, from_south=grid is not None and grid.from_south)
         choices = replace(choices, cells=cells)
         pairs = _deeper_pairs(pairs, output, grid, cells, layers=upscalers[0].layers is not None)
-    tiles = [] if grid is None else [(grid.address(source), target) for source, target in pairs if source in grid]
+    placed = {source: target for source, target in pairs if isinstance(source, Path) and grid and source in grid}
+    tiles = [] if grid is None else [(grid.address(source), target) for source, target in placed.items()]
     if options.deeper:
         tiles = [(finer, path) for address, target in tiles for finer, path in _finer(address, cells(target))]
     if options.mosaic is not None:
         _check_mosaic(options.mosaic, tiles, pairs, layers=upscalers[0].layers is not None)
-        _check_sizes(options.mosaic, [source for source, _ in pairs if grid is not None and source in grid])
+        _check_sizes(options.mosaic, list(placed))
     if not options.no_context and grid is not None and grid.has_neighbours:
         choices = replace(choices, grid=grid)
     written = upscale_files(pairs, upscalers=upscalers, choices=choices)
@@ -241,22 +263,22 @@ def run(options: UpscaleOptions) -> int:
 
 
 def _deeper_pairs(
-    pairs: Sequence[tuple[Path, Path]],
+    pairs: Sequence[tuple[Source, Path]],
     output: Path,
     grid: TileGrid | None,
     cells: Callable[[Path], Cells],
     *,
     layers: bool,
-) -> list[tuple[Path, Path]]:
+) -> list[tuple[Source, Path]]:
     """`pairs` with targets Z/X/Y.png in `output`, or Z_X_Y.png, out of which `cells` makes finer tiles."""
     if layers:
         raise ValueError("--deeper: it cuts no samples, bounds or uncertainty; leave them out, or --deeper.")
     resolved, named = _Resolved(), []
-    sources = {resolved(source) for source, _ in pairs}
+    sources = {resolved(source) for source in _files(pairs)}
     for source, target in pairs:
         if target == output:
             raise ValueError(f"--deeper: the output {output} is a file, and the tiles go to a folder: name one.")
-        address = tile_address(source)
+        address = tile_address(source) if isinstance(source, Path) else None
         if grid is None or source not in grid or address is None:
             raise ValueError(
                 f"--deeper: {source} is no map tile Z/X/Y.png or Z_X_Y.png beside others that it fits; if it is one, "
@@ -282,7 +304,7 @@ def _finer(address: TileAddress, cells: Cells) -> Iterator[tuple[TileAddress, Pa
 
 
 def _check_mosaic(
-    mosaic: Path, tiles: Sequence[tuple[TileAddress, Path]], pairs: Sequence[tuple[Path, Path]], *, layers: bool
+    mosaic: Path, tiles: Sequence[tuple[TileAddress, Path]], pairs: Sequence[tuple[Source, Path]], *, layers: bool
 ) -> None:
     resolved, places = _Resolved(), dict(tiles)
     if not tiles:
@@ -292,7 +314,7 @@ def _check_mosaic(
         )
     if layers:
         raise ValueError(f"--mosaic {mosaic}: it joins no samples, bounds or uncertainty; leave them out, or --mosaic.")
-    if resolved(mosaic) in {resolved(path) for pair in pairs for path in pair}:
+    if resolved(mosaic) in {resolved(path) for pair in pairs for path in pair if isinstance(path, Path)}:
         raise ValueError(f"--mosaic {mosaic}: it is one of the images, choose another name.")
     twice = [(target, places[address]) for address, target in tiles if places[address] is not target]
     if twice:
@@ -341,11 +363,11 @@ def _network(options: UpscaleOptions) -> tuple[nn.Module, str]:
     return load_bundle_network(options.bundle, options.weights or None, **blend)
 
 
-def _check_folders(pairs: Sequence[tuple[Path, Path]]) -> None:
+def _check_folders(pairs: Sequence[tuple[Source, Path]]) -> None:
     """Layers of pictures go to folders: "a.png" and "a.jpg" to the same one, and no input may lie there."""
-    taken: dict[Path, Path] = {}
+    taken: dict[Path, Source] = {}
     resolved = _Resolved()
-    inputs = {resolved(source).parent: source for source, _ in pairs}
+    inputs = {resolved(source).parent: source for source in _files(pairs)}
     for source, target in pairs:
         if target.suffix.lower() in (".tif", ".tiff"):
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 import random
 import socket
 import threading
@@ -24,8 +23,8 @@ from urllib3.exceptions import HTTPError, InvalidHeader
 from urllib3.util import Retry
 
 from monai_ext import __version__
-from monai_ext.runtime.errors import one_line
-from monai_ext.runtime.plain_text import without_secrets
+from monai_ext.runtime.errors import network_reason
+from monai_ext.runtime.plain_text import hide_secrets, without_secrets
 
 __all__ = ["TileClient", "TileFetchError", "TileMissingError", "TileRefusedError"]
 
@@ -107,7 +106,7 @@ class TileClient:
         self._free_at = 0.0  # on the monotonic clock, of the next request
         self._stopped = threading.Event()
         self._connections: set[HTTPConnection] = set()
-        logging.getLogger("urllib3.connectionpool").addFilter(_hide_secrets)
+        hide_secrets("urllib3.connectionpool")
 
     def get(self, url: str, parse: Callable[[bytes], T]) -> T:
         """The result of `parse` for the body of the response; a `ValueError` of `parse` counts as a failed attempt.
@@ -214,7 +213,7 @@ class TileClient:
             except (requests.RequestException, HTTPError, OSError, ValueError) as error:
                 if isinstance(error, TileFetchError):
                     raise
-                reason = _reason(error)
+                reason = network_reason(error)
             finally:
                 deadline.cancel()
         if self._stopped.is_set():
@@ -356,21 +355,6 @@ def _is_private(host: str | None) -> bool:
     except (OSError, UnicodeError):
         return False  # the request fails by itself, or is a proxy's
     return any(not ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_global for entry in found)
-
-
-def _reason(error: Exception) -> str:
-    """The innermost cause, without the addresses and objects that requests and urllib3 name in theirs."""
-    cause: BaseException = error
-    while isinstance(inner := getattr(cause, "reason", None) or next(iter(cause.args), None), BaseException):
-        cause = inner
-    text = one_line(cause if isinstance(cause, Exception) else error)
-    return without_secrets(text.rpartition(">: ")[2])
-
-
-def _hide_secrets(record: logging.LogRecord) -> bool:
-    """A filter of logs that strikes out keys in addresses."""
-    record.msg, record.args = without_secrets(record.getMessage()), ()
-    return True
 
 
 def _seconds(retry_after: str | None) -> float:

@@ -88,13 +88,14 @@ class TileGrid:
         _, zoom, row, column = self._places[file]
         return TileAddress(zoom, column, 2**zoom - 1 - row if self.from_south else row)
 
-    def surrounded(self, raster: Raster, *, margin: int, opened: Callable[[Path], Raster]) -> Raster:
-        """The open tile `raster` with margins of its neighbours; those of another size or kind count as missing.
+    def surrounded(self, file: Path, raster: Raster, *, margin: int, opened: Callable[[Path], Raster]) -> Raster:
+        """A tile with margins of its neighbours; those of another size or kind count as missing.
 
         Args:
+            file, raster: the tile, and the same one open.
             opened: opens a neighbour.
         """
-        info, around = raster.info, self.around(raster.info.path)
+        info, around = raster.info, self.around(file)
 
         def neighbour(down: int, right: int) -> Raster | None:
             other = around.get((down, right))
@@ -104,10 +105,10 @@ class TileGrid:
             if is_neighbour(info, found.info, (down, right)):
                 return found
             found.close()
-            self._name_unlike(info.path, other)
+            self._name_unlike(file, other)
             return None
 
-        address = self.address(info.path)
+        address = self.address(file)
         origin = address.y * info.size[0], address.x * info.size[1]
         return SurroundedRaster(raster, neighbour, margin=margin, origin=origin)
 

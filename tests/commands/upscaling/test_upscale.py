@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from range_server import serving_ranges
 from torch.nn import functional
 from upscaling_toys import (
     HAS_RASTERIO,
@@ -36,6 +37,7 @@ from monai_ext.commands.upscaling import upscale as command
 from monai_ext.commands.upscaling.upscale import plan_outputs
 from monai_ext.handlers.training.weight_digests import weight_digests
 from monai_ext.metrics.conformal import Calibration, write_calibration
+from monai_ext.raster.remote import content_version
 from monai_ext.transforms.degradation import Degradation
 from monai_ext.upscaling import Choices, UpscaleError, upscale_file
 from monai_ext.upscaling.layers import DEVIATIONS, Layers
@@ -176,6 +178,30 @@ def test_the_count_of_rows_may_be_given(tmp_path, bundle, capsys):
         words = (*words, "--scheme", "xyz", "--mosaic", tmp_path / "a.tif")
         with pytest.raises(ValueError, match=r"several sizes, 16 x 16 \(.*\), 20 x 16 \(.*3/4.png\)"):
             command.run(typed(*words))
+
+
+@needs_rasterio
+def test_a_window_of_a_tiff_by_its_address(tmp_path, bundle, capsys):
+    (tmp_path / "server").mkdir()
+    pixels = waves(64, 64)
+    source = save_raster(tmp_path / "server" / "a.tif", pixels)
+    words = ("--bundle", bundle, "--overlap", 4, "--device", "cpu", "--window", 8, 4, 20, 30)
+    with serving_ranges(tmp_path / "server") as server:
+        address = f"{server.url}/a.tif?sig=hidden//x"
+        for output in ("out", "b.tif"):
+            assert command.run(typed(f"/vsicurl/{address}", tmp_path / output, *words)) == 0
+            found = tmp_path / output / "a.tif" if output == "out" else tmp_path / output
+            np.testing.assert_array_equal(read(found), repeated(pixels[:, 4:34, 8:28]))
+        command.run(typed(address, tmp_path / "b.tif", *words, "--resume"))
+        assert "0 of 1 images upscaled 2 times, 1 were there already" in capsys.readouterr().err
+        save_raster(source, pixels)
+        content_version.cache_clear()
+        command.run(typed(address, tmp_path / "b.tif", *words, "--resume"))
+    said = capsys.readouterr().err
+    assert "1 of 1 images upscaled" in said and "hidden" not in said  # changed on the server
+    with pytest.raises(SystemExit):
+        typed(address, tmp_path / "out", *words, "--deeper")
+    assert "--window or --bbox takes a part of each image: leave out the other" in capsys.readouterr().err
 
 
 @needs_rasterio
