@@ -67,6 +67,10 @@ def _raters(folder: Path, count: int = 10) -> None:
     write_rater_phantoms(folder, count=count, size=(32, 32))
 
 
+def _volumes(folder: Path) -> None:
+    write_rater_phantoms(folder, count=6, size=(32, 32, 4))
+
+
 def _region(folder: Path) -> None:
     """Two parts of an organ."""
     _raters(folder / "kidney")
@@ -136,6 +140,8 @@ REGISTRY = {
             "ISIC2017": lambda folder: write_lesion_phantoms(folder, count=22, size=(32, 40)),
             "PICTURES": _pictures,
             "QUBIQ": _region,
+            "RATERS": _raters,
+            "VOLUMES": _volumes,
             "predicted": _predictions,
             "mobilenet_v2.pt": lambda path: torch.save(MobileNetV2Encoder().state_dict(), path),
         },

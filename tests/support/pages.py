@@ -222,6 +222,9 @@ def _bundle(words: Words, patch) -> None:
             small.pop("max_epochs", None)  # it is their sum
         else:
             small.pop("crop_size", None)  # of volumes: none by default
+        if "volumes.json" in given.get("config_file", ""):
+            small = small | {"crop_size": [32, 32, 4], "features": 4}
+            small.pop("spatial_size", None)
         words = [*words, *(word for key, value in small.items() for word in (f"--{key}", str(value)))]
     patch.setattr(sys, "argv", ["/x/monai/bundle/__main__.py", *words[3:]])
     fire.Fire({"run": monai.bundle.run, "download": monai.bundle.download}, command=list(words[3:]))
