@@ -15,22 +15,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, rankdata
 
+from monai_ext.formulas.bootstrap import checked_rows, cluster_numbers, resampled_means
+
 __all__ = [
     "FoldSummary",
     "SignedRankTests",
-    "bootstrap_interval",
     "fold_summary",
     "holm",
     "mean_of_known",
     "paired_wilcoxon_holm",
     "pairwise_differences",
     "probability_of_first",
-    "resampled_means",
 ]
 
 EXACT_UP_TO = 300  # differences, 12 ms; above it the p of the normal approximation is within 0.001 without ties
 DECIMALS = 12  # 0.9 - 0.8 and 0.8 - 0.7 are a tie, whatever their last bits
-CHUNK = 2**22  # resampled cases drawn at a time: 32 MiB of indices
 
 
 @dataclass(frozen=True)
@@ -68,89 +67,6 @@ def mean_of_known(values: ArrayLike, axis: int | None = None) -> NDArray[np.floa
     return np.where(count > 0, np.where(known, values, 0.0).sum(axis=axis) / np.maximum(count, 1), np.nan)
 
 
-def _rows(values: ArrayLike) -> NDArray[np.float64]:
-    rows = np.asarray(values, dtype=np.float64)
-    if rows.ndim not in (1, 2):
-        raise ValueError(f"values have shape {rows.shape}: give (cases,) or (rows, cases).")
-    rows = np.atleast_2d(rows)
-    if rows.shape[1] == 0:
-        raise ValueError("values hold no case: at least one is needed.")
-    if np.isinf(rows).any():
-        raise ValueError("values hold an infinite number: give finite ones, or NaN for a case that was not measured.")
-    return rows
-
-
-def _clusters(groups: Sequence[str] | NDArray | None, cases: int) -> NDArray[np.int64]:
-    if groups is None:
-        return np.arange(cases)
-    if len(groups) != cases:
-        raise ValueError(f"groups name {len(groups)} cases, values have {cases}: give one group per case.")
-    return np.unique(np.asarray(groups), return_inverse=True)[1]
-
-
-def resampled_means(
-    values: ArrayLike, *, groups: Sequence[str] | None = None, resamples: int = 10_000, seed: int = 0
-) -> NDArray[np.float64]:
-    """Means of cases drawn with replacement, (resamples, rows); every row sees the same draws.
-
-    With `groups` (one label per case: patient, near-duplicates) whole groups are drawn, and the mean is over the cases
-    they bring. NaN cases are left out of their row; a draw without any known case of a row gives NaN there.
-
-    Args:
-        values: (N,) or (rows, N).
-        groups: N labels, or None when every case stands for itself.
-
-    Raises:
-        ValueError: no case, an infinite value, a wrong number of groups, or `resamples` below 1.
-    """
-    rows = _rows(values)
-    if resamples < 1:
-        raise ValueError(f"resamples = {resamples}: give at least 1.")
-    cluster = _clusters(groups, rows.shape[1])
-    count = int(cluster.max()) + 1
-    known = ~np.isnan(rows)
-    sums, sizes = np.zeros((count, len(rows))), np.zeros((count, len(rows)))
-    np.add.at(sums, cluster, np.where(known, rows, 0.0).T)
-    np.add.at(sizes, cluster, known.T.astype(np.float64))
-
-    generator = np.random.default_rng(seed)
-    means = np.empty((resamples, len(rows)))
-    step = max(1, CHUNK // count)
-    for start in range(0, resamples, step):
-        draws = min(step, resamples - start)
-        picks = generator.integers(count, size=(draws, count)) + count * np.arange(draws)[:, None]
-        weights = np.bincount(picks.ravel(), minlength=draws * count).reshape(draws, count).astype(np.float64)
-        size = weights @ sizes
-        means[start : start + draws] = np.where(size > 0, weights @ sums / np.maximum(size, 1), np.nan)
-    return means
-
-
-def bootstrap_interval(
-    values: ArrayLike,
-    *,
-    level: float = 0.95,
-    groups: Sequence[str] | None = None,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Percentile bootstrap interval of the mean over cases: (low, high), each (rows,).
-
-    Efron and Tibshirani 1993, chapter 13. One known case gives an interval of no width, none gives NaN; below some
-    20 cases percentile intervals are too narrow. Arguments and errors: see `resampled_means`.
-
-    >>> low, high = bootstrap_interval([0.5, 0.5, 0.5])
-    >>> float(low[0]), float(high[0])
-    (0.5, 0.5)
-    """
-    if not 0 < level < 1:
-        raise ValueError(f"level = {level}: give a share between 0 and 1, such as 0.95.")
-    means = resampled_means(values, groups=groups, resamples=resamples, seed=seed)
-    bounds = np.full((2, means.shape[1]), np.nan)
-    known = ~np.isnan(means).all(axis=0)
-    bounds[:, known] = np.nanquantile(means[:, known], [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return bounds[0], bounds[1]
-
-
 def probability_of_first(
     values: ArrayLike, *, groups: Sequence[str] | None = None, resamples: int = 10_000, seed: int = 0
 ) -> NDArray[np.float64]:
@@ -161,7 +77,7 @@ def probability_of_first(
     >>> probability_of_first([[0.9, 0.8], [0.7, 0.6]]).tolist()
     [1.0, 0.0]
     """
-    rows = _rows(values)
+    rows = checked_rows(values)
     complete = ~np.isnan(rows).any(axis=0)
     if not complete.any():
         return np.full(len(rows), np.nan)
@@ -240,8 +156,8 @@ def paired_wilcoxon_holm(differences: ArrayLike, *, groups: Sequence[str] | None
     if differences.ndim == 2 and len(differences) == 0:
         empty = np.empty(0)
         return SignedRankTests(np.empty(0, np.int64), empty, empty, empty)
-    rows = _rows(differences)
-    cluster = _clusters(groups, rows.shape[1])
+    rows = checked_rows(differences)
+    cluster = cluster_numbers(groups, rows.shape[1])
     n, p, effect = np.zeros(len(rows), np.int64), np.full(len(rows), np.nan), np.full(len(rows), np.nan)
     for index, row in enumerate(rows):
         known = ~np.isnan(row)

@@ -20,7 +20,7 @@ from monai_ext.data.run_cases import RunCases
 from monai_ext.data.split_files import groups_in, read_split_file
 from monai_ext.runtime.errors import some_of
 
-__all__ = ["Group", "assign_folds", "fold_items", "seeded_key", "split_by_fold"]
+__all__ = ["Group", "assign_folds", "fold_items", "named_groups", "seeded_key", "split_by_fold"]
 
 Group = Callable[[Mapping], str] | str | None
 COLUMN = re.compile(r"(?P<file>.+\.csv):(?P<name>\w+)", re.IGNORECASE)
@@ -58,14 +58,27 @@ def assign_folds(
     """
     if folds < 2:
         raise ValueError(f"folds is {folds}: cross-validation needs at least 2.")
+    if group is None and not any("case" in item for item in items):
+        return _by_content(items, folds, seed, cache_dir)
+    return _by_name(_group_names(items, group), folds, seed)
+
+
+def named_groups(items: Sequence[Mapping], group: Group = None) -> dict[str, str]:
+    """Id of each item -> name of what it belongs to, see `assign_folds`; without `group` its case, or the id.
+
+    Raises:
+        ValueError: an item without a group.
+    """
+    return dict(zip((str(item["id"]) for item in items), _group_names(items, group), strict=True))
+
+
+def _group_names(items: Sequence[Mapping], group: Group) -> list[str]:
     if isinstance(group, str) and (column := COLUMN.fullmatch(group)):
         groups = groups_in(column["file"], column["name"])
         if absent := [str(item["id"]) for item in items if str(item["id"]) not in groups]:
             raise ValueError(f"{column['file']} does not have {len(absent)} of the cases ({some_of(absent)}).")
-        return _by_name([groups[str(item["id"])] for item in items], folds, seed)
-    if group is None and not any("case" in item for item in items):
-        return _by_content(items, folds, seed, cache_dir)
-    return _by_name([_group_name(item, group) for item in items], folds, seed)
+        return [groups[str(item["id"])] for item in items]
+    return [_group_name(item, group) for item in items]
 
 
 def fold_items(

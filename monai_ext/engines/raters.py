@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from monai_ext.engines.batch_engines import BatchEvaluator
 from monai_ext.formulas.grids import restored
 from monai_ext.formulas.regions import paste_region
+from monai_ext.formulas.temperature import check_temperature, tempered
 from monai_ext.inferers.rater_windows import predict_by_windows
 from monai_ext.networks.rater_sampler import AS_IT_IS, SYMMETRIES, RaterSampler
 from monai_ext.networks.sampling import check_count
@@ -81,6 +82,7 @@ class RaterInferer(Inferer):
         window: sides of the windows by which large images and volumes are predicted, see `predict_by_windows`; None:
             as a whole.
         overlap: of the windows, a share of their sides.
+        temperature: of the predicted share alone, not of samples and heads, see `monai_ext.formulas.temperature`.
     """
 
     def __init__(
@@ -91,8 +93,10 @@ class RaterInferer(Inferer):
         tta: bool | str = False,
         window: Sequence[int] | None = None,
         overlap: float = 0.25,
+        temperature: float = 1.0,
     ):
         check_count("samples", samples)
+        self.temperature = check_temperature(temperature)
         self.samples = samples
         self.seed = seed
         self.symmetries = SYMMETRIES if as_bool(tta, "tta") else AS_IT_IS
@@ -132,7 +136,7 @@ class RaterInferer(Inferer):
             found = predict_by_windows(
                 cast(nn.Module, network), inputs, self.samples, window=self.window, overlap=self.overlap, **options
             )
-        output = {"probability": found.share, "samples": found.samples}
+        output = {"probability": tempered(found.share, self.temperature), "samples": found.samples}
         return output if found.heads is None else output | {"heads": found.heads}
 
 

@@ -16,6 +16,7 @@ from monai_ext.handlers.super_resolution.methods import *
 from monai_ext.handlers.super_resolution.scores import *
 from monai_ext.handlers.super_resolution.uncertainty import *
 from monai_ext.handlers.super_resolution.upscaled_files import *
+from monai_ext.handlers.temperature import *
 from monai_ext.handlers.training.checkpoints import *
 from monai_ext.handlers.training.curves import *
 from monai_ext.handlers.training.evaluation import *

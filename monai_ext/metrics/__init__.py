@@ -12,5 +12,6 @@ from monai_ext.metrics.raters import *
 from monai_ext.metrics.sample_sets import *
 from monai_ext.metrics.segmentation import *
 from monai_ext.metrics.super_resolution import *
+from monai_ext.metrics.temperature import *
 from monai_ext.metrics.uncertainty import *
 from monai_ext.metrics.uncertainty_tables import *

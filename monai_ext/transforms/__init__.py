@@ -11,3 +11,4 @@ from monai_ext.transforms.pairs import *
 from monai_ext.transforms.parameters import *
 from monai_ext.transforms.raters import *
 from monai_ext.transforms.restore import *
+from monai_ext.transforms.temperature import *

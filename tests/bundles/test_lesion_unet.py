@@ -22,7 +22,10 @@ from lesion_runs import BUNDLE, TINY, train
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from monai_ext.formulas.temperature import tempered
+from monai_ext.handlers import ChosenTemperature
 from monai_ext.metrics import BOUNDARY_SCORES, SEGMENTATION_SCORES
+from monai_ext.storage.records import read_record
 
 workflow = partial(bundle_runs.workflow, BUNDLE.name)
 
@@ -78,6 +81,25 @@ def test_evaluation_scores_every_validation_case_at_its_own_size(trained, phanto
         dice = 2 * (predicted & truth).sum() / max((predicted.sum() + truth.sum()), 1)
         # the map is rounded to 8 bits, so pixels at the threshold may fall on either side
         assert float(row["dice"]) == pytest.approx(dice, abs=0.05)
+
+
+def test_a_temperature_is_chosen_on_the_validation_images_and_applied_when_asked_for(trained, phantoms, tmp_path):
+    files, options = ["train.json", "evaluate.json"], {"dataset_dir": str(phantoms), "output_dir": str(trained)} | TINY
+    options |= {"flips": [], "scales": [1], "single_lesion": False}
+    workflow([*files, "temperature.json"], **options).run()
+    chosen = read_record(trained / "temperature.json", ChosenTemperature)
+    assert chosen.cases == 6 and "pooled_ece" in chosen.scores
+    for folder, temperature in (("plain", 1.0), ("tempered", str(trained / "temperature.json"))):
+        workflow(files, evaluation_dir=str(tmp_path / folder), temperature=temperature, **options).run()
+    pictures = sorted((tmp_path / "plain" / "probabilities").iterdir())
+    plain, calibrated = (
+        [np.asarray(Image.open(tmp_path / folder / "probabilities" / picture.name)) / 255 for picture in pictures]
+        for folder in ("plain", "tempered")
+    )
+    for before, after in zip(plain, calibrated, strict=True):
+        inside = (before > 0.02) & (before < 0.98)
+        expected = tempered(torch.tensor(before), chosen.temperature).numpy()
+        assert np.abs(after - expected)[inside].max() < 0.05  # maps are rounded to 8 bits
 
 
 def test_inference_keeps_names_and_sizes_of_any_picture(trained, tmp_path):

@@ -17,6 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from monai_ext.data import DeviceLoader, write_rater_phantoms
 from monai_ext.engines import ChosenSpread
+from monai_ext.formulas.temperature import tempered
+from monai_ext.handlers import ChosenTemperature
 from monai_ext.storage.records import read_record
 
 TINY = {"spatial_size": [32, 32], "batch_size": 4, "max_epochs": 2, "log_interval": 2, "folds": 3, "samples": 4}
@@ -102,6 +104,21 @@ def test_evaluation_writes_the_same_table_for_both_bundles_at_the_cases_own_size
         truth = np.asarray(nib.load(phantoms / "Training" / table[0]["id"] / "task01_seg02.nii.gz").dataobj) > 0
         dice = 2 * (own & truth).sum() / (own.sum() + truth.sum())
         assert float(table[0]["dice_rater02"]) == pytest.approx(dice, abs=1e-6)
+
+
+def test_a_temperature_is_chosen_on_the_validation_cases_and_applied_when_asked_for(trained, phantoms, tmp_path):
+    bundle, folder = trained
+    files = ["train.json", "evaluate.json"]
+    run(bundle, [*files, "temperature.json"], phantoms, folder)
+    chosen = read_record(folder / "temperature.json", ChosenTemperature)
+    assert chosen.cases == chosen.groups == 4
+    options = {"evaluation_dir": str(tmp_path), "temperature": str(folder / "temperature.json")}
+    run(bundle, files, phantoms, folder, **options)
+    for row in rows(tmp_path / "cases.csv"):
+        place = Path("predictions", row["id"], "task01.nii.gz")
+        before, after = (np.asarray(nib.load(top / place).dataobj) for top in (folder / "evaluation", tmp_path))
+        assert np.allclose(after, tempered(torch.tensor(before), chosen.temperature), atol=1e-4)
+        assert not np.allclose(after, before, atol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "value"), [("folds", 4), ("fold", 1), ("zoom", 1.5), ("method", "soft_label")])

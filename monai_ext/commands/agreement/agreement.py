@@ -38,11 +38,12 @@ from monai_ext.commands.scoring.rater_choice import RaterChoice, RaterFolders
 from monai_ext.commands.scoring.records import Interval
 from monai_ext.commands.scoring.summaries import distance_unit, group_labels, mean_intervals
 from monai_ext.commands.scoring.tables import text_page
-from monai_ext.commands.statistics import mean_of_known, resampled_means
+from monai_ext.commands.statistics import mean_of_known
 from monai_ext.data.first_look import review_masks
 from monai_ext.data.item_numbers import MaskNumbers, mask_numbers
 from monai_ext.data.raters.cases import read_rater_case
 from monai_ext.data.raters.structures import column_names
+from monai_ext.formulas.bootstrap import resampled_means
 from monai_ext.metrics import BOUNDARY_TOLERANCE
 from monai_ext.runtime.run_log import progress, tell
 from monai_ext.runtime.threads import map_in_threads

@@ -194,10 +194,10 @@ _OWN = frozenset(
         commands.demo.raters.rater_blocks data.fold_items data.image_items data.lesion_items data.many_hr_items
         data.near_duplicates.groups_by_id data.rater_image_items data.split_by_fold data.split_by_place data.tile_items
         data.find_scale data.structure_names data.tile_set data.tile_weights engines.generator_optimizer
-        losses.pixel_loss
+        data.folds.named_groups losses.pixel_loss
         data.write_aerial_phantoms data.write_lesion_phantoms data.write_rater_phantoms engines.logistic_adversary
         engines.named_rater_loss engines.rater_cases engines.rater_loss engines.rater_network
-        engines.choose_spread
+        engines.choose_spread handlers.choose_temperature handlers.known_temperature
         handlers.super_resolution.many_hr_table.ManyHighResTable transforms.many_high_res.ManyHighResCrops
         handlers.foreign_tiles handlers.group_tiles handlers.load_generator handlers.load_weights handlers.one_cycle
         handlers.start_generator handlers.take_settings_of_run handlers.uncertain_network handlers.with_weights

@@ -11,13 +11,13 @@ import numpy as np
 from monai_ext.commands.comparison.results import DISTANCES, Results
 from monai_ext.commands.statistics import (
     FoldSummary,
-    bootstrap_interval,
     fold_summary,
     mean_of_known,
     paired_wilcoxon_holm,
     pairwise_differences,
     probability_of_first,
 )
+from monai_ext.formulas.bootstrap import bootstrap_interval
 from monai_ext.storage.files import write_table
 from monai_ext.storage.records import write_record
 

@@ -16,9 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from monai_ext.commands.scoring.case_scores import HEAD_SCORES, MAP_SCORES, SET_SCORES
 from monai_ext.commands.scoring.records import Interval, Predicted, ScoresOfAll, Statistic, Summary, TaskScores
 from monai_ext.commands.scoring.turns import better_turn
-from monai_ext.commands.statistics import bootstrap_interval, mean_of_known
+from monai_ext.commands.statistics import mean_of_known
 from monai_ext.data.item_numbers import MaskNumbers
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions
+from monai_ext.formulas.bootstrap import bootstrap_interval
 from monai_ext.metrics import BOUNDARY_DISTANCES, area_under_risk_coverage
 from monai_ext.storage.records import finite_or_none
 
