@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from monai_ext.runtime.errors import some_of
+from monai_ext.runtime.settings import listed_paths
 from monai_ext.storage.fingerprint import content_sha256
 from monai_ext.storage.records import read_record
 
@@ -103,7 +104,7 @@ class RunCases:
     """
 
     def __init__(self, checkpoints: str | Path | Sequence[str | Path], parts: Sequence[str] = ("validation",)):
-        self.checkpoints = [Path(path) for path in _listed(checkpoints)]
+        self.checkpoints = listed_paths(checkpoints)
         self.wanted = tuple(parts)
         self.origin = "not recorded in the training"
 
@@ -208,7 +209,3 @@ def _learnt(runs: Sequence[TrainedRun | None], digests: CaseDigests) -> list[str
     images = {digest for part in parts for digest in part.values() if digest}
     unreadable = {name for part in parts for name, digest in part.items() if not digest}
     return sorted(name for name, digest in digests.items() if (digest in images if digest else name in unreadable))
-
-
-def _listed(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
-    return [paths] if isinstance(paths, (str, Path)) else list(paths)

@@ -21,6 +21,7 @@ from monai_ext.formulas.votes import rater_votes
 from monai_ext.handlers.training.weight_digests import weight_digests
 from monai_ext.metrics.calibration import calibration_bins, calibration_scores
 from monai_ext.metrics.temperature import LogitTable
+from monai_ext.runtime.settings import listed_paths
 from monai_ext.storage.records import read_record, write_record
 
 __all__ = ["ChosenTemperature", "choose_temperature", "known_temperature"]
@@ -66,7 +67,7 @@ def choose_temperature(
     path: str | Path,
     *,
     items: Sequence[Mapping],
-    checkpoints: Sequence[str | Path],
+    checkpoints: str | Path | Sequence[str | Path],
     groups: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> ChosenTemperature:
@@ -129,7 +130,7 @@ def choose_temperature(
     return chosen
 
 
-def known_temperature(temperature: float | str, checkpoints: Sequence[str | Path] = ()) -> float:
+def known_temperature(temperature: float | str, checkpoints: str | Path | Sequence[str | Path] = ()) -> float:
     """A temperature: the number itself, or that of a record of `choose_temperature`, if it was made for these weights.
 
     Raises:
@@ -141,7 +142,7 @@ def known_temperature(temperature: float | str, checkpoints: Sequence[str | Path
     record = read_record(temperature, ChosenTemperature, way_out="run the overlay temperature.json again")
     if record.weights != weight_digests(checkpoints):
         raise ValueError(
-            f"the temperature in '{temperature}' was chosen for other weights than {', '.join(map(str, checkpoints))}: "
+            f"the temperature in '{temperature}' was chosen for other weights than {', '.join(map(str, listed_paths(checkpoints)))}: "
             "run the overlay temperature.json with these, or give a number."
         )
     return record.temperature

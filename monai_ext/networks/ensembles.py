@@ -1,4 +1,4 @@
-"""Uncertain weights for any method without heads of raters: deep ensembles, and dropout at test time."""
+"""Ensembles of networks, and dropout at test time; of methods for several raters those without heads of raters."""
 
 from __future__ import annotations
 
@@ -6,13 +6,34 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_ext.networks.multi_rater import check_different
 from monai_ext.networks.rater_sampler import RaterPrediction, RaterSampler, SamplingNetwork, Symmetry
 from monai_ext.networks.sampling import kept_in_training, seeded_globals
 
-__all__ = ["DeepEnsemble", "MonteCarloDropout"]
+__all__ = ["DeepEnsemble", "MonteCarloDropout", "ProbabilityEnsemble"]
+
+
+class ProbabilityEnsemble(nn.Module):
+    """M networks, image -> logits; its logits are those of the mean of their probabilities.
+
+    Args:
+        members: networks with weights of their own, such as those of the folds of a cross-validation.
+
+    Raises:
+        ValueError: no member, or the same object twice.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]):
+        super().__init__()
+        check_different(type(self).__name__, members)
+        self.members = nn.ModuleList(members)
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = torch.stack([member(image) for member in self.members]).float()
+        return F.logsigmoid(logits).logsumexp(0) - F.logsigmoid(-logits).logsumexp(0)
 
 
 class DeepEnsemble(SamplingNetwork):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["as_bool", "chosen", "flattened"]
+__all__ = ["as_bool", "chosen", "flattened", "listed_paths"]
 
 T = TypeVar("T")
 
@@ -55,6 +57,17 @@ def flattened(settings: object, key: str = "") -> dict[str, object]:
     else:
         return {key: settings}
     return {k: v for name, value in pairs for k, v in flattened(value, f"{key}::{name}" if key else name).items()}
+
+
+def listed_paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """One path or several; the command line hands `--checkpoints "[a.pt, b.pt]"` on as text.
+
+    >>> [str(path) for path in listed_paths("[runs/a/final.pt, 'b.pt']")], len(listed_paths("final.pt"))
+    (['runs/a/final.pt', 'b.pt'], 1)
+    """
+    if isinstance(paths, str) and (typed := re.fullmatch(r"\s*\[(.*)\]\s*", paths)):
+        paths = [path.strip(" '\"") for path in typed[1].split(",") if path.strip()]
+    return [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
 
 
 def _in_words(names: list[str]) -> str:

@@ -128,6 +128,22 @@ def test_inference_keeps_names_and_sizes_of_any_picture(trained, tmp_path):
     assert ((mask == 255) == (probability >= 128)).mean() > 0.99
 
 
+def test_an_ensemble_has_the_mean_probabilities_of_its_members(trained, phantoms, tmp_path):
+    state = torch.load(trained / "final.pt", weights_only=True)
+    torch.save({name: 1.2 * value if value.dtype == torch.float32 else value for name, value in state.items()},
+        tmp_path / "other.pt")  # fmt: skip
+    members = [str(trained / "final.pt"), str(tmp_path / "other.pt")]
+    options = {key: TINY[key] for key in ("spatial_size", "network_def#width", "network_def#decoder_channels")}
+    options |= {"flips": [], "scales": [1], "single_lesion": False, "dataset_dir": str(phantoms / "images")}
+    maps = []
+    for place, checkpoints in enumerate([members[:1], members[1:], f"[{', '.join(members)}]"]):
+        workflow(["inference.json"], output_dir=str(tmp_path / str(place)), checkpoints=checkpoints, **options).run()
+        pictures = sorted((tmp_path / str(place) / "probabilities").iterdir())
+        maps.append(np.stack([np.asarray(Image.open(picture)) for picture in pictures]).astype(float))
+    one, other, both = maps
+    assert np.abs(both - (one + other) / 2).max() <= 1.01 < np.abs(one - other).max()  # rounded to 8 bits
+
+
 def test_every_loss_of_a_fold_starts_from_the_same_weights_and_sees_the_same_batches(phantoms, tmp_path):
     seen = []
     for loss in ("bce", "dice", "tversky", "jaccard", "dice_bce"):

@@ -5,7 +5,7 @@ import torch
 from noisy_network import Logits, Noisy
 from torch import nn
 
-from monai_ext.networks.ensembles import DeepEnsemble, MonteCarloDropout
+from monai_ext.networks.ensembles import DeepEnsemble, MonteCarloDropout, ProbabilityEnsemble
 from monai_ext.networks.multi_rater import ConsensusNet, LevelSetNet, OrderedHeads, RaterHeads
 
 
@@ -79,3 +79,16 @@ def test_modes_come_back_after_an_error():
     with pytest.raises(RuntimeError):
         network.sample(torch.randn(1, 3, 4, 4), 2)
     assert all(layer.training for layer in network.modules())
+
+
+def test_probabilities_are_averaged_and_certain_members_stay_finite():
+    image = torch.tensor([[[[-300.0, -2.0, 0.0, 3.0, 300.0]]]])
+    members = [Logits(scale) for scale in (1.0, 0.25, -0.5)]
+    logits = ProbabilityEnsemble(members)(image)
+    mean = sum((scale * image).double().sigmoid() for scale in (1.0, 0.25, -0.5)) / 3
+    torch.testing.assert_close(logits.double().sigmoid(), mean, atol=1e-6, rtol=1e-6)
+    assert logits.isfinite().all()
+    alone = ProbabilityEnsemble(members[:1])(image)
+    torch.testing.assert_close(alone, image)
+    with pytest.raises(ValueError, match="got 2 networks"):
+        ProbabilityEnsemble([members[0], members[0]])

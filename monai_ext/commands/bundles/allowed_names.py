@@ -194,7 +194,7 @@ _OWN = frozenset(
         commands.demo.raters.rater_blocks data.fold_items data.image_items data.lesion_items data.many_hr_items
         data.near_duplicates.groups_by_id data.rater_image_items data.split_by_fold data.split_by_place data.tile_items
         data.find_scale data.structure_names data.tile_set data.tile_weights engines.generator_optimizer
-        data.folds.named_groups losses.pixel_loss
+        data.folds.named_groups handlers.trained_network losses.pixel_loss
         data.write_aerial_phantoms data.write_lesion_phantoms data.write_rater_phantoms engines.logistic_adversary
         engines.named_rater_loss engines.rater_cases engines.rater_loss engines.rater_network
         engines.choose_spread handlers.choose_temperature handlers.known_temperature

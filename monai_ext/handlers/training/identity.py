@@ -37,7 +37,7 @@ from monai_ext.handlers.training.run_settings import (
     is_plain_mapping,
     trained_settings,
 )
-from monai_ext.runtime.settings import flattened
+from monai_ext.runtime.settings import flattened, listed_paths
 from monai_ext.storage.fingerprint import file_sha256
 from monai_ext.storage.records import read_record
 
@@ -216,7 +216,7 @@ def take_settings_of_run(checkpoints: str | Path | Sequence[str | Path], *, scor
             may choose, and how samples are drawn); names both.
     """
     parser = config_around(ConfigParser)
-    paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else list(checkpoints)
+    paths = listed_paths(checkpoints)
     run = read_trained_run(paths[0]) if paths else None
     if parser is None or not paths:
         return

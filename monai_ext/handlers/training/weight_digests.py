@@ -12,6 +12,7 @@ import torch
 
 from monai_ext.handlers.training.weights import load_checkpoint, unwrapped
 from monai_ext.metrics.conformal import Calibration, read_calibration
+from monai_ext.runtime.settings import listed_paths
 
 __all__ = ["calibration_of_weights", "digest_of", "weight_digests"]
 
@@ -30,14 +31,14 @@ def digest_of(state: Mapping[str, Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def weight_digests(paths: Sequence[str | Path]) -> tuple[str, ...]:
-    """The digests of files of weights, whatever their order.
+def weight_digests(paths: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    """The digests of files of weights, whatever their order; of one, or of several as `listed_paths` takes them.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: one is damaged.
     """
-    return tuple(sorted(digest_of(unwrapped(load_checkpoint(path))) for path in paths))
+    return tuple(sorted(digest_of(unwrapped(load_checkpoint(path))) for path in listed_paths(paths)))
 
 
 def calibration_of_weights(path: str | Path, checkpoints: Sequence[str | Path]) -> Calibration:

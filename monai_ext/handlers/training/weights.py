@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from monai_ext.networks.ensembles import DeepEnsemble, ProbabilityEnsemble
+from monai_ext.networks.rater_sampler import RaterSampler
+from monai_ext.runtime.settings import listed_paths
 from monai_ext.storage.tensor_files import read_tensors
 
 __all__ = [
@@ -17,6 +20,7 @@ __all__ = [
     "load_finite_weights",
     "load_weights",
     "not_finite",
+    "trained_network",
     "unwrapped",
     "with_weights",
 ]
@@ -132,6 +136,30 @@ def load_weights(
             "(see the run.json beside them)."
         )
     network.load_state_dict(state)
+
+
+def trained_network(network: nn.Module, checkpoints: str | Path | Sequence[str | Path]) -> nn.Module:
+    """`network` with the weights of one run, or an ensemble of copies of it with those of several, such as folds.
+
+    The probabilities of the members are averaged, see `ProbabilityEnsemble`, and `DeepEnsemble` for methods of several
+    raters.
+
+    Args:
+        checkpoints: one file of weights or several, see `load_weights` and `listed_paths`.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: none is named, one twice, or one is damaged or holds another network; or a method with a head for
+            each rater.
+    """
+    paths = listed_paths(checkpoints)
+    if len({path.absolute() for path in paths}) < len(paths) or not paths:
+        raise ValueError(f"--checkpoints names {len(paths)} files, or one twice: name each member of the ensemble once.")
+    if len(paths) == 1:
+        load_weights(network, paths[0])
+        return network
+    members = [*with_weights(network, {str(path): path for path in paths}).values()]
+    return (DeepEnsemble if isinstance(network, RaterSampler) else ProbabilityEnsemble)(members).eval()
 
 
 def with_weights(network: nn.Module, files: Mapping[str, str | Path]) -> dict[str, nn.Module]:

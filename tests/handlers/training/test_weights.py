@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from monai_ext.handlers.training.weight_digests import weight_digests
-from monai_ext.handlers.training.weights import interpolated_weights, load_weights, unwrapped
+from monai_ext.handlers.training.weights import interpolated_weights, load_weights, trained_network, unwrapped
+from monai_ext.networks import LevelSetNet, RaterHeads
 
 
 @pytest.fixture
@@ -85,3 +88,34 @@ def test_what_only_looks_wrapped_stays_as_it_is():
     assert unwrapped(state) is state and unwrapped([1]) == [1] and unwrapped({"epoch": 3}) == {"epoch": 3}
     kept = {"model": {"w": torch.zeros(1)}, "scale": torch.ones(1)}
     assert unwrapped(kept) is kept
+
+
+def test_one_checkpoint_is_loaded_and_several_are_an_ensemble(tmp_path):
+    paths = [tmp_path / f"{name}.pt" for name in "abc"]
+    members = [nn.Linear(4, 1) for _ in paths]
+    for path, member in zip(paths, members, strict=True):
+        torch.save(member.state_dict(), path)
+    network, image = nn.Linear(4, 1), torch.randn(5, 4)
+    assert trained_network(network, paths[:1]) is network and torch.equal(network(image), members[0](image))
+    ensemble = trained_network(network, f"[{', '.join(map(str, paths))}]")
+    assert torch.allclose(ensemble(image).sigmoid(), sum(member(image).sigmoid() for member in members) / 3)
+    assert not ensemble.training and torch.equal(network(image), members[0](image))
+    for wrong in ([], [paths[0], paths[0]]):
+        with pytest.raises(ValueError, match="name each member"):
+            trained_network(network, wrong)
+
+
+def test_methods_for_several_raters_become_a_deep_ensemble(tmp_path):
+    paths = [tmp_path / "a.pt", tmp_path / "b.pt"]
+    method = LevelSetNet(nn.Conv2d(1, 1, 1))
+    members = [copy.deepcopy(method), LevelSetNet(nn.Conv2d(1, 1, 1))]
+    for path, member in zip(paths, members, strict=True):
+        torch.save(member.state_dict(), path)
+    image = torch.randn(2, 1, 3, 3)
+    share = trained_network(method, paths).predict(image, 2).share
+    assert torch.allclose(share, sum(member.predict(image, 2).share for member in members) / 2)
+    with pytest.raises(ValueError, match="without a head for each"):
+        heads = RaterHeads(nn.Conv2d(1, 2, 1))
+        for path in paths:
+            torch.save(heads.state_dict(), path)
+        trained_network(heads, paths)
