@@ -141,9 +141,10 @@ def known_temperature(temperature: float | str, checkpoints: str | Path | Sequen
         return check_temperature(temperature)
     record = read_record(temperature, ChosenTemperature, way_out="run the overlay temperature.json again")
     if record.weights != weight_digests(checkpoints):
+        names = ", ".join(map(str, listed_paths(checkpoints)))
         raise ValueError(
-            f"the temperature in '{temperature}' was chosen for other weights than {', '.join(map(str, listed_paths(checkpoints)))}: "
-            "run the overlay temperature.json with these, or give a number."
+            f"the temperature in '{temperature}' was chosen for other weights than {names}: run the overlay "
+            "temperature.json with these, or give a number."
         )
     return record.temperature
 

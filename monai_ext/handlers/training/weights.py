@@ -154,7 +154,7 @@ def trained_network(network: nn.Module, checkpoints: str | Path | Sequence[str |
     """
     paths = listed_paths(checkpoints)
     if len({path.absolute() for path in paths}) < len(paths) or not paths:
-        raise ValueError(f"--checkpoints names {len(paths)} files, or one twice: name each member of the ensemble once.")
+        raise ValueError(f"--checkpoints has {len(paths)} files, or one twice: name each member of an ensemble once.")
     if len(paths) == 1:
         load_weights(network, paths[0])
         return network

@@ -101,7 +101,7 @@ def test_one_checkpoint_is_loaded_and_several_are_an_ensemble(tmp_path):
     assert torch.allclose(ensemble(image).sigmoid(), sum(member(image).sigmoid() for member in members) / 3)
     assert not ensemble.training and torch.equal(network(image), members[0](image))
     for wrong in ([], [paths[0], paths[0]]):
-        with pytest.raises(ValueError, match="name each member"):
+        with pytest.raises(ValueError, match="each member of an ensemble once"):
             trained_network(network, wrong)
 
 
