@@ -21,6 +21,7 @@ from monai_ext.raster.info import Raster, RasterInfo
 from monai_ext.raster.opening import check_output, has_georeference, open_raster, written_by
 from monai_ext.raster.partial_rows import PartialRows
 from monai_ext.raster.pillow import sidecars
+from monai_ext.raster.presets import Preset
 from monai_ext.raster.remote import Address, Source, content_version, source_of
 from monai_ext.raster.window import WindowRaster, window_of_box
 from monai_ext.runtime.memory import in_words
@@ -48,6 +49,8 @@ class Choices:
         resume: leave finished images as they are, and go on with strips of unfinished ones.
         identity: names the network in fingerprints.
         grid: tiles whose neighbours are their context.
+        preset: product whose nodata and bands hold, where `nodata` and `bands` choose no others; its range is one of
+            `limits`.
         window: part of the image: column, row, width, height in pixels; what lies around it is context.
         bbox: such a part, as west, south, east, north in degrees.
         cells: the files that a target is cut into, see `OutputFile`; None: it is written as one. Only without layers.
@@ -62,6 +65,7 @@ class Choices:
     resume: bool = False
     identity: str = ""
     grid: TileGrid | None = None
+    preset: Preset | None = None
     window: tuple[int, int, int, int] | None = None
     bbox: tuple[float, float, float, float] | None = None
     cells: Callable[[Path], Cells] | None = None
@@ -77,7 +81,13 @@ class Choices:
             ValueError: it has no such window.
         """
         no_alpha = self.no_alpha or (self.scale is not None and self.scale.no_alpha)
-        raster = open_raster(source, bands=self.bands, nodata=self.nodata, alpha=not no_alpha)
+        bands, nodata = self.bands, self.nodata
+        if self.preset is not None:
+            nodata = self.preset.nodata if nodata is None else nodata
+            with closing(open_raster(source, alpha=not no_alpha)) as whole:
+                numbers = self.preset.numbers(whole.info) if bands is None else bands
+            bands = numbers
+        raster = open_raster(source, bands=bands, nodata=nodata, alpha=not no_alpha)
         scale = self._scale(raster.info)
         if scale is not None and scale.nodata is not None and self.nodata is None:
             raster.info = replace(raster.info, nodata=(scale.nodata,) * raster.info.bands)
@@ -143,6 +153,8 @@ def upscale_file(
             for each in outputs:
                 PartialRows.forget(each.path)
             return False
+        if choices.preset is not None:
+            choices.preset.warn_of_offset(raster)
         plan = upscaler.plan(raster, choices.limits_of(raster.info))
         info = raster.info  # with nodata that was found
         outputs = choices.outputs(upscaler, target, info)
@@ -231,6 +243,8 @@ def _fingerprint(source: Source, upscaler: Upscaler, choices: Choices) -> str:
     }
     if choices.cells is not None:
         work["cells"] = True
+    if choices.preset is not None:
+        work["preset"] = choices.preset.name
     if choices.window is not None or choices.bbox is not None:
         work["window"] = choices.window or choices.bbox
     if grid is not None and isinstance(source, Path):

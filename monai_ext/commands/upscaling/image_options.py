@@ -14,6 +14,7 @@ from monai_ext.commands.command_line import Computed, UseAppendAction, arg
 from monai_ext.data.tiles.pixel_scale import scale_beside
 from monai_ext.handlers.training.weight_digests import calibration_of_weights
 from monai_ext.metrics.conformal import Calibration
+from monai_ext.raster.presets import PRESETS, PresetName
 from monai_ext.upscaling import Choices, Upscaler
 
 __all__ = [
@@ -32,6 +33,9 @@ PixelRange = Computed[Annotated[tuple[float, float] | Literal["data"] | None, ar
 class ValueOptions:
     """What the pixel values of an image mean."""
 
+    preset: Computed[PresetName | None] = None
+    """product that the values are of, for range, nodata 0, and B4, B3, B2 by name: sentinel2 (reflectance times 10000,
+    plus 1000 as since January 2022), or sentinel2_harmonized (without 1000); --range, --nodata, --bands come first"""
     range: PixelRange = None
     """pixel values of black and white, or 'data' for each file's own lowest and highest (that of the network's
     training; else that of the type for 8 bits, and for deeper types found from the values, with a note)"""
@@ -44,7 +48,11 @@ class ValueOptions:
     def choices(self, bundle: Path, weights: Sequence[Path] = (), **others: Any) -> Choices:
         """These options as `Choices`, with the scale of the network's training."""
         trained = scale_beside(weights[0] if weights else bundle / "models" / "model.pt")
-        return Choices(limits=self.range, scale=trained, nodata=self.nodata, no_alpha=self.no_alpha, **others)
+        preset = None if self.preset is None else PRESETS[self.preset]
+        limits = (preset.low, preset.high) if preset is not None and self.range is None else self.range
+        return Choices(
+            limits=limits, scale=trained, nodata=self.nodata, no_alpha=self.no_alpha, preset=preset, **others
+        )
 
 
 @dataclass(frozen=True)
