@@ -49,7 +49,7 @@ def to_channels_last(network: nn.Module, wanted: bool) -> torch.memory_format | 
     Raises:
         ValueError: it was wrapped in `DistributedDataParallel` before it was in that memory.
     """
-    if not wanted or any(weight.ndim == 5 for weight in network.parameters()):
+    if not wanted or any(values.ndim == 5 for values in (*network.parameters(), *network.buffers())):
         return None
     if isinstance(network, nn.parallel.DistributedDataParallel) and not _is_channels_last(network):
         raise ValueError(

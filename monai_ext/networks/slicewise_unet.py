@@ -23,7 +23,7 @@ class SlicewiseUNet(nn.Module):
 
     def __init__(self, network: FlexibleUNet, in_channels: int):
         super().__init__()
-        self.network = network
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.no_grad():
             levels = network.eval().encoder(torch.zeros(1, in_channels, 32, 32))
         network.train()
@@ -32,7 +32,7 @@ class SlicewiseUNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         cases = len(image)
-        slices = image.movedim(4, 1).flatten(0, 1)
+        slices = image.movedim(4, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         levels = self.network.encoder(slices)
         *of_encoder, last = self.exchanges
         levels = [exchange(level, cases) for exchange, level in zip(of_encoder, levels, strict=True)]

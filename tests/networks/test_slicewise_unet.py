@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from monai_ext.engines.batches import to_channels_last
 from monai_ext.networks import SlicewiseUNet, segmentation_backbone
 
 
@@ -52,6 +53,10 @@ def test_an_exchange_is_a_convolution_along_the_slices_of_each_case_alone(networ
                 weight = exchange.beside.weight[:, :, other - place + 1, 0]
                 expected[place] += torch.einsum("of,fhw->ohw", weight, slices[other])
     torch.testing.assert_close(exchange(slices, 2), expected)
+
+
+def test_engines_leave_its_memory_as_it_is(network):
+    assert to_channels_last(network, True) is None
 
 
 def test_every_parameter_learns():
