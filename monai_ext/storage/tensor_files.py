@@ -13,6 +13,7 @@ import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from monai_ext.runtime.errors import one_line
+from monai_ext.runtime.plain_text import printable
 
 __all__ = ["DAMAGES", "read_tensors", "unsafe_globals"]
 
@@ -38,7 +39,20 @@ def read_tensors(path: str | Path, *, named: str) -> Any:
         _check_sums(Path(path))
         return torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGES as error:
+        if names := _names_beyond_tensors(path):
+            raise ValueError(
+                f"{named} holds more than tensors and plain values ({printable(', '.join(names[:3]))}), and reading "
+                "that could run any program: where you trust the file, save its tensors alone, such as "
+                "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)."
+            ) from error
         raise ValueError(f"{named} is damaged and cannot be read ({one_line(error)}).") from error
+
+
+def _names_beyond_tensors(path: str | Path) -> list[str]:
+    try:
+        return unsafe_globals(path)
+    except (OSError, ValueError):
+        return []
 
 
 def unsafe_globals(file: str | Path | IO[bytes]) -> list[str]:

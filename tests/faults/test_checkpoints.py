@@ -111,7 +111,8 @@ class Evil:
 def test_nothing_in_a_checkpoint_is_executed(tmp_path, monkeypatch, packed):
     monkeypatch.chdir(tmp_path)
     torch.save({"weights": Evil()}, "evil.pt", _use_new_zipfile_serialization=packed)
-    with pytest.raises(ValueError, match="evil.pt' is damaged and cannot be read"):
+    reason = f"holds more than tensors .*{os.system.__module__}.system" if packed else "is damaged and cannot be read"
+    with pytest.raises(ValueError, match=f"evil.pt' {reason}"):
         load_checkpoint("evil.pt")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(ValueError, match="plain.pt' is damaged and cannot be read"):

@@ -11,8 +11,8 @@ from torch import nn
 
 from monai_ext.handlers import interpolated_weights
 from monai_ext.handlers.training.identity import settings_of_run
+from monai_ext.handlers.training.weights import found_and_wanted, part_for
 from monai_ext.networks.uncertain_sr import UncertainSuperResolution, WeightEnsemble
-from monai_ext.runtime.errors import one_line
 from monai_ext.storage.records import json_text, read_record
 
 __all__ = ["load_bundle_network"]
@@ -81,12 +81,12 @@ def _network(
     parser.update(taken)
     digest.update(json_text(taken, sort_keys=True).encode() if taken else b"")
     network = parser.get_parsed_content("network_def")
-    state = interpolated_weights(path, adversarial, realism)
+    state = part_for(network, interpolated_weights(path, adversarial, realism))
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"the weights '{path}' do not fit the network_def of '{config}': {one_line(error)}."
+            f"the weights '{path}' do not fit the network_def of '{config}': {found_and_wanted(network, state)}."
         ) from error
     digest.update(f"{realism}".encode() if realism else b"")
     for read in [path, adversarial] if realism else [path]:

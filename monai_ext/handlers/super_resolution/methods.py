@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_ext.formulas.images import LinearReduction
-from monai_ext.handlers.training.weights import load_finite_weights
+from monai_ext.handlers.training.weights import found_and_wanted, load_finite_weights, part_for
 from monai_ext.networks.gated_sr_net import GatedBlock
 from monai_ext.networks.latent_srresnet import BayesianSRResNet
 from monai_ext.networks.srresnet import ResidualBlock, SubPixelNetwork
@@ -150,15 +150,15 @@ def _load(network: nn.Module, path: str | Path) -> None:
 
 def _fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, optional: tuple[str, ...] = ()) -> None:
     """Load `state`, read from `path`; names that begin with one of `optional` may be missing from it."""
-    wanted = network.state_dict()
+    wanted, state = network.state_dict(), part_for(network, state)
     needed = [name for name in wanted if not name.endswith(VARIATIONAL) and not name.startswith(optional)]
     missing = [name for name in needed if name not in state]
     other = [name for name, value in state.items() if name not in wanted or value.shape != wanted[name].shape]
     if missing or other:
-        example = (missing + other)[0]
         raise ValueError(
             f"checkpoint '{path}' is of another network ({len(missing)} of its {len(wanted)} tensors are missing and "
-            f"{len(other)} do not fit, such as '{example}'): set bands, generator_features, blocks, latent_channels "
-            "and the like as in its training; srgan_aerial trains an SRResNet only with the overlay srresnet.json."
+            f"{len(other)} do not fit; {found_and_wanted(network, state)}): set bands, generator_features, blocks, "
+            "latent_channels and the like as in its training; srgan_aerial trains an SRResNet only with the overlay "
+            "srresnet.json."
         )
     network.load_state_dict(state, strict=False)

@@ -15,19 +15,26 @@ from monai_ext.runtime.settings import listed_paths
 from monai_ext.storage.tensor_files import read_tensors
 
 __all__ = [
+    "found_and_wanted",
     "interpolated_weights",
     "load_checkpoint",
     "load_finite_weights",
     "load_weights",
     "not_finite",
+    "part_for",
     "trained_network",
     "unwrapped",
     "with_weights",
 ]
 
 # Names under which the weights of a network lie in files of other programs; averaged ones come first.
-WRAPPERS = ("params_ema", "state_dict_ema", "params", "state_dict", "model_state_dict", "model", "generator")
+WRAPPERS = (
+    "params_ema", "state_dict_ema", "model_ema", "params", "state_dict", "model_state_dict", "model", "generator",
+    "net_g",
+)  # fmt: skip
 PREFIXES = ("module.", "_orig_mod.")
+COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
+NAMED = 3  # tensors in an error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -64,23 +71,53 @@ def load_finite_weights(path: str | Path) -> dict[str, Any]:
 def unwrapped(state: Any) -> Any:
     """The state of a network out of what other programs and wrappers put around it; anything else as it is.
 
-    A table that has no tensors of its own but one of `WRAPPERS` is opened, and a prefix of all names that
-    `DataParallel` ("module.") or `torch.compile` ("_orig_mod.") adds is cut off.
+    A table that has one of `WRAPPERS` with tensors is opened, whatever stands beside it, and a prefix of all names that
+    `DataParallel`, `AveragedModel` ("module.") or `torch.compile` ("_orig_mod.") adds is cut off.
 
     >>> import torch
     >>> unwrapped({"epoch": 3, "state_dict": {"module.bias": torch.zeros(1)}})
     {'bias': tensor([0.])}
     """
-    while isinstance(state, Mapping) and not any(isinstance(value, Tensor) for value in state.values()):
-        inner = next((state[name] for name in WRAPPERS if isinstance(state.get(name), Mapping)), None)
+    while isinstance(state, Mapping):
+        inner = next((state[name] for name in WRAPPERS if isinstance(state.get(name), Mapping) and state[name]), None)
         if inner is None:
-            return state
+            break
         state = inner
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         return state
+    if COUNTER in state:
+        state = {name: value for name, value in state.items() if name != COUNTER}
     while prefix := next((each for each in PREFIXES if state and all(name.startswith(each) for name in state)), None):
         state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
+
+
+def part_for(network: nn.Module, state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a state that is one of `network`, where a larger model has it under a prefix, such as "generator.".
+
+    The state as it is, where it has the network's own names, or no such prefix, or more than one.
+    """
+    wanted = list(network.state_dict())
+    if not wanted or wanted[0] in state:
+        return state
+    prefixes = [name.removesuffix(wanted[0]) for name in state if name.endswith(f".{wanted[0]}")]
+    whole = [prefix for prefix in prefixes if all(prefix + name in state for name in wanted)]
+    return {name: state[whole[0] + name] for name in wanted} if len(whole) == 1 else state
+
+
+def found_and_wanted(network: nn.Module, state: Mapping[str, Any]) -> str:
+    """A clause that names tensors of a state and of the network that they do not fit."""
+    there, wanted = _shapes(state), _shapes(network.state_dict())
+    own = {name: shape for name, shape in there.items() if wanted.get(name) != shape}
+    missing = {name: shape for name, shape in wanted.items() if there.get(name) != shape}
+    return f"it holds {_some(own)}, and the network has {_some(missing)}"
+
+
+def _some(shapes: Mapping[str, tuple]) -> str:
+    """The first names of tensors, with their shapes."""
+    named = [f"'{name}' {'x'.join(map(str, shape))}".rstrip() for name, shape in list(shapes.items())[:NAMED]]
+    more = f" and {len(shapes) - NAMED} more" if len(shapes) > NAMED else ""
+    return f"{', '.join(named)}{more}" if named else "no others"
 
 
 def not_finite(state: Mapping[str, Any]) -> list[str]:
@@ -126,14 +163,15 @@ def load_weights(
     if path is None:
         return
     state = load_finite_weights(path) if towards is None else interpolated_weights(path, towards, realism)
+    state = dict(part_for(network, state))
     there, wanted = _shapes(state), _shapes(network.state_dict())
     if there != wanted:
         left_over = len(there.keys() - wanted.keys())
         more = f" and {left_over} of the checkpoint are left over" if left_over else ""
         raise ValueError(
             f"checkpoint '{path}' holds another network, {len(there.items() & wanted.items())} of the {len(wanted)} "
-            f"tensors fit{more}: name weights of this bundle, and set what shapes the network as in their training "
-            "(see the run.json beside them)."
+            f"tensors fit{more} ({found_and_wanted(network, state)}): name weights of this bundle, and set what shapes "
+            "the network as in their training (see the run.json beside them)."
         )
     network.load_state_dict(state)
 

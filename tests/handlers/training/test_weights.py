@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from monai_ext.handlers.training.weight_digests import weight_digests
 from monai_ext.handlers.training.weights import interpolated_weights, load_weights, trained_network, unwrapped
@@ -54,13 +55,18 @@ def test_weights_of_another_network_are_refused_with_a_sentence(tmp_path):
     load_weights(other, tmp_path / "model.pt")
     assert torch.equal(other.weight, network.weight)
     with pytest.raises(
-        ValueError, match="model.pt' holds another network, 0 of the 2 tensors fit: name weights of this bundle"
+        ValueError,
+        match=r"model.pt' holds another network, 0 of the 2 tensors fit \(it holds 'weight' 2x3, 'bias' 2, and the "
+        r"network has 'weight' 3x4, 'bias' 3\): name weights of this bundle",
     ):
         load_weights(nn.Linear(4, 3), tmp_path / "model.pt")
     with pytest.raises(FileNotFoundError, match="nothing.pt"):
         load_weights(other, tmp_path / "nothing.pt")
     torch.save(network.state_dict() | {"more": torch.zeros(1)}, tmp_path / "model.pt")
-    with pytest.raises(ValueError, match="2 of the 2 tensors fit and 1 of the checkpoint are left over: name weights"):
+    with pytest.raises(
+        ValueError,
+        match=r"2 of the 2 tensors fit and 1 of the checkpoint are left over \(it holds 'more' 1, and .* no others",
+    ):
         load_weights(other, tmp_path / "model.pt")
 
 
@@ -71,8 +77,10 @@ def test_weights_of_another_network_are_refused_with_a_sentence(tmp_path):
         lambda state: {"epoch": 3, "state_dict": {f"module.{name}": value for name, value in state.items()}},
         lambda state: {f"_orig_mod.module.{name}": value for name, value in state.items()},
         lambda state: {"model": {"state_dict": state}, "optimizer": {"lr": 0.1}},
+        lambda state: {"net_g": state, "step": torch.tensor(5)},
+        lambda state: AveragedModel(_with(state)).state_dict(),
     ],
-    ids=["basicsr", "lightning", "compiled", "nested"],
+    ids=["basicsr", "lightning", "compiled", "nested", "beside a tensor", "averaged"],
 )
 def test_weights_wrapped_by_other_programs_are_unwrapped(tmp_path, wrap):
     network, other = nn.Linear(2, 1), nn.Linear(2, 1)
@@ -86,8 +94,28 @@ def test_weights_wrapped_by_other_programs_are_unwrapped(tmp_path, wrap):
 def test_what_only_looks_wrapped_stays_as_it_is():
     state = {"module.w": torch.zeros(1), "head.w": torch.zeros(1)}
     assert unwrapped(state) is state and unwrapped([1]) == [1] and unwrapped({"epoch": 3}) == {"epoch": 3}
-    kept = {"model": {"w": torch.zeros(1)}, "scale": torch.ones(1)}
+    kept = {"model": {}, "scale": torch.ones(1)}
     assert unwrapped(kept) is kept
+
+
+def _with(state):
+    network = nn.Linear(2, 1)
+    network.load_state_dict(state)
+    return network
+
+
+def test_a_generator_is_taken_out_of_a_larger_model(tmp_path):
+    network, other = nn.Linear(2, 1), nn.Linear(2, 1)
+    state = {f"generator.{name}": value for name, value in network.state_dict().items()}
+    torch.save({"state_dict": state | {"discriminator.weight": torch.zeros(1)}}, tmp_path / "gan.pt")
+    load_weights(other, tmp_path / "gan.pt")
+    assert torch.equal(other.weight, network.weight)
+    torch.save(state | {f"copy.{name}": value for name, value in network.state_dict().items()}, tmp_path / "two.pt")
+    with pytest.raises(
+        ValueError,
+        match=r"it holds 'generator.weight' 1x2, .* and 1 more, and the network has 'weight' 1x2, 'bias' 1\)",
+    ):
+        load_weights(other, tmp_path / "two.pt")
 
 
 def test_one_checkpoint_is_loaded_and_several_are_an_ensemble(tmp_path):
