@@ -1,22 +1,33 @@
 """Pages of the site that are made from what is there, so that a new bundle or module is covered without being named.
 
-A hook of MkDocs: README, CONTRIBUTING and CHANGELOG, the card of every bundle, a gallery of their pictures, and a page
-of each module from its docstrings. `generated_pages` needs no MkDocs.
+A hook of MkDocs: README, CONTRIBUTING and CHANGELOG, the card of every bundle, a gallery of their pictures, a page of
+each module from its docstrings, an index of the public names, navigation by groups, and a search that works from a
+disk. `generated_pages` needs no MkDocs.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "monai_ext"
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".svg"}
 TOP = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 MODULE_PAGE = "---\ntitle: {name}\n---\n\n::: {name}\n    options:\n      heading_level: 1\n"
+PUBLIC = ("data", "networks", "losses", "metrics", "transforms", "inferers", "engines", "handlers")
+GROUPS = {  # of the navigation; pages that are not named here are guides
+    "Bundles": ("gallery.md", "bundles.md", "bundles/"),
+    "Reference": ("commands.md", "glossary.md", "checks.md", "structure.md", "api/index.md"),
+    "Project": ("contributing.md", "changelog.md"),
+}
+SOURCE = re.compile(r'<details class="mkdocstrings-source">.*?</details>', re.DOTALL)
+CODE_COLOURS = {"light": "default", "dark": "github-dark"}
 REPOSITORY_FILE = re.compile(r"(LICENSE|examples/.*|benchmarks/.*|weights/.*|monai_ext/.*|bundles/[^/]+/configs/.*)")
 
 
@@ -44,7 +55,7 @@ def generated_pages(root: Path = ROOT) -> tuple[dict[str, str], dict[str, Path]]
     pages["gallery.md"] = gallery(pictures, _cards(root))
     modules = public_modules(root)
     pages |= {f"api/{name}.md": MODULE_PAGE.format(name=name) for name in modules}
-    pages["api/index.md"] = api_index(modules)
+    pages["api/index.md"] = api_index(modules, public_names(root))
     return pages, pictures
 
 
@@ -109,9 +120,40 @@ def public_modules(root: Path = ROOT) -> dict[str, str]:
     return found
 
 
-def api_index(modules: Mapping[str, str]) -> str:
-    """A page that lists the modules by package, each with the first paragraph of its docstring."""
-    lines = ["# Modules"]
+def public_names(root: Path = ROOT) -> dict[str, dict[str, tuple[str, str]]]:
+    """Package -> name that it exports, if a function or class -> its module and the first line of its docstring."""
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    for package in PUBLIC:
+        start = ast.parse((root / PACKAGE / package / "__init__.py").read_text(encoding="utf-8"))
+        imports = [node for node in start.body if isinstance(node, ast.ImportFrom) and node.module]
+        names = {}
+        for module, taken in ((str(node.module), {alias.name for alias in node.names}) for node in imports):
+            path = (root / Path(*module.split("."))).with_suffix(".py")
+            if not path.is_file():
+                continue
+            body = ast.parse(path.read_text(encoding="utf-8")).body
+            exported = [name for node in body if _sets_exports(node) for name in ast.literal_eval(node.value)]
+            exported = [name for name in exported if {name, "*"} & taken]
+            for node in body:
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in exported:
+                    text = ast.get_docstring(node) or ""
+                    names[node.name] = module, " ".join(text.split("\n\n")[0].split())
+        if names:
+            found[f"{PACKAGE}.{package}"] = dict(sorted(names.items()))
+    return found
+
+
+def _sets_exports(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+
+
+def api_index(modules: Mapping[str, str], names: Mapping[str, Mapping[str, tuple[str, str]]]) -> str:
+    """A page that lists public names and modules by package, each with the first paragraph of its docstring."""
+    lines = ["# API", "", "Names to import from the packages, then all modules; commands are in `monai_ext.commands`."]
+    for package, entries in names.items():
+        lines += ["", f"## from {package} import", ""]
+        lines += [f"* [{name}]({module}.md#{module}.{name}): {text}" for name, (module, text) in entries.items()]
+    lines += ["", "# Modules"]
     package = None
     for name in sorted(modules, key=lambda name: (name.count(".") > 1, name)):  # those of no package first
         parent, _, short = name.rpartition(".")
@@ -122,9 +164,27 @@ def api_index(modules: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def on_files(files: object, *, config: object) -> object:
+def navigation(pages: Iterable[str]) -> list:
+    """All pages but those of modules, by groups."""
+    left = sorted(name for name in pages if name == "api/index.md" or not name.startswith("api/"))
+    left.remove("index.md")
+    groups = {}
+    for group, parts in GROUPS.items():
+        groups[group] = [name for part in parts for name in left if name == part or part.endswith("/") and part in name]
+        left = [name for name in left if name not in groups[group]]
+    return [{"Start": "index.md"}, *({group: names} for group, names in ({"Guides": left} | groups).items())]
+
+
+def on_config(config: Any) -> Any:
+    """MkDocs asks here for its settings: the navigation is set."""
+    config.nav = navigation(generated_pages()[0])
+    return config
+
+
+def on_files(files: Any, *, config: Any) -> Any:
     """MkDocs asks here for the list of files: ours are added."""
     from mkdocs.structure.files import File
+    from pygments.formatters import HtmlFormatter
 
     pages, pictures = generated_pages()
     for name, text in pages.items():
@@ -133,4 +193,32 @@ def on_files(files: object, *, config: object) -> object:
         files.append(File.generated(config, name, content=text))
     for name, path in pictures.items():
         files.append(File.generated(config, name, abs_src_path=str(path)))
+    for mode, style in CODE_COLOURS.items():
+        rules = HtmlFormatter(style=style).get_style_defs(".highlight")
+        files.append(File.generated(config, f"code_{mode}.css", content=rules))
     return files
+
+
+def on_page_content(html: str, *, page: Any, **_: Any) -> str:
+    """Leaves sources out of what is searched: they come back in `on_post_page`."""
+    page.meta["sources"] = SOURCE.findall(html)
+    return SOURCE.sub("<!-- source -->", html)
+
+
+def on_post_page(output: str, *, page: Any, **_: Any) -> str:
+    """The page with its sources, and with the colours of code, between which the theme switches."""
+    sources = iter(page.meta.get("sources", ()))
+    output = re.sub("<!-- source -->", lambda _: next(sources), output)
+    up = "../" * page.url.count("/")
+    links = (f'<link id="hljs-{mode}" rel="stylesheet" href="{up}code_{mode}.css" disabled>' for mode in CODE_COLOURS)
+    return output.replace("</head>", "\n".join(links) + "\n</head>", 1)
+
+
+def on_post_build(config: Any) -> None:
+    """Replaces a search that fetches its index, which browsers refuse from a disk, by one that loads it as a script."""
+    folder = Path(config.site_dir) / "search"
+    documents = json.loads((folder / "search_index.json").read_text(encoding="utf-8"))["docs"]
+    (folder / "documents.js").write_text(f"const DOCUMENTS = {json.dumps(documents)};\n", encoding="utf-8")
+    (folder / "main.js").write_text((ROOT / "docs" / "search.js").read_text(encoding="utf-8"), encoding="utf-8")
+    for name in ("lunr.js", "worker.js", "search_index.json"):
+        (folder / name).unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import posixpath
 import re
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from browser import chromium, opened
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"!?\[[^\]]*\]\(<?([^)>\s]+)>?\)")
@@ -105,16 +107,51 @@ def test_public_functions_and_classes_have_docstrings():
     assert not missing
 
 
-def test_the_site_is_built_without_a_warning_of_a_missing_page(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The built site, in a folder."""
     pytest.importorskip("mkdocs", reason="needs the extra 'docs'")
     pytest.importorskip("mkdocstrings", reason="needs the extra 'docs'")
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path / "site")]
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "not found" not in done.stderr
+    return folder
+
+
+def test_the_site_is_built_without_a_warning_of_a_missing_page(site):
     for name in ("index.html", "gallery.html", "bundles/lesion_unet.html", "api/monai_ext.metrics.distances.html"):
-        assert (tmp_path / "site" / name).is_file()
-    assert "generalized_energy_distance" in (tmp_path / "site/api/monai_ext.metrics.distances.html").read_text()
+        assert (site / name).is_file()
+    page = (site / "api/monai_ext.metrics.distances.html").read_text()
+    assert "generalized_energy_distance" in page and "Source code in" in page and "<!-- source -->" not in page
+    assert not re.findall(r'<(?:script|link)[^>]*"https?://[^"]*"', page)
+
+
+def test_the_site_is_searched_from_a_disk(site):
+    with chromium() as browser, opened(browser, site / "commands.html") as shown:
+        shown.click("text=Search")
+        shown.fill("#mkdocs-search-query", "hungarian iou")
+        first = shown.locator("#mkdocs-search-results a").first
+        assert first.inner_text() == "hungarian_iou" and first.locator("mark").count() == 2
+        first.click()
+        shown.wait_for_url("**/api/monai_ext.metrics.distances.html#monai_ext.metrics.distances.hungarian_iou")
+
+
+def test_public_names_are_listed_by_package(maker, made):
+    names = maker.public_names()
+    assert names["monai_ext.metrics"]["hungarian_iou"][0] == "monai_ext.metrics.distances"
+    for package, listed in names.items():
+        exported = vars(importlib.import_module(package))
+        assert listed and all(name in exported for name in listed)
+    link = "[hungarian_iou](monai_ext.metrics.distances.md#monai_ext.metrics.distances.hungarian_iou)"
+    assert f"* {link}: Mean IoU of the best assignment" in made[0]["api/index.md"]
+
+
+def test_every_page_is_in_the_navigation_once(maker, made):
+    entries = [entry for group in maker.navigation(made[0]) for entry in group.values()]
+    listed = [name for entry in entries for name in ([entry] if isinstance(entry, str) else entry)]
+    assert sorted(listed) == sorted(name for name in made[0] if not name.startswith("api/monai_ext"))
 
 
 def test_what_is_checked_names_tests_that_exist():
