@@ -14,8 +14,9 @@ from monai_ext.data.many_hr.format import ManyHrError
 from monai_ext.data.many_hr.plan import ManyHrSettings
 from monai_ext.data.near_duplicates import duplicate_groups
 from monai_ext.data.raters.cases import RaterCase, read_rater_case
-from monai_ext.data.raters.decoding import DecodeRaters, read_rater_mask
+from monai_ext.data.raters.decoding import DecodeRaters
 from monai_ext.data.raters.images import DecodeRaterImages, rater_image_items
+from monai_ext.data.raters.masks import read_rater_mask
 from monai_ext.data.raters.predictions import PredictionKinds, RaterPredictions, rater_predictions, rater_truth
 from monai_ext.data.raters.qubiq import identified_raters, qubiq_items
 from monai_ext.data.raters.structures import structure_names

@@ -34,8 +34,9 @@ from monai_ext.data import near_duplicates
 from monai_ext.data.device.cache_file import read_decoded, write_decoded
 from monai_ext.data.device.decoded_set import DecodedSet
 from monai_ext.data.raters.cases import read_rater_case
-from monai_ext.data.raters.decoding import DecodeRaters, read_rater_mask
+from monai_ext.data.raters.decoding import DecodeRaters
 from monai_ext.data.raters.images import rater_image_items
+from monai_ext.data.raters.masks import read_rater_mask
 from monai_ext.data.raters.predictions import PredictionKinds
 from monai_ext.data.raters.writer import RaterWriter
 from monai_ext.data.tiles import fetch as tile_fetch

@@ -21,7 +21,7 @@ from monai_ext.commands.demo.rater_figures import (
 )
 from monai_ext.commands.html import Block, Heading, Picture, Table, Text
 from monai_ext.data import qubiq_items, read_nifti
-from monai_ext.data.raters.decoding import binary_mask
+from monai_ext.data.raters.masks import binary_mask
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.pictures import save_figure
 from monai_ext.storage.records import read_record

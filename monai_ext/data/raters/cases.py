@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from monai_ext.data.raters.decoding import binary_mask
 from monai_ext.data.raters.geometry import Geometry, Reading, geometry_of, item_geometry, reading_in
+from monai_ext.data.raters.masks import binary_mask
 from monai_ext.data.raters.predictions import Key, PredictionKinds
 from monai_ext.formulas.grids import spacing_of
 from monai_ext.raster.images import ImageFileError, reading

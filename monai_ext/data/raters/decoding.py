@@ -6,7 +6,6 @@ in the same place in another order of voxels are brought into that of the image,
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import os
@@ -21,153 +20,27 @@ import torch.nn.functional as F
 from monai.transforms import Transform
 from torch import Tensor
 
-from monai_ext.data.item_numbers import MaskNumbers, image_numbers, mask_numbers, value_bits, with_numbers
+from monai_ext.data.item_numbers import image_numbers, with_numbers
 from monai_ext.data.raters.geometry import (
-    Geometry,
     Reading,
-    geometry_of,
     item_geometry,
     label_files,
-    reading_in,
     spatial_affine,
 )
+from monai_ext.data.raters.masks import masks_in_numbers, read_in_order, reading_of, with_values_outside
 from monai_ext.data.raters.structures import labels_of_entries, structure_count
 from monai_ext.formulas.grids import anatomical_grid, resample, resize_volumes, resized_affine
 from monai_ext.formulas.regions import region_of_interest
 from monai_ext.raster.images import ImageFileError
-from monai_ext.raster.labels import (
-    Label,
-    Values,
-    checked_label,
-    has_label,
-    in_words,
-    structures_of_labels,
-    values_outside,
-)
-from monai_ext.raster.nifti import Plane, Volume, advice, open_nifti, plane_of, read_nifti, volume_of
+from monai_ext.raster.nifti import Plane, Volume, open_nifti, plane_of, read_nifti, volume_of
 
-__all__ = ["DecodeRaters", "binary_mask", "read_rater_mask"]
+__all__ = ["DecodeRaters"]
 
 _logger = logging.getLogger(__name__)
 
 MOST_OUTSIDE = 0.2  # of the marked pixels, outside of the region of interest
 DECODED_KEYS = frozenset({"id", "image", "label", "label_values"})
 AXES = {2: "rows x columns", 3: "rows x columns x slices"}
-MASK_TOLERANCE = 1e-3  # files with a scale factor hold 0.99999994 for 1
-
-
-def read_rater_mask(path: str | os.PathLike, *, slice_index: int | None = None, label: Label = None) -> np.ndarray:
-    """The mask of one rater, uint8 (H, W) of 0 and 1; an empty one is allowed. See `binary_mask`.
-
-    Args:
-        slice_index: see `read_nifti`.
-        label: see `binary_mask`.
-
-    Raises:
-        ImageFileError: the file cannot be read, holds other values, or is a volume without `slice_index`.
-    """
-    values = read_nifti(path, slice_index=slice_index)
-    if values.ndim != 2:
-        raise ImageFileError(
-            f"mask {path} has the shape {values.shape}: it should have the two axes of its image; "
-            f"{advice(values.shape)}."
-        )
-    return binary_mask(values, path, label=checked_label(label))
-
-
-def _reading(path: str | os.PathLike | None, reference: Geometry | None) -> Reading:
-    return Reading() if path is None or reference is None else reading_in(reference, geometry_of(path))
-
-
-def _read_mask(
-    path: str | os.PathLike, reading: Reading, slice_index: int | None, label: Values | str | None, spatial_dims: int
-) -> np.ndarray:
-    """`read_rater_mask` in another order of voxels, or of volumes, which may have one slice and two axes."""
-    if reading.axes is None and spatial_dims == 2:
-        return read_rater_mask(path, slice_index=slice_index, label=label)
-    values = reading(read_nifti(path))
-    if spatial_dims == 2 and values.ndim == 3 and slice_index is not None:
-        values = values[:, :, slice_index]
-    if values.ndim != 2 and values.ndim != spatial_dims:
-        raise ImageFileError(f"mask {path} has the shape {values.shape}: {advice(values.shape)}.")
-    return binary_mask(values, path, label=label)
-
-
-def _masks_in_numbers(
-    item: Mapping, masks: Sequence[np.ndarray | None], readings: Sequence[Reading], structures: int
-) -> list[MaskNumbers]:
-    overlaps: dict[int, float] = {}
-    for structure in range(structures):
-        of_raters = ((row, masks[row]) for row in range(structure, len(masks), structures))
-        marked = {row: mask for row, mask in of_raters if mask is not None and mask.any()}
-        if len(marked) > 1:
-            overlaps |= dict(zip(marked, _largest_overlaps(list(marked.values())), strict=True))
-    numbers = []
-    for row, (mask, reading) in enumerate(zip(masks, readings, strict=True)):
-        if mask is None:
-            numbers.append(MaskNumbers())
-            continue
-        numbers.append(
-            mask_numbers(
-                mask,
-                vanished=float(mask.any() and not item["label"][row].any()),
-                reordered=float(reading.axes is not None),
-                beside=np.nan if reading.beside is None else reading.beside,
-                overlap=float(overlaps.get(row, np.nan)),
-            )
-        )
-    return numbers
-
-
-def _with_values_outside(numbers: Sequence[MaskNumbers], data: Mapping) -> list[MaskNumbers]:
-    """The numbers of masks whose files hold several structures, with the values that are none of these."""
-    count, labels = structure_count(data), data.get("label_values")
-    if not structures_of_labels(labels):
-        return list(numbers)
-    found = list(numbers)
-    for place in range(0, len(found), count):
-        if (path := data["label"][place]) is not None:
-            values = np.unique(read_nifti(path)).round().astype(int).tolist()
-            found[place] = found[place]._replace(outside=value_bits(values_outside(values, labels)))
-    return found
-
-
-def _largest_overlaps(masks: Sequence[np.ndarray]) -> np.ndarray:
-    """Dice of each mask with the one that is most alike."""
-    sizes = [np.count_nonzero(mask) for mask in masks]
-    dice = np.full((len(masks), len(masks)), -1.0)
-    for first, second in itertools.combinations(range(len(masks)), 2):
-        shared = np.count_nonzero(masks[first] & masks[second])
-        dice[first, second] = dice[second, first] = 2 * shared / (sizes[first] + sizes[second])
-    return dice.max(1)
-
-
-def binary_mask(values: np.ndarray, path: str | os.PathLike, *, label: Values | str | None = None) -> np.ndarray:
-    """uint8 0/1 of the values of a rater's mask, of any number of axes.
-
-    Values are 0 and 1, or 0 and white (255; 65535 in 16 bits), within 0.001. Anything else (probabilities, several
-    labels, NaN) is refused, since no threshold for it is agreed on, unless `label` names the values of the foreground.
-
-    Raises:
-        ImageFileError: there are other values; or the label is no number.
-    """
-    if label is not None:
-        if isinstance(label, str) or any(isinstance(value, tuple) for value in label):
-            raise ImageFileError(f"mask {path} holds numbers, and the label {in_words(label)} is none.")
-        return has_label(values, label).astype(np.uint8)
-    if values.dtype == bool:
-        return values.astype(np.uint8)
-    highest = values.max(initial=0)
-    white = (65535 if values.dtype == np.uint16 and highest > 255 else 255) if highest > 1.5 else 1
-    foreground = np.abs(values - np.float32(white)) <= MASK_TOLERANCE
-    wrong = ~(foreground | (np.abs(values) <= MASK_TOLERANCE))
-    if wrong.any():
-        raise ImageFileError(
-            f"mask {path} holds the value {values[wrong][0]:g}: a mask has 0 and 1, or 0 and 255, alone; choose one or "
-            "several of its values by labels, or name several structures by them (labels={disc: [1, 2], cup: [2]}); "
-            "threshold a probability map."
-        )
-    return foreground.astype(np.uint8)
 
 
 class DecodeRaters(Transform):
@@ -284,8 +157,8 @@ class DecodeRaters(Transform):
         known = stored if finite.all() else np.where(finite, stored, stored[finite].min())
         affine = item["original_affine"].numpy() if "original_affine" in item else None
         numbers = image_numbers(known, stored.shape[1:], finite=float(finite.mean()), affine=affine)
-        found = _masks_in_numbers(item, masks, readings, structure_count(data))
-        return item | with_numbers(numbers, _with_values_outside(found, data))
+        found = masks_in_numbers(item, masks, readings, structure_count(data))
+        return item | with_numbers(numbers, with_values_outside(found, data))
 
     def _decoded(self, data: Mapping) -> tuple[dict[str, Any], np.ndarray, list[np.ndarray | None], list[Reading]]:
         """The item, and as they were read the values (C, H, W) of its image, its masks, and how these were read."""
@@ -293,9 +166,9 @@ class DecodeRaters(Transform):
         if index is not None and self.spatial_dims == 3:
             raise ImageFileError(f"slice {index} of {path} is no volume: list the cases with slices=False.")
         reference = item_geometry(data)
-        readings = [_reading(file, reference) for file in files]
+        readings = [reading_of(file, reference) for file in files]
         masks = [
-            None if file is None else _read_mask(file, reading, index, label, self.spatial_dims)
+            None if file is None else read_in_order(file, reading, index, label, self.spatial_dims)
             for file, reading, label in zip(files, readings, labels_of_entries(data), strict=True)
         ]
         present = next((mask for mask in masks if mask is not None), None)
