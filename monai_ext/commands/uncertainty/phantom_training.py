@@ -1,4 +1,4 @@
-"""Small Bayesian super-resolution networks trained in memory on synthetic scenes."""
+"""Small Bayesian super-resolution networks trained in memory on synthetic scenes, and deviations of whole scenes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PhantomTraining:
     Attributes:
         scale, noise: of the degradation; noise on the [0, 1] scale.
         weights: one of `WEIGHTS`.
-        steps, batch_size, learning_rate: of Adam, the rate after OneCycleLR.
+        steps, batch_size, learning_rate: of Adam; the rate is the peak of OneCycleLR.
         crop_size: side of the high-resolution crops, pixels.
         patch: of the energy score, pixels.
         features, blocks, latent_channels: of the network.
@@ -112,7 +112,8 @@ def train(
     Args:
         pair: draws low resolutions and their originals.
         beta: of the loss, reached after a quarter of the steps.
-        prior: weight of the divergence of the weights.
+        prior: weight of the divergence of the weights from their prior, see `weight_divergence`.
+        max_norm: to which gradients are cut.
     """
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, optimizer.defaults["lr"], total_steps=steps)
     for step in range(steps):

@@ -17,10 +17,20 @@ FLUSH_SECONDS = 2.0
 # The tab "Custom scalars": a run at a glance. Names are regular expressions, which match from the start of a tag.
 LAYOUT = {
     "run": {
-        "loss": ["Multiline", ["train/(loss|pixel|content|adversarial|discriminator|likelihood)$", "validation/loss$"]],
+        "loss": [
+            "Multiline",
+            ["train/(loss|pixel|content|consistency|adversarial|discriminator|likelihood|energy)$", "validation/loss$"],
+        ],
         "validation": ["Multiline", ["validation/(mean_dice|mean_jaccard|qubiq_score|dice|psnr)$"]],
         "learning rate": ["Multiline", ["train/learning_rate.*"]],
-        "health": ["Multiline", ["health/.*"]],
+        "health": [
+            "Multiline",
+            [
+                "health/.*",
+                "validation/(head[0-9]+_.*|samples_alike|own_head_gain)$",
+                "train/(real_score|fake_score)$",
+            ],
+        ],
     }
 }
 
