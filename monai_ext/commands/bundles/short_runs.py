@@ -11,6 +11,7 @@ from monai_ext.commands.bundles import run_commands
 from monai_ext.commands.bundles.run_commands import bundle_command, check_command, place, typed
 from monai_ext.commands.bundles.shipped import find_bundle
 from monai_ext.commands.command_line import Computed, Positional, option_pairs, parse_options, wrong_use
+from monai_ext.commands.datasets.layout_names import Kind, LayoutName, PartName
 from monai_ext.runtime.command_lines import shell_line
 from monai_ext.runtime.errors import WAYS_ON
 from monai_ext.runtime.run_log import tell
@@ -58,6 +59,11 @@ class EvaluateOptions:
     """output folder of a training"""
     data: Computed[Path | None] = None
     """where the data lie now, or another data set (those of the training)"""
+    layout: Computed[LayoutName | None] = None
+    """of --data, see docs/layouts.md; the bundle then reads a copy in RUN/copies (found, where --data are in no layout
+    that the bundle reads)"""
+    part: Computed[PartName | None] = None
+    """of --data in such a layout: only cases of this part (test, where the layout has it, otherwise all)"""
     bundle: Computed[str | None] = None
     """where the bundle lies now (that of the training)"""
     overlay: Computed[tuple[str, ...]] = ()
@@ -128,7 +134,7 @@ def evaluation_command(options: EvaluateOptions, further: Mapping[str, str] | No
     data = _from(started, recorded.get("dataset_dir", ".")) if options.data is None else options.data
     if options.data is None and not data.exists():
         raise FileNotFoundError(f"the data of the run, '{data}', are not there: name them by --data.")
-    choices = _places(bundle, data, options.run)
+    choices = _places(bundle, data, options.run) | _of_copy(bundle, data, options)
     choices |= {key: str(value) for key, value in given.items() if "#" in key or "::" in key}
     evaluated_by = _config_files(bundle, "evaluate.json", options.overlay)
     return bundle_command(list(dict.fromkeys([*trained_by, *evaluated_by])), choices | dict(further or {}))
@@ -188,6 +194,34 @@ def _places(bundle: Path, data: Path, output_dir: Path) -> dict[str, str]:
     if not data.exists():
         raise FileNotFoundError(f"there is no '{data}': name a file or a folder that is there.")
     return {"bundle_root": place(bundle), "dataset_dir": place(data), "output_dir": place(output_dir)}
+
+
+def _of_copy(bundle: Path, data: Path, options: EvaluateOptions) -> dict[str, str]:
+    """Options that name a copy of --data in a layout that the bundle reads; none where it reads them as they are."""
+    kind = None if options.data is None else _kind(bundle)
+    if kind is None:
+        if options.layout or options.part:
+            way_out = "name it by --data" if options.data is None else f"{bundle.name} reads tiles alone"
+            raise wrong_use("monai_ext evaluate", f"--layout and --part are of another data set: {way_out}")
+        return {}
+    from monai_ext.commands.datasets.copies import readable_copy  # here, since it imports torch
+
+    folder = options.run / "copies" / data.resolve().name
+    copied = readable_copy(data, folder, kind, layout=options.layout, part=options.part, dry_run=options.dry_run)
+    if copied == data:
+        if options.part:
+            raise wrong_use("monai_ext evaluate", f"--part: {data} is read as it is, without parts: leave it out")
+        return {}
+    return {"dataset_dir": place(copied)} | ({"evaluation_part": "Testing"} if kind == "raters" else {})
+
+
+def _kind(bundle: Path) -> Kind | None:
+    """What the bundle's training reads: one mask for each picture, or those of several raters; None: something else."""
+    config = read_record(bundle / "configs" / "train.json", dict[str, Any], way_out="take it from the bundle again")
+    targets = [part.get("_target_") for part in config.values() if isinstance(part, dict)]
+    if "monai_ext.engines.RaterCases" in targets:
+        return "raters"
+    return "lesion" if "monai_ext.data.lesion_items" in targets else None
 
 
 def _from(folder: Path, name: object) -> Path:

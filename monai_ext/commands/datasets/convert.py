@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from monai_ext.commands.command_line import Positional
+from monai_ext.commands.datasets.layout_names import LayoutName
 from monai_ext.data.isic import DatasetLayoutError
 from monai_ext.data.layouts import ONE_STRUCTURE, FoundCase, MaskKey, mask_of, read_layout
 from monai_ext.raster.images import read_image
@@ -25,7 +25,7 @@ from monai_ext.runtime.run_log import progress, tell
 from monai_ext.storage.files import atomic_path, inside, write_table
 from monai_ext.storage.pictures import save_picture
 
-__all__ = ["ConvertOptions", "convert", "run"]
+__all__ = ["ConvertOptions", "convert", "run", "write_cases"]
 
 PARTS = {"training": "Training", "validation": "Validation", "test": "Testing"}
 PLAIN = ("images", "masks")
@@ -44,9 +44,7 @@ class ConvertOptions:
     """the data set: a folder, or one file of COCO or .npz"""
     output_dir: Path
     """a new folder"""
-    layout: Literal[
-        "auto", "rater_folders", "rater_suffixes", "parts", "ph2", "ham10000", "npz", "coco", "labelme", "monai_label"
-    ] = "auto"
+    layout: LayoutName = "auto"
     """what docs/layouts.md calls it; auto: the first that fits"""
     raters: bool = False
     """write the layout of several raters although there is one"""
@@ -76,12 +74,17 @@ def convert(
         ImageFileError, ValueError: see `mask_of`.
     """
     layout, cases = read_layout(source, layout)
+    write_cases(cases, output_dir, raters=raters)
+    return layout, cases
+
+
+def write_cases(cases: Sequence[FoundCase], output_dir: Path, *, raters: bool = False) -> None:
+    """Write cases in a layout that is read, see `ConvertOptions`; errors as `convert`."""
     numbers = sorted({key.rater for case in cases for key in case.masks}, key=_natural)
     structures = sorted({key.structure for case in cases for key in case.masks}, key=_natural)
     write = _write_raters if raters or len(numbers) > 1 or any(_is_volume(case) for case in cases) else _write_plain
     write(cases, output_dir, numbers, structures)
     _write_splits(cases, output_dir)
-    return layout, cases
 
 
 def _write_plain(cases: Sequence[FoundCase], folder: Path, raters: Sequence[str], structures: Sequence[str]) -> None:

@@ -8,13 +8,15 @@ import platform
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 from monai_ext import __version__
 from monai_ext.commands.command_line import Computed
+from monai_ext.commands.datasets.copies import readable_copy
+from monai_ext.commands.datasets.layout_names import LayoutName, PartName
 from monai_ext.commands.html import markdown_page
 from monai_ext.commands.scoring.case_scores import HEAD_SCORES, MAP_SCORES, SET_SCORES, rater_case_scores
 from monai_ext.commands.scoring.rater_choice import RaterChoice
@@ -98,6 +100,9 @@ class ScoreOptions(RaterChoice, ScoreFolders):
     group: Computed[str | None] = None
     """regular expression whose first group, or whole match, in a case's name is what the bootstrap draws, such as the
     patient (each case)"""
+    layout: Computed[LayoutName | None] = None
+    """of --targets, see docs/layouts.md; a copy in OUTPUT_DIR/copies is read then (found, where --targets are in no
+    layout that is read as it is)"""
     resamples: int = 10_000
     """of the bootstrap"""
     seed: int = 0
@@ -142,6 +147,7 @@ def score(options: ScoreOptions, *, command: str | None = None) -> Scores:
         MissingPredictionError: cases without complete prediction under missing="error".
         ValueError: an option does not fit.
     """
+    given, options = options, _with_copy(options)
     listed = options.items(options.targets)
     tasks = []
     for items in listed.values():  # before the first case is scored, so that what is missing is reported at once
@@ -165,8 +171,8 @@ def score(options: ScoreOptions, *, command: str | None = None) -> Scores:
     content = Scores(
         command=command,
         predictions=str(options.predictions),
-        targets=str(options.targets),
-        settings={name: value for name, value in asdict(options).items() if name not in NOT_SETTINGS},
+        targets=str(given.targets),
+        settings={name: value for name, value in asdict(given).items() if name not in NOT_SETTINGS},
         versions={"python": platform.python_version(), "monai_ext": __version__}
         | {name: version(name) for name in PACKAGES},
         tasks=summaries,
@@ -177,6 +183,15 @@ def score(options: ScoreOptions, *, command: str | None = None) -> Scores:
     content = read_record(options.folder / "scores.json", Scores)  # NaN is None from here on
     write_text(options.folder / "scores.md", markdown_page(score_blocks(content)))
     return content
+
+
+def _with_copy(options: ScoreOptions) -> ScoreOptions:
+    """The options with a copy of the targets, where these are in a layout that is not read as it is."""
+    folder = options.folder / "copies" / options.targets.resolve().name
+    parts: dict[str, PartName] = {"training": "training", "validation": "validation", "testing": "test"}
+    part = parts.get((options.part or "").lower())
+    copied = readable_copy(options.targets, folder, "raters", layout=options.layout, part=part)
+    return options if copied == options.targets else replace(options, targets=copied, part="Testing")
 
 
 def _refuse_missing(found: RaterPredictions, items: Sequence[Mapping], options: ScoreOptions) -> None:

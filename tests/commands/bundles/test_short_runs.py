@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 from bundle_runs import BUNDLES
+from layout_trees import LEFT, TREES, mask
 from pages import options
 
 from monai_ext.__main__ import main
 from monai_ext.commands.bundles import run_commands
+from monai_ext.commands.bundles.short_runs import EvaluateOptions, evaluation_command
 from monai_ext.commands.upscaling import upscale
+from monai_ext.data import lesion_items
 from monai_ext.storage.records import write_record
 
 LESIONS = BUNDLES / "lesion_unet"
@@ -69,6 +72,33 @@ def test_evaluate_takes_bundle_data_and_overlays_from_the_run(capsys, here):
         "validate#dataloader#num_workers": "1",
     }  # fmt: skip
     assert dry(capsys, "evaluate", "runs/a", "--data", "2017")["dataset_dir"] == "./2017"
+
+
+def test_a_data_set_of_another_layout_is_evaluated_as_a_copy_beside_the_run(capsys, here):
+    run_record(here / "runs/a")
+    TREES["ph2"](here / "ph2")
+    assert dry(capsys, "evaluate", "runs/a", "--data", "ph2")["dataset_dir"] == "runs/a/copies/ph2"
+    assert not (here / "runs/a/copies").exists()
+    command = evaluation_command(EvaluateOptions(Path("runs/a"), data=Path("ph2"), layout="ph2"))
+    assert command[command.index("--dataset_dir") + 1] == "runs/a/copies/ph2"
+    assert [item["id"] for item in lesion_items("runs/a/copies/ph2")] == ["IMD002", "IMD003"]
+    raters = BUNDLES / "prob_unet"
+    run_record(here / "runs/b", bundle_root=str(raters), config_file=str(raters / "configs/train.json"))
+    TREES["coco"](here / "coco")
+    given = dry(capsys, "evaluate", "runs/b", "--data", "coco")
+    assert (given["dataset_dir"], given["evaluation_part"]) == ("runs/b/copies/coco", "Testing")
+
+
+def test_layout_and_part_are_of_data_that_are_named_and_copied(capsys, here):
+    run_record(here / "runs/a")
+    for words in (["--layout", "ph2"], ["--data", "plain", "--part", "test"]):
+        (here / "plain/images").mkdir(parents=True, exist_ok=True)
+        (here / "plain/masks").mkdir(exist_ok=True)
+        for folder in ("images", "masks"):
+            mask(here / "plain" / folder / "a.png", LEFT)
+        with pytest.raises(SystemExit) as stopped:
+            main(["evaluate", "runs/a", *words])
+        assert stopped.value.code == 2
 
 
 def test_a_run_whose_bundle_or_data_moved_is_evaluated_with_where_they_are_now(capsys, here):

@@ -8,9 +8,11 @@ import weakref
 import msgspec
 import numpy as np
 import pytest
+from layout_trees import TREES
 from scored_folders import FEW, NOBODY, A, B, rows_of, scored, write, write_case, write_masks
 
 from monai_ext.__main__ import main
+from monai_ext.commands.datasets.copies import readable_copy
 from monai_ext.commands.scoring import score as module
 from monai_ext.commands.scoring.score import MissingPredictionError, ScoreOptions, score
 from monai_ext.data.isic import DatasetLayoutError
@@ -278,3 +280,11 @@ def test_no_more_than_one_case_is_in_memory(many, monkeypatch):
     monkeypatch.setattr(module, "read_rater_case", watched)
     scored(many[1], many[0])
     assert len(most) == 6 and max(most) == 0
+
+
+def test_targets_of_another_layout_are_scored_as_a_copy_beside_the_scores(tmp_path):
+    TREES["rater_suffixes"](tmp_path / "set")
+    predictions = readable_copy(tmp_path / "set", tmp_path / "perfect", "raters") / "Testing"
+    found = score(ScoreOptions(predictions=predictions, targets=tmp_path / "set", output_dir=tmp_path / "out"))
+    assert found.targets == str(tmp_path / "set") and (tmp_path / "out/copies/set/Testing/a").is_dir()
+    assert found.tasks[0].scores["dice"].mean == 1
