@@ -49,7 +49,7 @@ __all__ = ["MissingPredictionError", "ScoreOptions", "run", "score"]
 _logger = logging.getLogger(__name__)
 
 SCORES = MAP_SCORES | SET_SCORES | HEAD_SCORES
-NOT_SETTINGS = ("predictions", "targets", "output_dir", "jobs")  # options that change no number
+NOT_SETTINGS = ("predictions", "targets", "layout", "output_dir", "jobs")  # options that change no number
 PACKAGES = ("monai", "torch", "numpy", "scipy", "nibabel", "pillow")
 
 
