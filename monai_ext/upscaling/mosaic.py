@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 
 import mercantile
@@ -23,10 +24,14 @@ from monai_ext.storage.files import atomic_path
 __all__ = ["check_mosaic", "write_mosaic"]
 
 MERCATOR = 3857
+STRIP_BYTES = 2**28
 
 
 def write_mosaic(target: Path, tiles: Mapping[TileAddress, Path], *, cog: bool = False) -> None:
     """Join tiles of one zoom, whatever their own georeference; where none is, and what alpha hides, is masked.
+
+    At most `STRIP_BYTES` of rows are in memory; of a mosaic so wide that these are less than a tile, each tile is
+    decoded several times.
 
     Args:
         target: a .tif.
@@ -69,12 +74,14 @@ def write_mosaic(target: Path, tiles: Mapping[TileAddress, Path], *, cog: bool =
         )
     with PartialRows(target, planes=info.planes, width=info.size[1], dtype=info.dtype, fingerprint="0") as rows:
         try:
-            for row in range(top, bottom):
-                strip = np.zeros((info.planes, height, info.size[1]), info.dtype)
+            count = max(1, STRIP_BYTES // (needed // info.size[0]))
+            for row, start in product(range(top, bottom), range(0, height, count)):
+                end = min(start + count, height)
+                strip = np.zeros((info.planes, end - start, info.size[1]), info.dtype)
                 strip[:-1] = np.array([0 if value is None else value for value in info.nodata])[:, None, None]
                 for column in range(columns):
                     if (path := places.get((row, left + column))) is not None:
-                        strip[..., column * width : (column + 1) * width] = _masked(path, like, info)
+                        strip[..., column * width : (column + 1) * width] = _masked(path, like, info, start, end)
                 rows.append(strip, last=True)
             with atomic_path(target) as temporary:
                 write_raster(temporary, target, rows.path, info, scale=1, fingerprint="0", cog=cog)
@@ -105,15 +112,15 @@ def _bands(like: RasterInfo) -> tuple[BandTags, ...]:
     return tuple(band for band in own if band.plane < like.bands)
 
 
-def _masked(path: Path, like: RasterInfo, info: RasterInfo) -> np.ndarray:
-    """The bands of a tile and its mask."""
+def _masked(path: Path, like: RasterInfo, info: RasterInfo, top: int, bottom: int) -> np.ndarray:
+    """The bands of rows of a tile and their mask."""
     with closing(open_raster(path)) as raster:
-        own, planes = raster.info, raster.rows(0, like.size[0])
+        own, planes = raster.info, raster.rows(top, bottom)
     if (own.size, own.dtype) != (like.size, like.dtype) or own.bands not in (1, like.bands):
         raise ImageFileError(
             f"tile {path} has {own.bands} bands of {own.dtype} and {own.size[1]} x {own.size[0]} pixels, {like.path} "
             f"has {like.bands} of {like.dtype} and {like.size[1]} x {like.size[0]}: they cannot be joined."
         )
     known = known_values(planes, own.nodata).any(axis=0)
-    colours = np.broadcast_to(planes[: own.bands], (like.bands, *like.size))
+    colours = np.broadcast_to(planes[: own.bands], (like.bands, *planes.shape[1:]))
     return np.concatenate([colours, (known * opaque("mask", info.dtype)).astype(info.dtype)[None]])

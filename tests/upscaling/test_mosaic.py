@@ -13,9 +13,11 @@ from monai_ext.upscaling.mosaic import write_mosaic
 
 
 @needs_rasterio
-@pytest.mark.parametrize(("south", "cog"), [(False, False), (True, True)])
-def test_tiles_are_joined_in_their_place(tmp_path, south, cog):
+@pytest.mark.parametrize(("south", "cog", "strip"), [(False, False, 2**28), (True, True, 5 * 4 * 32)])
+def test_tiles_are_joined_in_their_place(tmp_path, monkeypatch, south, cog, strip):
     import rasterio
+
+    monkeypatch.setattr("monai_ext.upscaling.mosaic.STRIP_BYTES", strip)  # five rows at a time of tiles of 16
 
     pixels = waves(48, 32)
     files = cut_into_tiles(tmp_path / "tiles", pixels, south=south)

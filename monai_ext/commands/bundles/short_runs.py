@@ -14,6 +14,7 @@ from monai_ext.commands.command_line import Computed, Positional, option_pairs, 
 from monai_ext.commands.datasets.layout_names import Kind, LayoutName, PartName
 from monai_ext.runtime.command_lines import shell_line
 from monai_ext.runtime.errors import WAYS_ON
+from monai_ext.runtime.plain_text import without_secrets
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.records import read_record
 
@@ -83,8 +84,8 @@ class PredictOptions:
 
     bundle: Positional[str]
     """a bundle's folder, or the name of one of `bundles list`"""
-    input: Positional[Path]
-    """a file or a folder"""
+    input: Positional[str]
+    """a file or a folder; of super-resolution bundles also the address of a TIFF"""
     output: Positional[Path]
     """folder of the results; of super-resolution bundles also the name of the one output"""
     overlay: Computed[tuple[str, ...]] = ()
@@ -148,7 +149,7 @@ def prediction_command(options: PredictOptions, further: Mapping[str, str] | Non
     """
     bundle = find_bundle(options.bundle)
     files = _config_files(bundle, "inference.json", options.overlay)
-    return bundle_command(files, _places(bundle, options.input, options.output) | dict(further or {}))
+    return bundle_command(files, _places(bundle, Path(options.input), options.output) | dict(further or {}))
 
 
 def is_super_resolution(bundle: Path) -> bool:
@@ -179,8 +180,8 @@ def predict(options: PredictOptions, further: Sequence[str]) -> int:
 
     if options.overlay:
         raise wrong_use("monai_ext predict", "--overlay: the network of a super-resolution bundle takes none")
-    words = [str(options.input), str(options.output), "--bundle", str(bundle), *further]
-    line = f"python -m monai_ext upscale {shell_line(words)}"
+    words = [options.input, str(options.output), "--bundle", str(bundle), *further]
+    line = without_secrets(f"python -m monai_ext upscale {shell_line(words)}")
     if options.dry_run:
         print(line)
         return 0

@@ -131,7 +131,9 @@ def test_predict_upscales_with_a_super_resolution_bundle(capsys, monkeypatch):
     ran: list[upscale.UpscaleOptions] = []
     monkeypatch.setattr(upscale, "run", lambda options: ran.append(options) or 0)
     assert main(words) == 0
-    assert ran[0].tile == 64 and ran[0].bundle == BUNDLES / "srgan_aerial" and ran[0].paths[-1] == Path("out")
+    assert ran[0].tile == 64 and ran[0].bundle == BUNDLES / "srgan_aerial" and ran[0].paths == ("data", "out")
+    assert main(["predict", "srgan_aerial", "https://t.org//a.tif?sig=hidden", "out"]) == 0
+    assert ran[1].paths[0] == "https://t.org//a.tif?sig=hidden" and "hidden" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
