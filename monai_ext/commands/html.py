@@ -10,8 +10,9 @@ from html import escape
 from pathlib import Path
 
 from monai_ext.commands.rendering import render
+from monai_ext.commands.terms import terms_in
 
-__all__ = ["Block", "Heading", "Picture", "Table", "Text", "html_page", "markdown_page"]
+__all__ = ["Block", "Command", "Heading", "Picture", "Table", "Text", "html_page", "markdown_page"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,14 @@ class Text:
 
     def __init__(self, *lines: str) -> None:
         object.__setattr__(self, "lines", lines)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line, in one line, and what it does."""
+
+    caption: str
+    line: str
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class Picture:
         return f"data:image/png;base64,{base64.b64encode(self.path.read_bytes()).decode()}"
 
 
-Block = Heading | Text | Table | Picture
+Block = Heading | Text | Command | Table | Picture
 
 
 def markdown_page(blocks: Sequence[Block]) -> str:
@@ -75,6 +84,8 @@ def _markdown(block: Block) -> str:
             return f"{'#' * level} {_plain(text)}"
         case Text(lines):
             return _plain(lines[0]) if len(lines) == 1 else "\n".join(f"* {_plain(line)}" for line in lines)
+        case Command(caption, line):
+            return f"{_plain(caption)}:\n\n    {' '.join(line.split())}"
         case Picture(path, caption):
             return f"![{_plain(caption)}](<{path.name}>)\n\n{_plain(caption)}"
         case Table(caption, header, rows):
@@ -84,5 +95,19 @@ def _markdown(block: Block) -> str:
 
 
 def html_page(blocks: Sequence[Block], *, title: str) -> str:
-    """One HTML file that needs no other: pictures as base64, no script, nothing fetched."""
-    return render("page.html", title=title, blocks=[(type(block).__name__, block) for block in blocks])
+    """One HTML file that needs no other: pictures as base64, no script, nothing fetched; its terms at its foot."""
+    terms = terms_in(text for block in blocks for text in _texts(block))
+    return render("page.html", title=title, blocks=[(type(block).__name__, block) for block in blocks], terms=terms)
+
+
+def _texts(block: Block) -> list[str]:
+    """What a block shows, but for the cells of tables beside the first of each row."""
+    match block:
+        case Heading(text):
+            return [text]
+        case Text(lines):
+            return [*lines]
+        case Picture(_, caption) | Command(caption, _):
+            return [caption]
+        case Table(caption, header, rows):
+            return [caption, *header, *(row[0] for row in rows)]

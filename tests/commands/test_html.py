@@ -7,7 +7,7 @@ import re
 from compared_runs import tags
 from PIL import Image
 
-from monai_ext.commands.html import Heading, Picture, Table, Text, html_page, markdown_page
+from monai_ext.commands.html import Command, Heading, Picture, Table, Text, html_page, markdown_page
 
 
 def test_hostile_text_stays_text(tmp_path):
@@ -20,12 +20,14 @@ def test_hostile_text_stays_text(tmp_path):
         Text(evil, evil),
         Table(evil, (evil, "n"), [(evil, "1")]),
         Picture(picture, evil),
+        Command(evil, evil),
     ]
     page = html_page(blocks, title=evil)
     assert "script" not in {tag for tag, _ in tags(page)}
-    assert page.count("&lt;script&gt;") == 10
-    markdown = markdown_page(blocks)
+    assert page.count("&lt;script&gt;") == 12
+    markdown = markdown_page(blocks[:-1])
     assert "<script" not in markdown
+    assert markdown_page(blocks[-1:]).endswith(f"\n\n    {evil}\n")  # code, which Markdown shows as it is
     row = next(line for line in markdown.splitlines() if line.startswith("|") and line.endswith("| 1 |"))
     assert len(re.findall(r"(?<!\\)\|", row)) == 3
     assert "](<a b.png>)" in markdown and r"\*x\* \`y\` \[z\]" in markdown

@@ -64,14 +64,17 @@ class ReportOptions:
     """the --output_dir of a comparison"""
     output_dir: Computed[Path | None] = None
     """folder of the report (COMPARISON/report)"""
+    reported: bool = False
+    """show what the research report (IIT Bombay, May 2022) printed for these losses, of a comparison that repeats it"""
 
 
-def report(output_dir: str | Path, output: str | Path | None = None) -> Path:
+def report(output_dir: str | Path, output: str | Path | None = None, *, reported: bool = False) -> Path:
     """Write report.md, report.html, figures and tables of a comparison; returns the path of report.html.
 
     Args:
         output_dir: where `compare` worked.
         output: the report's folder; default `output_dir/report`.
+        reported: add the figures of the research report that has compared these losses.
 
     Raises:
         FileNotFoundError, ResultsError: see `read_results`.
@@ -83,14 +86,19 @@ def report(output_dir: str | Path, output: str | Path | None = None) -> Path:
     losses = {metric: loss_summaries(results, metric) for metric in progress(results.values, "intervals", "score")}
     pairs = {metric: pair_summaries(results, metric) for metric in progress(MAIN, "tests", "score")}
     write_tables(output, results, losses, pairs)
-    blocks = _blocks(output, results, losses, pairs)
+    blocks = _blocks(output, results, losses, pairs, reported=reported)
     write_text(output / "report.md", markdown_page(blocks))
     write_text(output / "report.html", html_page(blocks, title="Comparison of losses"))
     return output / "report.html"
 
 
 def _blocks(
-    output: Path, results: Results, losses: Mapping[str, list[LossSummary]], pairs: Mapping[str, list[PairSummary]]
+    output: Path,
+    results: Results,
+    losses: Mapping[str, list[LossSummary]],
+    pairs: Mapping[str, list[PairSummary]],
+    *,
+    reported: bool,
 ) -> list[Block]:
     names = {s.loss: LABELS.get(s.loss, s.loss) for s in losses["dice"]}
     colours = colours_of(results.losses)
@@ -99,7 +107,7 @@ def _blocks(
     blocks: list[Block] = [Heading("Comparison of losses", 1)]
     blocks += _overview(results, names, losses["dice"], pairs["dice"])
     blocks += [Heading("Mean over folds"), *_fold_tables(results, names, losses), *_seed_table(results, names, losses)]
-    blocks += [*_search_table(results.search, names), *_reported(names)]
+    blocks += [*_search_table(results.search, names), *(_reported(names) if reported else ())]
     blocks += [Heading("Intervals over cases, and ranking first"), _interval_table(names, losses)]
     path = save_figure(dice_figure(per_case, names, colours), output / "dice.png")
     blocks.append(Picture(path, "Dice of every case (mean over seeds): box = quartiles, number = median."))
@@ -142,7 +150,7 @@ def _overview(
         f"{_count(len(results.ids), 'case')}, {hours:.2f} hours of training in all.",
         f"Highest mean Dice over cases: {names[best.loss]}, {_percent(best.case_mean)} % "
         f"(95 % interval {_percent(best.low)} to {_percent(best.high)})"
-        + (f"; it ranks first in {_percent(best.first, 0)} % of bootstrap samples." if len(dice) > 1 else "."),
+        + (f"; it ranks first in {_percent(best.first, 0)} % of bootstrap resamples." if len(dice) > 1 else "."),
     ]
     if pairs:
         claims = sum(pair.claimed for pair in pairs)
@@ -232,7 +240,7 @@ def _interval_table(names: Mapping[str, str], losses: Mapping[str, list[LossSumm
                 else [f"{_percent(s.case_mean)} ({_percent(s.low)} to {_percent(s.high)})", _percent(s.first, 0)]
             )
         rows.append([names[loss], *cells, next(str(s.cases) for s in losses["dice"] if s.loss == loss)])
-    return Table("Mean over cases, and share of bootstrap samples in which the loss ranks first, %", header, rows)
+    return Table("Mean over cases, and share of bootstrap resamples in which the loss ranks first, %", header, rows)
 
 
 def _pair_blocks(output: Path, results: Results, names: Mapping[str, str], pairs: Sequence[PairSummary]) -> list[Block]:
@@ -334,8 +342,8 @@ def _method(results: Results) -> list[Block]:
     undefined = [f"{METRICS[m]} in {n}" for m, n in results.undefined.items() if n]
     lines = [
         "A metric is computed per case at the size the bundle evaluates at; a fold's value is the mean over its cases "
-        "(then over seeds), the table shows mean and sample standard deviation (n - 1) over folds.",
-        f"Intervals: percentile bootstrap, 10,000 samples of {unit}, the same for every loss. They cover the "
+        "(then over seeds), the table shows mean and standard deviation (n - 1) over folds.",
+        f"Intervals: percentile bootstrap, 10,000 resamples of {unit}, the same for every loss. They cover the "
         "choice of images, not the chance in training: that is the spread between seeds.",
         "Tests: two-sided Wilcoxon signed-rank on paired cases, equal cases dropped, Holm over the pairs of a metric. "
         f"A difference is claimed where p (Holm) < {LEVEL} and the interval of the mean difference excludes zero.",
@@ -358,5 +366,5 @@ def _count(number: int, one: str, many: str | None = None) -> str:
 
 def run(options: ReportOptions) -> int:
     """`python -m monai_ext report`."""
-    tell(f"report: {report(options.comparison, options.output_dir)}")
+    tell(f"report: {report(options.comparison, options.output_dir, reported=options.reported)}")
     return 0

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from matplotlib.figure import Figure
 
-from monai_ext.commands.html import Block, Heading, Text
+from monai_ext.commands.html import Block, Command, Heading, Text
 from monai_ext.commands.plotting import plain_axis
 from monai_ext.storage.files import table_rows
 from monai_ext.storage.records import read_record
@@ -117,6 +117,7 @@ def command_blocks(run: DemoRun, *, results: str) -> list[Block]:
     """
     return [
         Heading("The commands"),
-        Text(*(f"{name} ({run.seconds[name]:.0f} s): {command}" for name, command in run.commands.items())),
-        Text(results, f"Curves and pictures in TensorBoard: tensorboard --logdir {run.training / 'tensorboard'}"),
+        *(Command(f"{name}, {run.seconds[name]:.0f} s", command) for name, command in run.commands.items()),
+        Command("curves and pictures", f"tensorboard --logdir {run.training / 'tensorboard'}"),
+        Text(results),
     ]

@@ -14,21 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_ext.commands.rendering import png_url, render
+from monai_ext.commands.terms import ENERGY_DISTANCE, TERMS
 
 __all__ = ["RaterScene", "rater_viewer_page"]
 
-TERMS = {
-    "share of raters": "fraction of the raters of the case who marked a pixel, s",
+OWN_TERMS = {
     "disagreement": "variance of the raters' yes and no, s(1 − s): 0 where all agree, 0.25 where half of them marked",
-    "probability": "predicted share of raters; of predicted masks alone, the share that mark",
-    "uncertainty": "variance of the prediction, p(1 − p)",
-    "sample": "one output of a stochastic model; samples have no order",
-    "head": "the prediction for one rater, in the colour of that rater",
-    "Dice": "overlap of two masks, 2 |A ∩ B| / (|A| + |B|): 1 is equal, 0 nothing in common",
-    "energy distance squared": "distance of the set of samples from the set of the raters' masks, 2 E d(S, Y) − "
-    "E d(S, S′) − E d(Y, Y′) with d = 1 − IoU; 0 for equal distributions",
-    "Hungarian IoU": "mean overlap |A ∩ B| / |A ∪ B| of samples and raters after the best one-to-one assignment",
+    "uncertainty": "variance of the prediction, p(1 − p), p being the probability or the share of samples or heads",
 }
+EXPLAINED = ("share of raters", "Dice", "Jaccard, IoU", "sample", "head", "Hungarian IoU", ENERGY_DISTANCE)
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,9 @@ def rater_viewer_page(scenes: Sequence[RaterScene], *, title: str, about: str = 
         "set": f"{kind}s" if kind else "",
         "mean": f"Share of {kind}s" if first.probability is None else "Probability",
     }
-    return render("rater_viewer.html", title=title, data=data, terms=TERMS.items())
+    return render(
+        "rater_viewer.html", title=title, data=data, terms=OWN_TERMS | {term: TERMS[term] for term in EXPLAINED}
+    )
 
 
 def _case(scene: RaterScene) -> dict[str, Any]:

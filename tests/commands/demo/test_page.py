@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from monai_ext.commands.demo.page import DemoRun, Panel, command_blocks, read_training, stage_curves
-from monai_ext.commands.html import Text
+from monai_ext.commands.html import Command
 
 
 def test_a_training_is_read_back_with_its_evaluation_where_there_is_one(tmp_path):
@@ -35,6 +35,8 @@ def test_every_step_is_shown_with_its_command_and_time(tmp_path):
     run = DemoRun(
         tmp_path, tmp_path, {"training": "python a", "inference": "python b"}, {"training": 9.6, "inference": 1}
     )
-    lines = [line for block in command_blocks(run, results="there") if isinstance(block, Text) for line in block.lines]
-    assert lines[:3] == ["training (10 s): python a", "inference (1 s): python b", "there"]
-    assert str(tmp_path / "training" / "tensorboard") in lines[3]
+    commands = [
+        (block.caption, block.line) for block in command_blocks(run, results="there") if isinstance(block, Command)
+    ]
+    assert commands[:2] == [("training, 10 s", "python a"), ("inference, 1 s", "python b")]
+    assert str(tmp_path / "training" / "tensorboard") in commands[2][1]

@@ -53,7 +53,7 @@ def test_its_script_parses(tmp_path, viewer):
 @pytest.mark.parametrize("viewer", ["viewer", "rater_viewer"])
 def test_every_part_that_the_script_asks_for_is_there(viewer):
     data = {"about": ""}
-    tags = Tags(render(f"{viewer}.html", title="t", data=data, terms=[]))
+    tags = Tags(render(f"{viewer}.html", title="t", data=data, terms={}))
     script = source("panels.js") + source(f"{viewer}.js")
     asked = set(re.findall(r'(?:find|ById|slider|play|panels\.add)\("(\w+)"', script))
     assert asked <= set(tags.values) and len(asked) > 10
