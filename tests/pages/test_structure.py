@@ -17,6 +17,7 @@ ELSEWHERE = {
     "commands/bundles/config_code.py": "commands/bundles/test_inspection.py",
     "commands/bundles/expressions.py": "commands/bundles/test_inspection.py",
     "commands/bundles/files.py": "commands/bundles/test_inspection.py",
+    "commands/comparison/records.py": "commands/comparison/test_search.py",
     "commands/demo/aerial.py": "bundles/test_srgan_aerial.py",
     "commands/demo/bayesian.py": "bundles/test_bayesian_srgan_aerial.py",
     "commands/scoring/rater_row.py": "commands/scoring/test_rater_table.py",

@@ -8,9 +8,9 @@ const element = (tag, text = "") => Object.assign(document.createElement(tag), {
 
 const CIVIDIS = [[0,34,78],[18,53,112],[59,73,108],[87,93,109],[112,113,115],[138,134,120],[165,156,116],[195,179,105],
                  [225,204,85],[254,232,56]];
-const SHADES = Array.from({length: 256}, (_, i) => {
-  const place = i / 255 * (CIVIDIS.length - 1), low = Math.min(Math.floor(place), CIVIDIS.length - 2);
-  return CIVIDIS[low].map((value, c) => value + (place - low) * (CIVIDIS[low + 1][c] - value));
+const SHADES = Uint8Array.from({length: 768}, (_, i) => {
+  const place = Math.floor(i / 3) / 255 * (CIVIDIS.length - 1), low = Math.min(Math.floor(place), CIVIDIS.length - 2);
+  return CIVIDIS[low][i % 3] + (place - low) * (CIVIDIS[low + 1][i % 3] - CIVIDIS[low][i % 3]);
 });
 
 async function pixels(source) {
@@ -31,8 +31,11 @@ function canvasOf(image) {
 
 function mapOf(width, height, shareAt, isKnown = () => true) {  // values from 0 to 1 in the colours of the legend
   const image = new ImageData(width, height);
-  for (let at = 0; at < width * height; at++)
-    image.data.set([...SHADES[Math.round(255 * clamp(shareAt(at), 0, 1))], isKnown(at) ? 255 : 0], 4 * at);
+  for (let at = 0; at < width * height; at++) {
+    const shade = 3 * Math.round(255 * clamp(shareAt(at), 0, 1));
+    for (let c = 0; c < 3; c++) image.data[4 * at + c] = SHADES[shade + c];
+    image.data[4 * at + 3] = isKnown(at) ? 255 : 0;
+  }
   return canvasOf(image);
 }
 

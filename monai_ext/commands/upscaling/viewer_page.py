@@ -11,8 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from monai_ext.commands.rendering import png_url, render
+from monai_ext.commands.terms import TERMS
 
 __all__ = ["ViewerScene", "viewer_page"]
+
+
+OWN_TERMS = {
+    "mean": "of all samples, which are more than those behind the slider",
+    "standard deviation": "square root of the predictive variance",
+    "total": "square root of the sum of all parts of the variance",
+    "interval": "holds the stated share of all values, calibrated on other images",
+}
+EXPLAINED = ("sample", "aleatoric", "ambiguity", "epistemic")
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,8 @@ def viewer_page(scene: ViewerScene, *, title: str) -> str:
         "interval": scene.interval,
         "known": None if scene.known is None else _png(scene.known[None].astype(np.float32)),
     }
-    return render("viewer.html", title=title, data=data)
+    terms = {term: TERMS[term] for term in EXPLAINED} | OWN_TERMS
+    return render("viewer.html", title=title, data=data, terms=terms)
 
 
 def _png(values: np.ndarray) -> str:
