@@ -12,7 +12,7 @@ from pathlib import Path
 from monai_ext.commands.rendering import render
 from monai_ext.commands.terms import terms_in
 
-__all__ = ["Block", "Command", "Heading", "Picture", "Table", "Text", "html_page", "markdown_page"]
+__all__ = ["Block", "Command", "Heading", "Link", "Picture", "Table", "Text", "html_page", "markdown_page"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,14 @@ class Text:
 
     def __init__(self, *lines: str) -> None:
         object.__setattr__(self, "lines", lines)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link to a file beside the page."""
+
+    text: str
+    file: str
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Picture:
         return f"data:image/png;base64,{base64.b64encode(self.path.read_bytes()).decode()}"
 
 
-Block = Heading | Text | Command | Table | Picture
+Block = Heading | Text | Link | Command | Table | Picture
 
 
 def markdown_page(blocks: Sequence[Block]) -> str:
@@ -84,6 +92,8 @@ def _markdown(block: Block) -> str:
             return f"{'#' * level} {_plain(text)}"
         case Text(lines):
             return _plain(lines[0]) if len(lines) == 1 else "\n".join(f"* {_plain(line)}" for line in lines)
+        case Link(text, file):
+            return f"[{_plain(text)}](<{file}>)"
         case Command(caption, line):
             return f"{_plain(caption)}:\n\n    {' '.join(line.split())}"
         case Picture(path, caption):
@@ -103,7 +113,7 @@ def html_page(blocks: Sequence[Block], *, title: str) -> str:
 def _texts(block: Block) -> list[str]:
     """What a block shows, but for the cells of tables beside the first of each row."""
     match block:
-        case Heading(text):
+        case Heading(text) | Link(text, _):
             return [text]
         case Text(lines):
             return [*lines]

@@ -226,7 +226,7 @@ def test_the_demos_page_shows_scores_samples_and_commands(trained, summary, tmp_
     page = html_page(bayesian_blocks(DemoRun(BUNDLE / "configs", tmp_path, commands, {"training": 12.0})), title="Demo")
     assert page.count("data:image/png;base64,") == 2
     assert f"{summary['scores']['mean_psnr']['mean']:.4g}" in page and "NTIRE diversity" in page
-    assert "training (12 s): python -m monai.bundle run" in page
+    assert "<figcaption>training, 12 s</figcaption>" in page and "<code>python -m monai.bundle run" in page
 
 
 def test_the_demos_page_shows_the_calibration_where_one_was_run(trained, summary, tmp_path, monkeypatch):

@@ -402,7 +402,7 @@ def test_the_demos_page_shows_scores_triplets_and_commands(trained, evaluated, t
     summary = json.loads((evaluated / "summary.json").read_text())
     assert f"{summary['gain_over_bicubic']['psnr']['mean']:+.2f} dB" in page
     assert all(f'<th scope="row">{method}</th>' in page for method in summary["scores"])
-    assert "training (12 s): python -m monai.bundle run" in page
+    assert "<figcaption>training, 12 s</figcaption>" in page and "<code>python -m monai.bundle run" in page
 
 
 def test_mistakes_end_with_one_sentence(trained, phantoms, tmp_path):

@@ -7,7 +7,7 @@ import re
 from compared_runs import tags
 from PIL import Image
 
-from monai_ext.commands.html import Command, Heading, Picture, Table, Text, html_page, markdown_page
+from monai_ext.commands.html import Command, Heading, Link, Picture, Table, Text, html_page, markdown_page
 
 
 def test_hostile_text_stays_text(tmp_path):
@@ -20,11 +20,12 @@ def test_hostile_text_stays_text(tmp_path):
         Text(evil, evil),
         Table(evil, (evil, "n"), [(evil, "1")]),
         Picture(picture, evil),
+        Link(evil, "a <b>.html"),
         Command(evil, evil),
     ]
     page = html_page(blocks, title=evil)
     assert "script" not in {tag for tag, _ in tags(page)}
-    assert page.count("&lt;script&gt;") == 12
+    assert page.count("&lt;script&gt;") == 13 and 'href="a%20%3Cb%3E.html"' in page
     markdown = markdown_page(blocks[:-1])
     assert "<script" not in markdown
     assert markdown_page(blocks[-1:]).endswith(f"\n\n    {evil}\n")  # code, which Markdown shows as it is

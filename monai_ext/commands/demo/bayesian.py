@@ -10,7 +10,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from monai_ext.commands.demo.page import DemoRun, Panel, command_blocks, read_table, read_training, stage_curves
-from monai_ext.commands.html import Block, Heading, Picture, Table, Text
+from monai_ext.commands.html import Block, Heading, Link, Picture, Table, Text
 from monai_ext.commands.upscaling.image_options import SampleOptions
 from monai_ext.commands.upscaling.viewer import viewer_scene, write_viewer
 from monai_ext.handlers.training.weights import load_weights
@@ -108,7 +108,7 @@ def bayesian_blocks(run: DemoRun) -> list[Block]:
             "Low resolution (its pixels repeated), mean of the samples, two samples, the three kinds of uncertainty as "
             "standard deviations, original.",
         ),
-        Text(f"Samples behind a slider, and the interval of any pixel, of the first test scene: {viewer}"),
+        Link("Samples behind a slider, and the interval of any pixel, of the first test scene", viewer.name),
         Heading("Training"),
         Picture(
             save_figure(curves, run.output_dir / "curves.png"),

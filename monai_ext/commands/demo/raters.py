@@ -19,9 +19,11 @@ from monai_ext.commands.demo.rater_figures import (
     rater_curve_figure,
     slice_figure,
 )
-from monai_ext.commands.html import Block, Heading, Picture, Table, Text
+from monai_ext.commands.html import Block, Heading, Link, Picture, Table, Text
+from monai_ext.commands.scoring.rater_viewer import rater_scene, write_rater_viewer
 from monai_ext.data import qubiq_items, read_nifti
 from monai_ext.data.raters.masks import binary_mask
+from monai_ext.data.raters.predictions import rater_predictions
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.pictures import save_figure
 from monai_ext.storage.records import read_record
@@ -148,6 +150,7 @@ def rater_blocks(run: DemoRun) -> list[Block]:
             "Left to right: image, outlines of the raters, of the network, disagreement, predicted uncertainty.",
         ),
         *_slices(cases, output_dir),
+        Link("All of them: each rater, each head or sample, disagreement beside uncertainty", _viewer(run).name),
         Heading("Training"),
         Picture(save_figure(_curves(epochs, names), output_dir / "curves.png"), "Averaged weights, per epoch."),
         *command_blocks(
@@ -155,6 +158,15 @@ def rater_blocks(run: DemoRun) -> list[Block]:
         ),
     ]
     return blocks
+
+
+def _viewer(run: DemoRun) -> Path:
+    """Write `viewer.html`, a page of the validation phantoms with their predictions."""
+    predictions = run.training / "evaluation" / "predictions"
+    items = [item for item in qubiq_items(run.output_dir / "phantoms") if (predictions / item["case"]).is_dir()]
+    found = rater_predictions(predictions, items)
+    scenes = [rater_scene(item, found) for item in items if item["id"] in found.files]
+    return write_rater_viewer(run.output_dir / "viewer.html", scenes, title="Validation phantoms of the demo")
 
 
 def _slices(cases: Sequence[RaterCase], output_dir: Path) -> list[Block]:

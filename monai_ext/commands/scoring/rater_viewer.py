@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from monai_ext.runtime.errors import some_of
 from monai_ext.runtime.run_log import progress, tell
 from monai_ext.storage.files import write_text
 
-__all__ = ["RaterViewerOptions", "rater_scene", "run"]
+__all__ = ["RaterViewerOptions", "rater_scene", "run", "write_rater_viewer"]
 
 LONGEST = 1024  # pixels of a side, above which pictures are reduced
 MARGIN = 2  # slices beyond those that anybody marked
@@ -86,9 +86,15 @@ def run(options: RaterViewerOptions) -> int:
     name = options.data.resolve().name
     count = "One case" if len(scenes) == 1 else f"{len(scenes)} cases"
     about = f"{count} of {name}: {what}."
-    write_text(options.page, rater_viewer_page(scenes, title=f"Raters of {name}", about=about))
+    write_rater_viewer(options.page, scenes, title=f"Raters of {name}", about=about)
     tell(f"the page: {options.page}, {options.page.stat().st_size / 1e6:.1f} MB")
     return 0
+
+
+def write_rater_viewer(path: str | Path, scenes: Sequence[RaterScene], *, title: str, about: str = "") -> Path:
+    """Write the page of `scenes` to `path`, at once or not at all."""
+    write_text(path, rater_viewer_page(scenes, title=title, about=about))
+    return Path(path)
 
 
 def _listed(options: RaterViewerOptions) -> list[_Listed]:

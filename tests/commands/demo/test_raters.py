@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from viewer_pages import data_of
 
 from monai_ext.commands.demo.page import DemoRun
 from monai_ext.commands.demo.raters import NUMBERS, SHARES, rater_blocks, rater_conclusions
-from monai_ext.commands.html import Picture, Table, Text
+from monai_ext.commands.html import Link, Picture, Table, Text
 from monai_ext.data import RaterWriter, qubiq_items, read_nifti, write_rater_phantoms
 
 NAMES = {1: "over-drawing", 2: "under-drawing", 3: "smoothing", 4: "shifted", 5: "ragged"}
@@ -71,6 +72,9 @@ def test_the_page_has_scores_heads_by_raters_cases_curves_and_commands(demo, cap
     pictures = [block.path.name for block in blocks if isinstance(block, Picture)]
     assert pictures == ["heads.png", "cases.png", "curves.png"]
     assert all((demo / name).stat().st_size > 5000 for name in pictures)
+    (link,) = (block for block in blocks if isinstance(block, Link))
+    shown = data_of((demo / link.file).read_text(encoding="utf-8"))
+    assert [case["sets"] for case in shown["cases"]] == [[f"head {number}" for number in NAMES]] * 3
     table = next(block for block in blocks if isinstance(block, Table))
     assert ["QUBIQ score (%)", "62.5", "10.0"] in table.rows and [
         "Diversity of the samples",
