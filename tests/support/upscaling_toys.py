@@ -167,6 +167,17 @@ def typed(*words: object) -> command.UpscaleOptions:
     return parse_options(command.UpscaleOptions, [str(word) for word in words]).options
 
 
+def repeating_bundle(folder: Path) -> Path:
+    """A bundle of the network `repeating`."""
+    (folder / "configs").mkdir(parents=True)
+    (folder / "models").mkdir()
+    definition = "$torch.nn.Sequential(torch.nn.Conv2d(3, 12, 3, padding=1, bias=False), torch.nn.PixelShuffle(2))"
+    config = {"imports": ["$import torch"], "network_def": definition}
+    (folder / "configs" / "inference.json").write_text(json.dumps(config))
+    torch.save(repeating().state_dict(), folder / "models" / "model.pt")
+    return folder
+
+
 def bayesian_bundle(folder: Path) -> Path:
     """A Bayesian network that was never trained, but whose texture says something."""
     (folder / "configs").mkdir()
