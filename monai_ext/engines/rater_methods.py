@@ -86,6 +86,7 @@ def rater_network(
     spacing: Sequence[float] | None = None,
     structures: Sequence[str] | None = None,
     latent: int = 6,
+    clicks: int = 0,
 ) -> nn.Module:
     """The network of a method, image (B, C, *spatial) -> logits (B, heads, *spatial), a `RaterSampler`.
 
@@ -121,11 +122,13 @@ def rater_network(
         spacing: size of a voxel along each axis, for volumes of thick slices, see `plan_levels`.
         structures: names of the structures that are predicted together; None for one alone.
         latent: numbers in the latent of prob_unet and energy.
+        clicks: further channels of the images, see `DecodeRaters`.
 
     Raises:
         ValueError: no such method, or numbers that a network refuses.
     """
     check_method(method)
+    in_channels += clicks
     axes: dict[str, Any] = {"spatial_dims": spatial_dims, "spacing": spacing}
     count = len(structures) if structures else None
 

@@ -2,6 +2,7 @@
 
 from monai_ext.transforms.augmentations import *
 from monai_ext.transforms.batch import *
+from monai_ext.transforms.clicks import *
 from monai_ext.transforms.components import *
 from monai_ext.transforms.degradation import *
 from monai_ext.transforms.interpolation import *

@@ -14,6 +14,7 @@ from monai_ext.formulas.checks import check_choice
 from monai_ext.formulas.consensus import CONSENSUS_METHODS, consensus_map
 from monai_ext.transforms.augmentations import RandomAffine, RandomFlip, RandomGamma, RandomNoise
 from monai_ext.transforms.batch import BatchAugment
+from monai_ext.transforms.clicks import ClickAugment
 from monai_ext.transforms.parameters import AugmentParameters
 
 __all__ = ["OneRaterAugment", "RaterConsensusd", "pick_rater", "rater_augmentation"]
@@ -117,7 +118,8 @@ def rater_augmentation(
     one_rater: bool = False,
     spatial_dims: int = 2,
     inner_size: Sequence[int] | None = None,
-) -> BatchAugment:
+    clicks: int = 0,
+) -> BatchAugment | ClickAugment:
     """The augmentation of the bundles for several raters: flips, shift, zoom and rotation, gamma, noise.
 
     Args:
@@ -131,10 +133,12 @@ def rater_augmentation(
         one_rater: keep the mask of one rater, drawn anew in each epoch, see `OneRaterAugment`.
         spatial_dims: 2 or 3.
         inner_size: see `BatchAugment`.
+        clicks: last channels of the images that are clicks, drawn anew, see `ClickAugment`.
     """
     angles = (0, 0, rotate) if spatial_dims == 3 and isinstance(rotate, (int, float)) else rotate
     parts = [RandomFlip(flip_prob), RandomAffine(angles, scale, translate=translate)]
     if normalise == "minmax":
         parts += [RandomGamma(gamma), RandomNoise(noise)]
     kind = OneRaterAugment if one_rater else BatchAugment
-    return kind(parts, channels_last=channels_last, spatial_dims=spatial_dims, inner_size=inner_size)
+    augment = kind(parts, channels_last=channels_last, spatial_dims=spatial_dims, inner_size=inner_size)
+    return ClickAugment(augment, clicks) if clicks else augment

@@ -121,6 +121,24 @@ def test_a_temperature_is_chosen_on_the_validation_cases_and_applied_when_asked_
         assert not np.allclose(after, before, atol=1e-4)
 
 
+def test_a_network_that_takes_clicks_answers_to_them(phantoms, tmp_path):
+    run("prob_unet", ["train.json"], phantoms, tmp_path, clicks=1, max_epochs=1)
+    run("prob_unet", ["train.json", "evaluate.json"], phantoms, tmp_path, clicks=1, max_epochs=1)
+    assert len(rows(tmp_path / "evaluation/cases.csv")) == 4
+    image = np.random.default_rng(0).random((25, 30, 1), dtype=np.float32)
+    (tmp_path / "scans").mkdir()
+    nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "scans/scan.nii.gz")
+    (tmp_path / "points.csv").write_text("id,row,column\nscan,5,6\n")
+    options = {"spatial_size": [32, 32], "samples": 1, "ckpt_path": str(tmp_path / "final.pt"), "clicks": 1}
+    options |= NARROW["prob_unet"] | {"dataset_dir": str(tmp_path / "scans")}
+    maps = []
+    for click in (None, [5, 6], str(tmp_path / "points.csv")):
+        folder = tmp_path / f"out{len(maps)}"
+        workflow("prob_unet", ["inference.json"], output_dir=str(folder), click=click, **options).run()
+        maps.append(np.asarray(nib.load(folder / "scan/task01.nii.gz").dataobj))
+    assert np.array_equal(maps[1], maps[2]) and not np.allclose(maps[0], maps[1])
+
+
 @pytest.mark.parametrize(("name", "value"), [("folds", 4), ("fold", 1), ("zoom", 1.5), ("method", "soft_label")])
 def test_an_evaluation_of_other_cases_or_settings_than_those_of_the_training_is_refused(trained, phantoms, name, value):
     bundle, folder = trained

@@ -6,6 +6,7 @@ in the same place in another order of voxels are brought into that of the image,
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
@@ -21,6 +22,7 @@ from monai.transforms import Transform
 from torch import Tensor
 
 from monai_ext.data.item_numbers import image_numbers, with_numbers
+from monai_ext.data.points import Points, point_of, points_of_request, read_points
 from monai_ext.data.raters.geometry import (
     Reading,
     item_geometry,
@@ -29,10 +31,12 @@ from monai_ext.data.raters.geometry import (
 )
 from monai_ext.data.raters.masks import masks_in_numbers, read_in_order, reading_of, with_values_outside
 from monai_ext.data.raters.structures import labels_of_entries, structure_count
+from monai_ext.formulas.clicks import central_click, click_maps, consensus_and_union
 from monai_ext.formulas.grids import anatomical_grid, resample, resize_volumes, resized_affine
-from monai_ext.formulas.regions import region_of_interest
+from monai_ext.formulas.regions import Region, region_of_interest
+from monai_ext.raster.dicom import is_dicom
 from monai_ext.raster.images import ImageFileError
-from monai_ext.raster.nifti import Plane, Volume, open_nifti, plane_of, read_nifti, volume_of
+from monai_ext.raster.nifti import Plane, Volume, is_volume_file, open_nifti, plane_of, read_nifti, volume_of
 
 __all__ = ["DecodeRaters"]
 
@@ -80,10 +84,16 @@ class DecodeRaters(Transform):
         label_spatial_size: "native" or None.
         zoom: keep the region of 1 / zoom of the height and width alone; with zoom=2 and the same spatial_size it is
             seen twice as large. Such a window is a prompt: it shows where the object is.
-        centre: of the region, row and column of the file; None: the middle of the image.
+        centre: of the region, row and column of the file, or a file with those of each case, see `read_points`; None:
+            the middle of the image.
         spatial_dims: 2 for pictures and slices, 3 for volumes.
         spacing: of volumes, in millimetres: they are turned so that their axes lead to the right, to the front and
             upwards, and resampled, as by MONAI's `Orientation("RAS")` and `Spacing`. None keeps voxels as stored.
+        clicks: further channels of the image that show where somebody clicked, see `click_maps`: 1 for the foreground,
+            2 for the background as well, 0 for none.
+        click: row, column (and slice) of the file in the foreground, or a file as for `centre`. None: the "foreground"
+            and "background" of the item, points as clients of MONAI Label send them; without these, but with masks, the
+            middle of the consensus; otherwise no click.
 
     Raises (when called):
         ImageFileError: a file cannot be read, image and masks differ in size, a mask holds other values than 0 and 1,
@@ -102,10 +112,16 @@ class DecodeRaters(Transform):
         channel_axis: int | None = None,
         label_spatial_size: Literal["native"] | None = None,
         zoom: float = 1.0,
-        centre: Sequence[float] | None = None,
+        centre: Points = None,
         spatial_dims: int = 2,
         spacing: Sequence[float] | None = None,
+        clicks: int = 0,
+        click: Points = None,
     ):
+        if clicks not in (0, 1, 2) or (clicks and not dtype.is_floating_point) or (click is not None and not clicks):
+            raise ValueError(
+                f"clicks={clicks!r} and click={click!r}: choose 0, 1 or 2, of float images; a click needs 1."
+            )
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims is {spatial_dims!r}: choose 2 or 3.")
         axes = "(height, width), two" if spatial_dims == 2 else "(height, width, depth), three"
@@ -132,8 +148,6 @@ class DecodeRaters(Transform):
             raise ValueError(f"label_spatial_size is {label_spatial_size!r}: choose 'native' or None.")
         if not 1 <= zoom < math.inf:
             raise ValueError(f"zoom is {zoom!r}: give a number of at least 1; 2 keeps half of the height and width.")
-        if centre is not None and len(centre) != 2:
-            raise ValueError(f"centre is {centre!r}: give a row and a column of the image, or None for its middle.")
         self.spatial_size = None if spatial_size is None else tuple(int(side) for side in spatial_size)
         self.window = None if window is None else tuple(float(v) for v in window)
         self.normalise = normalise
@@ -143,22 +157,67 @@ class DecodeRaters(Transform):
         self.channel_axis = channel_axis
         self.label_spatial_size = label_spatial_size
         self.zoom = float(zoom)
-        self.centre = None if centre is None else tuple(float(place) for place in centre)
         self.spatial_dims = spatial_dims
         self.spacing = None if spacing is None else tuple(float(step) for step in spacing)
+        self.clicks = clicks
+        tables = [read_points(each) if isinstance(each, (str, Path)) else each for each in (centre, click)]
+        self.centre, self.click = (
+            each if isinstance(each, Mapping) else point_of(each, "", dims=dims, what=what)
+            for each, dims, what in zip(tables, (2, spatial_dims), ("centre", "click"), strict=True)
+        )
 
     def __call__(self, data: Mapping) -> dict[str, Any]:
-        return self._decoded(data)[0] | {key: value for key, value in data.items() if key not in DECODED_KEYS}
+        own = self._of_case(data)
+        item, _, masks, _ = own._decoded(data)
+        return own._with_clicks(item, data, masks) | {k: value for k, value in data.items() if k not in DECODED_KEYS}
 
     def with_look(self, data: Mapping) -> dict[str, Any]:
         """The decoded item with its numbers, see `monai_ext.data.item_numbers`, without keys that it does not know."""
-        item, stored, masks, readings = self._decoded(data)
+        own = self._of_case(data)
+        item, stored, masks, readings = own._decoded(data)
         finite = np.isfinite(stored)
         known = stored if finite.all() else np.where(finite, stored, stored[finite].min())
         affine = item["original_affine"].numpy() if "original_affine" in item else None
         numbers = image_numbers(known, stored.shape[1:], finite=float(finite.mean()), affine=affine)
         found = masks_in_numbers(item, masks, readings, structure_count(data))
-        return item | with_numbers(numbers, with_values_outside(found, data))
+        return own._with_clicks(item, data, masks) | with_numbers(numbers, with_values_outside(found, data))
+
+    def _of_case(self, data: Mapping) -> DecodeRaters:
+        """The transform with the centre of this case, and its click."""
+        if not isinstance(self.centre, Mapping) and not isinstance(self.click, Mapping):
+            return self
+        own, name = copy.copy(self), str(data.get("id"))
+        own.centre = point_of(self.centre, name, dims=2, what="centre")
+        own.click = point_of(self.click, name, dims=self.spatial_dims, what="click")
+        return own
+
+    def _with_clicks(self, item: dict[str, Any], data: Mapping, masks: Sequence[np.ndarray | None]) -> dict[str, Any]:
+        """The item with the maps of its clicks as last channels of the image."""
+        if not self.clicks:
+            return item
+        size = item["image"].shape[1:]
+        maps = []
+        for points in self._clicked(data, masks)[: self.clicks]:
+            places = torch.tensor(points, dtype=torch.float64).reshape(-1, self.spatial_dims)
+            maps.append(click_maps(_on_grid(places, item, size)[None], size))
+        return item | {"image": torch.cat([item["image"], torch.cat(maps).to(self.dtype)])}
+
+    def _clicked(self, data: Mapping, masks: Sequence[np.ndarray | None]) -> tuple[list, list]:
+        """Points in the foreground and in the background, in voxels of the file."""
+        if self.click is not None:
+            return [self.click], []
+        photograph = not is_volume_file(data["image"]) and not is_dicom(data["image"])
+        found = [
+            points_of_request(data, key, photograph=photograph, dims=self.spatial_dims)
+            for key in ("foreground", "background")
+        ]
+        there = next((mask for mask in masks if mask is not None), None)
+        if any(found) or there is None:
+            return found[0], found[1]
+        whole = np.stack([np.zeros_like(there) if mask is None else mask for mask in masks])
+        presence = torch.tensor([mask is not None for mask in masks]).view(1, -1, structure_count(data))
+        consensus, _ = consensus_and_union(torch.from_numpy(whole)[None] > 0, presence)
+        return ([central_click(consensus)[0].tolist()] if consensus.any() else []), []
 
     def _decoded(self, data: Mapping) -> tuple[dict[str, Any], np.ndarray, list[np.ndarray | None], list[Reading]]:
         """The item, and as they were read the values (C, H, W) of its image, its masks, and how these were read."""
@@ -216,14 +275,17 @@ class DecodeRaters(Transform):
             if labelled and self.label_spatial_size is not None and changed:
                 place["label_is_whole"] = torch.tensor(True)
         if self.zoom > 1:
-            place["roi"] = torch.tensor(region_of_interest(size, self.zoom, self.centre))
+            place["roi"] = torch.tensor(self._region(size))
             if labelled and self.label_spatial_size is not None:
                 place["label_is_whole"] = torch.tensor(True)
         return place
 
+    def _region(self, size: Sequence[int]) -> Region:
+        return region_of_interest(size, self.zoom, point_of(self.centre, "", dims=2, what="centre"))
+
     def _cut(self, values: np.ndarray) -> np.ndarray:
         """`values` (..., H, W) in the region of interest."""
-        top, left, height, width = region_of_interest(values.shape[-2:], self.zoom, self.centre)
+        top, left, height, width = self._region(values.shape[-2:])
         return values[..., top : top + height, left : left + width]
 
     def _grid(self, size: Sequence[int], affine: np.ndarray) -> tuple[Sequence[int], np.ndarray]:
@@ -308,6 +370,16 @@ class DecodeRaters(Transform):
         if same and self.spacing is None:
             return whole
         return torch.cat([(self._sized(mask[None].float(), affine) >= 0.5).byte() for mask in whole])
+
+
+def _on_grid(points: Tensor, item: Mapping[str, Tensor], size: Sequence[int]) -> Tensor:
+    """Points (N, dims) in voxels of the file in those of what is made of it."""
+    if "affine" in item:
+        moved = torch.linalg.inv(item["affine"]) @ item["original_affine"]
+        return points @ moved[:3, :3].T + moved[:3, 3]
+    top, left, *region = item["roi"].tolist() if "roi" in item else (0, 0, *item["original_size"].tolist())
+    factor = torch.tensor(size) / torch.tensor(region)
+    return (points - torch.tensor([top, left]) + 0.5) * factor - 0.5
 
 
 def _by(size: Sequence[int]) -> str:

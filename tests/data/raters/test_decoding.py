@@ -363,3 +363,57 @@ def test_native_masks_of_resampled_volumes_are_whole_whatever_the_grid_of_each(t
         decoded = DecodeRaters(spatial_dims=3, spacing=spacing, label_spatial_size="native")(item)
         assert decoded["label_is_whole"] and decoded["label"].shape == (2, 4, 5, 3)
     assert "label_is_whole" not in DecodeRaters(spatial_dims=3, label_spatial_size="native")(item)
+
+
+def peak(maps: torch.Tensor) -> list[int]:
+    return [int(place) for place in np.unravel_index(int(maps.argmax()), maps.shape)]
+
+
+def test_a_click_is_a_channel_at_its_place_in_the_region_and_size(tmp_path):
+    image, mask = np.zeros((40, 60), np.uint8), np.zeros((40, 60), np.uint8)
+    mask[8:13, 30:41] = 1
+    write_case(tmp_path / "case01", image=image, masks={1: mask}, raters=[1])
+    for settings, place in (
+        ({}, [20, 50]),
+        ({"zoom": 2.0, "centre": (20, 45)}, [10, 20]),  # rows 10 to 29, columns 30 to 59
+        ({"zoom": 2.0, "centre": (20, 45), "spatial_size": (40, 60)}, [20, 40]),
+    ):
+        decoded = decode_one(tmp_path, clicks=1, click=[20, 50], **settings)
+        assert decoded["image"].shape[0] == 2 and peak(decoded["image"][1]) == place
+        assert not decoded["image"][0].any()
+    simulated = decode_one(tmp_path, clicks=2, label_spatial_size="native", zoom=1.25)["image"]
+    assert peak(simulated[1]) == [10 - 4, 35 - 6] and not simulated[2].any()  # the middle of the mask
+    item = qubiq_items(tmp_path)[0]
+    asked = DecodeRaters(clicks=2)({**item, "foreground": [[1, 2]], "background": [[30, 50], [4, 4]]})["image"]
+    assert peak(asked[1]) == [1, 2] and asked[2, 30, 50] == asked[2, 4, 4] == 1
+    unprompted = DecodeRaters(clicks=1)({name: value for name, value in item.items() if name != "label"})["image"]
+    assert unprompted.shape == (2, 40, 60) and not unprompted.any()
+
+
+def test_clicks_and_centres_may_be_those_of_each_case_in_a_table(tmp_path):
+    for name in ("case01", "case02"):
+        write_case(
+            tmp_path / "set" / name,
+            image=np.zeros((20, 20), np.uint8),
+            masks={1: np.eye(20, dtype=np.uint8)},
+            raters=[1],
+        )
+    (tmp_path / "points.csv").write_text("id,row,column\ncase01,4,15\ncase02,15,4\n")
+    table = str(tmp_path / "points.csv")
+    decode = DecodeRaters(zoom=2.0, centre=table, clicks=1, click=table)
+    decoded = [decode(item) for item in qubiq_items(tmp_path / "set")]
+    assert [item["roi"].tolist()[:2] for item in decoded] == [[0, 10], [10, 0]]
+    assert [peak(item["image"][1]) for item in decoded] == [[4, 5], [5, 4]]
+    with pytest.raises(ValueError, match="a click needs 1"):
+        DecodeRaters(click=[1, 2])
+
+
+def test_a_click_in_a_volume_follows_it_into_anatomical_order(tmp_path):
+    image, mask = np.zeros((6, 8, 5), np.uint8), np.zeros((6, 8, 5), np.uint8)
+    mask[1, 2, 3] = 1
+    affine = np.diag([-2.0, 1.0, 1.0, 1.0])  # the first axis leads to the left
+    write_case(tmp_path / "case01", image=image, masks={1: mask}, affine=affine, raters=[1])
+    decoded = decode_one(tmp_path, spatial_dims=3, spacing=(2, 1, 1), clicks=1)
+    assert peak(decoded["image"][1]) == peak(decoded["label"][0]) == [4, 2, 3]
+    other = decode_one(tmp_path, spatial_dims=3, clicks=1, click=[5, 0, 1])
+    assert peak(other["image"][1]) == [5, 0, 1]
