@@ -75,6 +75,16 @@ COMMANDS = {
         "put a bundle into a folder, from the package, a folder of zips or an address; sums are checked",
         ("bundles get lesion_unet", "bundles get lesion_unet --source dist --output_dir downloaded"),
     ),
+    "export": Command(
+        "exporting.export:run",
+        "the network of a bundle as ONNX, torch.export or TorchScript, compared with PyTorch",
+        ("export qubiq_holistic cells.onnx --half",),
+    ),
+    "page": Command(
+        "exporting.page:run",
+        "a web page that segments pictures in the browser, offline, with nothing installed and nothing uploaded",
+        ("page lesion_unet --output_dir site",),
+    ),
     "compare": Command(
         "comparison.command:run",
         "compare losses over folds and seeds, one bundle run each; resumable",

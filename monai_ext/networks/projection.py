@@ -1,8 +1,8 @@
 """Exact consistency as the last layer of a network: the nearest image that reduces to the input.
 
-In Python it calls the operator that it was given. A copy for TorchScript or ONNX cannot hold that object, so it uses
-the two matrices of an image axis, built from the operator's kernel in each call: the same numbers for operators that
-are separable, move by `scale` pixels, and are cut off and normalised at the border.
+In Python it calls the operator that it was given. A copy for TorchScript, torch.export or ONNX cannot hold that object,
+so it uses the two matrices of an image axis, built from the operator's kernel in each call: the same numbers for
+operators that are separable, move by `scale` pixels, and are cut off and normalised at the border.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ConsistencyProjection(nn.Module):
 
     @torch.jit.unused
     def _by_operator(self, high_res: Tensor, low_res: Tensor, within: bool) -> Tensor:
-        if torch.jit.is_tracing():
+        if torch.jit.is_tracing() or torch.compiler.is_exporting():
             return self.by_matrices(high_res, low_res, within)
         if within and self.iterations:
             return self.operator.project_within(high_res, low_res, low=0.0, high=1.0, iterations=self.iterations)

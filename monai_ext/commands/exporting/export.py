@@ -1,0 +1,201 @@
+"""`export`: the network of a bundle as ONNX, torch.export or TorchScript, at any size of its input."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd as Convolution
+
+from monai_ext.commands.bundles.network import load_bundle_network
+from monai_ext.commands.bundles.shipped import find_bundle
+from monai_ext.commands.command_line import Computed, Positional, wrong_use
+from monai_ext.runtime.run_log import tell
+from monai_ext.storage.files import atomic_path
+
+__all__ = ["ExportOptions", "input_shape", "largest_difference", "onnx_bytes", "run", "saved_network"]
+
+SIZES = {2: ((2, 45, 70), (1, 64, 96), (3, 33, 17)), 3: ((2, 20, 24, 12), (1, 33, 17, 9))}  # batch, then space
+AXES = ("N", "H", "W", "D")
+FORMATS = {".onnx": "ONNX", ".pt2": "torch.export", ".ts": "TorchScript"}
+SMALLEST_HALVED = 256  # numbers in an array; smaller ones, such as sizes, stay as they are
+TOLERANCE = {False: 1e-3, True: 2e-2}  # of the outputs' span; of half precision
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Export the network of a bundle for other programs: image -> what the network gives, at any size.
+
+    The ending of the output chooses the format: .onnx (ONNX Runtime, OpenVINO and others), .pt2 (torch.export) or .ts
+    (TorchScript). Preprocessing, test-time augmentation and activation are those of the bundle's inference.json, and
+    are not part of the file. What was written is read again and compared with PyTorch at several sizes.
+    """
+
+    bundle: Positional[str]
+    """a bundle's folder, or the name of one of `bundles list`"""
+    output: Positional[Path]
+    """file to write: .onnx, .pt2 or .ts"""
+    weights: Computed[Path | None] = None
+    """another file of weights (the bundle's models/model.pt)"""
+    half: bool = False
+    """of .onnx: weights stored in half precision, which halves the file; numbers are computed in single precision"""
+
+
+def input_shape(network: nn.Module) -> tuple[int, int]:
+    """Channels and spatial axes of the images that a network takes: those of its first convolution.
+
+    Raises:
+        ValueError: it has none.
+    """
+    first = next((layer for layer in network.modules() if isinstance(layer, Convolution)), None)
+    if first is None:
+        raise ValueError(f"{type(network).__name__} has no convolution: its input is unknown.")
+    return first.in_channels, len(first.kernel_size)
+
+
+def onnx_bytes(
+    network: nn.Module,
+    example: Tensor,
+    *,
+    outputs: Sequence[str] = ("pred",),
+    half: bool = False,
+    free: Sequence[int] | None = None,
+) -> bytes:
+    """The ONNX model of a network, image -> outputs.
+
+    Args:
+        half: weights stored as float16 and cast to float32 where they are used.
+        free: axes of the image whose size is free, and in the outputs those of the same number; None: batch and space.
+
+    Raises:
+        ValueError: the package onnx is missing.
+    """
+    try:
+        import onnx  # noqa: F401, which the export needs
+    except ImportError as error:
+        raise ValueError("ONNX needs a further package: pip install onnx onnxruntime.") from error
+    free = [0, *range(2, example.ndim)] if free is None else free
+    named = {axis: AXES[0 if axis == 0 else axis - 1] for axis in free}
+    file = io.BytesIO()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (example,),
+            file,
+            dynamo=False,
+            input_names=["image"],
+            output_names=list(outputs),
+            dynamic_axes={name: named for name in ("image", *outputs)} if named else None,
+        )
+    return _with_halved_weights(file.getvalue()) if half else file.getvalue()
+
+
+def _with_halved_weights(model: bytes) -> bytes:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = (loaded := onnx.load_from_string(model)).graph
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST_HALVED:
+            continue
+        name = tensor.name
+        stored = f"{name}_half"
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), stored))
+        casts.append(helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return loaded.SerializeToString()
+
+
+def saved_network(network: nn.Module, path: Path, *, half: bool = False) -> Callable[[Tensor], Tensor]:
+    """Write a network in the format of the file's ending, and return what the file computes.
+
+    Raises:
+        ValueError: a package is missing that the format needs.
+    """
+    channels, axes = input_shape(network)
+    batch, *size = SIZES[axes][0]
+    example = torch.rand(batch, channels, *size)
+    if path.suffix == ".ts":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            script: Any = torch.jit.script(network)
+            with atomic_path(path) as temporary:
+                torch.jit.save(script, str(temporary))
+            return torch.jit.load(str(path))
+    if path.suffix == ".pt2":
+        program = _exported_program(network, example)
+        with atomic_path(path) as temporary:
+            torch.export.save(program, temporary)
+        loaded = torch.export.load(path)
+        known = inspect.signature(loaded.module).parameters
+        # Guards on sizes of one pixel or one image concern the layout in memory, not the result.
+        return loaded.module(**({"check_guards": False} if "check_guards" in known else {}))
+    model = onnx_bytes(network, example, half=half)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(model)
+    return _onnx_function(model)
+
+
+def _exported_program(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    from torch.fx.experimental import _config as symbolic  # where PyTorch keeps this setting
+
+    sizes = dict.fromkeys([0, *range(2, example.ndim)], torch.export.Dim.DYNAMIC)
+    with symbolic.patch(backed_size_oblivious=True):  # one program for all sizes, 1 included
+        return torch.export.export(network, (example,), dynamic_shapes=(sizes,))
+
+
+def _onnx_function(model: bytes) -> Callable[[Tensor], Tensor]:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ValueError("ONNX needs a further package: pip install onnx onnxruntime.") from error
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+
+
+@torch.no_grad()
+def largest_difference(network: nn.Module, other: Callable[[Tensor], Tensor]) -> tuple[float, float] | None:
+    """Largest difference between two outputs over several sizes, and their span; None for a network that draws."""
+    channels, axes = input_shape(network)
+    generator = torch.Generator().manual_seed(0)
+    difference = span = 0.0
+    for shape in SIZES[axes]:
+        image = torch.rand(shape[0], channels, *shape[1:], generator=generator)
+        expected = network(image)
+        if not torch.equal(expected, network(image)):
+            return None
+        difference = max(difference, float((other(image) - expected).abs().max()))
+        span = max(span, float(expected.max() - expected.min()))
+    return difference, span
+
+
+def run(options: ExportOptions) -> int:
+    """`python -m monai_ext export`."""
+    if options.output.suffix not in FORMATS:
+        known = ", ".join(f"{ending} ({name})" for ending, name in FORMATS.items())
+        raise wrong_use("monai_ext export", f"'{options.output}' has no known ending: choose {known}")
+    if options.half and options.output.suffix != ".onnx":
+        raise wrong_use("monai_ext export", "--half is for .onnx: leave it out")
+    network, _ = load_bundle_network(find_bundle(options.bundle), options.weights)
+    found = largest_difference(network, saved_network(network, options.output, half=options.half))
+    size = options.output.stat().st_size / 1e6
+    tell(f"wrote '{options.output}': {FORMATS[options.output.suffix]}, {size:.1f} MB")
+    if found is None:
+        tell("the network draws at random: its outputs were not compared with those of PyTorch")
+        return 0
+    difference, span = found
+    compared = ", ".join(" x ".join(map(str, shape)) for shape in SIZES[input_shape(network)[1]])
+    print(f"largest difference from PyTorch {difference:.1e}, of outputs that span {span:.3g} (batch and size {compared})")
+    return 0 if difference <= TOLERANCE[options.half] * span else 1
