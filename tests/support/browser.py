@@ -42,7 +42,7 @@ def opened(browser: Any, page: Path, *, width: int = 1280, scheme: str = "light"
     problems: list[str] = []
     shown = context.new_page()
     shown.on("pageerror", lambda error: problems.append(str(error)))
-    shown.on("request", lambda request: request.url.startswith(("file:", "data:")) or problems.append(request.url))
+    shown.on("request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or problems.append(request.url))
     try:
         shown.goto(page.as_uri())
         yield shown

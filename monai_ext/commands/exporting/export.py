@@ -92,6 +92,8 @@ def onnx_bytes(
             (example,),
             file,
             dynamo=False,
+            # Normalisations stay apart from convolutions, whose weights are in half precision already: rounded once.
+            training=torch.onnx.TrainingMode.PRESERVE if half else torch.onnx.TrainingMode.EVAL,
             input_names=["image"],
             output_names=list(outputs),
             dynamic_axes={name: named for name in ("image", *outputs)} if named else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -37,8 +38,10 @@ from monai_ext.storage.records import read_record
 __all__ = ["ONNXRUNTIME_WEB", "PageOptions", "page_of_bundle", "run", "runtime_files"]
 
 ONNXRUNTIME_WEB = "1.30.0"  # the version that the page was tried with
-RUNTIME_FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+SCRIPT = "ort.wasm.bundle.min.mjs"
+RUNTIME_FILES = (SCRIPT, "ort-wasm-simd-threaded.wasm")
 EXAMPLE = (64, 64)
+NO_ADDRESS = '"http://localhost/"'  # where the script would look for what is handed to it
 FETCH_S = 300
 
 
@@ -89,16 +92,16 @@ def page_of_bundle(bundle: Path, runtime: Mapping[str, bytes], weights: Path | N
     network, _ = load_bundle_network(bundle, weights)
     parser = _config(bundle, weights or bundle / "models" / "model.pt")
     inferer = parser.get_parsed_content("inferer")
-    transforms = list(parser.get_parsed_content("preprocessing").transforms)
     models = {}
     if isinstance(inferer, TTAInferer):
-        settings = _photograph_settings(parser, transforms, inferer)
+        settings = _photograph_settings(parser, inferer)
         channels = 3
     elif isinstance(inferer, RaterInferer):
-        settings = _rater_settings(parser, transforms, inferer, network)
+        settings = _rater_settings(parser, inferer, network)
         channels = settings["channels"]
         heads = network(torch.zeros(1, channels, *settings["size"])).sigmoid()
-        models["draw"] = onnx_bytes(_Draw(network, inferer.samples), heads, outputs=("share", "masks"), free=())
+        draw = _Draw(network, inferer.samples).eval()
+        models["draw"] = onnx_bytes(draw, heads, outputs=("share", "masks"), free=())
     else:
         raise ValueError(f"the bundle '{bundle}' does not segment: choose one of those that do, such as lesion_unet.")
     models["network"] = onnx_bytes(network, torch.zeros(1, channels, *EXAMPLE), half=True)
@@ -114,7 +117,11 @@ def page_of_bundle(bundle: Path, runtime: Mapping[str, bytes], weights: Path | N
         version=str(metadata.get("version", "")),
         settings=settings,
         runtime_version=ONNXRUNTIME_WEB,
-        files={name: _packed(content) for name, content in {**models, **runtime}.items()},
+        files={
+            "runtime-script": _packed(_as_classic_script(runtime[SCRIPT])),
+            "runtime-wasm": _packed(runtime[RUNTIME_FILES[1]]),
+            **{name: _packed(content) for name, content in models.items()},
+        },
     )
 
 
@@ -126,8 +133,13 @@ def _config(bundle: Path, weights: Path) -> ConfigParser:
     return parser
 
 
-def _photograph_settings(parser: ConfigParser, transforms: list[Any], inferer: TTAInferer) -> dict[str, Any]:
+def _transforms(parser: ConfigParser) -> list[Any]:
+    return list(parser.get_parsed_content("preprocessing").transforms)
+
+
+def _photograph_settings(parser: ConfigParser, inferer: TTAInferer) -> dict[str, Any]:
     """What the page needs to predict as a config with `TTAInferer` does."""
+    transforms = _transforms(parser)
     kinds = [DecodeImaged, NormalizeIntensityd, ToTensord]
     if [type(each) for each in transforms] != kinds or transforms[0].spatial_size is None or parser.get("labels"):
         raise ValueError(
@@ -149,11 +161,9 @@ def _photograph_settings(parser: ConfigParser, transforms: list[Any], inferer: T
     }
 
 
-def _rater_settings(
-    parser: ConfigParser, transforms: list[Any], inferer: RaterInferer, network: nn.Module
-) -> dict[str, Any]:
+def _rater_settings(parser: ConfigParser, inferer: RaterInferer, network: nn.Module) -> dict[str, Any]:
     """What the page needs to predict as a config with `RaterInferer` does."""
-    (decode,) = transforms
+    (decode,) = _transforms(parser)
     if not isinstance(decode, DecodeRaterImages) or decode.spatial_size is None or decode.spatial_dims != 2:
         raise ValueError("the page needs pictures of a fixed spatial_size: predict has no such limit.")
     if inferer.window is not None or parser.get_parsed_content("structures"):
@@ -183,6 +193,22 @@ def _rater_settings(
 
 def _numbers(values: Any) -> list[float]:
     return [float(value) for value in values]
+
+
+def _as_classic_script(module: bytes) -> bytes:
+    """A JavaScript module as a script that defines `ort`: from a file, browsers load no modules.
+
+    Raises:
+        ValueError: it is another module than that of onnxruntime-web.
+    """
+    text = module.decode()
+    exports = re.search(r"export\s*\{([^}]*)\};?", text)
+    if exports is None:
+        raise ValueError(f"{SCRIPT} has no list of exports: take onnxruntime-web {ONNXRUNTIME_WEB}.")
+    names = (each.split(" as ") for each in exports[1].split(","))
+    found = ",".join(f"{public.strip()}:{own.strip()}" for own, public in names)
+    body = text[: exports.start()].replace("import.meta.url", NO_ADDRESS)
+    return f"const ort = (() => {{{body}\nreturn {{{found}}};\n}})();\n".encode()
 
 
 def _packed(content: bytes) -> str:

@@ -12,17 +12,14 @@ async function unpacked(id) {
   return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }
 
-const address = (content) => URL.createObjectURL(new Blob(content, { type: "text/javascript" }));
-
 async function start() {
-  const script = await unpacked("ort.wasm.min.js");
-  worker = new Worker(address([script, "\n", element("worker").textContent]));
+  const parts = [await unpacked("runtime-script"), element("worker").textContent];
+  worker = new Worker(URL.createObjectURL(new Blob(parts, { type: "text/javascript" })));
   worker.onmessage = ({ data }) => received(data);
   worker.onerror = (event) => failed(event.message);
   const message = {
     settings,
-    loader: address([await unpacked("ort-wasm-simd-threaded.mjs")]),
-    wasm: await unpacked("ort-wasm-simd-threaded.wasm"),
+    wasm: await unpacked("runtime-wasm"),
     network: await unpacked("network"),
     draw: element("draw") && (await unpacked("draw")),
   };
@@ -54,7 +51,7 @@ function state(what, words) {
 const failed = (words) => state("error", `This did not work: ${words}`);
 
 async function opened(file) {
-  if (!file || document.body.dataset.state === "loading") return;
+  if (!file || element("file").disabled) return;
   try {
     const bitmap = await createImageBitmap(file, { imageOrientation: "from-image", premultiplyAlpha: "none", colorSpaceConversion: "none" });
     if (bitmap.width * bitmap.height > MOST_PIXELS) throw new Error(`${bitmap.width} x ${bitmap.height} pixels are too many for a page.`);

@@ -18,7 +18,6 @@ async function start(data) {
   settings = data.settings;
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmBinary = data.wasm;
-  ort.env.wasm.wasmPaths = { mjs: data.loader };
   network = await ort.InferenceSession.create(data.network);
   if (data.draw) draw = await ort.InferenceSession.create(data.draw);
   return true;
@@ -166,12 +165,12 @@ function turned(values, channels, rows, columns, turns) { // counter-clockwise q
 // ---- resizing: bilinear, antialiased where a side shrinks, pixel centres aligned, as in Pillow and PyTorch
 
 function weightsOf(length, result, start = 0, end = length) {
-  const scale = (end - start) / result, reach = Math.max(scale, 1), firsts = [], rows = [];
+  const scale = (end - start) / result, reach = Math.max(scale, 1), narrower = 1 / reach, firsts = [], rows = [];
   for (let place = 0; place < result; place++) {
     const middle = start + (place + 0.5) * scale;
     const first = Math.max(Math.trunc(middle - reach + 0.5), 0), last = Math.min(Math.trunc(middle + reach + 0.5), length);
     const weights = [];
-    for (let at = first; at < last; at++) weights.push(Math.max(0, 1 - Math.abs((at - middle + 0.5) / reach)));
+    for (let at = first; at < last; at++) weights.push(Math.max(0, 1 - Math.abs((at - middle + 0.5) * narrower)));
     const sum = weights.reduce((total, weight) => total + weight, 0);
     firsts.push(first);
     rows.push(weights.map((weight) => weight / sum));
@@ -208,7 +207,7 @@ function resizedPicture(pixels, height, width, h, w) {
   const across = Math.trunc(width / w / 3) || 1, down = Math.trunc(height / h / 3) || 1;
   const rows = Math.ceil(height / down), columns = Math.ceil(width / across);
   const blocks = across > 1 || down > 1 ? blockMeans(opaque, height, width, down, across) : opaque;
-  const narrow = rounded(weightsOf(columns, w, 0, width / across)), short = rounded(weightsOf(rows, h, 0, height / down));
+  const narrow = rounded(weightsOf(columns, w, 0, Math.fround(width / across))), short = rounded(weightsOf(rows, h, 0, Math.fround(height / down)));
   const half = new Uint8Array(3 * rows * w), made = new Uint8Array(3 * h * w);
   for (let row = 0; row < rows; row++)
     for (let column = 0; column < w; column++)
