@@ -1,4 +1,4 @@
-# make demo · test · check · lowest · bench · bundles · wheel · weights · docs · monai_label · clean.   Needs Python >= 3.10 and make; everything else goes into .venv.
+# make demo · test · page_test · check · lowest · bench · bundles · wheel · weights · docs · monai_label · clean.   Needs Python >= 3.10 and make; everything else goes into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BUNDLE ?= lesion_unet
@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 TEST_THREADS ?= 1
 TEST_WORKERS ?= 2
 
-.PHONY: demo test check lowest bench bundles wheel weights docs monai_label clean
+.PHONY: page_test demo test check lowest bench bundles wheel weights docs monai_label clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python -m monai_ext demo --bundle bundles/$(BUNDLE) --output_dir demo/$(BUNDLE)
@@ -70,6 +70,12 @@ docs: $(VENV)/.docs
 $(VENV)/.docs: $(VENV)/.runtime
 	$(PIP) -e ".[docs]"
 	@touch $@
+
+# The page that segments in the browser, in Chromium: needs npm, which fetches ONNX Runtime for the browser (33 MB).
+page_test: $(VENV)/.test
+	npm install --silent --no-save --prefix $(VENV)/npm onnxruntime-web@1.30.0
+	ONNXRUNTIME_WEB=$(VENV)/npm/node_modules/onnxruntime-web OMP_NUM_THREADS=$(TEST_THREADS) \
+		$(BIN)/python -m pytest -q tests/commands/exporting/test_page.py
 
 # A MONAI Label server with each segmentation bundle, in an environment of its own (torchvision: several GB).
 monai_label: $(VENV)-monai-label/.done

@@ -14,6 +14,7 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 )
+INNER = ("file:", "data:", "blob:")  # of requests that leave no page
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -42,7 +43,7 @@ def opened(browser: Any, page: Path, *, width: int = 1280, scheme: str = "light"
     problems: list[str] = []
     shown = context.new_page()
     shown.on("pageerror", lambda error: problems.append(str(error)))
-    shown.on("request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or problems.append(request.url))
+    shown.on("request", lambda request: request.url.startswith(INNER) or problems.append(request.url))
     try:
         shown.goto(page.as_uri())
         yield shown

@@ -231,6 +231,15 @@ REGISTRY = {
             "cp -r bundles/lesion_unet ": "into the folder of that server",
         },
     ),
+    "docs/exports.md": Page(
+        "house",
+        not_run={
+            "monai_ext page ": "fetches ONNX Runtime for the browser: make page_test",
+            "python -m http.server ": "serves until it is stopped",
+        },
+    ),
+    "export --help": Page("house"),
+    "page --help": Page("house", not_run={"python -m monai_ext page ": "as in docs/exports.md"}),
     "docs/layouts.md": Page("layouts", reads={"SOURCE": ph2}),
     "convert --help": Page("layouts", reads={"annotations": coco, "HAM10000": ham10000}),
     "docs/in_your_project.md": Page("house", shorter={"examples/in_your_own_project.py": "--epochs 1"}),

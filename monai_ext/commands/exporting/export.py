@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
-import io
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -84,9 +85,9 @@ def onnx_bytes(
         raise ValueError("ONNX needs a further package: pip install onnx onnxruntime.") from error
     free = [0, *range(2, example.ndim)] if free is None else free
     named = {axis: AXES[0 if axis == 0 else axis - 1] for axis in free}
-    file = io.BytesIO()
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
+        file = Path(folder, "model.onnx")
         torch.onnx.export(
             network,
             (example,),
@@ -98,7 +99,8 @@ def onnx_bytes(
             output_names=list(outputs),
             dynamic_axes={name: named for name in ("image", *outputs)} if named else None,
         )
-    return _with_halved_weights(file.getvalue()) if half else file.getvalue()
+        model = file.read_bytes()
+    return _with_halved_weights(model) if half else model
 
 
 def _with_halved_weights(model: bytes) -> bytes:
@@ -151,8 +153,7 @@ def saved_network(network: nn.Module, path: Path, *, half: bool = False) -> Call
 
 
 def _exported_program(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    from torch.fx.experimental import _config as symbolic  # where PyTorch keeps this setting
-
+    symbolic: Any = importlib.import_module("torch.fx.experimental._config")  # where PyTorch keeps this setting
     sizes = dict.fromkeys([0, *range(2, example.ndim)], torch.export.Dim.DYNAMIC)
     with symbolic.patch(backed_size_oblivious=True):  # one program for all sizes, 1 included
         return torch.export.export(network, (example,), dynamic_shapes=(sizes,))
@@ -199,5 +200,5 @@ def run(options: ExportOptions) -> int:
         return 0
     difference, span = found
     compared = ", ".join(" x ".join(map(str, shape)) for shape in SIZES[input_shape(network)[1]])
-    print(f"largest difference from PyTorch {difference:.1e}, of outputs that span {span:.3g} (batch and size {compared})")
+    print(f"largest difference from PyTorch {difference:.1e}, of outputs that span {span:.3g} (N and size {compared})")
     return 0 if difference <= TOLERANCE[options.half] * span else 1

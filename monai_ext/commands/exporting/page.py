@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.bundle import ConfigParser
@@ -100,12 +100,13 @@ def page_of_bundle(bundle: Path, runtime: Mapping[str, bytes], weights: Path | N
         settings = _rater_settings(parser, inferer, network)
         channels = settings["channels"]
         heads = network(torch.zeros(1, channels, *settings["size"])).sigmoid()
-        draw = _Draw(network, inferer.samples).eval()
+        draw = _Draw(cast(MapSampler, network), inferer.samples).eval()
         models["draw"] = onnx_bytes(draw, heads, outputs=("share", "masks"), free=())
     else:
         raise ValueError(f"the bundle '{bundle}' does not segment: choose one of those that do, such as lesion_unet.")
     models["network"] = onnx_bytes(network, torch.zeros(1, channels, *EXAMPLE), half=True)
-    metadata = read_record(bundle / "configs" / "metadata.json", dict[str, Any], way_out="take it from the bundle again")
+    file = bundle / "configs" / "metadata.json"
+    metadata = read_record(file, dict[str, Any], way_out="take it from the bundle again")
     outputs = metadata.get("network_data_format", {}).get("outputs", {}).get("pred", {}).get("channel_def", {})
     settings["object"] = str(outputs.get("1", "object"))
     return render(
@@ -167,7 +168,7 @@ def _rater_settings(parser: ConfigParser, inferer: RaterInferer, network: nn.Mod
     if not isinstance(decode, DecodeRaterImages) or decode.spatial_size is None or decode.spatial_dims != 2:
         raise ValueError("the page needs pictures of a fixed spatial_size: predict has no such limit.")
     if inferer.window is not None or parser.get_parsed_content("structures"):
-        raise ValueError("the page predicts pictures as a whole, and one structure: use predict for windows or several.")
+        raise ValueError("the page predicts a picture as a whole, and one structure: predict has no such limits.")
     if not isinstance(network, MapSampler):
         raise ValueError(
             f"the page has no noise, which {type(network).__name__} draws its samples from: use predict, or weights of "
@@ -237,8 +238,8 @@ def runtime_files(folder: Path | None) -> dict[str, bytes]:
     package = f"onnxruntime-web@{ONNXRUNTIME_WEB}"
     if npm is None:
         raise ValueError(
-            f"the page needs the npm package {package}, and npm is not installed: install Node.js, or fetch the package "
-            "elsewhere and give its folder by --onnxruntime_web."
+            f"the page needs the npm package {package}, and npm is not installed: install Node.js, or fetch the "
+            "package elsewhere and give its folder by --onnxruntime_web."
         )
     tell(f"npm fetches {package} (33 MB)")
     with tempfile.TemporaryDirectory() as temporary:
@@ -250,8 +251,8 @@ def runtime_files(folder: Path | None) -> dict[str, bytes]:
         archives = [name for name in os.listdir(temporary) if name.endswith(".tgz")]
         if done.returncode or not archives:
             raise ValueError(
-                f"npm could not fetch {package} ({one_line(ValueError(done.stderr or 'no answer'))}): fetch it elsewhere "
-                "and give its folder by --onnxruntime_web."
+                f"npm could not fetch {package} ({one_line(ValueError(done.stderr or 'no answer'))}): fetch it "
+                "elsewhere and give its folder by --onnxruntime_web."
             )
         with tarfile.open(Path(temporary, archives[0])) as archive:
             members = {name: archive.extractfile(f"package/dist/{name}") for name in RUNTIME_FILES}

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ WAIT_MS = 300_000
 NOTHING = {RUNTIME_FILES[0]: b"var a=1;export{a as env};", RUNTIME_FILES[1]: b""}
 
 
-def in_node(tmp_path: Path, code: str, **values: object) -> object:
+def in_node(tmp_path: Path, code: str, **values: object) -> Any:
     """What an expression gives with the worker's functions, and `values` as constants."""
     node = shutil.which("node") or pytest.skip("needs Node.js on the path")
     (tmp_path / "worker.js").write_text(source("segment_worker.js"), encoding="utf-8")
@@ -72,7 +73,8 @@ def test_maps_are_resized_flipped_and_turned_as_pytorch_does(tmp_path):
     maps = torch.rand(2, 11, 17, generator=torch.Generator().manual_seed(0))
     sizes = [(5, 40), (30, 8)]
     code = """({resized: sizes.map(([h, w]) => resized(values, 2, 11, 17, h, w)),
-               moved: symmetries.map(([turns, flip]) => turned(flip ? flipped(values, 2, 11, 17, [1]) : values, 2, 11, 17, turns)),
+               moved: symmetries.map(([turns, flip]) =>
+                 turned(flip ? flipped(values, 2, 11, 17, [1]) : values, 2, 11, 17, turns)),
                both: flipped(values, 2, 11, 17, [0, 1]), regions: centres.map((centre) => regionOf(33, 46, centre))})"""
     centres = [None, (3, 44), (20.5, 17)]
     symmetries = [(symmetry.turns, symmetry.flip) for symmetry in SYMMETRIES]
@@ -178,7 +180,7 @@ def runtime() -> dict[str, bytes]:
 def test_lesions_in_the_browser_are_those_of_predict(tmp_path, runtime):
     bundle = smaller_bundle("lesion_unet", tmp_path)
     image, _ = draw_lesion((150, 200), seed=(0, 0))
-    Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / "lesion.png")  # without loss: browsers may decode JPEG in another way
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / "lesion.png")  # JPEG is decoded in several ways
     page = tmp_path / "index.html"
     page.write_text(page_of_bundle(bundle, runtime), encoding="utf-8")
     with chromium() as browser:
