@@ -89,7 +89,7 @@ def test_one_thing_has_one_name():
     assert len(NAMES) > 80
     assert not names & {"workers", "threads", "processes", "output_folder", "model", "out", "truth", "human"}
     folders = [(name, each.name) for name, each, _ in OPTIONS if each.name == "output"]
-    assert folders == [("predict", "output"), ("many_hr show", "output")]  # a folder or a file, a file
+    assert folders == [("predict", "output"), ("export", "output"), ("many_hr show", "output")]  # or a folder
 
 
 @cache
