@@ -147,7 +147,7 @@ def test_wrong_use_ends_in_one_sentence_and_status_2(words, sentence, capsys):
 
 
 def test_an_interrupted_command_ends_with_status_130(monkeypatch, capsys):
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("monai_ext.commands.comparison.report.report", interrupted)
