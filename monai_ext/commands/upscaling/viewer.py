@@ -27,6 +27,8 @@ from monai_ext.commands.upscaling.image_options import (
 from monai_ext.commands.upscaling.viewer_page import ViewerScene, viewer_page
 from monai_ext.metrics.conformal import Calibration
 from monai_ext.networks.projection import ConsistencyProjection
+from monai_ext.raster.remote import Address, source_of
+from monai_ext.raster.window import WindowRaster
 from monai_ext.runtime.run_log import shows_progress, tell
 from monai_ext.storage.files import write_text
 from monai_ext.upscaling import Layers, Upscaler
@@ -49,8 +51,8 @@ class ViewerOptions:
     bundles/bayesian_srgan_aerial.
     """
 
-    image: Positional[Path]
-    """an image at low resolution, as `upscale` takes it"""
+    image: Positional[str]
+    """an image at low resolution, or the address of a TIFF, as `upscale` takes it"""
     page: Positional[Path]
     """the page to write, such as page.html"""
     bundle: Path = Path("bundles/bayesian_srgan_aerial")
@@ -71,7 +73,7 @@ class ViewerOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bundle", bundle_folder(self.bundle))
-        if self.image.is_dir():
+        if Path(self.image).is_dir():
             raise ValueError(f"'{self.image}' is a folder: name one image in it; `rater_viewer` shows cases of raters.")
         if self.page.suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"page '{self.page}': give it a name that ends in .html, so that browsers show it.")
@@ -147,19 +149,22 @@ def run(options: ViewerOptions) -> int:
     bounds = _bounds(options.bundle, options.weights)
     layers = Layers(samples=options.samples, uncertainty=True, bounds=bounds, **options.layers.arguments(bounds))
     choices = options.values.choices(options.bundle, options.weights, bands=options.bands or None)
-    with closing(choices.open(options.image)) as raster:
+    image = source_of(options.image)
+    with closing(choices.open(image)) as raster:
         upscaler = Upscaler(network, layers, batch_size=1, device=devices(options.device)[0])
         warn_without_epistemic(upscaler, options.bundle)
-        coding = upscaler.plan(raster, choices.limits_of(raster.info)).coding
-        column, row, width, height = _window(options.window, raster.info.size)
-        channels = coding.decode(raster.rows(row, row + height)[..., column : column + width])
+        column, row, width, height = window = _window(options.window, raster.info.size)
+        part = WindowRaster(raster, window)
+        # What is on a server is read no further than the window, not even for its range.
+        coding = upscaler.plan(part if isinstance(image, Address) else raster, choices.limits_of(raster.info)).coding
+        channels = coding.decode(part.rows(0, height))
         bands = tuple(label or "value" for label in band_labels(raster.info))
     known = channels[0, -coding.validity :].amin(0) > 0 if coding.validity else None
     with _progress(network, layers.samples + layers.weight_samples * layers.latent_samples):
         scene = viewer_scene(
             upscaler, channels[0, : coding.bands], bands=bands, low=coding.low, high=coding.high, known=known
         )
-    write_viewer(options.page, scene, title=f"{options.image.name}: {width} x {height} from column {column}, row {row}")
+    write_viewer(options.page, scene, title=f"{image.name}: {width} x {height} from column {column}, row {row}")
     tell(f"the page: {options.page}")
     return 0
 

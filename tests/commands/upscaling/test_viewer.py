@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from range_server import serving_ranges
 from upscaling_toys import ALL, NOISE_SD, Toy, bayesian_bundle, needs_rasterio, noise, save_picture, save_raster
 from viewer_pages import data_of, decoded, scene
 
@@ -73,6 +74,19 @@ def test_the_command_writes_a_page_of_a_window_with_a_bar_of_its_images(tmp_path
     assert (data["low"], data["high"], data["bands"]) == (0.0, 255.0, ["red", "green", "blue"])
     with pytest.raises(ValueError, match="--window 25 0 10 8: choose a part of the image of 30 x 40 pixels"):
         viewer.run(typed(*words, "--window", 25, 0, 10, 8))
+
+
+@needs_rasterio
+def test_of_a_tiff_by_its_address_the_window_alone_is_read(tmp_path, bundle):
+    pixels = noise(3, 512, 512, dtype=np.uint16) % 900
+    save_raster(tmp_path / "a.tif", pixels, tiled=True, blockxsize=64, blockysize=64)
+    with serving_ranges(tmp_path) as server:
+        words = (f"{server.url}/a.tif?sig=k3y", tmp_path / "page.html", "--bundle", bundle, "--device", "cpu")
+        viewer.run(typed(*words, "--window", 70, 140, 10, 8, "--samples", 1, "--weight_samples", 1))
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<h1>a.tif: 10 x 8 from column 70, row 140</h1>" in page and "k3y" not in page
+    assert data_of(page)["high"] == pixels[:, 140:148, 70:80].max()
+    assert sum(count for _, count in server.sent) < pixels.nbytes / 4
 
 
 def test_a_folder_and_a_page_that_no_browser_knows_are_refused(tmp_path):
