@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,12 @@ def read_points(path: str | Path) -> dict[str, tuple[float, ...]]:
     for line, row in table_rows(path, needed=("id", *AXES[:2]), way_out=way_out):
         axes = AXES if row.get(AXES[2]) else AXES[:2]
         try:
-            points[row["id"]] = tuple(float(row[axis]) for axis in axes)
+            point = tuple(float(row[axis]) for axis in axes)
         except ValueError:
-            raise ValueError(
-                f"{path}, line {line}: {[row[axis] for axis in axes]} are no numbers: {way_out}."
-            ) from None
+            point = (math.nan,)
+        if not all(map(math.isfinite, point)):
+            raise ValueError(f"{path}, line {line}: {[row[axis] for axis in axes]} are no numbers: {way_out}.")
+        points[row["id"]] = point
     return points
 
 

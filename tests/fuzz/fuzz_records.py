@@ -48,6 +48,7 @@ from monai_ext.data.many_hr.format import (
     write_shard,
     write_tables,
 )
+from monai_ext.data.points import read_points
 from monai_ext.data.run_cases import RunCases
 from monai_ext.data.tiles.pixel_scale import PixelScale, keep_scale, scale_beside
 from monai_ext.handlers.training.records import EpochTable
@@ -146,6 +147,11 @@ def run_targets(folder: Path) -> Iterator[Target]:
             assert (low <= high).all()
 
     yield target(path, [calibrated], JSON)
+    table, listed = folder / "points.csv", folder / "points.json"
+    written(table, "id,row,column,slice\ncase1,3,4.5,2\ncase2,0,1,0\n")
+    yield target(table, [lambda: read_points(table)], CSV)
+    written(listed, {"case1": [3, 4.5], "case2": [0, 1]})
+    yield target(listed, [lambda: read_points(listed)], JSON)
     keep_scale(folder, PixelScale("int16", -20.0, 3000.0, nodata=-9999.0))
     yield target(folder / "pixel_scale.json", [lambda: scale_beside(folder / "model.pt")], JSON)
 
