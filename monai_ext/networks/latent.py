@@ -18,8 +18,13 @@ def as_gaussian(maps: Tensor) -> Tensor:
 
 
 def bounded_gaussian(gaussian: Tensor, limit: float) -> Tensor:
-    """The Gaussian with |log sigma| <= limit, so that divergences stay finite."""
-    return torch.stack([gaussian[:, 0], gaussian[:, 1].clamp(-limit, limit)], dim=1)
+    """The Gaussian with |log sigma| <= limit, so that divergences stay finite.
+
+    Gradients pass as if there were no limit: a prior whose sigma has once gone beyond it finds back.
+    """
+    log_sigma = gaussian[:, 1]
+    excess = (log_sigma - log_sigma.clamp(-limit, limit)).detach()
+    return torch.stack([gaussian[:, 0], log_sigma - excess], dim=1)
 
 
 def latent_at(gaussian: Tensor, noise: Tensor) -> Tensor:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch.distributions import Independent
 
+from monai_ext.formulas.gaussians import gaussian_kl
 from monai_ext.networks.latent import as_distribution, as_gaussian, bounded_gaussian, latent_at
 
 
@@ -31,3 +32,14 @@ def test_the_distribution_is_over_all_but_the_batch():
     assert (distribution.batch_shape, distribution.event_shape) == ((3,), (4, 5, 6))
     torch.testing.assert_close(distribution.mean, gaussian[:, 0])
     torch.testing.assert_close(distribution.stddev.log(), gaussian[:, 1])
+
+
+def test_a_sigma_beyond_the_limit_finds_back():
+    prior = torch.tensor([[[0.0], [9.0]]], requires_grad=True)
+    optimizer = torch.optim.Adam([prior], lr=0.5)
+    posterior = torch.tensor([[[0.3], [-1.0]]])
+    for _ in range(100):
+        optimizer.zero_grad()
+        gaussian_kl(*posterior.unbind(1), *bounded_gaussian(prior, 5.0).unbind(1)).sum().backward()
+        optimizer.step()
+    assert prior[0, 1].item() < 0
