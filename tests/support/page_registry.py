@@ -240,6 +240,7 @@ REGISTRY = {
     ),
     "export --help": Page("house"),
     "page --help": Page("house", not_run={"python -m monai_ext page ": "as in docs/exports.md"}),
+    "docs/clients.md": Page("house"),
     "docs/layouts.md": Page("layouts", reads={"SOURCE": ph2}),
     "convert --help": Page("layouts", reads={"annotations": coco, "HAM10000": ham10000}),
     "docs/in_your_project.md": Page("house", shorter={"examples/in_your_own_project.py": "--epochs 1"}),

@@ -158,6 +158,7 @@ def _photograph_settings(parser: ConfigParser, inferer: TTAInferer) -> dict[str,
         "sizes": [[max(1, round(scale * side)) for side in unit] for scale in inferer.scales],
         "flips": [[], *([dim - 2 for dim in dims] for dims in inferer.flips)],  # 0: up-down, 1: left-right
         "threshold": float(parser.get_parsed_content("threshold")),
+        "temperature": float(parser.get_parsed_content("chosen_temperature")),
         "one_object": bool(parser.get_parsed_content("single_lesion")),
     }
 
@@ -167,6 +168,8 @@ def _rater_settings(parser: ConfigParser, inferer: RaterInferer, network: nn.Mod
     (decode,) = _transforms(parser)
     if not isinstance(decode, DecodeRaterImages) or decode.spatial_size is None or decode.spatial_dims != 2:
         raise ValueError("the page needs pictures of a fixed spatial_size: predict has no such limit.")
+    if decode.clicks or isinstance(decode.centre, Mapping):
+        raise ValueError("the page has no channels of clicks and no table of centres: use predict.")
     if inferer.window is not None or parser.get_parsed_content("structures"):
         raise ValueError("the page predicts a picture as a whole, and one structure: predict has no such limits.")
     if not isinstance(network, MapSampler):
@@ -189,6 +192,7 @@ def _rater_settings(parser: ConfigParser, inferer: RaterInferer, network: nn.Mod
         "symmetries": [[int(symmetry.turns), bool(symmetry.flip)] for symmetry in inferer.symmetries],
         "names": names,
         "threshold": 0.5,
+        "temperature": inferer.temperature,
     }
 
 

@@ -46,6 +46,7 @@ async function ofPhotograph({ number, pixels, height, width }) {
     for (let at = 0; at < total.length; at++) total[at] += back[at] / settings.sizes.length;
   }
   const map = resized(total.map(sigmoid), 1, rows, columns, height, width);
+  temper(map);
   if (settings.one_object) keepCentral(map, height, width, settings.threshold);
   return { map, region: [0, 0, height, width] };
 }
@@ -73,6 +74,7 @@ async function ofRaters({ number, pixels, height, width, centre }) {
     told(number, ++done, settings.symmetries.length);
   }
   const drawn = await run(draw, maps, [1, heads, rows, columns]);
+  temper(drawn.share.data);
   const restored = (values) => limited(resized(values, 1, rows, columns, tall, wide), values);
   const count = settings.names.length, size = rows * columns;
   const masks = Array.from({ length: count }, (_, k) => {
@@ -124,6 +126,11 @@ function normalised(pixels, count) {
 const run = (session, values, sides) => session.run({ image: new ort.Tensor("float32", values, sides) });
 const sigmoid = (value) => 1 / (1 + Math.exp(-value));
 const evenRound = (value) => (value % 1 === 0.5 || value % 1 === -0.5 ? 2 * Math.round(value / 2) : Math.round(value));
+
+function temper(map) {
+  if (settings.temperature === 1) return;
+  for (let at = 0; at < map.length; at++) map[at] = sigmoid(Math.log(map[at] / (1 - map[at])) / settings.temperature);
+}
 
 function planes(channels, count, value) {
   const made = new Float32Array(channels * count);

@@ -25,6 +25,7 @@ from monai_ext.commands.bundles.shipped import find_bundle
 from monai_ext.commands.exporting.page import RUNTIME_FILES, page_of_bundle, runtime_files
 from monai_ext.commands.rendering import source
 from monai_ext.formulas.regions import paste_region, region_of_interest
+from monai_ext.formulas.temperature import tempered
 from monai_ext.networks.rater_sampler import SYMMETRIES
 from monai_ext.phantoms.lesions import draw_lesion
 from monai_ext.transforms import KeepCentralComponentd
@@ -99,6 +100,13 @@ def test_one_object_is_kept_as_by_the_transform(tmp_path):
         expected = keep({"pred": probability[None]})["pred"][0]
         torch.testing.assert_close(torch.tensor(values).view(9, 13), expected, rtol=0, atol=1e-6)
         assert torch.equal(torch.tensor(values).view(9, 13) > 0.5, expected > 0.5)
+
+
+def test_probabilities_are_tempered_as_by_the_formula(tmp_path):
+    maps = torch.tensor([0.0, 0.1, 0.5, 0.7, 1.0])
+    code = "settings = {temperature: 1.7}; const map = Float32Array.from(values); temper(map); map"
+    found = torch.tensor(in_node(tmp_path, code, values=maps.tolist()))
+    torch.testing.assert_close(found, tempered(maps, 1.7), rtol=0, atol=1e-6)
 
 
 def test_what_the_page_cannot_do_is_refused(tmp_path, monkeypatch):
