@@ -93,7 +93,7 @@ function shown() {
   if (view === "probability") {
     pen.fillStyle = colourOf(0);
     pen.fillRect(0, 0, canvas.width, canvas.height);
-    pen.putImageData(coloured(map, tall, wide), left, top);
+    pen.putImageData(painted(map, tall, wide, (value) => MAGMA[value]), left, top);
   }
   if (view !== "picture") outlined(mask, region, view === "probability" ? "#56B4E9" : "#E69F00");
   if (settings.zoom > 1) framed(region);
@@ -119,9 +119,11 @@ const TABLE = Array.from({ length: 256 }, (_, value) => {
 });
 const colourOf = (value) => `rgb(${TABLE[Math.round(255 * value)].join(" ")})`;
 
-function coloured(map, tall, wide) {
-  const image = new ImageData(wide, tall);
-  map.forEach((value, at) => image.data.set([...TABLE[Math.round(255 * value)], 255], 4 * at));
+const OPAQUE = 0xff000000, MAGMA = TABLE.map(([red, green, blue]) => OPAQUE + (blue << 16) + (green << 8) + red);
+
+function painted(values, tall, wide, word) {
+  const image = new ImageData(wide, tall), words = new Uint32Array(image.data.buffer);
+  for (let at = 0; at < words.length; at++) words[at] = word(Math.round(255 * values[at]));
   return image;
 }
 
@@ -150,13 +152,11 @@ function looked(row, column) {
 }
 
 async function saved(values, ending) {
-  const [top, left, tall, wide] = found.region, image = new ImageData(wide, tall);
-  values.forEach((value, at) => image.data.fill(Math.round(255 * value), 4 * at, 4 * at + 3));
-  for (let at = 3; at < image.data.length; at += 4) image.data[at] = 255;
+  const [top, left, tall, wide] = found.region;
   const whole = new OffscreenCanvas(canvas.width, canvas.height), brush = whole.getContext("2d");
   brush.fillStyle = "#000";
   brush.fillRect(0, 0, canvas.width, canvas.height);
-  brush.putImageData(image, left, top);
+  brush.putImageData(painted(values, tall, wide, (value) => OPAQUE + value * 0x10101), left, top);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await whole.convertToBlob({ type: "image/png" }));
   link.download = `${name}_${ending}.png`;
