@@ -110,31 +110,28 @@ def prob_unet(data: Path, output: Path, imagenet: str) -> list[Step]:
 
 def qubiq_holistic(data: Path, output: Path, imagenet: str) -> list[Step]:
     """Cells of five raters (BU-BIL): three folds trained and scored, then a training on all cases."""
-    name, runs, steps = "qubiq_holistic", output / "runs", []
     common = {"dataset_dir": data / "multirater" / "bu-bil-cells", "precision": "fp32", "val_interval": 74}
-    for fold in range(3):
-        run, options = runs / f"fold_{fold}", {**common, "folds": 3, "fold": fold}
-        steps.append(training(f"training, fold {fold} held out", name, run, options))
-        steps.append(evaluation(f"scores of fold {fold}", name, run, {**options, "write_samples": True}))
     whole = {**common, "fold": "all", "validation_part": "Training"}
+    return _folds_then_all("qubiq_holistic", output, {**common, "folds": 3}, whole, {"write_samples": True})
+
+
+def lesion_unet(data: Path, output: Path, imagenet: str) -> list[Step]:
+    """ISIC 2017: five folds trained and scored, then a training on all images."""
+    common = {"dataset_dir": data / "isic", "encoder_weights": imagenet, "val_interval": 12}
+    return _folds_then_all("lesion_unet", output, {**common, "folds": 5}, {**common, "fold": "all"}, {})
+
+
+def _folds_then_all(name: str, output: Path, common: Options, whole: Options, scored: Options) -> list[Step]:
+    """Each fold of `common` held out, trained and, with the options `scored`, scored; then the shipped weights."""
+    runs, steps = output / "runs", []
+    for fold in range(int(str(common["folds"]))):
+        run, options = runs / f"fold_{fold}", {**common, "fold": fold}
+        steps.append(training(f"training, fold {fold} held out", name, run, options))
+        steps.append(evaluation(f"scores of fold {fold}", name, run, {**options, **scored}))
     return [
         *steps,
         training("training on all cases", name, runs / "all", whole),
         program("weights as shipped", "finish", runs / "all" / "final.pt", makes=output / "models" / "model.pt"),
-    ]
-
-
-def lesion_unet(data: Path, output: Path, imagenet: str) -> list[Step]:
-    """ISIC 2017, fold 3 of five, two processes of one thread each: trained, scored."""
-    run, common = output / "runs" / "fold_3", {"dataset_dir": data / "isic", "fold": 3}
-    options = {**common, "encoder_weights": imagenet, "max_epochs": 64, "size_stages": [[0, 0.75], [0.6, 1]],
-        "learning_rate": 0.0015, "ema_decay": 0.997, "val_interval": 16}  # fmt: skip
-    trained = training("training", "lesion_unet", run, options, overlays=["multi_gpu.json"])
-    two = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    return [
-        Step(trained.name, (*two, *trained.words), trained.makes, trained.begun),
-        evaluation("scores of fold 3", "lesion_unet", run, common),
-        program("weights as shipped", "finish", run / "final.pt", makes=output / "models" / "model.pt"),
     ]
 
 

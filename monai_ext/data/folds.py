@@ -7,6 +7,7 @@ they belong to (the slices of a case, the cases of a patient) are divided by tha
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections import Counter
@@ -24,6 +25,8 @@ __all__ = ["Group", "assign_folds", "fold_items", "named_groups", "seeded_key", 
 
 Group = Callable[[Mapping], str] | str | None
 COLUMN = re.compile(r"(?P<file>.+\.csv):(?P<name>\w+)", re.IGNORECASE)
+
+_logger = logging.getLogger(__name__)
 
 
 def assign_folds(
@@ -107,7 +110,9 @@ def fold_items(
         raise ValueError(f"part is {part!r}: choose 'training' or 'validation'.")
     if recorded is not None and (parts := recorded.divide(items)) is not None:
         return parts[part]
-    if fold == "all" and part == "training" and split_file is None:
+    if fold == "all" and split_file is None:
+        if part == "validation":
+            raise ValueError("fold is 'all', so all cases are trained on: validate on another part of the data.")
         return list(items)
     options: dict = {"folds": folds, "seed": seed, "group": group, "cache_dir": cache_dir, "split_file": split_file}
     return split_by_fold(items, fold, **options)[part]
@@ -126,15 +131,19 @@ def split_by_fold(
 ) -> dict[str, list[Mapping]]:
     """Both parts of `fold_items`, "training" and "validation", from one assignment of the folds.
 
+    With `fold="all"` the training has all items, and those of fold 0 are validated as well: a sign of life, no score.
+
     Raises:
-        ValueError: as `fold_items`; `fold` "all" leaves nothing to validate on.
+        ValueError: as `fold_items`.
     """
     if recorded is not None and (known := recorded.divide(items)) is not None:
         return {part: known.get(part, []) for part in ("training", "validation")}
     if split_file is not None:
         return read_split_file(split_file).divide(items, fold)
     if fold == "all":
-        raise ValueError("fold is 'all', so all cases are trained on: validate on another part of the data.")
+        _logger.warning("fold is 'all': the cases that are validated are trained on as well, so that none has a score")
+        options: dict = {"folds": folds, "seed": seed, "group": group, "cache_dir": cache_dir}
+        return {"training": list(items), "validation": split_by_fold(items, 0, **options)["validation"]}
     if not 0 <= fold < folds:
         raise ValueError(f"fold is {fold}: with folds={folds} it lies in 0 ... {folds - 1}.")
     parts: dict[str, list[Mapping]] = {"training": [], "validation": []}

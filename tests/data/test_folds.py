@@ -11,7 +11,7 @@ import pytest
 
 from monai_ext.data import folds as folds_module
 from monai_ext.data import near_duplicates
-from monai_ext.data.folds import assign_folds, fold_items
+from monai_ext.data.folds import assign_folds, fold_items, split_by_fold
 from monai_ext.data.isic import lesion_items
 from monai_ext.data.near_duplicates import duplicate_groups
 from monai_ext.raster.images import ImageFileError
@@ -72,6 +72,14 @@ def test_all_cases_can_be_trained_on_which_leaves_none_to_validate_on(items):
     assert fold_items(items, "all") == items
     with pytest.raises(ValueError, match="fold is 'all'.*another part"):
         fold_items(items, "all", part="validation")
+
+
+def test_a_run_on_all_cases_validates_some_of_them_with_a_warning(items, cache, caplog):
+    parts = split_by_fold(items, "all", cache_dir=cache)
+    assert parts["training"] == items and parts["validation"] == fold_items(
+        items, 0, part="validation", cache_dir=cache
+    )
+    assert "are trained on as well, so that none has a score" in caplog.text
 
 
 def test_training_and_validation_are_complementary_and_validation_parts_cover_all(items, cache):

@@ -147,9 +147,9 @@ def run_targets(folder: Path) -> Iterator[Target]:
             assert (low <= high).all()
 
     yield target(path, [calibrated], JSON)
-    table, listed = folder / "points.csv", folder / "points.json"
-    written(table, "id,row,column,slice\ncase1,3,4.5,2\ncase2,0,1,0\n")
-    yield target(table, [lambda: read_points(table)], CSV)
+    points, listed = folder / "points.csv", folder / "points.json"
+    written(points, "id,row,column,slice\ncase1,3,4.5,2\ncase2,0,1,0\n")
+    yield target(points, [lambda: read_points(points)], CSV)
     written(listed, {"case1": [3, 4.5], "case2": [0, 1]})
     yield target(listed, [lambda: read_points(listed)], JSON)
     keep_scale(folder, PixelScale("int16", -20.0, 3000.0, nodata=-9999.0))

@@ -234,12 +234,13 @@ REGISTRY = {
     "docs/exports.md": Page(
         "house",
         not_run={
-            "monai_ext page ": "fetches ONNX Runtime for the browser: make page_test",
+            "python -m monai_ext page ": "fetches ONNX Runtime for the browser: make page_test",
+            "python -m monai.bundle ckpt_export ": "tests/bundles/test_bundles.py exports by it",
             "python -m http.server ": "serves until it is stopped",
         },
     ),
     "export --help": Page("house"),
-    "page --help": Page("house", not_run={"python -m monai_ext page ": "as in docs/exports.md"}),
+    "page --help": Page("house"),
     "docs/clients.md": Page("house"),
     "docs/layouts.md": Page("layouts", reads={"SOURCE": ph2}),
     "convert --help": Page("layouts", reads={"annotations": coco, "HAM10000": ham10000}),

@@ -7,7 +7,7 @@ import sys
 import pytest
 from compare_command import command
 
-from monai_ext.commands.comparison import compare as module
+from monai_ext.commands.comparison import command as module
 from monai_ext.commands.comparison.backends import BackendOptions
 from monai_ext.commands.comparison.ray_backend import RayOptions
 
