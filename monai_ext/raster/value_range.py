@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -210,7 +209,7 @@ def warn_of_alpha(raster: Raster) -> bool:
     return True
 
 
-def _log_values(path: Path | str, sample: ValueSample, found: ValueRange) -> None:
+def _log_values(path: object, sample: ValueSample, found: ValueRange) -> None:
     """The notes on what was found, a line each."""
     if found.note:
         _logger.info(f"{path}: {found.note} (--range LOW HIGH sets them)")
