@@ -84,12 +84,12 @@ class Choices:
         bands, nodata = self.bands, self.nodata
         if self.preset is not None:
             nodata = self.preset.nodata if nodata is None else nodata
-            with closing(open_raster(source, alpha=not no_alpha)) as whole:
-                numbers = self.preset.numbers(whole.info) if bands is None else bands
-            bands = numbers
+            if bands is None:
+                with closing(open_raster(source, alpha=not no_alpha)) as whole:
+                    bands = self.preset.numbers(whole.info)
         raster = open_raster(source, bands=bands, nodata=nodata, alpha=not no_alpha)
         scale = self._scale(raster.info)
-        if scale is not None and scale.nodata is not None and self.nodata is None:
+        if scale is not None and scale.nodata is not None and nodata is None:
             raster.info = replace(raster.info, nodata=(scale.nodata,) * raster.info.bands)
         window = self.window if self.bbox is None else window_of_box(raster.info, self.bbox)
         if window is not None:
@@ -148,7 +148,7 @@ def upscale_file(
             _check_apart(source, path)
         for output in outputs:
             check_output(output.path, output.file_info, scale=scale, cog=choices.cog)
-        fingerprint = _fingerprint(source, upscaler, choices)
+        fingerprint = _fingerprint(source, paths, upscaler, choices)
         if choices.resume and all(path.is_file() and written_by(path) == fingerprint for path in paths):
             for each in outputs:
                 PartialRows.forget(each.path)
@@ -221,7 +221,7 @@ def _resume_together(files: Sequence[tuple[OutputFile, PartialRows]], plan: Plan
     return done
 
 
-def _fingerprint(source: Source, upscaler: Upscaler, choices: Choices) -> str:
+def _fingerprint(source: Source, outputs: Sequence[Path], upscaler: Upscaler, choices: Choices) -> str:
     """A hash of the work: the same for the same file, neighbours, network and choices."""
     grid: TileGrid | None = None
     marks: list[object] = []
@@ -242,11 +242,11 @@ def _fingerprint(source: Source, upscaler: Upscaler, choices: Choices) -> str:
         "scale": None if choices.scale is None else asdict(choices.scale),
     }
     if choices.cells is not None:
-        work["cells"] = True
+        work["cells"] = [path.name for path in outputs]
     if choices.preset is not None:
         work["preset"] = choices.preset.name
     if choices.window is not None or choices.bbox is not None:
-        work["window"] = choices.window or choices.bbox
+        work["window"] = choices.bbox or choices.window
     if grid is not None and isinstance(source, Path):
         work["grid"] = [grid.address(source), None if grid.scale is None else asdict(grid.scale)]
     return hashlib.sha256(json.dumps(work).encode()).hexdigest()[:32]

@@ -72,6 +72,9 @@ def test_cells_of_a_geotiff_lie_where_they_are_on_the_ground(tmp_path):
                 with rasterio.open(name) as cell:
                     np.testing.assert_array_equal(cell.read(), whole.read(window=window))
                     assert cell.transform.almost_equals(whole.window_transform(window)) and cell.crs == whole.crs
+    for order, again in ((cells, False), (cells[::-1], True)):  # as when rows are counted from the other side
+        choices = Choices(cells=lambda target, order=order: order, resume=True)
+        assert upscale_file(source, tmp_path / "b.tif", upscaler=upscaler(), choices=choices) is again
 
 
 @needs_rasterio

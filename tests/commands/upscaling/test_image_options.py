@@ -42,6 +42,9 @@ def test_the_scale_of_the_training_holds_for_images_of_its_type(tmp_path):
     chosen = ValueOptions(range=(0, 100), nodata=7).choices(tmp_path)
     raster = chosen.open(pictures["uint16"])
     assert (chosen.limits_of(raster.info), raster.info.nodata) == ((0, 100), (7,))
+    chosen = ValueOptions(preset="sentinel2").choices(tmp_path, bands=(1,))
+    raster = chosen.open(pictures["uint16"])
+    assert (chosen.limits_of(raster.info), raster.info.nodata) == ((1000, 4000), (0,))
 
 
 def test_a_preset_has_a_range_unless_one_is_given(tmp_path):
