@@ -130,12 +130,12 @@ class RaterInferer(Inferer):
 
     def _predicted(self, inputs: Tensor, network: Callable[..., Any], generator: torch.Generator) -> dict[str, Tensor]:
         options: dict[str, Any] = {"symmetries": self.symmetries, "generator": generator}
+        sampler = cast(RaterSampler, network)
         if self.window is None:
-            found = cast(RaterSampler, network).predict(inputs, self.samples, **options)
+            found = sampler.predict(inputs, self.samples, **options)
         else:
-            found = predict_by_windows(
-                cast(nn.Module, network), inputs, self.samples, window=self.window, overlap=self.overlap, **options
-            )
+            options |= {"window": self.window, "overlap": self.overlap}
+            found = predict_by_windows(sampler, inputs, self.samples, **options)
         output = {"probability": tempered(found.share, self.temperature), "samples": found.samples}
         return output if found.heads is None else output | {"heads": found.heads}
 

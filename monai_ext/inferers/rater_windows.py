@@ -7,7 +7,7 @@ once for the volume, from the mean over windows of what the network knows of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -64,9 +64,7 @@ def predict_by_windows(
             "symmetries": symmetries,
             "generator": generator,
         }
-        return sampler.joined(
-            n, lambda member, count: predict_by_windows(cast(nn.Module, member), image, count, **options)
-        )
+        return sampler.joined(n, lambda member, count: predict_by_windows(member, image, count, **options))
     if len(window) != image.ndim - 2:
         raise ValueError(f"window={list(window)} for an image {tuple(image.shape)}: give one side for each axis.")
     windows = _Windows(image, tuple(int(side) for side in window), overlap, batch_size)

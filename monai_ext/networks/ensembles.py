@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_ext.networks.multi_rater import check_different
-from monai_ext.networks.rater_sampler import RaterPrediction, RaterSampler, SamplingNetwork, Symmetry
+from monai_ext.networks.rater_sampler import RaterPrediction, RaterSampler, Symmetry
 from monai_ext.networks.sampling import kept_in_training, seeded_globals
 
 __all__ = ["DeepEnsemble", "MonteCarloDropout", "ProbabilityEnsemble"]
@@ -36,7 +36,7 @@ class ProbabilityEnsemble(nn.Module):
         return F.logsigmoid(logits).logsumexp(0) - F.logsigmoid(-logits).logsumexp(0)
 
 
-class DeepEnsemble(SamplingNetwork):
+class DeepEnsemble(RaterSampler):
     """M networks of one method that differ in their initial weights only (Lakshminarayanan et al. 2017).
 
     All members learn the same; the share is the mean of theirs, and of the samples each member gives n / M.
@@ -78,7 +78,7 @@ class DeepEnsemble(SamplingNetwork):
         )
 
 
-class MonteCarloDropout(SamplingNetwork):
+class MonteCarloDropout(RaterSampler):
     """Dropout at test time (Gal and Ghahramani 2016): sample i of n is the i-th sample of the method in pass i.
 
     In each pass dropout is on and all else in evaluation mode. The share is the mean over the passes, which

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from monai_ext.formulas.checks import check_not_negative
 from monai_ext.networks.level_plan import plan_levels
-from monai_ext.networks.rater_sampler import RaterPrediction, SamplingNetwork, Symmetry
+from monai_ext.networks.rater_sampler import RaterPrediction, RaterSampler, Symmetry
 from monai_ext.networks.sampling import check_count, crop_like, evaluation_mode, noise_by_case, pad_to_multiples
 
 __all__ = [
@@ -66,7 +66,7 @@ def level_sets(probability: Tensor, n: int, *, spread: float = 1.0) -> Tensor:
     return (_single_map(probability) > levels[(..., *[None] * (probability.ndim - 2))]).float()
 
 
-class MapSampler(SamplingNetwork):
+class MapSampler(RaterSampler):
     """Base of methods whose samples are functions of their maps: `maps`, then `share` and `draw`.
 
     With test-time augmentation the maps are averaged over the symmetries before samples are drawn from them.

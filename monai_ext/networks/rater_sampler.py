@@ -8,7 +8,7 @@ masks at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,6 @@ __all__ = [
     "LatentSampling",
     "RaterPrediction",
     "RaterSampler",
-    "SamplingNetwork",
     "Symmetry",
 ]
 
@@ -61,38 +60,16 @@ AS_IT_IS = (Symmetry(),)
 SYMMETRIES = tuple(Symmetry(turns, flip) for flip in (False, True) for turns in range(4))
 
 
-@runtime_checkable
-class RaterSampler(Protocol):
-    """A method for several raters: everything that is scored or written comes from `predict`.
+class RaterSampler(nn.Module):
+    """Base of all methods for several raters: `predicted` of a subclass.
 
-    `predict` runs in evaluation mode without gradients and restores the modes of all layers; the same state of
-    `generator` gives the same samples, without one the global generator of the device is used. Samples are drawn case
-    by case, so that they do not depend on the size of the batch.
+    Everything that is scored or written comes from `predict`, which runs in evaluation mode without gradients and
+    restores the modes of all layers. The same state of `generator` gives the same samples; without one the global
+    generator of the device is used. Samples are drawn case by case, so that they do not depend on the size of the batch.
     """
 
-    per_rater: bool
-    """Whether there are heads; only then is there a Dice per rater."""
-
-    def predict(
-        self,
-        image: Tensor,
-        n: int,
-        *,
-        symmetries: Sequence[Symmetry] = AS_IT_IS,
-        generator: torch.Generator | None = None,
-    ) -> RaterPrediction:
-        """Share and n >= 1 samples of an image (B, C, *spatial), with test-time augmentation over `symmetries`."""
-        ...
-
-    def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """The samples of `predict` without test-time augmentation."""
-        ...
-
-
-class SamplingNetwork(nn.Module):
-    """Base of all networks that are a `RaterSampler`: `predicted` of a subclass."""
-
     per_rater = False
+    """Whether there are heads; only then is there a Dice per rater."""
 
     def predicted(
         self, image: Tensor, n: int, symmetries: Sequence[Symmetry], generator: torch.Generator | None
@@ -108,16 +85,16 @@ class SamplingNetwork(nn.Module):
         symmetries: Sequence[Symmetry] = AS_IT_IS,
         generator: torch.Generator | None = None,
     ) -> RaterPrediction:
-        """See `RaterSampler`."""
+        """Share and n >= 1 samples of an image (B, C, *spatial), with test-time augmentation over `symmetries`."""
         check_count("n", n)
         return self.predicted(image, n, symmetries, generator)
 
     def sample(self, image: Tensor, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """See `RaterSampler`."""
+        """The samples of `predict` without test-time augmentation."""
         return self.predict(image, n, generator=generator).samples
 
 
-class LatentSampling(SamplingNetwork):
+class LatentSampling(RaterSampler):
     """Base of networks that turn noise into samples: `noise_sizes` and `probabilities` of a subclass.
 
     With test-time augmentation the share is the mean over the symmetries. Each sample belongs to one of them, since the
