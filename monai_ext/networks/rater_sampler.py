@@ -65,7 +65,7 @@ class RaterSampler(nn.Module):
 
     Everything that is scored or written comes from `predict`, which runs in evaluation mode without gradients and
     restores the modes of all layers. The same state of `generator` gives the same samples; without one the global
-    generator of the device is used. Samples are drawn case by case, so that they do not depend on the size of the batch.
+    generator of the device is used. Samples are drawn case by case, so that they do not depend on the batch size.
     """
 
     per_rater = False
