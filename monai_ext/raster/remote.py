@@ -95,7 +95,7 @@ def content_version(address: Address) -> tuple[str, str, str]:
         raise ImageFileError(f"cannot read image {address}: {network_reason(error)}.") from None
     if status in (404, 410):
         raise ImageFileError(f"image {address} does not exist (status {status}).")
-    if status >= 400 or status not in (200, 206):
+    if status not in (200, 206):
         raise ImageFileError(f"the server refuses {address} (status {status}): check address and key.")
     total = TOTAL.match(found.get("Content-Range", ""))
     if status == 200 or total is None:

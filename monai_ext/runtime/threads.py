@@ -21,8 +21,5 @@ def map_in_threads(function: Callable[[T], R], items: Iterable[T], jobs: int) ->
     if jobs == 1:
         yield from map(function, items)
         return
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        yield from pool.map(function, items)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(function, items)  # which cancels what waits, when it ends early

@@ -130,7 +130,7 @@ def grid_of(
     if not grid.fits:
         _logger.warning(
             f"{len(grid)} of {len(sources)} images have names of map tiles, but their borders do not fit together: "
-            "each is upscaled by itself (--scheme xyz or tms: they do, whatever their pixels)"
+            "each is upscaled by itself (--scheme xyz or tms: as neighbours, without this check)"
         )
         return None
     if not context or not grid.has_neighbours:

@@ -100,7 +100,7 @@ class TileClient:
         self.rate, self.attempts, self.back_off, self.timeout = rate, attempts, back_off, timeout
         self._headers = {"User-Agent": user_agent, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
         self._own_headers = dict(headers)
-        self._secrets = [secret for value in headers.values() for secret in (value, value.split()[-1])]
+        self._secrets = [secret for value in headers.values() for secret in (value, *value.split()[-1:])]
         self._threads = threading.local()  # a session is for one thread
         self._lock = threading.Lock()
         self._free_at = 0.0  # on the monotonic clock, of the next request

@@ -177,7 +177,7 @@ def test_own_headers_go_to_the_server_itself_alone():
     def elsewhere(path, before):
         return 302, {"Location": f"{other.url}/2/0/0.jpg" if path == "/0/0/0.jpg" else "/0/0/0.jpg"}, b""
 
-    client = quick(headers={"Authorization": "Bearer hidden", "X-Key": "hidden"})
+    client = quick(headers={"Authorization": "Bearer hidden", "X-Key": "hidden", "X-Empty": ""})
     with serving(good) as other, serving(elsewhere) as server:
         client.get(server.url + "/1/0/0.jpg", bytes)
     assert [each.get("Authorization") for each in server.headers] == ["Bearer hidden"] * 2
