@@ -15,7 +15,8 @@ PARAMETER = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 HEADER = re.compile(
-    r"((?<![\w-])(?:(?:proxy-)?authorization|cookie|\w[\w-]*-(?:key|token))\s*:\s*)(?!\s|\*\*\*)[^\"'\r\n]+", re.IGNORECASE
+    r"((?<![\w-])(?:(?:proxy-)?authorization|cookie|\w[\w-]*-(?:key|token))\s*:\s*)(?!\s|\*\*\*)[^\"'\r\n]+",
+    re.IGNORECASE,
 )
 LOGIN = re.compile(r"(?<=://)[^/\s?#]*@")
 ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>]+", re.IGNORECASE)
