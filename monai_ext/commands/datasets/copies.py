@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from monai_ext.commands.datasets.convert import write_cases
-from monai_ext.commands.datasets.layout_names import Kind, LayoutName, PartName
+from monai_ext.commands.datasets.layout_names import Kind, LayoutName
 from monai_ext.data.isic import DatasetLayoutError, lesion_items
 from monai_ext.data.layouts import FoundCase, read_layout
 from monai_ext.data.raters.qubiq import MASK_NAME
@@ -51,7 +51,7 @@ def readable_copy(
     kind: Kind,
     *,
     layout: LayoutName | None = None,
-    part: PartName | None = None,
+    part: str | None = None,
     dry_run: bool = False,
 ) -> Path:
     """A data set in a layout that is read: `source` itself, or a copy in `folder`, which is used again while it fits.
@@ -61,7 +61,7 @@ def readable_copy(
 
     Args:
         layout: see `read_layout`; None: `source` is copied only where it is not read as it is.
-        part: cases of this part; None: the test part where the layout has one, otherwise all cases.
+        part: training, validation or test; None: the test part where the layout has one, otherwise all cases.
         dry_run: write nothing.
 
     Raises:

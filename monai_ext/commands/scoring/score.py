@@ -16,7 +16,7 @@ from typing import Literal
 from monai_ext import __version__
 from monai_ext.commands.command_line import Computed
 from monai_ext.commands.datasets.copies import readable_copy
-from monai_ext.commands.datasets.layout_names import LayoutName, PartName
+from monai_ext.commands.datasets.layout_names import LayoutName
 from monai_ext.commands.html import markdown_page
 from monai_ext.commands.scoring.case_scores import HEAD_SCORES, MAP_SCORES, SET_SCORES, rater_case_scores
 from monai_ext.commands.scoring.rater_choice import RaterChoice
@@ -188,8 +188,8 @@ def score(options: ScoreOptions, *, command: str | None = None) -> Scores:
 def _with_copy(options: ScoreOptions) -> ScoreOptions:
     """The options with a copy of the targets, where these are in a layout that is not read as it is."""
     folder = options.folder / "copies" / options.targets.resolve().name
-    parts: dict[str, PartName] = {"training": "training", "validation": "validation", "testing": "test"}
-    part = parts.get((options.part or "").lower())
+    part = options.part and options.part.lower()
+    part = "test" if part == "testing" else part
     copied = readable_copy(options.targets, folder, "raters", layout=options.layout, part=part)
     return options if copied == options.targets else replace(options, targets=copied, part="Testing")
 

@@ -288,3 +288,5 @@ def test_targets_of_another_layout_are_scored_as_a_copy_beside_the_scores(tmp_pa
     found = score(ScoreOptions(predictions=predictions, targets=tmp_path / "set", output_dir=tmp_path / "out"))
     assert found.targets == str(tmp_path / "set") and (tmp_path / "out/copies/set/Testing/a").is_dir()
     assert found.tasks[0].scores["dice_heads"].mean == 1
+    with pytest.raises(DatasetLayoutError, match="no case of .* is of the part tset"):
+        score(ScoreOptions(predictions=predictions, targets=tmp_path / "set", output_dir=tmp_path / "out", part="tset"))
