@@ -176,13 +176,13 @@ def navigation(pages: Iterable[str]) -> list:
 
 
 def on_config(config: Any) -> Any:
-    """MkDocs asks here for its settings: the navigation is set."""
+    """Hook on the settings: sets the navigation."""
     config.nav = navigation(generated_pages()[0])
     return config
 
 
 def on_files(files: Any, *, config: Any) -> Any:
-    """MkDocs asks here for the list of files: ours are added."""
+    """Hook on the list of files: adds generated pages, pictures, and the colours of code."""
     from mkdocs.structure.files import File
     from pygments.formatters import HtmlFormatter
 

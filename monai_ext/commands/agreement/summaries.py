@@ -159,7 +159,7 @@ def _exponential(value: Interval) -> Interval:
 
 
 def sizes_differ(areas: Numbers, groups: Sequence[str] | None) -> float | None:
-    """p that all columns have masks of one size (Friedman's test); None of fewer than three columns or ten groups.
+    """p value of Friedman's test that all raters draw one size; None of fewer than three raters or ten groups.
 
     Cases of one group, such as slices of one patient, are not independent, and enter as their mean.
     """

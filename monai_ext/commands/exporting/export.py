@@ -28,7 +28,8 @@ SIZES = {2: ((2, 45, 70), (1, 64, 96), (3, 33, 17)), 3: ((2, 20, 24, 12), (1, 33
 AXES = ("N", "H", "W", "D")
 FORMATS = {".onnx": "ONNX", ".pt2": "torch.export", ".ts": "TorchScript"}
 SMALLEST_HALVED = 256  # numbers in an array; smaller ones, such as sizes, stay as they are
-TOLERANCE = {False: 1e-3, True: 2e-2}  # of the outputs' span; of half precision
+TOLERANCE = {False: 1e-3, True: 2e-2}  # share of the outputs' span; True: weights in half precision
+MISSING_ONNX = "ONNX needs further packages: pip install onnx onnxruntime."
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def onnx_bytes(
     try:
         import onnx  # noqa: F401, which the export needs
     except ImportError as error:
-        raise ValueError("ONNX needs a further package: pip install onnx onnxruntime.") from error
+        raise ValueError(MISSING_ONNX) from error
     free = [0, *range(2, example.ndim)] if free is None else free
     named = {axis: AXES[0 if axis == 0 else axis - 1] for axis in free}
     with torch.no_grad(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
@@ -163,7 +164,7 @@ def _onnx_function(model: bytes) -> Callable[[Tensor], Tensor]:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ValueError("ONNX needs a further package: pip install onnx onnxruntime.") from error
+        raise ValueError(MISSING_ONNX) from error
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
 

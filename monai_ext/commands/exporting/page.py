@@ -103,7 +103,10 @@ def page_of_bundle(bundle: Path, runtime: Mapping[str, bytes], weights: Path | N
         draw = _Draw(cast(MapSampler, network), inferer.samples).eval()
         models["draw"] = onnx_bytes(draw, heads, outputs=("share", "masks"), free=())
     else:
-        raise ValueError(f"the bundle '{bundle}' does not segment: choose one of those that do, such as lesion_unet.")
+        raise ValueError(
+            f"the page predicts as TTAInferer and RaterInferer do, and the bundle '{bundle}' by "
+            f"{type(inferer).__name__}: choose one that segments pictures by these, such as lesion_unet."
+        )
     models["network"] = onnx_bytes(network, torch.zeros(1, channels, *EXAMPLE), half=True)
     file = bundle / "configs" / "metadata.json"
     metadata = read_record(file, dict[str, Any], way_out="take it from the bundle again")
@@ -270,6 +273,6 @@ def run(options: PageOptions) -> int:
     path = options.output_dir / "index.html"
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    print(f"wrote '{path}' ({path.stat().st_size / 1e6:.1f} MB): open it, or serve it: python -m http.server -d "
-          f"{options.output_dir}")  # fmt: skip
+    size = path.stat().st_size / 1e6
+    print(f"wrote '{path}' ({size:.1f} MB): open it, or serve it: python -m http.server -d {options.output_dir}")
     return 0

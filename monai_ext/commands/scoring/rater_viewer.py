@@ -199,9 +199,9 @@ def _scores(case: RaterCase) -> tuple[dict[str, float], str]:
         scores["agreement"] = float(pairwise_dice(masks, masks)[0, first, second].mean())
         parts.append(f"Dice of raters with each other {scores['agreement']:.2f}")
     samples = case.heads if case.samples is None else case.samples
-    if case.probability is not None or samples is not None:
-        mean = samples.float().mean(0) if case.probability is None and samples is not None else case.probability
-        hard = (torch.as_tensor(mean) >= 0.5).to(masks.dtype)[None, None]
+    mean = samples.float().mean(0) if case.probability is None and samples is not None else case.probability
+    if mean is not None:
+        hard = (mean >= 0.5).to(masks.dtype)[None, None]
         scores["dice"] = float(pairwise_dice(hard, masks).mean())
         parts.append(f"Dice of the prediction with the raters {scores['dice']:.2f}")
     if samples is not None and len(samples) > 1:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.util import montage
 
 from monai_ext.commands.rendering import png_url, render
 from monai_ext.commands.terms import ENERGY_DISTANCE, TERMS
@@ -101,8 +102,7 @@ def _case(scene: RaterScene) -> dict[str, Any]:
 
 def _side_by_side(values: NDArray[np.uint8], across: int) -> NDArray[np.uint8]:
     """(C, H, W, D) as one picture, `across` slices in a row."""
-    channels, height, width, count = values.shape
-    rows = -(-count // across)
-    padded = np.pad(values, ((0, 0), (0, 0), (0, 0), (0, rows * across - count)))
-    parts = padded.reshape(channels, height, width, rows, across).transpose(0, 3, 1, 4, 2)
-    return np.ascontiguousarray(parts.reshape(channels, rows * height, across * width))
+    channels, _, _, count = values.shape
+    slices = values.transpose(3, 1, 2, 0)
+    picture = montage(slices, fill=[0] * channels, grid_shape=(-(-count // across), across), channel_axis=-1)
+    return np.moveaxis(picture, -1, 0)

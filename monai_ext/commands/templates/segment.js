@@ -100,7 +100,7 @@ function shown() {
   element("scale").hidden = view !== "probability";
   if (element("sample")) {
     const chosen = Number(element("sample").value);
-    element("which").value = chosen ? settings.names[chosen - 1] : "half of the raters or more";
+    element("which").value = chosen ? settings.names[chosen - 1] : "more than half of the raters";
   }
   element("area").textContent = `${area.toLocaleString("en")} pixels`;
   element("share").textContent = `${((100 * area) / pixels).toFixed(2)} %`;

@@ -91,14 +91,15 @@ def test_a_data_set_of_another_layout_is_evaluated_as_a_copy_beside_the_run(caps
 
 def test_layout_and_part_are_of_data_that_are_named_and_copied(capsys, here):
     run_record(here / "runs/a")
-    for words in (["--layout", "ph2"], ["--data", "plain", "--part", "test"]):
-        (here / "plain/images").mkdir(parents=True, exist_ok=True)
-        (here / "plain/masks").mkdir(exist_ok=True)
-        for folder in ("images", "masks"):
-            mask(here / "plain" / folder / "a.png", LEFT)
+    for folder in ("images", "masks"):
+        mask(here / "plain" / folder / "a.png", LEFT)
+    for words, sentence in (
+        (["--layout", "ph2"], "--layout and --part are of another data set: name it by --data"),
+        (["--data", "plain", "--part", "test"], "--part: plain is read as it is, without parts: leave it out"),
+    ):
         with pytest.raises(SystemExit) as stopped:
             main(["evaluate", "runs/a", *words])
-        assert stopped.value.code == 2
+        assert stopped.value.code == 2 and sentence in capsys.readouterr().err
 
 
 def test_a_run_whose_bundle_or_data_moved_is_evaluated_with_where_they_are_now(capsys, here):

@@ -29,10 +29,7 @@ def test_unknown_options_reach_the_bundle_and_are_never_taken_for_abbreviations(
     assert option_pairs(further) == {"max_epochs": "10", "loss": "x", "train#lr": "-1"}
 
 
-def test_the_command_writes_the_report_and_fails_when_a_run_failed(place, monkeypatch, capfd):
-    faked = functools.partial(compare, make_commands=fake_commands, list_ids=lambda _: IDS)
-    monkeypatch.setattr("monai_ext.storage.pictures.DPI", 20)
-    monkeypatch.setattr(module, "compare", faked)
+def test_the_command_writes_the_report_and_fails_when_a_run_failed(place, faked, capfd):
     (place / "bundle/control/fail_train_dice").touch()
     assert module.run(*command(place)) == 1
     assert f"log: {place / 'out/dice/fold0_seed0/run.log'}" in capfd.readouterr().err
@@ -42,10 +39,7 @@ def test_the_command_writes_the_report_and_fails_when_a_run_failed(place, monkey
     assert "Incomplete" in (place / "out/report/report.md").read_text()  # not written again
 
 
-def test_a_part_leaves_the_report_to_a_command_of_its_own(place, monkeypatch):
-    monkeypatch.setattr(
-        module, "compare", functools.partial(compare, make_commands=fake_commands, list_ids=lambda _: IDS)
-    )
+def test_a_part_leaves_the_report_to_a_command_of_its_own(place, faked):
     assert module.run(*command(place, "--part", "2/2")) == 0
     assert set(times(place, "train")) == {"dice/fold0_seed0", "dice/fold1_seed0"}
     assert not (place / "out/report").exists()

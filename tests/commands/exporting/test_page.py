@@ -110,7 +110,7 @@ def test_probabilities_are_tempered_as_by_the_formula(tmp_path):
 
 
 def test_what_the_page_cannot_do_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="does not segment"):
+    with pytest.raises(ValueError, match="srgan_aerial.* by .*: choose one that segments"):
         page_of_bundle(find_bundle("srgan_aerial"), NOTHING)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="no folder of onnxruntime-web"):
