@@ -28,7 +28,7 @@ from weights.tiles import HELD_OUT
 
 __all__ = ["fit_scale", "main"]
 
-TILES_OF_A_PLACE, DRAWS, MARGIN = 6, 4, 3  # margin: pixels of the low resolution whose surroundings a crop cuts off
+TILES_OF_A_PLACE, SAMPLES, MARGIN = 6, 4, 3  # margin: pixels of the low resolution whose surroundings a crop cuts off
 STEPS, CROPS, CROP, RATE, WARM_UP = 600, 6, 28, 3e-3, 20
 
 
@@ -84,7 +84,7 @@ def _features_and_errors(network: BayesianSRResNet, path: Path, degradation: Deg
     height, width = (size // 8 * 8 for size in image.shape[-2:])
     high_res = image[..., :height, :width]
     low_res = degradation(high_res)
-    means = [mean for mean, _ in network.moments(low_res, network.draw_noise(low_res, DRAWS))]
+    means = [mean for mean, _ in network.moments(low_res, network.draw_noise(low_res, SAMPLES))]
     error = (torch.stack(means).mean(0) - high_res).abs()
     return network.generator.encode(low_res), F.pixel_unshuffle(error, network.scale)
 

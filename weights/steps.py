@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from monai_ext.runtime.command_lines import shell_line
 
 __all__ = ["Options", "Step", "bundle_run", "evaluation", "program", "run_steps", "training"]
 
@@ -72,7 +73,7 @@ def run_steps(steps: Sequence[Step], *, dry_run: bool = False) -> None:
     for number, step in enumerate(steps, 1):
         there = step.makes.exists()
         print(f"# {number} of {len(steps)}: {step.name}{', done' if there else ''}", flush=True)
-        print(shlex.join(step.command()), flush=True)
+        print(shell_line(step.command()), flush=True)
         if not there and not dry_run:
             step.makes.parent.mkdir(parents=True, exist_ok=True)
             subprocess.run([sys.executable, *step.command()[1:]], check=True)
