@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,10 +62,11 @@ def typed(*words: object) -> ViewerOptions:
 
 def test_the_command_writes_a_page_of_a_window_with_a_bar_of_its_images(tmp_path, bundle, monkeypatch, capsys):
     monkeypatch.setattr(viewer, "shows_progress", lambda: True)
+    monkeypatch.setattr(viewer, "tqdm", partial(viewer.tqdm, mininterval=0, miniters=1))  # each image is shown
     source = save_picture(tmp_path / "a <b>.png", noise(3, 40, 30))
     words = (source, tmp_path / "page.html", "--bundle", bundle, "--samples", 2, "--device", "cpu")
     assert viewer.run(typed(*words, "--window", 4, 6, 10, 8, "--weight_samples", 2, "--latent_samples", 2)) == 0
-    assert "| 0/6 [" in capsys.readouterr().err  # two samples, and two latents for each of two samples of the weights
+    assert "| 6/6 [" in capsys.readouterr().err  # two samples, and two latents for each of two samples of the weights
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<h1>a &lt;b&gt;.png: 10 x 8 from column 4, row 6</h1>" in page
     data = data_of(page)
