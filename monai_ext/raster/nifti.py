@@ -35,6 +35,7 @@ __all__ = [
     "Volume",
     "VOLUME_ENDINGS",
     "advice",
+    "is_scan",
     "is_volume_file",
     "open_nifti",
     "plane_of",
@@ -86,6 +87,11 @@ def is_volume_file(path: str | os.PathLike) -> bool:
     (True, False)
     """
     return os.fspath(path).lower().endswith(VOLUME_ENDINGS)
+
+
+def is_scan(path: str | os.PathLike) -> bool:
+    """Whether a file is NIfTI, NRRD, MetaImage or DICOM, or a folder a DICOM series: images with a place in space."""
+    return is_volume_file(path) or is_dicom(path)
 
 
 def open_nifti(path: str | os.PathLike) -> nib.Nifti1Image:

@@ -34,9 +34,8 @@ from monai_ext.data.raters.structures import labels_of_entries, structure_count
 from monai_ext.formulas.clicks import central_click, click_maps, consensus_and_union
 from monai_ext.formulas.grids import anatomical_grid, resample, resize_volumes, resized_affine
 from monai_ext.formulas.regions import Region, region_of_interest
-from monai_ext.raster.dicom import is_dicom
 from monai_ext.raster.images import ImageFileError
-from monai_ext.raster.nifti import Plane, Volume, is_volume_file, open_nifti, plane_of, read_nifti, volume_of
+from monai_ext.raster.nifti import Plane, Volume, is_scan, open_nifti, plane_of, read_nifti, volume_of
 
 __all__ = ["DecodeRaters"]
 
@@ -206,9 +205,8 @@ class DecodeRaters(Transform):
         """Points in the foreground and in the background, in voxels of the file."""
         if self.click is not None:
             return [self.click], []
-        photograph = not is_volume_file(data["image"]) and not is_dicom(data["image"])
         found = [
-            points_of_request(data, key, photograph=photograph, dims=self.spatial_dims)
+            points_of_request(data, key, photograph=not is_scan(data["image"]), dims=self.spatial_dims)
             for key in ("foreground", "background")
         ]
         there = next((mask for mask in masks if mask is not None), None)

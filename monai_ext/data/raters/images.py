@@ -20,18 +20,13 @@ from monai_ext.data.raters.structures import structure_names, together
 from monai_ext.raster.dicom import dicom_files, is_dicom
 from monai_ext.raster.images import ImageFileError, read_image
 from monai_ext.raster.labels import Labels
-from monai_ext.raster.nifti import VOLUME_ENDINGS, is_volume_file, read_nifti
+from monai_ext.raster.nifti import VOLUME_ENDINGS, is_scan, is_volume_file, read_nifti
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.folders import files_in, folders_in
 
-__all__ = ["DecodeRaterImages", "case_image", "is_scan", "rater_image_items", "read_grey"]
+__all__ = ["DecodeRaterImages", "case_image", "rater_image_items", "read_grey"]
 
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
-
-
-def is_scan(path: str | os.PathLike) -> bool:
-    """Whether a file is NIfTI, NRRD, MetaImage or DICOM, or a folder a DICOM series: images with a place in space."""
-    return is_volume_file(path) or is_dicom(path)
 
 
 def read_grey(path: str | os.PathLike) -> Tensor:
@@ -44,7 +39,7 @@ def case_image(item: Mapping, size: tuple[int, ...]) -> np.ndarray:
     """The image of an item of `qubiq_items` with its channels first, float32 (C, *size), as stored.
 
     Args:
-        size: of the masks of the case; an image that has another size is all 0.
+        size: of the masks of the case; a scan of another size gives 0 alone.
     """
     if not is_scan(item["image"]):
         return read_image(item["image"]).float().numpy()

@@ -22,7 +22,7 @@ from monai_ext.handlers.item_writer import ItemWriter
 from monai_ext.handlers.pictures.drawing import Picture, as_picture, contour, heat_map
 from monai_ext.handlers.pictures.rows import PictureRows
 from monai_ext.metrics import rater_variance
-from monai_ext.raster.nifti import is_volume_file
+from monai_ext.raster.nifti import is_scan
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.files import inside
 
@@ -199,7 +199,7 @@ class RaterPredictionWriter(ItemWriter):
 
     def _with_geometry(self, item: Mapping) -> Mapping:
         """`item` with an image that RaterWriter can take the geometry from."""
-        if is_volume_file(item["image"]):
+        if is_scan(item["image"]):
             return item
         path = inside(self.folder, str(item["case"])) / "image.nii.gz"
         grey = read_grey(item["image"])[0].to(torch.uint8).numpy()

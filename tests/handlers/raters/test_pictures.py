@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from rater_cases import volume
@@ -21,6 +22,7 @@ from monai_ext.handlers.raters.pictures import (
     disagreement_by_slice,
     marked_slice,
 )
+from monai_ext.raster.nifti import open_nifti
 
 
 def test_pictures_show_each_present_rater_in_a_colour_of_its_own(monkeypatch):
@@ -77,6 +79,19 @@ def test_a_photographs_answers_lie_beside_its_grey_picture(tmp_path):
     image = nib.load(tmp_path / "out" / "cell" / "image.nii.gz")
     assert np.asarray(image.dataobj).tolist() == (np.arange(12).reshape(3, 4) * 20).tolist()
     assert nib.load(tmp_path / "out" / "cell" / "task01.nii.gz").shape == (3, 4)
+
+
+def test_predictions_of_a_dicom_series_have_its_geometry(tmp_path):
+    pytest.importorskip("pydicom")
+    from dicom_series import write_series
+
+    series = write_series(tmp_path / "ct", np.zeros((4, 6, 5), np.int16))
+    made = engine([{"pred": answers_of(torch.rand(1, 1, 4, 6, 5))}], ids=[["ct"]])
+    item = {"id": "ct", "case": "ct", "image": str(series), "task": 1}
+    RaterPredictionWriter(tmp_path / "out", [item], raters=[1]).attach(made)
+    made.validate()
+    written = nib.load(tmp_path / "out" / "ct" / "task01.nii.gz")
+    assert written.shape == (4, 6, 5) and np.allclose(written.affine, open_nifti(series).affine, atol=1e-5)
 
 
 def test_slices_become_one_volume_once_all_have_been_predicted(tmp_path):
