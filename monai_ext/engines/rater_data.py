@@ -123,7 +123,7 @@ class RaterCases:
         fold, folds, seed, group, split_file: see `fold_items`.
         validation_part: the part of the data set by which a run is scored; None: the validation fold of its training
             part.
-        recorded: of the run that is scored; it has the last word on which cases are held out.
+        recorded: cases of the run that is scored, which decide what is held out.
 
     Attributes:
         training: cases of all other folds.

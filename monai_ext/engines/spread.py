@@ -81,8 +81,11 @@ def _with_spread(network: nn.Module) -> list[Any]:
 
 
 def _between(below: tuple[float, float], above: tuple[float, float], highest: float) -> float:
-    """The next spread to try: where the line through both is 1, in the middle three quarters; four times, or a quarter,
-    at most while one of them is not known."""
+    """The next spread to try, from the spread and share on each side of 1.
+
+    Where the line through both is 1, but at least an eighth of the way from either. While only one side is known, in
+    proportion to it and a little beyond, by a factor between 1/4 and 4.4.
+    """
     if math.isinf(above[0]):
         return min(below[0] * min(4.0, 1 / max(below[1], 0.25)) * 1.1, highest)
     if below == (0.0, 0.0):

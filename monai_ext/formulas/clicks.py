@@ -58,7 +58,7 @@ def central_click(masks: Tensor) -> Tensor:
 def consensus_and_union(masks: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
     """What at least half of the raters present marked, and what any of them did, (B, *S) each.
 
-    Where there is no consensus, it is the union. Of K structures it is what is so of any of them.
+    Where there is no consensus, it is the union. For K structures both are the union over these.
 
     Args:
         masks: bool (B, R, *S), or (B, R K, *S); or (B, K, *S), those of one rater.

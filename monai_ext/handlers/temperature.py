@@ -78,7 +78,7 @@ def choose_temperature(
     Scores are means over cases: of `calibration_scores`, and of the log loss in nats against each rater. The
     "pooled_ece" has one set of bins for the pixels of all cases, each case counting once, against the share of raters.
     Intervals are from a bootstrap over the groups; that of the pooled error lies too high where the error is near 0.
-    Structures count as cases.
+    Of several structures each counts as a case in the fit; the scores of a case are means over its structures.
 
     The evaluator is run twice.
 

@@ -12,8 +12,8 @@ __all__ = ["FirstSamples"]
 class FirstSamples(nn.Module):
     """loss(prediction, target) of the first `count` samples of each case, all as one batch.
 
-    Called with samples (B, n, C, H, W) and their target (B, C, H, W). A loss that holds for every sample, such
-    as that of a lattice, need not be computed for all of them in each step.
+    Called with samples (B, n, C, H, W) and their target (B, C, H, W). A loss that is a mean over samples, such as
+    one of lattice artefacts, need not be computed for all of them in each step.
 
     Args:
         loss: of images (B, C, H, W).

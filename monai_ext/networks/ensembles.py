@@ -1,4 +1,4 @@
-"""Ensembles of networks, and dropout at test time; of methods for several raters those without heads of raters."""
+"""Ensembles of networks, and Monte Carlo dropout for methods for several raters without a head for each."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def as_gaussian(maps: Tensor) -> Tensor:
 def bounded_gaussian(gaussian: Tensor, limit: float) -> Tensor:
     """The Gaussian with |log sigma| <= limit, so that divergences stay finite.
 
-    Gradients pass as if there were no limit: a prior whose sigma has once gone beyond it finds back.
+    Gradients pass as if there were no limit, so that a sigma that went beyond it can come back.
     """
     log_sigma = gaussian[:, 1]
     excess = (log_sigma - log_sigma.clamp(-limit, limit)).detach()

@@ -72,8 +72,8 @@ def segmentation_backbone(
         encoder_weights: of mobilenet_v2, see `MobileNetV2UNet`, or a file of efficientnet_lite0.
         initial_logit: of the last three, bias of the last layer where training begins; 0 for features.
         spatial_dims: 2 for images; 3 for volumes.
-        spacing: size of a pixel or voxel along each axis, see `plan_levels`; the last three do not use that of voxels,
-            and take none of pixels.
+        spacing: size of a pixel or voxel along each axis, see `plan_levels`; the last three ignore it in volumes and
+            refuse it in images.
 
     Raises:
         ValueError: no such backbone, weights or spacing for one that takes none, or as `plan_levels`.

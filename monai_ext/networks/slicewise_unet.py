@@ -1,4 +1,4 @@
-"""U-Nets with an encoder of photographs for volumes: slice by slice, with features of the slices beside."""
+"""2-D U-Nets applied to volumes slice by slice, with features exchanged between neighbouring slices."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["SlicewiseUNet"]
 class SlicewiseUNet(nn.Module):
     """A U-Net of pictures on the slices of volumes: (B, C, H, W, D) -> logits (B, out_channels, H, W, D).
 
-    At each level of the encoder, and before the last layer, a convolution over three slices adds features of the slices
-    beside. These convolutions begin at zero, so that training begins with the network of single slices, and with what
-    its encoder has learnt from photographs. Slices are never halved in number: there may be few, and they may be thick.
+    At each level of the encoder, and before the last layer, a convolution over three slices adds features of the
+    neighbouring slices. These convolutions start at zero, so that training starts from the network of single slices and
+    what its encoder has learnt from photographs. The number of slices is never halved: they may be few, and thick.
 
     Args:
         network: of pictures (B, C, H, W); H and W must be what it takes.

@@ -21,8 +21,8 @@ class ClickAugment:
 
     The clicks that the images come with are cut off before, and others drawn on the augmented masks: in the first
     channel a random pixel of the consensus, which at least half of the raters marked (of the union, where there is
-    none); in the second, for half of the cases, one that nobody marked. A tenth of the cases has no click. All depends
-    on the epoch's random numbers alone, see `DeviceLoader`. Of several structures it is the consensus of any of them.
+    none), except for a tenth of the cases; in the second, for half of the cases, one that nobody marked. All depends on
+    the epoch's random numbers alone, see `DeviceLoader`. For several structures see `consensus_and_union`.
 
     Args:
         augment: of images without clicks.

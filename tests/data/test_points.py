@@ -28,10 +28,8 @@ def test_a_damaged_table_is_named(name, text, message, tmp_path):
 
 
 def test_one_point_is_that_of_all_and_a_table_needs_each_case():
-    assert (
-        point_of([1, 2], "any", dims=2, what="click") == (1.0, 2.0)
-        and point_of(None, "a", dims=2, what="click") is None
-    )
+    assert point_of([1, 2], "any", dims=2, what="click") == (1.0, 2.0)
+    assert point_of(None, "a", dims=2, what="click") is None
     assert point_of({"a": (1, 2, 3)}, "a", dims=3, what="click") == (1.0, 2.0, 3.0)
     with pytest.raises(ValueError, match="--click is a table without the case b"):
         point_of({"a": (1, 2)}, "b", dims=2, what="click")

@@ -54,9 +54,7 @@ def test_dropout_draws_differ_and_their_mean_comes_near_the_prediction_of_a_line
 
 def test_dropout_draws_use_the_running_statistics_of_batch_norm():
     torch.manual_seed(0)
-    network = MonteCarloDropout(
-        ConsensusNet(Noisy(p=1e-9))
-    )  # a dropout that drops nothing: what remains is evaluation mode
+    network = MonteCarloDropout(ConsensusNet(Noisy(p=1e-9)))  # drops nothing: what remains is evaluation mode
     image = torch.randn(2, 1, 4, 4) + 3
     torch.testing.assert_close(network.train().sample(image, 1), network.eval()(image).sigmoid().detach())
 

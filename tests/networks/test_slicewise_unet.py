@@ -10,7 +10,7 @@ from monai_ext.engines.batches import to_channels_last
 from monai_ext.networks import SlicewiseUNet, segmentation_backbone
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def network() -> nn.Module:
     torch.manual_seed(0)
     return segmentation_backbone("mobilenet_v2", spatial_dims=3, spacing=(1, 1, 3), out_channels=2).eval()

@@ -71,8 +71,8 @@ def load_finite_weights(path: str | Path) -> dict[str, Any]:
 def unwrapped(state: Any) -> Any:
     """The state of a network out of what other programs and wrappers put around it; anything else as it is.
 
-    A table that has one of `WRAPPERS` with tensors is opened, whatever stands beside it, and a prefix of all names that
-    `DataParallel`, `AveragedModel` ("module.") or `torch.compile` ("_orig_mod.") adds is cut off.
+    A table that has another one under one of `WRAPPERS` is opened, whatever stands beside it, and a prefix of all names
+    that `DataParallel`, `AveragedModel` ("module.") or `torch.compile` ("_orig_mod.") adds is cut off.
 
     >>> import torch
     >>> unwrapped({"epoch": 3, "state_dict": {"module.bias": torch.zeros(1)}})
