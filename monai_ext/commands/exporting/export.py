@@ -34,7 +34,7 @@ MISSING_ONNX = "ONNX needs further packages: pip install onnx onnxruntime."
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Export the network of a bundle for other programs: image -> what the network gives, at any size.
+    """Export the network of a bundle for other programs, for images of any size.
 
     The ending of the output chooses the format: .onnx (ONNX Runtime, OpenVINO and others), .pt2 (torch.export) or .ts
     (TorchScript). Preprocessing, test-time augmentation and activation are those of the bundle's inference.json, and
@@ -171,18 +171,26 @@ def _onnx_function(model: bytes) -> Callable[[Tensor], Tensor]:
 
 @torch.no_grad()
 def largest_difference(network: nn.Module, other: Callable[[Tensor], Tensor]) -> tuple[float, float] | None:
-    """Largest difference between two outputs over several sizes, and their span; None for a network that draws."""
+    """Largest difference between two outputs over several sizes, and their span; None for a network that draws.
+
+    NaN of `other` makes the difference NaN.
+
+    Raises:
+        ValueError: the network itself gives NaN or infinity.
+    """
     channels, axes = input_shape(network)
     generator = torch.Generator().manual_seed(0)
-    difference = span = 0.0
+    differences, spans = [], []
     for shape in SIZES[axes]:
         image = torch.rand(shape[0], channels, *shape[1:], generator=generator)
         expected = network(image)
+        if not expected.isfinite().all():
+            raise ValueError("the network gives NaN or infinity: its weights are damaged, take others.")
         if not torch.equal(expected, network(image)):
             return None
-        difference = max(difference, float((other(image) - expected).abs().max()))
-        span = max(span, float(expected.max() - expected.min()))
-    return difference, span
+        differences.append((other(image) - expected).abs().max())
+        spans.append(expected.max() - expected.min())
+    return float(torch.stack(differences).max()), float(torch.stack(spans).max())
 
 
 def run(options: ExportOptions) -> int:
@@ -202,4 +210,7 @@ def run(options: ExportOptions) -> int:
     difference, span = found
     compared = ", ".join(" x ".join(map(str, shape)) for shape in SIZES[input_shape(network)[1]])
     print(f"largest difference from PyTorch {difference:.1e}, of outputs that span {span:.3g} (N and size {compared})")
-    return 0 if difference <= TOLERANCE[options.half] * span else 1
+    if difference <= TOLERANCE[options.half] * span:
+        return 0
+    tell(f"that is not below {TOLERANCE[options.half]:.1%} of the span: do not use '{options.output}'")
+    return 1

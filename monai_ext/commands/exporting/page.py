@@ -51,7 +51,7 @@ class PageOptions:
 
     The page is one file, index.html, with the network, its weights in half precision and ONNX Runtime in it. It works
     from a server, such as `python -m http.server`, and when it is opened as a file; it fetches nothing and sends
-    nothing. Masks and probabilities are those of `predict`.
+    nothing. Masks and probabilities are those of `predict`, up to rounding.
 
     ONNX Runtime for the browser is the npm package onnxruntime-web: that of --onnxruntime_web, else of node_modules
     here, else npm fetches it.
@@ -87,7 +87,7 @@ def page_of_bundle(bundle: Path, runtime: Mapping[str, bytes], weights: Path | N
         weights: other weights than the bundle's own, with the settings of their run.
 
     Raises:
-        ValueError: the bundle predicts in a way that the page has not.
+        ValueError: the bundle predicts in a way that the page does not support.
     """
     network, _ = load_bundle_network(bundle, weights)
     parser = _config(bundle, weights or bundle / "models" / "model.pt")

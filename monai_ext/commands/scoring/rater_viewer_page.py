@@ -1,6 +1,6 @@
 """One HTML file of cases with several raters: outlines, samples, disagreement beside uncertainty.
 
-Masks travel as bits of grey PNGs, eight in a picture, the slices of a volume beside each other; nothing is fetched.
+Masks are stored as bits of grey PNGs, eight in a picture, the slices of a volume side by side; nothing is fetched.
 """
 
 from __future__ import annotations

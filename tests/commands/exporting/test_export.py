@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from torch import nn
 
 from monai_ext.__main__ import main
+from monai_ext.commands.exporting import export
 from monai_ext.commands.exporting.export import input_shape, largest_difference, saved_network
 from monai_ext.networks import ConsistencyProjection, RaterHeads
 from monai_ext.networks.sampling import pad_to_multiples
@@ -77,6 +80,21 @@ def test_a_network_that_draws_is_not_compared():
     assert largest_difference(network, network) is None
     with pytest.raises(ValueError, match="no convolution"):
         input_shape(RaterHeads(nn.ReLU()))
+
+
+def test_outputs_that_are_not_finite_are_no_agreement(monkeypatch, tmp_path, capsys):
+    network = nn.Conv2d(1, 2, 3).eval()
+    found = largest_difference(network, lambda image: network(image) * float("nan"))
+    assert found is not None and math.isnan(found[0])
+    monkeypatch.setattr(export, "load_bundle_network", lambda *_: (network, ""))
+    monkeypatch.setattr(
+        export, "saved_network", lambda _, path, **__: path.touch() or (lambda image: network(image) + 1)
+    )
+    assert main(["export", "lesion_unet", str(tmp_path / "a.ts")]) == 1
+    assert "do not use" in capsys.readouterr().err
+    nn.init.constant_(network.bias, float("nan"))
+    with pytest.raises(ValueError, match="gives NaN or infinity"):
+        largest_difference(network, network)
 
 
 def test_endings_and_options_that_do_not_fit_are_wrong_use(capsys):
