@@ -71,6 +71,14 @@ def _volumes(folder: Path) -> None:
     write_rater_phantoms(folder, count=6, size=(32, 32, 4))
 
 
+def _volume_parts(folder: Path) -> None:
+    write_rater_phantoms(folder, count=6, size=(32, 32, 4))
+    for part in ("Validation", "Testing"):
+        (folder / part).mkdir()
+        for case in sorted((folder / "Training").iterdir())[-2:]:
+            case.rename(folder / part / case.name)
+
+
 def _region(folder: Path) -> None:
     """Two parts of an organ."""
     _raters(folder / "kidney")
@@ -173,7 +181,9 @@ REGISTRY = {
         },
     ),
     "qubiq --help": Page("raters", reads={"CHALLENGE": lambda folder: write_region(folder / "kidney")}),
-    "bundles/prob_unet/docs/README.md": Page("anonymous", reads={"LIDC": _raters, "LIDC-2D": _parts}),
+    "bundles/prob_unet/docs/README.md": Page(
+        "anonymous", reads={"LIDC": _raters, "LIDC-2D": _parts, "LIDC-3D": _volume_parts}
+    ),
     "bundles/srgan_aerial/docs/README.md": Page(
         "tiles",
         reads={"TILES": _tiles, "tile.png": _tile},

@@ -223,16 +223,22 @@ def _bundle(words: Words, patch) -> None:
         else:
             small.pop("crop_size", None)  # of volumes: none by default
         if "volumes.json" in given.get("config_file", ""):
-            small = small | {"crop_size": [32, 32, 4], "features": 4}
+            small |= {"crop_size": [32, 32, 4], "features": 4}
+        if "volumes.json" in given.get("config_file", "") or _of_volumes(given.get("ckpt_path", "")):
             small.pop("spatial_size", None)
         words = [*words, *(word for key, value in small.items() for word in (f"--{key}", str(value)))]
     patch.setattr(sys, "argv", ["/x/monai/bundle/__main__.py", *words[3:]])
     fire.Fire({"run": monai.bundle.run, "download": monai.bundle.download}, command=list(words[3:]))
 
 
+def _of_volumes(weights: str) -> bool:
+    record = Path(weights).with_name("run.json") if weights else Path()
+    return record.is_file() and json.loads(record.read_text(encoding="utf-8"))["settings"].get("spatial_dims") == 3
+
+
 def _is_more(given: str | None, least: object) -> bool:
     """Whether an option is to be lowered to `least`: not if it is a smaller number already."""
-    return not (given is not None and isinstance(least, int) and float(given) <= least)
+    return not (given is not None and isinstance(least, int) and given[0] != "[" and float(given) <= least)
 
 
 def _ours(words: Words, patch) -> None:
