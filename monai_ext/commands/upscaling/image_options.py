@@ -34,8 +34,8 @@ class ValueOptions:
     """What the pixel values of an image mean."""
 
     preset: Computed[PresetName | None] = None
-    """product that the values are of, for range, nodata 0, and B4, B3, B2 by name: sentinel2 (reflectance times 10000,
-    plus 1000 as since January 2022), or sentinel2_harmonized (without 1000); --range, --nodata, --bands come first"""
+    """product whose range, nodata (0) and bands (B4, B3, B2 by name) are taken: sentinel2 (reflectance times 10000 plus
+    1000, since January 2022) or sentinel2_harmonized (without the 1000); --range, --nodata, --bands come first"""
     range: PixelRange = None
     """pixel values of black and white, or 'data' for each file's own lowest and highest (that of the network's
     training; else that of the type for 8 bits, and for deeper types found from the values, with a note)"""

@@ -155,6 +155,8 @@ def run(options: ViewerOptions) -> int:
         warn_without_epistemic(upscaler, options.bundle)
         column, row, width, height = window = _window(options.window, raster.info.size)
         part = WindowRaster(raster, window)
+        if choices.preset is not None:
+            choices.preset.warn_of_offset(part)
         # What is on a server is read no further than the window, not even for its range.
         coding = upscaler.plan(part if isinstance(image, Address) else raster, choices.limits_of(raster.info)).coding
         channels = coding.decode(part.rows(0, height))

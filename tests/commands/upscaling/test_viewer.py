@@ -79,7 +79,7 @@ def test_the_command_writes_a_page_of_a_window_with_a_bar_of_its_images(tmp_path
 
 
 @needs_rasterio
-def test_of_a_tiff_by_its_address_the_window_alone_is_read(tmp_path, bundle):
+def test_of_a_tiff_by_its_address_the_window_alone_is_read(tmp_path, bundle, caplog):
     pixels = noise(3, 512, 512, dtype=np.uint16) % 900
     save_raster(tmp_path / "a.tif", pixels, tiled=True, blockxsize=64, blockysize=64)
     with serving_ranges(tmp_path) as server:
@@ -89,6 +89,8 @@ def test_of_a_tiff_by_its_address_the_window_alone_is_read(tmp_path, bundle):
     assert "<h1>a.tif: 10 x 8 from column 70, row 140</h1>" in page and "k3y" not in page
     assert data_of(page)["high"] == pixels[:, 140:148, 70:80].max()
     assert sum(count for _, count in server.sent) < pixels.nbytes / 4
+    viewer.run(typed(tmp_path / "a.tif", *words[1:], "--window", 0, 0, 9, 9, "--samples", 1, "--preset", "sentinel2"))
+    assert data_of((tmp_path / "page.html").read_text())["low"] == 1000 and "values lie below 1000" in caplog.text
 
 
 def test_a_folder_and_a_page_that_no_browser_knows_are_refused(tmp_path):
