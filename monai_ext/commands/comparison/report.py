@@ -223,7 +223,10 @@ def _search_table(search: SearchRecord | None, names: Mapping[str, str]) -> list
         )
     return [
         Table(f"{search.setting}, chosen on fold 0 by mean Dice over its cases, %", ("Loss", *search.values), rows),
-        Text("Fold 0 is scored below with the values that were best on it; the other folds had no part in the choice."),
+        Text(
+            "In all other tables fold 0 is scored with the values that were best on it, so its scores are optimistic; "
+            "the other folds had no part in the choice."
+        ),
     ]
 
 
