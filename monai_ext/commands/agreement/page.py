@@ -74,8 +74,8 @@ def _facts(content: Agreement, structure: StructureAgreement) -> list[str]:
         )
     elif p is not None and not content.anonymous and p >= SAME_SIZES:
         lines.append(
-            f"The raters' masks do not differ in size (Friedman's test, p = {p:.2g}). If the numbers stand for other "
-            "persons in each case, use --anonymous: means of single raters have no meaning then."
+            f"The raters' masks do not differ significantly in size (Friedman's test, p = {p:.2g}). If the numbers "
+            "stand for other persons in each case, use --anonymous: means of single raters have no meaning then."
         )
     equal = [pair for pair in structure.pairs if pair.equal]
     for pair in sorted(equal, key=lambda pair: -pair.equal)[:3]:

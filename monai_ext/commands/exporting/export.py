@@ -185,7 +185,7 @@ def largest_difference(network: nn.Module, other: Callable[[Tensor], Tensor]) ->
         image = torch.rand(shape[0], channels, *shape[1:], generator=generator)
         expected = network(image)
         if not expected.isfinite().all():
-            raise ValueError("the network gives NaN or infinity: its weights are damaged, take others.")
+            raise ValueError("the network gives NaN or infinity for images of random values: take other weights.")
         if not torch.equal(expected, network(image)):
             return None
         differences.append((other(image) - expected).abs().max())
