@@ -146,12 +146,12 @@ def rater_scene(item: Mapping, found: RaterPredictions | None = None) -> RaterSc
     )
     slices = _slices(marked)
     step = -(-max(marked.shape[:2]) // LONGEST)
-    scores, facts = _scores(case)
-    size = " x ".join(map(str, case.masks.shape[1:]))
+    scores, sentence = _scores(case)
+    facts = [f"{item['id']}: {' x '.join(map(str, case.masks.shape[1:]))} pixels.", sentence]
     if step > 1:
-        facts += f" Shown at 1/{step} of its size."
+        facts.append(f"Shown at 1/{step} of its size.")
     if len(slices) < marked.shape[2]:
-        facts += f" Slices {slices[0] + 1} to {slices[-1] + 1} are shown: nobody marked the others."
+        facts.append(f"Slices {slices[0] + 1} to {slices[-1] + 1} are shown: nobody marked the others.")
 
     def shown(values: NDArray) -> NDArray:
         return values[step // 2 :: step, step // 2 :: step, slices]
@@ -164,7 +164,7 @@ def rater_scene(item: Mapping, found: RaterPredictions | None = None) -> RaterSc
         probability=None if probability is None else shown(probability),
         slices=slices,
         depth=marked.shape[2],
-        facts=f"{item['id']}: {size} pixels. {facts}",
+        facts=" ".join(filter(None, facts)),
         scores=scores,
     )
 
@@ -191,7 +191,7 @@ def _slices(marked: NDArray[np.bool_]) -> list[int]:
 
 
 def _scores(case: RaterCase) -> tuple[dict[str, float], str]:
-    """Scores of a case by name, and a sentence of them."""
+    """Scores of a case by name, and a sentence of them, empty where there are none."""
     masks = case.masks[case.presence][None]
     scores, parts = {}, []
     if masks.shape[1] > 1:
@@ -207,4 +207,5 @@ def _scores(case: RaterCase) -> tuple[dict[str, float], str]:
     if samples is not None and len(samples) > 1:
         energy, matched = (float(score(samples[None], masks)) for score in (generalized_energy_distance, hungarian_iou))
         parts += [f"energy distance squared {energy:.3f}", f"Hungarian IoU {matched:.2f}"]
-    return {name: value for name, value in scores.items() if not math.isnan(value)}, "; ".join(parts) + "."
+    sentence = f"{'; '.join(parts)}." if parts else ""
+    return {name: value for name, value in scores.items() if not math.isnan(value)}, sentence

@@ -92,6 +92,8 @@ def test_a_large_picture_is_reduced_and_colour_stays(tmp_path, monkeypatch):
     colour[..., 0] = np.arange(8)
     write(tmp_path / "case1" / "image.nii.gz", colour)
     write_masks(tmp_path / "case1", {1: block(4), 2: block(4)})
+    (alone,) = rater_truth(tmp_path, raters=(1,))[1]
+    assert rater_scene(alone).facts == "case1: 6 x 8 pixels. Shown at 1/2 of its size."
     (item,) = rater_truth(tmp_path, anonymous=True)[1]
     scene = rater_scene(item)
     assert scene.image.shape == (3, 3, 4, 1) and scene.image[1:].max() == 0 < scene.image[0].max()
