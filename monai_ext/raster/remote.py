@@ -13,6 +13,7 @@ import requests
 from monai_ext.raster.errors import ImageFileError
 from monai_ext.runtime.errors import network_reason
 from monai_ext.runtime.plain_text import hide_secrets, without_secrets
+from monai_ext.runtime.redirects import Session
 
 __all__ = ["Address", "Source", "content_version", "gdal_settings", "source_of"]
 
@@ -83,13 +84,19 @@ def source_of(text: str | Path | Address) -> Source:
 def content_version(address: Address) -> tuple[str, str, str]:
     """Length, ETag and date of what is at an address, asked for once, with its first byte.
 
+    It comes before GDAL opens the address, because GDAL follows every redirect and has no setting against it.
+
     Raises:
-        ImageFileError: it does not answer, has no such file, refuses, or sends files only as a whole.
+        ImageFileError: it does not answer, has no such file, refuses, sends files only as a whole, or redirects from a
+            public address into a private network.
     """
     hide_secrets("urllib3.connectionpool")
     try:
         headers = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
-        with requests.get(address.url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
+        with (
+            Session() as session,
+            session.get(address.url, headers=headers, stream=True, timeout=TIMEOUT_S) as response,
+        ):
             status, found = response.status_code, response.headers
     except (requests.RequestException, ValueError) as error:
         raise ImageFileError(f"cannot read image {address}: {network_reason(error)}.") from None

@@ -65,6 +65,22 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path):
         open_raster(Address(f"{server.url}/other.tif"))
 
 
+@needs_rasterio
+def test_redirects_are_followed_but_not_into_a_private_network(tmp_path, monkeypatch):
+    save_raster(tmp_path / "a.tif", noise(1, 8, 8))
+    with serving_ranges(tmp_path) as server:
+        server.moved = {"/moved.tif": "/a.tif", "/trap.tif": f"http://localhost:{server.server_port}/a.tif?key=hidden"}
+        with closing(open_raster(Address(f"{server.url}/moved.tif"))) as raster:
+            assert raster.info.size == (8, 8)
+        monkeypatch.setattr("monai_ext.runtime.redirects._is_private", lambda host: host == "localhost")
+        server.sent.clear()
+        with pytest.raises(
+            ImageFileError, match=r"http://127\S+/trap.tif: it is redirected into a private .* instead: "
+        ) as caught:
+            open_raster(Address(f"{server.url}/trap.tif"))
+    assert not server.sent and str(caught.value).endswith("/a.tif?key=***.")
+
+
 def test_rasterio_is_needed(monkeypatch):
     monkeypatch.setitem(sys.modules, "rasterio", None)
     with pytest.raises(ImageFileError, match="http://127.0.0.1:9/a.tif needs rasterio: pip install rasterio"):

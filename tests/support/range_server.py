@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves the files of a folder; `sent` has (path, bytes) of each response."""
+    """Serves the files of a folder, or redirects to `moved`; `sent` has (path, bytes) of each response."""
 
     daemon_threads = True
 
@@ -19,6 +19,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.folder, self.ranges, self.status = folder, ranges, status
         self.sent: list[tuple[str, int]] = []
+        self.moved: dict[str, str] = {}
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -29,6 +30,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
+        if (place := self.server.moved.get(self.path)) is not None:
+            self.send_response(302)
+            self.send_header("Location", place)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         file = self.server.folder / self.path.partition("?")[0].strip("/")
         content = file.read_bytes() if file.is_file() else b""
         status, sent = 200 if file.is_file() else 404, content

@@ -208,8 +208,10 @@ def _answer(address: str) -> Iterator[Any]:
     """The answer to a request, its body unread."""
     import requests  # here, since most sources are folders
 
+    from monai_ext.runtime.redirects import Session
+
     try:
-        with requests.get(address, stream=True, timeout=TIMEOUT_S) as answer:
+        with Session() as session, session.get(address, stream=True, timeout=TIMEOUT_S) as answer:
             answer.raise_for_status()
             yield answer
     except requests.RequestException as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import random
 import socket
 import threading
@@ -13,7 +12,7 @@ from http import HTTPStatus
 from itertools import count
 from types import MappingProxyType
 from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -25,6 +24,7 @@ from urllib3.util import Retry
 from monai_ext import __version__
 from monai_ext.runtime.errors import network_reason
 from monai_ext.runtime.plain_text import hide_secrets, without_secrets
+from monai_ext.runtime.redirects import MOST_REDIRECTS, RedirectError, redirected
 
 __all__ = ["TileClient", "TileFetchError", "TileMissingError", "TileRefusedError"]
 
@@ -35,7 +35,6 @@ BUSY = frozenset({429, 503})  # the whole server, so every thread waits
 TRY_AGAIN = frozenset({408, 425}) | BUSY
 LONGEST_WAIT_S = 300.0  # that a server may demand; beyond it the run ends
 LARGEST_BODY = 2**26  # bytes
-MOST_REDIRECTS = 5
 BLOCK = 2**16
 SHORTEST_SECRET = 4  # characters; what is shorter may be a part of any word
 
@@ -182,7 +181,10 @@ class TileClient:
                 self._judge(url, status, headers.get("Retry-After"))
             if not 300 <= status < 400 or "Location" not in headers:
                 return body
-            address = _redirected(address, headers["Location"], shown=without_secrets(url))
+            try:
+                address = redirected(address, headers["Location"])
+            except RedirectError as error:
+                raise TileRefusedError(f"{without_secrets(url)}: {error}.") from None
         raise TileRefusedError(f"{without_secrets(url)} is redirected more than {MOST_REDIRECTS} times.")
 
     def _response(self, url: str, *, with_own: bool) -> tuple[int, Any, bytes]:
@@ -323,38 +325,10 @@ def _break_off(connection: HTTPConnection) -> None:
             connection.sock.shutdown(socket.SHUT_RDWR)
 
 
-def _redirected(url: str, location: str, *, shown: str) -> str:
-    """The address that `url` is redirected to.
-
-    Raises:
-        TileRefusedError: it is neither http nor https, or a private one while `url` is public.
-    """
-    try:
-        address = urljoin(url, location)
-        parts = urlsplit(address)
-        allowed = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
-    except ValueError:
-        allowed = False
-    if not allowed:
-        raise TileRefusedError(f"{shown} is redirected to what is no http or https address.")
-    if _is_private(parts.hostname) and not _is_private(urlsplit(url).hostname):
-        raise TileRefusedError(f"{shown} is redirected into a private network, which is not followed.")
-    return address
-
-
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     """Scheme, host and port of an address."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-def _is_private(host: str | None) -> bool:
-    """Whether a name stands for this machine or another that is not in the internet."""
-    try:
-        found = socket.getaddrinfo(host, None)
-    except (OSError, UnicodeError):
-        return False  # the request fails by itself, or is a proxy's
-    return any(not ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_global for entry in found)
 
 
 def _seconds(retry_after: str | None) -> float:

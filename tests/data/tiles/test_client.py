@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from tile_server import KOLKATA, fetch, good, picture_of, quick, serving
 
-from monai_ext.data.tiles.client import TileClient, TileFetchError, TileRefusedError, _redirected
+from monai_ext.data.tiles.client import TileClient, TileFetchError, TileRefusedError
 from monai_ext.data.tiles.fetch import fetch_tiles, image_suffix
 from monai_ext.data.tiles.grid import TileArea
 from monai_ext.runtime.errors import explain
@@ -198,24 +198,17 @@ def test_own_headers_come_before_a_password_in_netrc_and_are_in_no_message(tmp_p
 @pytest.mark.parametrize(
     ("location", "sentence"),
     [
-        ("ftp://example.org/a.jpg", "is redirected to what is no http or https address"),
-        ("file:///etc/passwd", "is redirected to what is no http or https address"),
-        ("http://[::1", "is redirected to what is no http or https address"),
-        ("http://a:99999/", "is redirected to what is no http or https address"),
-        ("/1/0/0.jpg", "is redirected more than 5 times"),
+        ("ftp://example.org/a.jpg", ": it is redirected to what is no http or https address"),
+        ("file:///etc/passwd", ": it is redirected to what is no http or https address"),
+        ("http://[::1", ": it is redirected to what is no http or https address"),
+        ("http://a:99999/", ": it is redirected to what is no http or https address"),
+        ("/1/0/0.jpg", " is redirected more than 5 times"),
     ],
 )
 def test_other_redirects_are_refused(location, sentence):
     with serving(lambda path, before: (301, {"Location": location}, b"")) as server:
-        with pytest.raises(TileRefusedError, match=rf"http://127\S+/1/0/0.jpg {sentence}"):
+        with pytest.raises(TileRefusedError, match=rf"http://127\S+/1/0/0.jpg{sentence}"):
             quick().get(server.url + "/1/0/0.jpg", bytes)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "10.0.0.1", "192.168.1.1", "169.254.169.254", "[::1]"])
-def test_a_public_server_does_not_redirect_into_a_private_network(host):
-    with pytest.raises(TileRefusedError, match="t is redirected into a private network, which is not followed"):
-        _redirected("https://93.184.216.34/1", f"http://{host}/secret", shown="t")
-    assert _redirected(f"http://{host}:8080/1", f"http://{host}/2", shown="t") == f"http://{host}/2"
 
 
 def test_gzip_that_nobody_asked_for_is_unpacked():
