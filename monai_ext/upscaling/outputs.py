@@ -73,7 +73,8 @@ class OutputFile:
         if not (height.is_integer() and width.is_integer()):
             raise ValueError(
                 f"{self.info.path} has {self.info.size[1]} x {self.info.size[0]} pixels, which cannot be cut into "
-                f"{self._counts[1]} x {self._counts[0]} tiles of one size."
+                f"{self._counts[1]} x {self._counts[0]} tiles of one size: upscale it whole (without --deeper) or take "
+                f"tiles whose width is a multiple of {self._counts[1]} and whose height is one of {self._counts[0]}."
             )
         return self.info.part(row * height, column * width, (int(height), int(width)))
 

@@ -77,6 +77,16 @@ def test_cells_of_a_geotiff_lie_where_they_are_on_the_ground(tmp_path):
         assert upscale_file(source, tmp_path / "b.tif", upscaler=upscaler(), choices=choices) is again
 
 
+def test_a_tile_that_cannot_be_cut_is_named_with_the_way_out(tmp_path):
+    source = tmp_path / "a.png"
+    Image.fromarray(np.zeros((9, 12, 3), np.uint8)).save(source)
+    cells = tuple(tuple(tmp_path / f"out/{row}_{column}.png" for column in range(2)) for row in range(2))
+    sentence = "a.png has 12 x 9 pixels, .* 2 x 2 tiles of one size: upscale it whole .* and whose height is one of 2"
+    with pytest.raises(ValueError, match=sentence):
+        upscale_file(source, tmp_path / "b.png", upscaler=upscaler(), choices=Choices(cells=lambda target: cells))
+    assert not (tmp_path / "out").exists()
+
+
 @needs_rasterio
 def test_without_uncertainty_all_bands_stay_whole_numbers_of_the_sources_type(tmp_path):
     import rasterio

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,15 +71,16 @@ def readable_copy(
     """
     if layout is None and is_read_directly(source, kind):
         return source
-    if layout is None:
-        try:
-            read_layout(source)
-        except DatasetLayoutError:
+    try:
+        name, cases = read_layout(source, layout or "auto")
+    except DatasetLayoutError:
+        if layout is None:
             return source  # whoever reads it names the folders that are missing
+        raise
     if dry_run:
         return folder
-    layout, place = layout or "auto", str(source.resolve())
-    wanted = CopiedFrom(source=place, files=_listing(source), kind=kind, layout=layout, part=part)
+    files = _digest(files_below(source) if source.is_dir() else [source, *_files_of(cases)])
+    wanted = CopiedFrom(source=str(source.resolve()), files=files, kind=kind, layout=layout or "auto", part=part)
     if (folder / RECORD).is_file() and read_record(folder / RECORD, CopiedFrom) == wanted:
         tell(f"{source} is read from its copy in {folder}")
         return folder
@@ -86,7 +88,6 @@ def readable_copy(
         if not (folder / RECORD).is_file() and any(folder.iterdir()):
             raise DatasetLayoutError(f"{folder}, the place of a copy of {source}, holds something else: move it.")
         shutil.rmtree(folder)
-    name, cases = read_layout(source, layout)
     cases = _of_part(cases, part, source)
     raters = {key.rater for case in cases for key in case.masks}
     if kind == "lesion" and len(raters) > 1:
@@ -112,9 +113,13 @@ def _of_part(cases: list[FoundCase], part: str | None, source: Path) -> list[Fou
     return found
 
 
-def _listing(source: Path) -> str:
+def _files_of(cases: Iterable[FoundCase]) -> set[Path]:
+    return {file for case in cases for file in (case.image, *case.masks.values()) if isinstance(file, Path)}
+
+
+def _digest(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(files_below(source if source.is_dir() else source.parent)):
+    for path in sorted(files):
         status = os.stat(path)
         digest.update(f"{path}|{status.st_size}|{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]

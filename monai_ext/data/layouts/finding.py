@@ -32,6 +32,7 @@ LAYOUT_READERS: dict[str, Callable[[Path], list[FoundCase] | None]] = {
     "rater_folders": rater_folders,
     "rater_suffixes": rater_suffixes,
 }
+OF_ONE_FILE = ("npz", "coco")  # the others are folders
 
 
 def read_layout(source: Path, layout: str = "auto") -> tuple[str, list[FoundCase]]:
@@ -43,6 +44,8 @@ def read_layout(source: Path, layout: str = "auto") -> tuple[str, list[FoundCase
     if not source.exists():
         raise DatasetLayoutError(f"{source} does not exist.")
     names = list(LAYOUT_READERS) if layout == "auto" else [layout]
+    if source.is_file():
+        names = [name for name in names if name in OF_ONE_FILE]
     for name in names:
         if (cases := LAYOUT_READERS[name](source)) is not None:
             marked = [case for case in cases if case.masks]

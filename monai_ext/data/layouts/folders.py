@@ -152,7 +152,8 @@ def npz_packs(root: Path) -> list[FoundCase] | None:
 
     A file is a part, if it is called after one; `patient`, (N,), names what belongs together.
     """
-    packs = [root] if root.suffix == ".npz" else [path for path in files_in(root) if path.suffix.lower() == ".npz"]
+    files = [root] if root.is_file() else files_in(root)
+    packs = [path for path in files if path.suffix.lower() == ".npz"]
     found = [case for path in sorted(packs) for case in _of_pack(path)]
     return found or None
 

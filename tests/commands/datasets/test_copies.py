@@ -67,3 +67,17 @@ def test_a_copy_is_used_again_until_the_data_change_and_nothing_else_is_removed(
     with pytest.raises(DatasetLayoutError, match="holds something else: move it"):
         readable_copy(tmp_path / "set", tmp_path / "mine", "lesion")
     assert readable_copy(tmp_path / "set", tmp_path / "mine", "lesion", dry_run=True) == tmp_path / "mine"
+
+
+def test_a_copy_of_what_one_file_describes_depends_on_its_pictures_and_nothing_beside_them(tmp_path, capsys):
+    TREES["coco"](tmp_path / "set")
+    (source,) = (tmp_path / "set").glob("*.json")
+    copy = readable_copy(source, tmp_path / "copy", "raters")
+    (tmp_path / "set/notes.txt").touch()
+    picture(tmp_path / "set/pictures/other.png")
+    capsys.readouterr()
+    readable_copy(source, copy, "raters")
+    assert "is read from its copy" in capsys.readouterr().err
+    picture(tmp_path / "set/pictures/a.png", seed=1)
+    readable_copy(source, copy, "raters")
+    assert "is read from its copy" not in capsys.readouterr().err

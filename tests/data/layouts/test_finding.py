@@ -32,3 +32,11 @@ def test_other_folders_are_refused(tmp_path):
         read_layout(tmp_path, "ph2")
     with pytest.raises(DatasetLayoutError, match="none does not exist"):
         read_layout(tmp_path / "none")
+
+
+@pytest.mark.parametrize(("layout", "file"), [("npz", "train.npz"), ("coco", "annotations.json")])
+def test_one_file_is_a_data_set_where_the_layout_has_one(layout, file, tmp_path):
+    TREES[layout](tmp_path / "set")
+    assert read_layout(tmp_path / "set" / file)[0] == layout
+    with pytest.raises(DatasetLayoutError, match="is not in ph2"):
+        read_layout(tmp_path / "set" / file, "ph2")
