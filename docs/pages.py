@@ -175,18 +175,13 @@ def navigation(pages: Iterable[str]) -> list:
     return [{"Start": "index.md"}, *({group: names} for group, names in ({"Guides": left} | groups).items())]
 
 
-def on_config(config: Any) -> Any:
-    """Hook on the settings: sets the navigation."""
-    config.nav = navigation(generated_pages()[0])
-    return config
-
-
 def on_files(files: Any, *, config: Any) -> Any:
-    """Hook on the list of files: adds generated pages, pictures, and the colours of code."""
+    """Hook on the list of files: adds generated pages, their navigation, pictures, and the colours of code."""
     from mkdocs.structure.files import File
     from pygments.formatters import HtmlFormatter
 
     pages, pictures = generated_pages()
+    config.nav = navigation(pages)
     for name, text in pages.items():
         if (written := files.get_file_from_path(name)) is not None:  # of docs/, with the links of the repository
             files.remove(written)
