@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
+from PIL import Image
 
 from monai_ext.commands.comparison.summaries import PairSummary, equal_to_p
 from monai_ext.commands.plotting import literal, plain_axis
@@ -27,7 +28,8 @@ __all__ = [
     "pair_figure",
 ]
 
-FOREGROUND = 128  # of 255: a pixel above it is lesion (ISIC 2018 rule)
+FOREGROUND = 128  # of 255: a pixel of a target above it is lesion (ISIC 2018 rule)
+ONE_HALF = 127.5  # of 255: a pixel of a probability map above it is in the mask
 SHOWN_PIXELS = 320  # longer side of a picture in the case figure
 
 
@@ -42,13 +44,16 @@ class CaseRow:
     dice: Mapping[str, float]
 
 
-def _picture(path: Path, mode: str) -> NDArray[np.uint8]:
+def _picture(path: Path, mode: str, *, above: float | None = None) -> NDArray[np.uint8]:
+    """A picture as it is shown; `above`: where it exceeds this, 0 or 255, decided before it is made smaller."""
     from monai_ext.raster.images import reading  # here, since it brings torch, which a comparison can spare
 
     with reading(path) as image:
         shown = image.convert(mode)
-        shown.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
-        return np.asarray(shown)
+    if above is not None:
+        shown = Image.fromarray((np.asarray(shown) > above).astype(np.uint8) * 255)
+    shown.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
+    return np.asarray(shown)
 
 
 def case_figure(rows: Sequence[CaseRow], names: Mapping[str, str], colours: Mapping[str, str]) -> Figure:
@@ -76,7 +81,8 @@ def case_figure(rows: Sequence[CaseRow], names: Mapping[str, str], colours: Mapp
         for index, loss in enumerate(losses):
             probability = _picture(row.probabilities[loss], "L")
             binary, soft = line[2 + index], line[2 + len(losses) + index]
-            binary.imshow(probability > FOREGROUND, cmap="gray", vmin=0, vmax=1)
+            mask = _picture(row.probabilities[loss], "L", above=ONE_HALF) > ONE_HALF
+            binary.imshow(mask, cmap="gray", vmin=0, vmax=1)
             _outline(binary, foreground, probability.shape)
             binary.set_xlabel(f"Dice {100 * row.dice[loss]:.1f} %", fontsize=7, labelpad=3)
             shown = soft.imshow(probability / 255.0, cmap="cividis", vmin=0, vmax=1)

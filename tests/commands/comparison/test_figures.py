@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
+from types import SimpleNamespace
 
-from monai_ext.commands.comparison.figures import dice_figure, pair_figure
+import numpy as np
+import torch
+from PIL import Image
+
+from monai_ext.commands.comparison.figures import CaseRow, case_figure, dice_figure, pair_figure
 from monai_ext.commands.comparison.report import report
 from monai_ext.commands.comparison.summaries import PairSummary
 from monai_ext.commands.plotting import OKABE_ITO, colours_of
+from monai_ext.handlers import PredictionWriter
+from monai_ext.transforms import KeepCentralComponentd
 
 
 def test_the_case_figure_binarises_above_one_half_and_frames_in_the_losses_colour(runs, without_figures):
@@ -21,6 +27,20 @@ def test_the_case_figure_binarises_above_one_half_and_frames_in_the_losses_colou
     assert odd.sum() == 6 * 8 and even.sum() == 0
     frame = axes[0, 3].spines["top"].get_edgecolor()
     assert np.allclose(frame[:3], [int(OKABE_ITO[1][i : i + 2], 16) / 255 for i in (1, 3, 5)])
+
+
+def test_the_binary_picture_is_the_mask_that_is_written_with_its_holes_filled(tmp_path):
+    certain = torch.full((1, 400, 500), 0.01)
+    certain[:, 100:300, 100:300] = 0.99
+    certain[:, 180:200, 180:200] = 0.02  # a hole
+    item = {"pred": KeepCentralComponentd("pred")({"pred": certain})["pred"]}
+    writer = PredictionWriter(tmp_path)
+    writer.write(SimpleNamespace(state=SimpleNamespace(batch=[{"id": "a"}], output=[item])))
+    mask, probability = tmp_path / "masks/a.png", tmp_path / "probabilities/a.png"
+    row = CaseRow("a", image=mask, label=mask, probabilities={"demo": probability}, dice={"demo": 1.0})
+    axes = case_figure([row], {"demo": "Demo"}, colours_of(["demo"])).axes
+    assert np.array_equal((np.asarray(Image.open(probability)) > 127.5) * 255, np.asarray(Image.open(mask)))
+    assert np.array_equal(axes[2].images[0].get_array(), axes[1].images[0].get_array())  # both made smaller
 
 
 def test_axes_carry_units_and_counts():
