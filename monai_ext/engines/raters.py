@@ -22,6 +22,7 @@ from monai_ext.engines.batch_engines import BatchEvaluator
 from monai_ext.formulas.grids import restored
 from monai_ext.formulas.regions import paste_region
 from monai_ext.formulas.temperature import check_temperature, tempered
+from monai_ext.inferers.middle_first import predict_middle_first
 from monai_ext.inferers.rater_windows import predict_by_windows
 from monai_ext.networks.rater_sampler import AS_IT_IS, SYMMETRIES, RaterSampler
 from monai_ext.networks.sampling import check_count
@@ -82,6 +83,8 @@ class RaterInferer(Inferer):
         window: sides of the windows by which large images and volumes are predicted, see `predict_by_windows`; None:
             as a whole.
         overlap: of the windows, a share of their sides.
+        search: predict the whole image only where its middle is empty, see `predict_middle_first`.
+        middle: height and width of the middle for this; None: as without `search`.
         temperature: of the predicted share alone, not of samples and heads, see `monai_ext.formulas.temperature`.
     """
 
@@ -93,6 +96,8 @@ class RaterInferer(Inferer):
         tta: bool | str = False,
         window: Sequence[int] | None = None,
         overlap: float = 0.25,
+        search: bool | str = False,
+        middle: Sequence[int] | None = None,
         temperature: float = 1.0,
     ):
         check_count("samples", samples)
@@ -101,6 +106,9 @@ class RaterInferer(Inferer):
         self.seed = seed
         self.symmetries = SYMMETRIES if as_bool(tta, "tta") else AS_IT_IS
         self.window, self.overlap = window, overlap
+        self.middle = middle if as_bool(search, "search") else None
+        if window is not None and self.middle is not None:
+            raise ValueError(f"search has no use where windows of {list(window)} cover the image: leave it out.")
         self.cases: Sequence[str] | None = None  # of the next batch
         self.restart()
 
@@ -131,11 +139,13 @@ class RaterInferer(Inferer):
     def _predicted(self, inputs: Tensor, network: Callable[..., Any], generator: torch.Generator) -> dict[str, Tensor]:
         options: dict[str, Any] = {"symmetries": self.symmetries, "generator": generator}
         sampler = cast(RaterSampler, network)
-        if self.window is None:
-            found = sampler.predict(inputs, self.samples, **options)
-        else:
+        if self.window is not None:
             options |= {"window": self.window, "overlap": self.overlap}
             found = predict_by_windows(sampler, inputs, self.samples, **options)
+        elif self.middle is not None:
+            found = predict_middle_first(sampler, inputs, self.samples, middle=self.middle, **options)
+        else:
+            found = sampler.predict(inputs, self.samples, **options)
         output = {"probability": tempered(found.share, self.temperature), "samples": found.samples}
         return output if found.heads is None else output | {"heads": found.heads}
 

@@ -19,6 +19,7 @@ from monai_ext.data import DeviceLoader, write_rater_phantoms
 from monai_ext.engines import ChosenSpread
 from monai_ext.formulas.temperature import tempered
 from monai_ext.handlers import ChosenTemperature
+from monai_ext.inferers import middle_first
 from monai_ext.storage.records import read_record
 
 TINY = {"spatial_size": [32, 32], "batch_size": 4, "max_epochs": 2, "log_interval": 2, "folds": 3, "samples": 4}
@@ -289,7 +290,7 @@ def test_the_spread_is_chosen_for_a_run_whose_latent_is_watched_and_may_be_typed
     assert {"health/kl", "health/beta"} <= set(events.Tags()["scalars"])
 
 
-def test_a_region_of_interest_is_predicted_at_its_place_and_all_cases_can_be_trained_on(copied, tmp_path):
+def test_a_region_of_interest_is_predicted_at_its_place_and_all_cases_can_be_trained_on(copied, tmp_path, monkeypatch):
     for name in ("case01", "case02"):
         shutil.move(copied / "Training" / name, copied / "Validation" / name)
     options = {"zoom": 2.0, "fold": "all", "validation_part": "Validation"}
@@ -306,6 +307,12 @@ def test_a_region_of_interest_is_predicted_at_its_place_and_all_cases_can_be_tra
     workflow("prob_unet", ["inference.json"], **data, **options).run()
     whole = nib.load(tmp_path / "out" / "case01" / "task01.nii.gz").get_fdata()
     assert np.allclose(whole, nib.load(tmp_path / "evaluation/predictions/case01/task01.nii.gz").get_fdata(), atol=1e-3)
+    monkeypatch.setattr(middle_first, "FOUND", 2.0)  # never in the middle
+    workflow("prob_unet", ["inference.json"], **data, **options, search="true").run()
+    run("prob_unet", ["train.json", "evaluate.json"], copied, tmp_path, search=True, figure_ids=["case01"], **options)
+    for folder in (tmp_path / "out", tmp_path / "evaluation/predictions"):
+        searched = nib.load(folder / "case01" / "task01.nii.gz").get_fdata()
+        assert searched.shape == (32, 36) and searched[:8].max() > 0
 
 
 def test_each_head_draws_like_its_own_rater(tmp_path):

@@ -162,6 +162,8 @@ def test_a_method_without_randomness_is_applied_to_whole_batches():
 def test_no_sample_is_refused():
     with pytest.raises(ValueError, match="samples=0"):
         RaterInferer(samples=0)
+    with pytest.raises(ValueError, match="search has no use"):
+        RaterInferer(window=(4, 4), middle=(4, 4), search=True)
 
 
 def test_a_missing_raters_mask_changes_nothing_in_training():

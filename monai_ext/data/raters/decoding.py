@@ -36,6 +36,7 @@ from monai_ext.formulas.grids import anatomical_grid, resample, resize_volumes, 
 from monai_ext.formulas.regions import Region, region_of_interest
 from monai_ext.raster.images import ImageFileError
 from monai_ext.raster.nifti import Plane, Volume, is_scan, open_nifti, plane_of, read_nifti, volume_of
+from monai_ext.runtime.settings import as_bool
 
 __all__ = ["DecodeRaters"]
 
@@ -85,6 +86,7 @@ class DecodeRaters(Transform):
             seen twice as large. Such a window is a prompt: it shows where the object is.
         centre: of the region, row and column of the file, or a file with those of each case, see `read_points`; None:
             the middle of the image.
+        search: give the whole image at the scale of the region, for `predict_middle_first`.
         spatial_dims: 2 for pictures and slices, 3 for volumes.
         spacing: of volumes, in millimetres: they are turned so that their axes lead to the right, to the front and
             upwards, and resampled, as by MONAI's `Orientation("RAS")` and `Spacing`. None keeps voxels as stored.
@@ -112,6 +114,7 @@ class DecodeRaters(Transform):
         label_spatial_size: Literal["native"] | None = None,
         zoom: float = 1.0,
         centre: Points = None,
+        search: bool | str = False,
         spatial_dims: int = 2,
         spacing: Sequence[float] | None = None,
         clicks: int = 0,
@@ -147,6 +150,10 @@ class DecodeRaters(Transform):
             raise ValueError(f"label_spatial_size is {label_spatial_size!r}: choose 'native' or None.")
         if not 1 <= zoom < math.inf:
             raise ValueError(f"zoom is {zoom!r}: give a number of at least 1; 2 keeps half of the height and width.")
+        if zoom > 1 and as_bool(search, "search"):
+            if spatial_size is None or centre is not None:
+                raise ValueError("search begins in the middle of images of one size: give spatial_size and no centre.")
+            spatial_size, zoom = [round(side * zoom) for side in spatial_size], 1.0
         self.spatial_size = None if spatial_size is None else tuple(int(side) for side in spatial_size)
         self.window = None if window is None else tuple(float(v) for v in window)
         self.normalise = normalise

@@ -237,6 +237,10 @@ def test_a_region_of_interest_is_cut_from_image_and_masks_before_they_are_resize
     assert clicked["roi"].tolist() == [3, 2, 8, 6] and clicked["original_size"].tolist() == [16, 12]
     assert decoded["roi"].tolist() == [4, 3, 8, 6] and clicked["label_is_whole"]
     assert clicked["label"].shape == (1, 16, 12) and clicked["image"].shape == (1, 8, 6)
+    searched = decode_one(
+        tmp_path, zoom=2.0, spatial_size=(8, 6), search="true"
+    )  # the whole at the scale of the region
+    assert torch.equal(searched["image"][0], torch.from_numpy(image)) and "roi" not in searched
 
 
 def test_marks_outside_of_the_region_of_interest_are_reported(tmp_path, caplog):
@@ -251,6 +255,8 @@ def test_a_zoom_below_one_and_a_centre_of_one_number_are_refused():
         DecodeRaters(zoom=0.5)
     with pytest.raises(ValueError, match="centre is"):
         DecodeRaters(centre=[3])
+    with pytest.raises(ValueError, match="begins in the middle"):
+        DecodeRaters(zoom=2.0, spatial_size=(8, 8), centre=[3, 3], search=True)
 
 
 # --- labels and shapes ---------------------------------------------------------------------------------------------
