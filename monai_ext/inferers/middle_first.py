@@ -44,14 +44,15 @@ def predict_middle_first(
         return network.predict(image, n, symmetries=symmetries, generator=generator)
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     around = (left, size[1] - left - width, top, size[0] - top - height)
-    found = network.predict(
+    part = network.predict(
         image[..., top : top + height, left : left + width], n, symmetries=symmetries, generator=generator
     )
-    found = RaterPrediction(*(None if maps is None else F.pad(maps, around) for maps in found))
-    empty = found.share.flatten(1).amax(1) < FOUND
+    share, samples = F.pad(part.share, around), F.pad(part.samples, around)
+    heads = None if part.heads is None else F.pad(part.heads, around)
+    empty = share.flatten(1).amax(1) < FOUND
     if empty.any():
         whole = network.predict(image[empty], n, symmetries=symmetries, generator=generator)
-        for maps, others in zip(found, whole, strict=True):
-            if maps is not None:
-                maps[empty] = others
-    return found
+        share[empty], samples[empty] = whole.share, whole.samples
+        if heads is not None and whole.heads is not None:
+            heads[empty] = whole.heads
+    return RaterPrediction(share, samples, heads)
