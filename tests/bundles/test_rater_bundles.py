@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_runs import rows, run_bundle, sentence_of, workflow
+from bundle_runs import BUNDLES, rows, run_bundle, sentence_of, workflow
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -120,6 +120,14 @@ def test_a_temperature_is_chosen_on_the_validation_cases_and_applied_when_asked_
         before, after = (np.asarray(nib.load(top / place).dataobj) for top in (folder / "evaluation", tmp_path))
         assert np.allclose(after, tempered(torch.tensor(before), chosen.temperature), atol=1e-4)
         assert not np.allclose(after, before, atol=1e-4)
+
+
+def test_the_spread_of_level_sets_is_chosen_by_an_overlay_that_both_bundles_have(trained, phantoms):
+    bundle, folder = trained
+    run(bundle, ["train.json", "evaluate.json", "spread.json"], phantoms, folder)
+    chosen = read_record(folder / "spread.json", ChosenSpread, way_out="")
+    assert chosen.spread > 0 and chosen.sample_diversity == pytest.approx(chosen.rater_diversity, rel=0.1)
+    assert len({(BUNDLES / name / "configs/spread.json").read_text() for name in NARROW}) == 1
 
 
 def test_a_network_that_takes_clicks_answers_to_them(phantoms, tmp_path):
