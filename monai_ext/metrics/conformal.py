@@ -10,7 +10,10 @@ smallest factor that keeps the risk of further images, exchangeable with the cal
   seven tenths of the misses allowed are given away.
 
 The unit is the image, not the pixel. Images of one place resemble each other, so that the guarantee is for images drawn
-from the same places; other places may be covered worse, which the report shows place by place.
+from the same places; other places may be covered worse, which the report shows place by place. Where some images of the
+very place are known, a third rule takes the smallest factor that keeps the risk on these at alpha:
+
+* "empirical", without allowance for further images, hence for any number of images, and without a guarantee.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ __all__ = [
     "write_calibration",
 ]
 
-METHODS = ("crc", "rcps")
+METHODS = ("crc", "rcps", "empirical")
 LARGEST_MULTIPLIER = 1e6  # with the usual floor an interval of this covers all values many times over
 
 
@@ -74,9 +77,9 @@ class Calibration:
     """Intervals mean +- multiplier * sqrt(variance), cut to [0, 1], and how they were chosen.
 
     Attributes:
-        method: "crc" or "rcps".
+        method: "crc", "rcps" or "empirical", see the module.
         alpha: share of values that may lie outside.
-        delta: probability that the risk is exceeded; None for "crc".
+        delta: probability that the risk is exceeded, of "rcps"; else None.
         multiplier: one for all bands, or one per band.
         kind: of the variance, a name among those of `uncertainty`: "total".
         floor: smallest standard deviation.
@@ -137,10 +140,10 @@ class ConformalRule:
     """How a `Calibration` is chosen.
 
     Attributes:
-        method: "crc" or "rcps", see the module.
+        method: "crc", "rcps" or "empirical", see the module.
         alpha: share of values that may lie outside.
         delta: of "rcps": probability that the risk is exceeded.
-        per_band: a factor for each band, each with the guarantee, instead of one for all.
+        per_band: a factor for each band, each chosen by itself, instead of one for all.
 
     Raises:
         ValueError: an unknown method, or a share outside (0, 1).
@@ -159,7 +162,9 @@ class ConformalRule:
             raise ValueError(f"alpha={self.alpha} and delta={self.delta} must lie between 0 and 1.")
 
     def holds(self, risk: float, *, count: int) -> bool:
-        """Whether the guarantee holds for a factor of this risk on `count` images."""
+        """Whether the method accepts a factor of this risk on `count` images."""
+        if self.method == "empirical":
+            return risk <= self.alpha
         if self.method == "crc":
             return conformal_risk_bound(risk, count=count) <= self.alpha
         return hoeffding_bentkus_p_value(risk, count=count, alpha=self.alpha) <= self.delta
@@ -171,7 +176,7 @@ class ConformalRule:
             known: kind, places, weight_samples, latent_samples, weights, for the record.
 
         Raises:
-            ValueError: no factor keeps the guarantee: too few images, or errors beyond every multiple of s.
+            ValueError: no factor is accepted: too few images, or errors beyond every multiple of s.
         """
         shares = table.ratios[..., 0].cpu()  # (C, Q)
         images = round(float(shares[0].sum()))
@@ -197,7 +202,7 @@ class ConformalRule:
             why = f"{1 - covered[-1]:.1%} of the values are NaN or lie beyond every multiple of the standard deviation"
             if not self.holds(0.0, count=images):
                 why = f"{images} images are too few: take more, a larger alpha, or method 'crc'"
-            raise ValueError(f"no interval has the guarantee of {self}: {why}.")
+            raise ValueError(f"no interval is accepted by {self}: {why}.")
         return place
 
 

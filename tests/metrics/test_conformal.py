@@ -120,6 +120,16 @@ def test_crc_keeps_the_mean_risk_over_calibration_sets():
     assert 0.2 - 1 / 16 - 0.02 <= risk <= 0.2 + 0.01
 
 
+def test_two_images_of_a_place_are_enough_for_the_empirical_rule():
+    two, others = images(2), images(60)
+    table, rule = pooled(*two), ConformalRule("empirical")
+    calibration = rule.choose(table, places=1)
+    place = EDGES.tolist().index(calibration.multiplier[0])
+    before = interval_quality(table, EDGES[place - 1].item(), alpha=0.1)["coverage"].mean().item()
+    assert before < 0.9 <= calibration.coverage[0] and (calibration.images, calibration.delta) == (2, None)
+    assert rule.choose(pooled(*others)).multiplier < ConformalRule("crc").choose(pooled(*others)).multiplier
+
+
 def test_bands_get_their_own_factors():
     mean, variance, target = images(60)
     variance[:, 1] *= 4
@@ -190,7 +200,7 @@ def test_errors_name_the_way_out(tmp_path):
     mean, variance, _ = images(30)
     with pytest.raises(ValueError, match="100.0% of the values are NaN or lie beyond"):
         ConformalRule().choose(pooled(mean, variance, mean * math.nan))
-    with pytest.raises(ValueError, match="method='quantile' is unknown: choose one of crc, rcps"):
+    with pytest.raises(ValueError, match="method='quantile' is unknown: choose one of crc, rcps, empirical"):
         ConformalRule("quantile")
     with pytest.raises(ValueError, match="alpha=2"):
         ConformalRule(alpha=2)

@@ -47,7 +47,7 @@ def split_by_place(
             well, with a warning: for a run on everything.
         seed: of the fractions.
         recorded: of a run, whose parts are taken, see `RunCases.divide`; the other arguments hold where it does not
-            record them.
+            record them. As nothing is trained then, no tile need be left for it.
 
     Raises:
         ValueError: a fraction is not between 0 and 1, an item has no place, there are fewer places than parts, or no
@@ -68,6 +68,8 @@ def split_by_place(
     ):
         if named:
             left, parts[part] = _named_places(left, named, part=part)
+            if not left and recorded is None:
+                raise ValueError(f"all tiles are of the places of the {part} part, and none is left to train on.")
         elif part != "calibration" and any("part" in item for item in items):
             parts[part] = [item for item in left if item["part"] == part]
             left = [item for item in left if item["part"] != part]
@@ -75,7 +77,7 @@ def split_by_place(
             left, parts[part] = take_places(left, fraction, seed=seed, part=part)
         else:
             parts[part] = []
-    if watched and not parts["validation"]:
+    if watched and left and not parts["validation"]:
         logger.warning("no tile is for validation: scores are of %d tiles that are trained on", min(watched, len(left)))
         parts["validation"] = left[:: max(1, len(left) // watched)][:watched]
     return {"training": left, **parts}
@@ -89,8 +91,6 @@ def _named_places(items: Sequence[Mapping], named: Sequence[str], *, part: str) 
         known = ", ".join(sorted(str(place) for place in places)[:20])
         raise ValueError(f"no tile is left of {missing[0]!r}, a place for the {part} part: there are {known}.")
     left = [item for item in items if item.get("place") not in names]
-    if not left:
-        raise ValueError(f"all tiles are of the places of the {part} part, and none is left to train on.")
     return left, [item for item in items if item.get("place") in names]
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from monai_ext.data.run_cases import RunCases
 from monai_ext.data.tiles.listing import tile_items
 from monai_ext.data.tiles.split import split_by_place, take_places
 
@@ -128,3 +129,13 @@ def test_places_for_calibration_may_be_named():
     items = [{"id": str(i), "place": "abcd"[i % 4]} for i in range(12)]
     parts = split_by_place(items, test_fraction=0, calibration_fraction=0.5, calibration_places=["a", "c"])
     assert {item["place"] for item in parts["calibration"]} == {"a", "c"} and len(parts["training"]) == 6
+
+
+def test_a_calibration_may_take_all_tiles(tmp_path, caplog):
+    items = [{"id": str(i), "place": "here"} for i in range(2)]
+    with pytest.raises(ValueError, match="none is left to train on"):
+        split_by_place(items, test_fraction=0, calibration_places=["here"])
+    shipped = RunCases(tmp_path / "model.pt", ["calibration", "test"])  # no run.json beside
+    parts = split_by_place(items, test_fraction=0, calibration_places=["here"], watched=4, recorded=shipped)
+    assert parts == {"training": [], "test": [], "validation": [], "calibration": items}
+    assert "that are trained on" not in caplog.text
