@@ -21,7 +21,7 @@ from monai_ext.engines.allocator import kept_memory
 from monai_ext.engines.averaging import ModelEMA
 from monai_ext.engines.batches import as_float32, prepared, to_channels_last
 from monai_ext.engines.gradients import clipped_step
-from monai_ext.engines.precision import autocast, autocast_dtype
+from monai_ext.engines.precision import autocast, autocast_dtype, small_volumes_in_float32
 from monai_ext.runtime.ranks import data_parallel, is_distributed
 
 __all__ = ["COMPILE_MODES", "BatchEvaluator", "BatchTrainer"]
@@ -107,6 +107,7 @@ class BatchTrainer(_SkipUnhandledEvents, SupervisedTrainer):
         super().__init__(device, max_epochs, train_data_loader, network, optimizer, loss_function, **kwargs)
         self.dtype = autocast_dtype(device, precision)
         self._in_precision = autocast(self.state.device, self.dtype)
+        small_volumes_in_float32(network, self.state.device, self.dtype)
         self.max_grad_norm = max_grad_norm
         self.memory_format = to_channels_last(network, channels_last)
         if hasattr(train_data_loader, "set_epoch"):

@@ -7,10 +7,12 @@ import platform
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-__all__ = ["autocast", "autocast_dtype", "cpu_vendor", "has_bfloat16"]
+__all__ = ["autocast", "autocast_dtype", "cpu_vendor", "has_bfloat16", "small_volumes_in_float32"]
 
 _logger = logging.getLogger(__name__)
 
@@ -73,3 +75,46 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
     Making one takes longer than entering it, since the device is queried: keep it for a loop.
     """
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def small_volumes_in_float32(network: nn.Module, device: torch.device, dtype: torch.dtype | None) -> None:
+    """Have 3-D convolutions trained in float32 where their input is smaller than the kernel along an axis, on a CPU.
+
+    There the gradient of the weights in bfloat16 is garbage: oneDNN 3.12, which PyTorch 2.13 calls, reads and even
+    writes outside its arrays. Such inputs are those of the deepest levels, so that it costs next to no time. Other
+    devices, other formats and networks of images stay as they are.
+
+    >>> network = nn.Conv3d(1, 1, 3, padding=1)
+    >>> small_volumes_in_float32(network, torch.device("cpu"), torch.bfloat16)
+    >>> with autocast(torch.device("cpu"), torch.bfloat16):
+    ...     network(torch.rand(1, 1, 2, 4, 4)).dtype, network(torch.rand(1, 1, 3, 4, 4)).dtype
+    (torch.float32, torch.bfloat16)
+    """
+    if device.type != "cpu" or dtype != torch.bfloat16:
+        return
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d) and max(module.kernel_size) > 1:
+            hooks = _Float32WhereSmall(module)
+            module.register_forward_pre_hook(hooks.before)
+            module.register_forward_hook(hooks.after, always_call=True)
+
+
+class _Float32WhereSmall:
+    """Hooks that leave autocast for the inputs on which a convolution's kernel does not fit, and enter it again."""
+
+    def __init__(self, convolution: nn.Conv3d):
+        sizes = zip(convolution.kernel_size, convolution.dilation, strict=True)
+        self.extents = [step * (size - 1) + 1 for size, step in sizes]
+        self.left = False
+
+    def before(self, _: nn.Module, args: tuple[Tensor]) -> tuple[Tensor] | None:
+        small = any(size < extent for size, extent in zip(args[0].shape[2:], self.extents, strict=True))
+        self.left = small and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
+        if not self.left:
+            return None
+        torch.set_autocast_enabled("cpu", False)
+        return (args[0].float(),)
+
+    def after(self, *_: Any) -> None:
+        if self.left:
+            torch.set_autocast_enabled("cpu", True)

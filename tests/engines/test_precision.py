@@ -45,3 +45,43 @@ def test_the_vendor_is_read_where_the_system_tells_it(monkeypatch):
     assert vendor() == "GenuineIntel"
     monkeypatch.setattr(precision.platform, "processor", lambda: "")
     assert vendor() == ""
+
+
+def gradients(convolution, image):
+    convolution.zero_grad()
+    output = convolution(image)
+    garbage = [torch.full((4**power,), torch.nan) for power in range(2, 10) for _ in range(20)]
+    del garbage  # memory that is given out again holds NaN
+    output.float().square().sum().backward()
+    return convolution.weight.grad
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 4), (2, 2, 1), (3, 3, 3), (8, 6, 2)])
+def test_weights_of_small_volumes_learn_from_gradients_of_float32(shape):
+    torch.manual_seed(0)
+    image = torch.randn(3, 16, *shape)
+    convolution = torch.nn.Conv3d(16, 16, 3, padding=1)
+    expected = gradients(convolution, image).clone()
+    precision.small_volumes_in_float32(convolution, torch.device("cpu"), torch.bfloat16)
+    with precision.autocast(torch.device("cpu"), torch.bfloat16):
+        for _ in range(5):
+            found = gradients(convolution, image)
+            assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+        assert torch.is_autocast_enabled("cpu")
+
+
+def test_only_small_volumes_in_training_on_a_cpu_leave_bfloat16_and_all_come_back():
+    convolution = torch.nn.Conv3d(1, 1, 3, padding=1, dilation=1)
+    precision.small_volumes_in_float32(convolution, torch.device("cuda"), torch.bfloat16)
+    precision.small_volumes_in_float32(convolution, torch.device("cpu"), None)
+    assert not convolution._forward_hooks
+    precision.small_volumes_in_float32(convolution, torch.device("cpu"), torch.bfloat16)
+    small, large = torch.rand(1, 1, 2, 4, 4), torch.rand(1, 1, 3, 4, 4)
+    with precision.autocast(torch.device("cpu"), torch.bfloat16):
+        assert convolution(small).dtype == torch.float32 and convolution(large).dtype == torch.bfloat16
+        with torch.no_grad():
+            assert convolution(small).dtype == torch.bfloat16
+        with pytest.raises(RuntimeError, match="channels"):
+            convolution(torch.rand(1, 2, 2, 4, 4))
+        assert torch.is_autocast_enabled("cpu")
+    assert convolution(small).dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
