@@ -104,10 +104,12 @@ def warn_without_epistemic(upscaler: Upscaler, bundle: Path) -> None:
     """A line where the epistemic layer was asked for and is left out."""
     if upscaler.layers is None or not upscaler.layers.uncertainty or upscaler.layers.epistemic:
         return
-    shipped = sorted((bundle / "models" / "ensemble").glob("*.pt"))
-    example = " ".join(f"--weights {path}" for path in shipped) or "--weights FILE --weights FILE"
+    folder = bundle / "models" / "ensemble"
+    shipped = len(list(folder.glob("*.pt")))
+    of_which = f"for each of the {shipped} files in {folder}" if shipped else "FILE for each of several trainings"
     _logger.warning(
-        f"no epistemic layer: a single network of deterministic weights has no such part; an ensemble has: {example}"
+        "no epistemic layer: a single network of deterministic weights has no such part; an ensemble has: --weights "
+        + of_which
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from upscaling_toys import noise, save_picture, typed
 
 from monai_ext.commands.upscaling import upscale as command
-from monai_ext.commands.upscaling.image_options import ValueOptions
+from monai_ext.commands.upscaling.image_options import ValueOptions, warn_without_epistemic
 from monai_ext.data.tiles.pixel_scale import PixelScale, keep_scale
 
 
@@ -24,6 +26,15 @@ def test_devices_and_ranges_are_checked(capsys):
     with pytest.raises(SystemExit):
         typed("a.png", "b.png", "--range", 1)
     assert "--range takes {FLOAT FLOAT}|{data}, not '1'" in capsys.readouterr().err
+
+
+def test_a_shipped_ensemble_is_named_in_few_words(tmp_path, caplog):
+    (tmp_path / "models/ensemble").mkdir(parents=True)
+    for seed in range(3):
+        (tmp_path / f"models/ensemble/seed_{seed}.pt").touch()
+    upscaler = SimpleNamespace(layers=SimpleNamespace(uncertainty=True, epistemic=False))
+    warn_without_epistemic(upscaler, tmp_path)
+    assert caplog.text.endswith(f"has: --weights for each of the 3 files in {tmp_path / 'models/ensemble'}\n")
 
 
 def test_the_scale_of_the_training_holds_for_images_of_its_type(tmp_path):

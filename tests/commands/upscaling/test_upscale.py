@@ -248,7 +248,7 @@ def test_several_weights_make_an_ensemble_whose_disagreement_is_epistemic(tmp_pa
         assert command.run(typed(source, tmp_path / name / "a.png", *given, *words)) == 0
         spreads[name] = read(tmp_path / name / "a" / "uncertainty.tif").reshape(-1, 3, 64, 64)
     assert len(spreads.pop("one")) == len(DEVIATIONS) - 1  # one set of certain weights has no such part
-    assert caplog.text.count("no epistemic layer: a single network of deterministic weights has no such part") == 1
+    assert caplog.text.count("no such part; an ensemble has: --weights FILE for each of several trainings") == 1
     epistemic = {name: found[DEVIATIONS.index("epistemic")] for name, found in spreads.items()}
     assert epistemic["apart"].mean() > 3 * epistemic["alike"].mean()  # which is what chance leaves
     squares = {name: np.square(spreads["apart"][DEVIATIONS.index(name)]) for name in DEVIATIONS}
