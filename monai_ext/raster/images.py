@@ -18,6 +18,7 @@ import torch
 from PIL import ExifTags, Image, TiffImagePlugin
 from torch import Tensor
 
+from monai_ext.raster.dicom import is_dicom
 from monai_ext.raster.errors import ImageFileError
 from monai_ext.raster.nifti import is_volume_file
 from monai_ext.raster.volume_pictures import picture_in_volume
@@ -61,6 +62,7 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 BLOCK = 2**20  # bytes
 KIND_OF_PAGE, SMALLER_COPY, PAGE_IS_MASK = 254, 1, 4  # tag of a TIFF, and bits of its value
 MOST_PAGES = 1000
@@ -145,9 +147,7 @@ def reading(path: str | os.PathLike, *, header_only: bool = False) -> Iterator[I
     except FileNotFoundError as error:
         raise ImageFileError(f"image file {path} does not exist.") from error
     except Image.UnidentifiedImageError as error:
-        size = Path(path).stat().st_size
-        reason = "it is empty" if size == 0 else f"its {size} bytes are no image of a known format"
-        raise ImageFileError(f"cannot read image {path}: {reason}.") from error
+        raise ImageFileError(f"cannot read image {path}: {_reason_for_no_reader(path)}.") from error
     except Image.DecompressionBombError as error:
         raise ImageFileError(
             f"cannot read image {path}: it has more pixels than are decoded at once ({one_line(error)}). Cut it into "
@@ -155,6 +155,24 @@ def reading(path: str | os.PathLike, *, header_only: bool = False) -> Iterator[I
         ) from error
     except DECODING_ERRORS as error:
         raise ImageFileError(f"cannot read image {path}: {one_line(error)}.") from error
+
+
+def _reason_for_no_reader(path: str | os.PathLike) -> str:
+    """Why no reader takes a file, by its first bytes, and the way out."""
+    with open(path, "rb") as file:
+        start = file.read(8)
+    if not start:
+        return "it is empty, copy it again or take it away"
+    if start[4:8] == b"ftyp":
+        return "it is HEIC, AVIF or a film, convert it to JPEG or PNG"
+    if start[:4] in TIFF_SIGNATURES:
+        return (
+            "it is a TIFF of a kind that is no photograph (its bands, their type or compression), convert it to PNG, "
+            "or to a TIFF of 8 bits in red, green and blue"
+        )
+    if is_dicom(Path(path)):
+        return "it is DICOM, export it as PNG"
+    return f"its {Path(path).stat().st_size} bytes are no image of a known format, convert it to JPEG or PNG"
 
 
 def _check_png(file: BinaryIO, path: str | os.PathLike) -> None:

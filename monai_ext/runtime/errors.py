@@ -34,7 +34,13 @@ WAYS_ON: list[str] = []  # how to go on after an interrupt, of what is running; 
 # What a disk or its owner is to blame for, wherever it shows: in a curve's writer, a log, a library.
 OF_THE_DISK = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
+    | {errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 )
+WAY_OUT = {
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENAMETOOLONG: "choose shorter names",
+    errno.ELOOP: "it is a link that leads to itself",
+}
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -58,7 +64,8 @@ def explain(error: BaseException) -> str | None:
         seen.add(id(link))
         if isinstance(link, OSError) and link.errno is not None and (link.errno in OF_THE_DISK or _raised_here(link)):
             place = "the disk" if link.filename is None else f"'{link.filename}'"
-            refusal = f"cannot use {place} ({link.strerror}): see that it is there, has room, and may be written to."
+            way_out = WAY_OUT.get(link.errno, "see that it is there, has room, and may be written to")
+            refusal = f"cannot use {place} ({link.strerror}): {way_out}."
         elif isinstance(link, UnicodeEncodeError) and link.reason.startswith("surrogates"):
             return (
                 f"a name holds letters that Python takes for {sys.getfilesystemencoding()} here and cannot write: set "
@@ -107,7 +114,8 @@ def _raised_here(error: BaseException) -> bool:
 def report_errors_in_one_sentence(*, log_dir: str | Path | None = None) -> None:
     """From now on let uncaught errors that `explain` finds a sentence for end the process with it and exit status 1.
 
-    What is logged of such an error on the way, as MONAI's handlers do, loses its stack trace too. So does an interrupt,
+    What MONAI's handlers log of such an error on the way loses its stack trace too, and what Ignite's engines log of it
+    is left out. An interrupt loses its trace as well,
     which ends the process as it usually does, with a sentence of how to go on. Set the environment variable
     MONAI_EXT_TRACEBACK=1 to see the whole stack trace as well. In a `monai.bundle run`, an option that its configs do
     not have, or a folder's name that MONAI reads otherwise, is the first such error, see `bundle_options`.
@@ -117,6 +125,8 @@ def report_errors_in_one_sentence(*, log_dir: str | Path | None = None) -> None:
             error, always with its stack trace. None: no log is kept.
     """
     _hide_known_traces()
+    if not os.environ.get(TRACEBACK_VARIABLE):
+        logging.getLogger("ignite.engine.engine").setLevel(logging.CRITICAL)
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, KeyboardInterrupt) and not os.environ.get(TRACEBACK_VARIABLE):

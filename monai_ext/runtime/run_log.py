@@ -51,7 +51,7 @@ class RunLog(logging.Handler):
         self.flush()
 
     def flush(self) -> None:
-        if self._given_up or not self._waiting or not self.path.parent.is_dir():
+        if self._given_up or not self._waiting or not os.path.isdir(self.path.parent):
             return
         try:
             with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:

@@ -45,7 +45,11 @@ def read_tensors(path: str | Path, *, named: str) -> Any:
                 "that could run any program: where you trust the file, save its tensors alone, such as "
                 "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)."
             ) from error
-        raise ValueError(f"{named} is damaged and cannot be read ({one_line(error)}).") from error
+        if isinstance(error, pickle.UnpicklingError):  # whose message is about the arguments of torch.load
+            reason = "it was not written by torch.save, or is not whole: name another file"
+        else:
+            reason = one_line(error)
+        raise ValueError(f"{named} is damaged and cannot be read ({reason}).") from error
 
 
 def _names_beyond_tensors(path: str | Path) -> list[str]:

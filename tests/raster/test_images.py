@@ -211,10 +211,16 @@ def test_draft_without_a_size_is_refused(tmp_path):
 def test_missing_empty_and_foreign_files_are_named(tmp_path, read):
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.png").write_text("not an image")
+    (tmp_path / "phone.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
+    (tmp_path / "study.dcm").write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "bands.tif").write_bytes(b"II*\0\x08\0\0\0\0\0")
     for name, message in (
         ("missing.png", "missing.png does not exist"),
         ("empty.jpg", "cannot read image .*empty.jpg: it is empty"),
-        ("text.png", "text.png: its 12 bytes are no image"),
+        ("text.png", "text.png: its 12 bytes are no image of a known format, convert it to JPEG or PNG"),
+        ("phone.jpg", "phone.jpg: it is HEIC, AVIF or a film, convert it to JPEG or PNG"),
+        ("study.dcm", "study.dcm: it is DICOM, export it as PNG"),
+        ("bands.tif", "bands.tif: it is a TIFF of a kind that is no photograph .*, convert it to PNG"),
         (".", "cannot read image .*[Dd]irectory"),
     ):
         with pytest.raises(ImageFileError, match=message):

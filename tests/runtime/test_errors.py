@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import io
+import re
+
 import pytest
 from processes import FAILING, run_python
 
@@ -29,6 +32,19 @@ def test_the_sentence_of_our_own_error_is_found_through_wrappers():
 def test_errors_raised_elsewhere_are_not_explained():
     assert explain(error_of(lambda: int("x"))) is None
     assert explain(KeyError("x")) is None
+
+
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("x" * 300, r"cannot use 'x+' \(File name too long\): choose shorter names."),
+        ("", r"cannot use '.*' \(Is a directory\): name a file, not a folder."),
+    ],
+)
+def test_refusals_of_the_system_have_a_way_out_wherever_they_occur(place, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused = error_of(lambda: io.FileIO(place or str(tmp_path)))
+    assert re.fullmatch(sentence, explain(refused))
 
 
 @pytest.mark.parametrize(("show", "traceback"), [("", False), ("1", True)])

@@ -96,6 +96,11 @@ def test_a_log_that_cannot_be_written_ends_with_one_line_and_the_run_goes_on(tmp
     assert len(told) == 1 and told[0].startswith("no log from here on: ") and "No space left" in told[0]
 
 
+def test_a_log_in_a_folder_that_cannot_be_is_none(tmp_path):
+    keep_log(tmp_path / ("x" * 300))
+    note("something", logging.ERROR)
+
+
 def test_odd_characters_are_logged(tmp_path):
     keep_log(tmp_path)
     note("Läsion ✓ \udcff")
