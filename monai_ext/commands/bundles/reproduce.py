@@ -80,7 +80,7 @@ def read_run(run: Path) -> dict[str, Any]:
         ReproduceError: it is damaged, or holds no config.
     """
     path = run / "run.json" if run.is_dir() else run
-    if not path.is_file():
+    if not path.is_file() or path.suffix != ".json":
         raise FileNotFoundError(f"no run.json in '{run}': give the output_dir of a training.")
     record = read_record(path, dict[str, Any], error=ReproduceError, way_out=WAY_OUT)
     origin = record.get("origin")

@@ -216,6 +216,9 @@ def test_records_that_do_not_repeat_a_run_are_refused(content, tmp_path):
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(ReproduceError, match="run.json'? (is damaged|holds no config|was written before)"):
         read_run(tmp_path)
+    (tmp_path / "a.png").touch()
+    with pytest.raises(FileNotFoundError, match="no run.json in '.*a.png': give the output_dir of a training"):
+        read_run(tmp_path / "a.png")
 
 
 def test_what_stands_in_the_way_is_told_before_anything_starts(trained, tmp_path):
