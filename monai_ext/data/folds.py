@@ -207,5 +207,8 @@ def _group_name(item: Mapping, group: Group) -> str:
         return str(group(item))
     match = re.search(group, name)
     if match is None:
-        raise ValueError(f"group is {group!r}, which is not found in the name of case {name}.")
+        raise ValueError(
+            f"group is {group!r}, which is not found in the name of case {name}: give a regular expression that is "
+            "found in every name."
+        )
     return match[1] if match.re.groups else match[0]

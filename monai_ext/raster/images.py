@@ -154,7 +154,8 @@ def reading(path: str | os.PathLike, *, header_only: bool = False) -> Iterator[I
             "tiles; to upscale it, convert it to a GeoTIFF, which is read by rows (gdal_translate IN OUT.tif)."
         ) from error
     except DECODING_ERRORS as error:
-        raise ImageFileError(f"cannot read image {path}: {one_line(error)}.") from error
+        way_out = "" if getattr(error, "errno", None) else ": copy it again, or save it anew by another program"
+        raise ImageFileError(f"cannot read image {path}: {one_line(error)}{way_out}.") from error
 
 
 def _reason_for_no_reader(path: str | os.PathLike) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ WAY_OUT = {
     errno.ENAMETOOLONG: "choose shorter names",
     errno.ELOOP: "it is a link that leads to itself",
 }
+OBJECT = re.compile(r"^(.*>: |\w+\([^()]*\): )")  # of urllib3, in front of its message
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -83,7 +85,7 @@ def network_reason(error: Exception) -> str:
     while isinstance(inner := getattr(cause, "reason", None) or next(iter(cause.args), None), BaseException):
         cause = inner
     text = one_line(cause if isinstance(cause, Exception) else error)
-    return without_secrets(text.rpartition(">: ")[2])
+    return without_secrets(OBJECT.sub("", text))
 
 
 def one_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from filelock import lock_descriptor
 
@@ -25,6 +25,8 @@ __all__ = [
     "make_folder",
     "remove_leftovers",
     "scratch_path",
+    "table_reader",
+    "table_reader",
     "table_rows",
     "write_table",
     "write_text",
@@ -184,6 +186,13 @@ def inside(folder: str | Path, name: str) -> Path:
     return target
 
 
+def table_reader(file: TextIO) -> csv.DictReader[str]:
+    """A reader of an open table; where its first line has no comma, columns are separated by semicolons or tabs."""
+    first = file.readline()
+    file.seek(0)
+    return csv.DictReader(file, restval="", delimiter=next((mark for mark in ",;\t" if mark in first), ","))
+
+
 def table_rows(
     path: str | Path,
     *,
@@ -193,7 +202,7 @@ def table_rows(
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, row by column) of a CSV file; what a row lacks is "", what it has too much is left out.
 
-    A byte order mark, which spreadsheets write, is passed over.
+    A byte order mark, which spreadsheets write, is passed over; for their semicolons see `table_reader`.
 
     Args:
         needed: columns that must be there.
@@ -205,7 +214,7 @@ def table_rows(
     """
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
+            reader = table_reader(file)
             if absent := [name for name in needed if name not in (reader.fieldnames or ())]:
                 raise error(f"{path} has no column {absent[0]!r}: it needs {', '.join(needed)}.")
             for row in reader:

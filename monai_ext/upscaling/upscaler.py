@@ -148,7 +148,8 @@ class Upscaler:
             what = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"type {type(output).__name__}"
             raise ValueError(
                 f"for a window of shape {tuple(windows.shape)} the network returns an output of {what}: a network for "
-                "upscaling keeps the number of bands and multiplies height and width by the same whole number."
+                "upscaling keeps the number of bands and multiplies height and width by the same whole number; one for "
+                "segmentation is applied by `monai_ext predict`."
             )
         return scale
 

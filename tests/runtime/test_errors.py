@@ -6,7 +6,7 @@ import re
 import pytest
 from processes import FAILING, run_python
 
-from monai_ext.runtime.errors import explain
+from monai_ext.runtime.errors import explain, network_reason
 from monai_ext.storage.files import atomic_path, inside, write_text
 
 
@@ -45,6 +45,14 @@ def test_refusals_of_the_system_have_a_way_out_wherever_they_occur(place, senten
     monkeypatch.chdir(tmp_path)
     refused = error_of(lambda: io.FileIO(place or str(tmp_path)))
     assert re.fullmatch(sentence, explain(refused))
+
+
+@pytest.mark.parametrize(
+    "of", ["", "<urllib3.connection.HTTPConnection object at 0x7f>: ", "HTTPConnection(host='a', port=9): "]
+)
+def test_the_reason_of_a_failed_request_is_its_innermost_without_objects(of):
+    inner = OSError(f"{of}refused (111): at a:9")
+    assert network_reason(OSError(ValueError(inner))) == "refused (111): at a:9"
 
 
 @pytest.mark.parametrize(("show", "traceback"), [("", False), ("1", True)])

@@ -139,7 +139,10 @@ def group_labels(cases: Sequence[str], group: str | None) -> list[str] | None:
     for case in cases:
         match = re.search(group, case)
         if match is None:
-            raise ValueError(f"group is {group!r}, which is not found in the name of case {case}.")
+            raise ValueError(
+                f"group is {group!r}, which is not found in the name of case {case}: give a regular expression that is "
+                "found in every name."
+            )
         labels.append(match[1] if match.re.groups else match[0])
     return labels
 

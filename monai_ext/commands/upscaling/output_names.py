@@ -62,6 +62,11 @@ def _check_folder(output: Path, known: Sequence[str], *, single: bool) -> None:
     """Refuse an `output` that is no folder, or looks like the name of a file."""
     if output.is_file():
         raise ValueError(f"output {output} is a file, and the images go to a folder: name another one.")
+    if not single and output.suffix.lower() in known and not output.exists():
+        raise ValueError(
+            f"output {output} is the name of a file, and the images go to a folder: name one, or make it first if this "
+            "is its name."
+        )
     suffix = output.suffix[1:]
     if single and suffix.isalpha() and len(suffix) <= LONGEST_SUFFIX and not output.exists():
         raise ValueError(

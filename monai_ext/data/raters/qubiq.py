@@ -189,7 +189,9 @@ def find_parts(root: Path, region: str | None) -> dict[str, Path]:
     regions = [child.name for child in _subfolders(folder) if _parts_in(child) or _holds_cases(child)]
     if regions:
         raise DatasetLayoutError(f"{folder} holds the regions {some_of(regions)}: choose one by region=.")
-    raise DatasetLayoutError(f"no cases in {folder}; expected is {LAYOUT}.")
+    raise DatasetLayoutError(
+        f"no cases in {folder}; expected is {LAYOUT} (`monai_ext convert` makes it of other layouts)."
+    )
 
 
 def _parts_in(folder: Path) -> dict[str, Path]:

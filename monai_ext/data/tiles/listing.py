@@ -13,6 +13,7 @@ from monai_ext.data.isic import DatasetLayoutError, check_name
 from monai_ext.data.passed_over import log_passed_over
 from monai_ext.data.tiles.grid import tile_address
 from monai_ext.runtime.errors import one_line
+from monai_ext.storage.files import table_reader
 from monai_ext.storage.folders import files_below
 
 __all__ = ["tile_items"]
@@ -130,7 +131,7 @@ def _manifest_rows(manifest: Path) -> list[tuple[str, dict[str, str]]]:
     """The file of each line and what is noted of it: its place, and its kind and part where there are such columns."""
     try:
         with manifest.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+            reader = table_reader(file)
             columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
             file_column = next((columns[name] for name in FILE_COLUMNS if name in columns), None)
             if file_column is None or "place" not in columns:

@@ -22,6 +22,8 @@ def test_one_file_may_name_its_output_and_collisions_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="no images in .*empty"):
         plan_outputs([tmp_path / "empty"], tmp_path / "out")
+    with pytest.raises(ValueError, match="new.png is the name of a file, and the images go to a folder"):
+        plan_outputs([tmp_path], tmp_path / "new.png")
     with pytest.raises(ValueError, match="x.xyz is of an unknown kind: choose one of .tif"):
         plan_outputs([tmp_path / "a.png"], tmp_path / "x.xyz")
     assert plan_outputs([tmp_path / "a.png"], tmp_path / "run.v2")[0][1] == tmp_path / "run.v2" / "a.png"

@@ -129,7 +129,9 @@ def test_two_files_for_one_thing_are_named(tmp_path):
 
 
 def test_other_folders_are_refused_with_the_way_out(tmp_path):
-    with pytest.raises(DatasetLayoutError, match="no cases in .*; expected is <region>/Training/case01/image.nii.gz"):
+    with pytest.raises(
+        DatasetLayoutError, match="no cases in .*; expected is <region>/Training/case01/image.nii.gz .*convert"
+    ):
         qubiq_items(tmp_path)
     with pytest.raises(DatasetLayoutError, match="'/nowhere' is not a folder"):
         qubiq_items("/nowhere")

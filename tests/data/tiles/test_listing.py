@@ -74,8 +74,9 @@ def test_a_manifest_may_name_files_from_the_folder_and_lie_anywhere(tmp_path):
     tile(tmp_path / "tiles" / "x" / "a.jpg")
     manifest = tmp_path / "lists" / "mine.csv"
     manifest.parent.mkdir()
-    manifest.write_text("place,filename,n\nhere,x/a.jpg,1\n")
-    assert places_of(tmp_path / "tiles", manifest=manifest) == {"x_a": "here"}
+    for content in ("place,filename,n\nhere,x/a.jpg,1\n", "\ufeffplace;filename\r\nhere;x/a.jpg\r\n"):
+        manifest.write_text(content, encoding="utf-8")
+        assert places_of(tmp_path / "tiles", manifest=manifest) == {"x_a": "here"}
 
 
 def test_tiles_that_a_manifest_lists_and_the_folder_lacks_are_told(tmp_path, caplog):
