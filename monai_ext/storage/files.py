@@ -26,7 +26,6 @@ __all__ = [
     "remove_leftovers",
     "scratch_path",
     "table_reader",
-    "table_reader",
     "table_rows",
     "write_table",
     "write_text",
