@@ -32,6 +32,7 @@ from monai_ext.raster.masks import read_mask
 from monai_ext.runtime.errors import one_line
 from monai_ext.storage.array_files import DAMAGES
 from monai_ext.storage.files import atomic_path
+from monai_ext.storage.folders import cache_folder
 
 __all__ = [
     "Contents",
@@ -42,7 +43,6 @@ __all__ = [
     "sorted_contents",
 ]
 
-CACHE_VARIABLE = "MONAI_EXT_CACHE"
 THUMBNAIL = 64  # pixels on either side, whatever the aspect
 GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601 luminance
 
@@ -211,7 +211,7 @@ def sorted_contents(items: Sequence[Mapping], cache_dir: str | os.PathLike | Non
     for one, other in zip(ordered, ordered[1:], strict=False):
         if str(one["id"]) == str(other["id"]):
             raise ValueError(f"two items have the id {one['id']}: {one['image']} and {other['image']}.")
-    folder = Path(cache_dir or os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "monai_ext")
+    folder = cache_folder(cache_dir)
     file = folder / f"folds-{_fingerprint(ordered)}.npz"
     contents = _load(file, len(items))
     if contents is None:

@@ -13,13 +13,16 @@ from torch import Tensor
 
 __all__ = ["TTAInferer", "largest_size"]
 
+PIXELS_AT_ONCE = 1 << 17  # in a forward pass of several mirrored views: more gain nothing on a CPU
+
 
 class TTAInferer(Inferer):
     """Mean logits, float32, over flips and sizes of the image, each prediction mapped back to the image.
 
-    Every size is combined with every flip: five sizes with three flips are 20 forward passes. Flips work for outputs of
-    any size, those of a super-resolution network too; with several sizes the network's output must have the height and
-    width of its input.
+    Every size is combined with every flip: five sizes with three flips are 20 views. Views of small batches pass
+    through the network together, unless it is called with further arguments. Flips work for outputs of any size, those
+    of a super-resolution network too; with several sizes the network's output must have the height and width of its
+    input.
 
     Args:
         flips: sets of dimensions of the batch to mirror, e.g. `[[3], [2], [2, 3]]` for (B, C, H, W) images: left-right,
@@ -56,11 +59,16 @@ class TTAInferer(Inferer):
         return total / len(self.scales)
 
     def _mirrored(self, inputs: Tensor, network: Callable[..., Tensor], args: Sequence, kwargs: dict) -> Tensor:
-        total = network(inputs, *args, **kwargs).float()  # bfloat16 would round the sum, and a CPU cannot resize it
-        for dims in self.flips:
-            mirrored = torch.flip(inputs, dims)
-            total = total + torch.flip(network(mirrored, *args, **kwargs), dims)
-        return total / (1 + len(self.flips))
+        views: list[tuple[int, ...]] = [(), *self.flips]
+        further = bool(args or kwargs)  # which may be of one item each
+        at_once = 1 if further else max(1, PIXELS_AT_ONCE // max(1, len(inputs) * math.prod(inputs.shape[2:])))
+        total = torch.zeros(())
+        for start in range(0, len(views), at_once):
+            some = views[start : start + at_once]
+            images = torch.cat([torch.flip(inputs, dims) for dims in some]) if len(some) > 1 or some[0] else inputs
+            outputs = network(images, *args, **kwargs).float()  # bfloat16 would round the sum, a CPU cannot resize it
+            total = sum((torch.flip(each, d) for each, d in zip(outputs.chunk(len(some)), some, strict=True)), total)
+        return total / len(views)
 
 
 def largest_size(spatial_size: Sequence[int], scales: Sequence[float]) -> list[int]:

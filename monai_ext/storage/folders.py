@@ -1,4 +1,4 @@
-"""List folders of a hundred thousand files in one pass, without a system call for each file."""
+"""List folders of a hundred thousand files in one pass, without a system call for each file; the cache's folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["files_below", "files_in", "folders_in"]
+__all__ = ["cache_folder", "files_below", "files_in", "folders_in"]
+
+CACHE_VARIABLE = "MONAI_EXT_CACHE"
+
+
+def cache_folder(named: str | os.PathLike[str] | None = None) -> Path:
+    """Where computed files are kept between runs: `named`, else that of MONAI_EXT_CACHE, else ~/.cache/monai_ext."""
+    return Path(named or os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "monai_ext")
 
 
 def files_in(folder: str | os.PathLike[str]) -> list[Path]:

@@ -144,6 +144,25 @@ def test_an_ensemble_has_the_mean_probabilities_of_its_members(trained, phantoms
     assert np.abs(both - (one + other) / 2).max() <= 1.01 < np.abs(one - other).max()  # rounded to 8 bits
 
 
+def test_another_engine_predicts_what_pytorch_predicts(trained, phantoms, tmp_path, monkeypatch):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("MONAI_EXT_CACHE", str(tmp_path / "cache"))
+    options = {key: TINY[key] for key in ("spatial_size", "network_def#width", "network_def#decoder_channels")}
+    options |= {"scales": [0.75, 1], "single_lesion": False, "precision": "fp32"}
+    options |= {
+        "dataset_dir": str(phantoms / "images"),
+        "checkpoints": [str(trained / f"{n}.pt") for n in ("final", "model")],
+    }
+    maps = []
+    for engine in ("torch", "onnxruntime"):
+        workflow(["inference.json"], output_dir=str(tmp_path / engine), engine=engine, **options).run()
+        pictures = sorted((tmp_path / engine / "probabilities").iterdir())
+        maps.append(np.stack([np.asarray(Image.open(picture)) for picture in pictures]).astype(int))
+    assert len(list((tmp_path / "cache" / "onnx").iterdir())) == 1
+    assert np.abs(maps[0] - maps[1]).max() <= 1 and np.ptp(maps[0]) > 1  # rounded to 8 bits
+
+
 def test_every_loss_of_a_fold_starts_from_the_same_weights_and_sees_the_same_batches(phantoms, tmp_path):
     seen = []
     for loss in ("bce", "dice", "tversky", "jaccard", "dice_bce"):

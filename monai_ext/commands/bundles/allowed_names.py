@@ -197,7 +197,7 @@ _OWN = frozenset(
         data.folds.named_groups handlers.trained_network losses.pixel_loss
         data.write_aerial_phantoms data.write_lesion_phantoms data.write_rater_phantoms engines.logistic_adversary
         engines.named_rater_loss engines.rater_cases engines.rater_loss engines.rater_network
-        engines.choose_spread handlers.choose_temperature handlers.known_temperature
+        engines.choose_spread engines.inference_network handlers.choose_temperature handlers.known_temperature
         handlers.super_resolution.many_hr_table.ManyHighResTable transforms.many_high_res.ManyHighResCrops
         handlers.foreign_tiles handlers.group_tiles handlers.load_generator handlers.load_weights handlers.one_cycle
         handlers.start_generator handlers.take_settings_of_run handlers.uncertain_network handlers.with_weights

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd as Convolution
 
 from monai_ext.commands.bundles.network import load_bundle_network
 from monai_ext.commands.bundles.shipped import find_bundle
 from monai_ext.commands.command_line import Computed, Positional, wrong_use
+from monai_ext.networks.onnx_files import MISSING_ONNX, input_shape, onnx_bytes
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import atomic_path
 
-__all__ = ["ExportOptions", "input_shape", "largest_difference", "onnx_bytes", "run", "saved_network"]
+__all__ = ["ExportOptions", "largest_difference", "run", "saved_network"]
 
 SIZES = {2: ((2, 45, 70), (1, 64, 96), (3, 33, 17)), 3: ((2, 20, 24, 12), (1, 33, 17, 9))}  # batch, then space
-AXES = ("N", "H", "W", "D")
 FORMATS = {".onnx": "ONNX", ".pt2": "torch.export", ".ts": "TorchScript"}
-SMALLEST_HALVED = 256  # numbers in an array; smaller ones, such as sizes, stay as they are
 TOLERANCE = {False: 1e-3, True: 2e-2}  # share of the outputs' span; True: weights in half precision
-MISSING_ONNX = "ONNX needs further packages: pip install onnx onnxruntime."
 
 
 @dataclass(frozen=True)
@@ -49,78 +44,6 @@ class ExportOptions:
     """another file of weights (the bundle's models/model.pt)"""
     half: bool = False
     """of .onnx: weights stored in half precision, which halves the file; numbers are computed in single precision"""
-
-
-def input_shape(network: nn.Module) -> tuple[int, int]:
-    """Channels and spatial axes of the images that a network takes: those of its first convolution.
-
-    Raises:
-        ValueError: it has none.
-    """
-    first = next((layer for layer in network.modules() if isinstance(layer, Convolution)), None)
-    if first is None:
-        raise ValueError(f"{type(network).__name__} has no convolution: its input is unknown.")
-    return first.in_channels, len(first.kernel_size)
-
-
-def onnx_bytes(
-    network: nn.Module,
-    example: Tensor,
-    *,
-    outputs: Sequence[str] = ("pred",),
-    half: bool = False,
-    free: Sequence[int] | None = None,
-) -> bytes:
-    """The ONNX model of a network, image -> outputs.
-
-    Args:
-        half: weights stored as float16 and cast to float32 where they are used.
-        free: axes of the image whose size is free, and in the outputs those of the same number; None: batch and space.
-
-    Raises:
-        ValueError: the package onnx is missing.
-    """
-    try:
-        import onnx  # noqa: F401, which the export needs
-    except ImportError as error:
-        raise ValueError(MISSING_ONNX) from error
-    free = [0, *range(2, example.ndim)] if free is None else free
-    named = {axis: AXES[0 if axis == 0 else axis - 1] for axis in free}
-    with torch.no_grad(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        warnings.simplefilter("ignore")
-        file = Path(folder, "model.onnx")
-        torch.onnx.export(
-            network,
-            (example,),
-            file,
-            dynamo=False,
-            # Normalisations stay apart from convolutions, whose weights are in half precision already: rounded once.
-            training=torch.onnx.TrainingMode.PRESERVE if half else torch.onnx.TrainingMode.EVAL,
-            input_names=["image"],
-            output_names=list(outputs),
-            dynamic_axes={name: named for name in ("image", *outputs)} if named else None,
-        )
-        model = file.read_bytes()
-    return _with_halved_weights(model) if half else model
-
-
-def _with_halved_weights(model: bytes) -> bytes:
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    graph = (loaded := onnx.load_from_string(model)).graph
-    casts = []
-    for tensor in graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST_HALVED:
-            continue
-        name = tensor.name
-        stored = f"{name}_half"
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), stored))
-        casts.append(helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    return loaded.SerializeToString()
 
 
 def saved_network(network: nn.Module, path: Path, *, half: bool = False) -> Callable[[Tensor], Tensor]:

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from monai_ext.commands.bundles.network import load_bundle_network
 from monai_ext.commands.bundles.shipped import find_bundle
 from monai_ext.commands.command_line import Computed, Positional
-from monai_ext.commands.exporting.export import onnx_bytes
 from monai_ext.commands.rendering import render
 from monai_ext.data import DecodeImaged, DecodeRaterImages
 from monai_ext.engines import RaterInferer
 from monai_ext.handlers.training.identity import settings_of_run
 from monai_ext.inferers import TTAInferer
 from monai_ext.networks.multi_rater import MapSampler
+from monai_ext.networks.onnx_files import onnx_bytes
 from monai_ext.runtime.errors import one_line
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import atomic_path

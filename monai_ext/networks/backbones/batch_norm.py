@@ -1,4 +1,4 @@
-"""Restore the statistics of folded BatchNorm layers, so that a network stored for inference can be trained on.
+"""BatchNorm layers merged into convolutions for inference, and the statistics of folded ones restored for training.
 
 Checkpoints for deployment often carry BatchNorm folded into the convolution before it: mean 0, variance 1, gain 1. In
 evaluation they compute what they always did; in training mode the batch statistics replace the folded ones and wipe out
@@ -7,13 +7,19 @@ the learned scale of every channel.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from monai_ext.networks.sampling import evaluation_mode
 
-__all__ = ["folded_batch_norms", "unfold_batch_norm"]
+__all__ = ["folded_batch_norms", "merge_batch_norms", "unfold_batch_norm"]
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def folded_batch_norms(module: nn.Module) -> list[_BatchNorm]:
@@ -36,6 +42,36 @@ def _is_folded(*tensors: Tensor) -> bool:
         return False
     gain, shift, mean, variance = tensors
     return bool((mean == 0).all() & (variance == 1).all() & (gain == 1).all() & (shift != 0).any())
+
+
+def merge_batch_norms(module: nn.Module) -> int:
+    """Merge BatchNorm layers into the convolutions right before them, in place; how many there were.
+
+    For inference alone: the module must be in evaluation mode, and computes what it did, up to rounding, in fewer
+    passes over its features. Layers follow each other where an `nn.Sequential`, or one within it, holds them in turn.
+    """
+    merged = 0
+    for chain in [part for part in module.modules() if _is_chain(part)]:
+        layers = list(_layers(chain))
+        for (holder, name, layer), (next_holder, next_name, following) in pairwise(layers):
+            if isinstance(layer, CONVOLUTIONS) and isinstance(following, _BatchNorm) and following.track_running_stats:
+                setattr(holder, name, fuse_conv_bn_eval(layer, following))
+                setattr(next_holder, next_name, nn.Identity())
+                merged += 1
+    return merged
+
+
+def _is_chain(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+def _layers(chain: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    """Holder, name and layer of all that a chain computes in turn."""
+    for name, layer in chain.named_children():
+        if _is_chain(layer):
+            yield from _layers(layer)
+        else:
+            yield chain, name, layer
 
 
 @torch.no_grad()

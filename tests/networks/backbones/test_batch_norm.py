@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from monai_ext.networks import folded_batch_norms, unfold_batch_norm
+from monai_ext.networks import MobileNetV2UNet, folded_batch_norms, merge_batch_norms, unfold_batch_norm
 
 
 def folded(module: nn.Module) -> nn.Module:
@@ -66,3 +66,33 @@ def test_fresh_and_ordinary_batch_norms_are_left_alone():
     fresh = nn.BatchNorm2d(3)
     assert not folded_batch_norms(nn.Sequential(fresh))
     assert unfold_batch_norm(trained_like(), torch.rand(2, 3, 12, 12)) == 0
+
+
+@torch.no_grad()
+def test_merged_networks_compute_what_they_did():
+    network = MobileNetV2UNet(width=0.25, decoder_channels=(16, 16, 8, 8, 8)).eval()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.running_mean, -0.2, 0.2), nn.init.uniform_(layer.running_var, 0.5, 2)
+    images = torch.randn(2, 3, 40, 33)
+    before = network(images)
+    count = sum(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+    assert merge_batch_norms(network) == count > 50
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+    torch.testing.assert_close(network(images), before, rtol=1e-4, atol=1e-4 * float(before.abs().max()))
+    assert merge_batch_norms(network) == 0
+
+
+def test_norms_that_follow_something_else_are_not_merged():
+    class Backwards(nn.Sequential):
+        def forward(self, x):
+            return self[0](self[1](x))
+
+    alone = nn.BatchNorm2d(2)
+    for module in (
+        nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU(), alone),
+        Backwards(nn.Conv2d(2, 2, 1), alone),
+        nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2, track_running_stats=False)),
+        nn.ModuleList([nn.Conv2d(2, 2, 1), alone]),
+    ):
+        assert merge_batch_norms(module.eval()) == 0
