@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd as Convolution
 
-__all__ = ["MISSING_ONNX", "input_shape", "onnx_bytes"]
+__all__ = ["MISSING_ONNX", "input_shape", "need_onnx", "onnx_bytes"]
 
 AXES = ("N", "H", "W", "D")
 SMALLEST_HALVED = 256  # numbers in an array; smaller ones, such as sizes, stay as they are
@@ -29,6 +30,16 @@ def input_shape(network: nn.Module) -> tuple[int, int]:
     if first is None:
         raise ValueError(f"{type(network).__name__} has no convolution: its input is unknown.")
     return first.in_channels, len(first.kernel_size)
+
+
+def need_onnx() -> None:
+    """Check that what exports ONNX is installed.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if importlib.util.find_spec("onnx") is None:
+        raise ValueError(MISSING_ONNX)
 
 
 def onnx_bytes(
@@ -48,10 +59,7 @@ def onnx_bytes(
     Raises:
         ValueError: the package onnx is missing.
     """
-    try:
-        import onnx  # noqa: F401, which the export needs
-    except ImportError as error:
-        raise ValueError(MISSING_ONNX) from error
+    need_onnx()
     free = [0, *range(2, example.ndim)] if free is None else free
     named = {axis: AXES[0 if axis == 0 else axis - 1] for axis in free}
     with torch.no_grad(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:

@@ -86,7 +86,8 @@ def _network(
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"the weights '{path}' do not fit the network_def of '{config}': {found_and_wanted(network, state)}."
+            f"the weights '{path}' do not fit the network_def of '{config}': {found_and_wanted(network, state)}; name "
+            "weights of this bundle, or the bundle that they are of."
         ) from error
     digest.update(f"{realism}".encode() if realism else b"")
     for read in [path, adversarial] if realism else [path]:

@@ -29,7 +29,7 @@ from monai_ext.engines import RaterInferer
 from monai_ext.handlers.training.identity import settings_of_run
 from monai_ext.inferers import TTAInferer
 from monai_ext.networks.multi_rater import MapSampler
-from monai_ext.networks.onnx_files import onnx_bytes
+from monai_ext.networks.onnx_files import need_onnx, onnx_bytes
 from monai_ext.runtime.errors import one_line
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import atomic_path
@@ -269,6 +269,7 @@ def runtime_files(folder: Path | None) -> dict[str, bytes]:
 def run(options: PageOptions) -> int:
     """`python -m monai_ext page`."""
     bundle = find_bundle(options.bundle)
+    need_onnx()  # before anything is fetched
     page = page_of_bundle(bundle, runtime_files(options.onnxruntime_web), options.weights)
     path = options.output_dir / "index.html"
     with atomic_path(path) as temporary:

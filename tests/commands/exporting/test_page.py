@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from PIL import Image
 
 from monai_ext.commands.bundles.network import load_bundle_network
 from monai_ext.commands.bundles.shipped import find_bundle
-from monai_ext.commands.exporting.page import RUNTIME_FILES, page_of_bundle, runtime_files
+from monai_ext.commands.exporting.page import RUNTIME_FILES, PageOptions, page_of_bundle, run, runtime_files
 from monai_ext.commands.rendering import source
 from monai_ext.formulas.regions import paste_region, region_of_interest
 from monai_ext.formulas.temperature import tempered
@@ -107,6 +108,13 @@ def test_probabilities_are_tempered_as_by_the_formula(tmp_path):
     code = "settings = {temperature: 1.7}; const map = Float32Array.from(values); temper(map); map"
     found = torch.tensor(in_node(tmp_path, code, values=maps.tolist()))
     torch.testing.assert_close(found, tempered(maps, 1.7), rtol=0, atol=1e-6)
+
+
+def test_what_is_missing_is_named_before_anything_is_fetched(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.setattr("monai_ext.commands.exporting.page.runtime_files", None)
+    with pytest.raises(ValueError, match="ONNX needs further packages: pip install onnx"):
+        run(PageOptions("lesion_unet", tmp_path))
 
 
 def test_what_the_page_cannot_do_is_refused(tmp_path, monkeypatch):
