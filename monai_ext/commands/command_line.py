@@ -51,6 +51,7 @@ STYLE = (
 QUIET = "no messages and no progress bars; results, warnings and errors remain"
 RULE = re.compile(r"\s*-{3,}\s*")
 NEGATIVE = re.compile(r"-(?:\d+\.?\d*|\.\d+)[eE][+-]?\d{1,3}")
+NO_VALUE = re.compile(r"Missing value for argument 'options\.(\w+)'\. Expected 1 values?\.")
 NO_TYPE = re.compile(r"Error parsing (\S+): no type matching (.+) could be instantiated from \[(.*?)\]\..*")
 
 
@@ -158,4 +159,5 @@ def _sentence(message: str) -> str:
     """The text of a message of tyro between its title and the next rule, on one line."""
     _, _, *lines = message.splitlines()
     text = " ".join(" ".join(takewhile(lambda line: not RULE.fullmatch(line), lines)).split())
+    text = NO_VALUE.sub(lambda found: f"{found[1].upper()} is missing", text)
     return NO_TYPE.sub(r"\1 takes \2, not \3", text)

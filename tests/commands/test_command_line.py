@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_ext.commands.command_line import Computed, Paths, option_pairs, parse_options
+from monai_ext.commands.command_line import Computed, Paths, Positional, option_pairs, parse_options
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,16 @@ class Options:
     def __post_init__(self) -> None:
         if self.low > 1:
             raise ValueError(f"low is {self.low}: at most 1.")
+
+
+@dataclass(frozen=True)
+class Words:
+    """View something."""
+
+    image: Positional[str]
+    """a picture"""
+    page: Positional[Path]
+    """the page to write"""
 
 
 def test_words_become_options_and_negative_numbers_are_no_options():
@@ -47,6 +57,12 @@ def test_wrong_use_is_one_sentence_and_status_2(words, sentence, capsys):
     printed = capsys.readouterr().err
     assert end.value.code == 2 and sentence in printed and printed.count("\n") == 1
     assert printed.startswith("monai_ext try: error: ") and "(monai_ext try --help shows the options)" in printed
+
+
+def test_a_missing_word_is_named_as_in_the_help(capsys):
+    with pytest.raises(SystemExit):
+        parse_options(Words, ["a.png", "--far", "3"], prog="monai_ext view")
+    assert capsys.readouterr().err.startswith("monai_ext view: error: PAGE is missing (monai_ext view --help")
 
 
 def test_the_help_ends_in_the_examples(capsys):

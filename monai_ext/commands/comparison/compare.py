@@ -62,7 +62,8 @@ class Plan:
     """What to compare: a bundle, a data set, and the grid of losses x folds x seeds.
 
     Raises:
-        ComparisonError: an empty or repeated loss or seed, fewer than two folds, an argument set by the comparison.
+        ComparisonError: an empty or repeated loss or seed, a loss that the bundle has not, fewer than two folds, an
+            argument set by the comparison.
         FileNotFoundError: the bundle has no configs/train.json or configs/evaluate.json.
     """
 
@@ -102,6 +103,12 @@ class Plan:
         for config in CONFIGS:
             if not (self.bundle / "configs" / config).is_file():
                 raise FileNotFoundError(f"no configs/{config} in the bundle {self.bundle}: give --bundle its folder.")
+        train = self.bundle / "configs" / "train.json"
+        known = read_record(train, dict[str, Any], way_out="take it from the bundle again").get("losses", {})
+        typed = [*self.arguments, *(name for own in self.loss_arguments.values() for name in own)]
+        added = {name.split("#")[1] for name in typed if name.startswith("losses#")}
+        if known and (unknown := sorted({*self.losses} - {*known} - added)):
+            raise ComparisonError(f"the bundle has no loss {unknown[0]!r}: choose of {', '.join(known)}.")
 
     def runs(self, make_commands: MakeCommands) -> list[Run]:
         """Every run of the grid; all losses of a fold before the next fold, so that a part is already paired."""

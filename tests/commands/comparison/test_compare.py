@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,15 @@ def test_a_second_comparison_in_the_folder_is_refused(place):
         with pytest.raises(ComparisonBusyError, match="process 123 on elsewhere"):
             go(place)
     assert go(place) == []  # a lock file without its holder is no lock
+
+
+def test_a_loss_that_the_bundle_has_not_is_refused_unless_it_is_added(place):
+    config = place / "bundle" / "configs" / "train.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"losses": {"bce": {}, "dice": {}}}))
+    plan = Plan(place / "bundle", place / "data", place / "out", ("bce", "dice"), 2)
+    with pytest.raises(ComparisonError, match="the bundle has no loss 'focal': choose of bce, dice"):
+        replace(plan, losses=("bce", "focal"))
+    replace(plan, losses=("bce", "focal"), arguments={"losses#focal#_target_": "monai.losses.FocalLoss"})
 
 
 @pytest.mark.parametrize(
