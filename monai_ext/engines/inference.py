@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import monai_ext
 from monai_ext.engines.precision import autocast_dtype
-from monai_ext.networks import merge_batch_norms
+from monai_ext.networks import MapSampler, RaterSampler, merge_batch_norms
 from monai_ext.networks.onnx_files import input_shape, onnx_bytes
 from monai_ext.storage.files import atomic_path
 from monai_ext.storage.folders import cache_folder, files_in
@@ -43,7 +43,8 @@ class ExportedNetwork(nn.Module):
 def inference_network(network: nn.Module, engine: str = "torch", precision: str = "auto") -> nn.Module:
     """A copy of `network` in evaluation mode, or what stands for it, that predicts faster and cannot be trained.
 
-    Outputs are those of `network` up to rounding. Exported networks are kept in the folder of `cache_folder`, by a
+    Outputs are those of `network` up to rounding. Of methods for several raters the network within is exported; samples
+    are drawn from its maps as ever. Exported networks are kept in the folder of `cache_folder`, by a
     digest of network and weights.
 
     Args:
@@ -53,7 +54,8 @@ def inference_network(network: nn.Module, engine: str = "torch", precision: str 
             chosen.
 
     Raises:
-        ValueError: another engine, one whose package is not installed, or a network on another device.
+        ValueError: another engine, one whose package is not installed, a network on another device, or a method for
+            several raters that has noise or several networks.
     """
     if engine not in INFERENCE_ENGINES:
         raise ValueError(f"engine={engine!r}: choose one of {', '.join(INFERENCE_ENGINES)}.")
@@ -61,6 +63,8 @@ def inference_network(network: nn.Module, engine: str = "torch", precision: str 
         network = copy.deepcopy(network).eval()
         merge_batch_norms(network)
         return network
+    if isinstance(network, RaterSampler):
+        return _sampler(network, engine, precision)
     device = next((values.device for values in network.parameters()), torch.device("cpu"))
     if device.type != "cpu":
         raise ValueError(f"--engine {engine} computes on the CPU, and the network is on {device}: add --device cpu.")
@@ -70,6 +74,19 @@ def inference_network(network: nn.Module, engine: str = "torch", precision: str 
         return ExportedNetwork(_in_onnxruntime(package, model)).eval()
     bfloat16 = autocast_dtype("cpu", precision) is not None
     return ExportedNetwork(_in_openvino(package, model, "bf16" if bfloat16 else "f32")).eval()
+
+
+def _sampler(method: RaterSampler, engine: str, precision: str) -> nn.Module:
+    """A method for several raters whose network is computed by an engine."""
+    within = dict(method.named_children()).get("network")
+    if not isinstance(method, MapSampler) or within is None:
+        raise ValueError(
+            f"--engine {engine} computes methods that draw their samples from the maps of one network, such as heads "
+            f"and ordered, and this one is {type(method).__name__}: leave --engine out."
+        )
+    method = copy.deepcopy(method).eval()
+    method.add_module("network", inference_network(within, engine, precision))
+    return method
 
 
 def _package(engine: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 
 from monai_ext.engines import inference
 from monai_ext.engines.inference import ExportedNetwork, inference_network
+from monai_ext.networks import OrderedHeads, RaterHeads, RaterSampler
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +64,35 @@ def test_other_engines_give_what_pytorch_gives(engine):
             given = other(images)
             other(torch.zeros_like(images))  # which must not overwrite the result
             assert (given - expected).abs().max() < 1e-3 * expected.abs().max()
+
+
+@pytest.mark.parametrize("method", [RaterHeads, OrderedHeads])
+def test_samples_are_drawn_from_the_maps_of_another_engine(method, exports, monkeypatch):
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4)).eval()
+    sampler = method(network)
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace())
+
+    def compute(images: np.ndarray) -> np.ndarray:
+        return network(torch.from_numpy(images)).numpy()
+
+    monkeypatch.setattr(inference, "_in_onnxruntime", lambda package, model: compute)
+    faster: Any = inference_network(sampler, "onnxruntime")
+    pytorch: Any = inference_network(sampler)
+    assert isinstance(faster, method) and isinstance(faster.network, ExportedNetwork) and len(exports) == 1
+    assert sampler.network is network
+    images = torch.rand(2, 1, 6, 6)
+    for other in (faster, pytorch):
+        given, expected = other.predict(images, 4), sampler.predict(images, 4)
+        torch.testing.assert_close(given.share, expected.share)
+        torch.testing.assert_close(given.samples, expected.samples)
+
+
+def test_methods_that_draw_noise_are_left_to_pytorch():
+    class Noisy(RaterSampler):
+        pass
+
+    with pytest.raises(ValueError, match="heads and ordered, and this one is Noisy: leave --engine out"):
+        inference_network(Noisy(), "onnxruntime")
 
 
 def test_arrays_go_in_and_tensors_come_out():
