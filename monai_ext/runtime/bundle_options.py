@@ -13,7 +13,7 @@ from typing import Any
 
 from fire.parser import DefaultParseValue
 
-__all__ = ["refuse_misread_places", "refuse_unknown_options"]
+__all__ = ["given_options", "refuse_misread_places", "refuse_unknown_options"]
 
 # What `run` of MONAI itself takes, and its handler for experiment tracking.
 OF_MONAI = frozenset(
@@ -35,7 +35,7 @@ def refuse_unknown_options(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: an option is not; names the nearest that is.
     """
-    if (given := _given(arguments)) is None:
+    if (given := given_options(arguments)) is None:
         return
     try:
         files = _config_files(given)
@@ -64,7 +64,7 @@ def refuse_misread_places(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: one has; says what it is read as, and how to write it.
     """
-    if (given := _given(arguments)) is None:
+    if (given := given_options(arguments)) is None:
         return
     names = {_top(name) for name in given}
     with suppress(*UNREADABLE):
@@ -89,7 +89,7 @@ def refuse_misread_places(arguments: Sequence[str]) -> None:
             )
 
 
-def _given(arguments: Sequence[str]) -> dict[str, str] | None:
+def given_options(arguments: Sequence[str]) -> dict[str, str] | None:
     """The options of a `monai.bundle run` as text; None of another command."""
     is_run = Path(arguments[0]).parts[-3:] == ("monai", "bundle", "__main__.py") and arguments[1:2] == ["run"]
     return dict(_options(arguments[2:])) if is_run else None

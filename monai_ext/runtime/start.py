@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from monai.utils import set_determinism
 
+from monai_ext.runtime.devices import refuse_absent_device
 from monai_ext.runtime.errors import report_errors_in_one_sentence
 from monai_ext.runtime.hosts import has_own_process, in_monai_label, put_aside
 from monai_ext.runtime.run_log import keep_log
@@ -23,6 +25,7 @@ def start_run(output_dir: str | Path | None = None, *, seed: int | None = None) 
         put_aside(output_dir)
     if has_own_process():
         report_errors_in_one_sentence(log_dir=output_dir)
+        refuse_absent_device(sys.argv)
     else:
         keep_log(output_dir)
     if seed is not None:

@@ -15,6 +15,7 @@ from monai_ext.data.tiles.pixel_scale import scale_beside
 from monai_ext.handlers.training.weight_digests import calibration_of_weights
 from monai_ext.metrics.conformal import Calibration
 from monai_ext.raster.presets import PRESETS, PresetName
+from monai_ext.runtime.devices import known_device
 from monai_ext.upscaling import Choices, Upscaler
 
 __all__ = [
@@ -88,16 +89,7 @@ def devices(text: str) -> list[torch.device]:
         names = [f"cuda:{number}" for number in range(count if text == "all" else min(count, 1))] or ["cpu"]
     else:
         names = text.split(",")
-    found = []
-    for name in names:
-        try:
-            device = torch.device(name)
-        except RuntimeError as error:
-            raise ValueError(f"device '{name}' is unknown: choose cpu, cuda, cuda:0,cuda:1, all or auto.") from error
-        if device.type == "cuda" and (device.index or 0) >= count:
-            raise ValueError(f"device '{name}' is not here: there are {count} CUDA devices.")
-        found.append(device)
-    return found
+    return [known_device(name) for name in names]
 
 
 def warn_without_epistemic(upscaler: Upscaler, bundle: Path) -> None:
