@@ -94,16 +94,19 @@ def bayesian_srgan_aerial(data: Path, output: Path, imagenet: str) -> list[Step]
 
 
 def prob_unet(data: Path, output: Path, imagenet: str) -> list[Step]:
-    """LIDC-IDRI slices, split by patient: trained on all training cases, scored on the test cases."""
-    cases, run = output / "lidc", output / "runs" / "ordered"
+    """LIDC-IDRI slices, split by patient: trained on all training cases in two rounds, scored on the test cases."""
+    cases, first, run = output / "lidc", output / "runs" / "ordered", output / "runs" / "longer"
     common = {"dataset_dir": cases, "anonymous": True, "fold": "all"}
     trained = {**common, "validation_part": "Validation", "encoder_weights": imagenet, "max_epochs": 5,
         "val_interval": 5}  # fmt: skip
+    longer = {**trained, "max_epochs": 3, "val_interval": 3, "learning_rate": 0.0005, "seed": 1,
+        "init_weights": first / "final.pt"}  # fmt: skip
     return [
         program("cases of LIDC-IDRI", "slices", data / "lidc-2d", cases, makes=cases / "complete.txt"),
-        training("training on all training cases", "prob_unet", run, trained),
+        training("training on all training cases", "prob_unet", first, trained),
+        training("the same, longer", "prob_unet", run, longer),
         evaluation("scores on the test cases", "prob_unet", run,
-            {**common, "evaluation_part": "Testing", "figure_ids": []}),
+            {**common, "evaluation_part": "Testing", "figure_ids": [], "search": True}),
         program("weights as shipped", "finish", run / "final.pt", makes=output / "models" / "model.pt"),
     ]  # fmt: skip
 

@@ -49,7 +49,7 @@ def test_a_dry_run_prints_the_commands(tmp_path, capsys):
     assert main(["prob_unet", "--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "out"), "--dry_run"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == f"python -m weights.slices {tmp_path}/lidc-2d {tmp_path}/out/lidc"
-    assert sum(line.startswith("python -m ") for line in lines) == 4 and not (tmp_path / "out").exists()
+    assert sum(line.startswith("python -m ") for line in lines) == 5 and not (tmp_path / "out").exists()
 
 
 def test_data_that_are_missing_end_the_run_with_status_1(tmp_path, capfd):
