@@ -70,7 +70,7 @@ def segmentation_backbone(
         features: width F of the first stage of the first two.
         dropout: after the convolutions, of the last three in the decoder.
         encoder_weights: of mobilenet_v2, see `MobileNetV2UNet`, or a file of efficientnet_lite0.
-        initial_logit: of the last three, bias of the last layer where training begins; 0 for features.
+        initial_logit: bias of the last layer where training begins; 0 for features.
         spatial_dims: 2 for images; 3 for volumes.
         spacing: size of a pixel or voxel along each axis, see `plan_levels`; the last three ignore it in volumes and
             refuse it in images.
@@ -102,6 +102,7 @@ def segmentation_backbone(
             dropout=dropout,
         )
         shape_basic_unet(basic_unet, plan)
+        _begin_at(basic_unet.final_conv, initial_logit)
         return Standardised(basic_unet, 0.0, 1.0, plan.multiples)
     if name == "dynunet":
         network = DynUNet(
@@ -115,6 +116,7 @@ def segmentation_backbone(
             dropout=dropout or None,
             res_block=True,
         )
+        _begin_at(network.output_block, initial_logit)
         return Standardised(network, 0.5, 0.25, plan.multiples)
     mean: float | Sequence[float]
     std: float | Sequence[float]
@@ -122,12 +124,17 @@ def segmentation_backbone(
     if name == "efficientnet_lite0":
         mean, std = LITE_MEAN, LITE_STD
     encoder_decoder = _on_imagenet_encoder(name, in_channels, out_channels, dropout, encoder_weights)
-    for layer in encoder_decoder.segmentation_head.children():
-        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
-            nn.init.constant_(layer.bias, initial_logit)
+    _begin_at(encoder_decoder.segmentation_head, initial_logit)
     if spatial_dims == 3:
         return Standardised(SlicewiseUNet(encoder_decoder, in_channels), mean, std, (32, 32, 1))
     return Standardised(encoder_decoder, mean, std, (32, 32))
+
+
+def _begin_at(head: nn.Module, logit: float) -> None:
+    """Set the bias of the last layer."""
+    for layer in head.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Conv3d)) and layer.bias is not None:
+            nn.init.constant_(layer.bias, logit)
 
 
 def _on_imagenet_encoder(

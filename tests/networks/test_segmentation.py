@@ -12,6 +12,8 @@ def test_every_backbone_gives_its_logit_maps_at_any_size(name):
     network = segmentation_backbone(name, in_channels=2, out_channels=3, features=4).eval()
     with torch.no_grad():
         assert network(torch.rand(1, 2, 37, 50)).shape == (1, 3, 37, 50)
+    biases = [value for key, value in network.named_parameters() if key.endswith("bias") and value.shape == (3,)]
+    assert any((bias == -3).all() for bias in biases)  # training begins near empty masks
 
 
 def test_images_are_standardised_and_cropped_back():
