@@ -194,7 +194,10 @@ REGISTRY = {
         reads={
             "runs/srgan/final.pt": _copied("bundles/srgan_aerial/models/srresnet.pt"),
             "runs/content/final.pt": _copied("bundles/srgan_aerial/models/model.pt"),
+            "here/model.pt": _copied("bundles/bayesian_srgan_aerial/models/model.pt"),
+            "here.png": _tile,
         },
+        stands_for={"['here']": "['phantom_0003']", "INPUT": "here.png", "OUTPUT": "here_enlarged.tif"},
         shorter={"uncertainty_checks": "--steps 1 --members 2 --scenes 2 3"},
     ),
     "upscale --help": Page("answers", reads={"orthophoto.tif": _tile}),
