@@ -1,5 +1,7 @@
 """Engines for inference: passes of the shipped networks, and the whole command `predict` for lesion_unet.
 
+Engines that are not installed are left out, with a line that names them.
+
 python -m benchmarks.inference_engines
 python -m benchmarks.inference_engines --pictures 0
 """
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -74,7 +77,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="passes of each network and engine")
     parser.add_argument("--no_bfloat16", action="store_true", help="leave it out, as on CPUs without it")
     options = parser.parse_args()
-    ways = [way for way in WAYS if not (options.no_bfloat16 and way[1] == "bf16")]
+    missing = sorted({engine for engine, _ in WAYS if find_spec(engine) is None})
+    if missing:
+        print(f"left out: {', '.join(missing)} (pip install onnx {' '.join(missing)})\n")
+    ways = [way for way in WAYS if way[0] not in missing and not (options.no_bfloat16 and way[1] == "bf16")]
     print("| network, one pass | " + " | ".join(f"{engine}, {precision}" for engine, precision in ways) + " |")
     print("|---|" + "--:|" * len(ways))
     for bundle, shape in PASSES.items():

@@ -254,7 +254,7 @@ REGISTRY = {
     ),
     "export --help": Page("house"),
     "page --help": Page("house"),
-    "docs/clients.md": Page("house"),
+    "docs/clients.md": Page("house", shorter={"benchmarks.inference_engines": "--pictures 0 --rounds 1"}),
     "docs/layouts.md": Page("layouts", reads={"SOURCE": ph2}),
     "convert --help": Page("layouts", reads={"annotations": coco, "HAM10000": ham10000}),
     "docs/in_your_project.md": Page("house", shorter={"examples/in_your_own_project.py": "--epochs 1"}),
