@@ -143,7 +143,7 @@ def _names(text: str) -> list[str]:
     names = text.split(",")
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no benchmark: choose of {','.join(BENCHMARKS)}")
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no benchmark: choose from {','.join(BENCHMARKS)}")
     return names
 
 

@@ -125,8 +125,8 @@ def image_items(folder_or_file: str | os.PathLike) -> list[dict[str, str]]:
     images = _by_id(path, masks=False, and_masks=True)
     if not images:
         raise DatasetLayoutError(
-            f"no image file lies in {path}: name the folder that holds them itself, or convert them, for known are "
-            f"{' '.join(sorted(IMAGE_SUFFIXES))}."
+            f"no image file lies in {path}: name the folder that holds them directly, or convert them to "
+            f"one of {' '.join(sorted(IMAGE_SUFFIXES))}."
         )
     return [{"id": name, "image": str(file)} for name, file in sorted(images.items())]
 

@@ -44,8 +44,8 @@ def inference_network(network: nn.Module, engine: str = "torch", precision: str 
     """A copy of `network` in evaluation mode, or what stands for it, that predicts faster and cannot be trained.
 
     Outputs are those of `network` up to rounding. Of methods for several raters the network within is exported; samples
-    are drawn from its maps as ever. Exported networks are kept in the folder of `cache_folder`, by a
-    digest of network and weights.
+    are drawn from its maps as ever. Exported networks are kept in the folder of `cache_folder`, by a digest of network
+    and weights.
 
     Args:
         engine: "torch" merges BatchNorm into convolutions; "onnxruntime" and "openvino" compute on the CPU, with as

@@ -78,11 +78,11 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
 
 
 def small_volumes_in_float32(network: nn.Module, device: torch.device, dtype: torch.dtype | None) -> None:
-    """Have 3-D convolutions trained in float32 where their input is smaller than the kernel along an axis, on a CPU.
+    """Train 3-D convolutions in float32 where their input is smaller than the kernel along an axis, on a CPU.
 
-    There the gradient of the weights in bfloat16 is garbage: oneDNN 3.12, which PyTorch 2.13 calls, reads and even
-    writes outside its arrays. Such inputs are those of the deepest levels, so that it costs next to no time. Other
-    devices, other formats and networks of images stay as they are.
+    There the gradients of the weights in bfloat16 are wrong: oneDNN 3.12, which PyTorch 2.13 calls, reads and even
+    writes outside of its arrays. Such inputs are those of the deepest levels, so that float32 costs next to no time.
+    Nothing is changed on other devices, in other formats, or in networks for images. Transposed convolutions count too.
 
     >>> network = nn.Conv3d(1, 1, 3, padding=1)
     >>> small_volumes_in_float32(network, torch.device("cpu"), torch.bfloat16)
@@ -93,7 +93,7 @@ def small_volumes_in_float32(network: nn.Module, device: torch.device, dtype: to
     if device.type != "cpu" or dtype != torch.bfloat16:
         return
     for module in network.modules():
-        if isinstance(module, nn.Conv3d) and max(module.kernel_size) > 1:
+        if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d)) and max(module.kernel_size) > 1:
             hooks = _Float32WhereSmall(module)
             module.register_forward_pre_hook(hooks.before)
             module.register_forward_hook(hooks.after, always_call=True)
@@ -102,7 +102,7 @@ def small_volumes_in_float32(network: nn.Module, device: torch.device, dtype: to
 class _Float32WhereSmall:
     """Hooks that leave autocast for the inputs on which a convolution's kernel does not fit, and enter it again."""
 
-    def __init__(self, convolution: nn.Conv3d):
+    def __init__(self, convolution: nn.Conv3d | nn.ConvTranspose3d):
         sizes = zip(convolution.kernel_size, convolution.dilation, strict=True)
         self.extents = [step * (size - 1) + 1 for size, step in sizes]
         self.left = False

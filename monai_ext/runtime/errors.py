@@ -117,10 +117,10 @@ def report_errors_in_one_sentence(*, log_dir: str | Path | None = None) -> None:
     """From now on let uncaught errors that `explain` finds a sentence for end the process with it and exit status 1.
 
     What MONAI's handlers log of such an error on the way loses its stack trace too, and what Ignite's engines log of it
-    is left out. An interrupt loses its trace as well,
-    which ends the process as it usually does, with a sentence of how to go on. Set the environment variable
-    MONAI_EXT_TRACEBACK=1 to see the whole stack trace as well. In a `monai.bundle run`, an option that its configs do
-    not have, or a folder's name that MONAI reads otherwise, is the first such error, see `bundle_options`.
+    is left out. An interrupt ends the process as it usually does, without a stack trace, and with a sentence of how to
+    go on. Set the environment variable MONAI_EXT_TRACEBACK=1 to see the whole stack trace as well. In a `monai.bundle
+    run`, an option that its configs do not have, or a folder's name that MONAI reads otherwise, is the first such
+    error, see `bundle_options`.
 
     Args:
         log_dir: what is logged from now on is added to `run.log` in this folder as well, see `RunLog`, and so is the

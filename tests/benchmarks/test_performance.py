@@ -361,7 +361,7 @@ def test_sections_are_taken_apart_as_they_were_joined(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--only", "data,speed"], "'speed' is no benchmark: choose of data,host"),
+        (["--only", "data,speed"], "'speed' is no benchmark: choose from data,host"),
         (["--quick", "--fill", "README.md"], "--fill takes numbers that mean something: leave out --quick"),
         (["--images", "20"], "20 photographs do not fill batches: choose a multiple of 16"),
     ],

@@ -56,11 +56,12 @@ def gradients(convolution, image):
     return convolution.weight.grad
 
 
+@pytest.mark.parametrize("kind", [torch.nn.Conv3d, torch.nn.ConvTranspose3d])
 @pytest.mark.parametrize("shape", [(2, 4, 4), (2, 2, 1), (3, 3, 3), (8, 6, 2)])
-def test_weights_of_small_volumes_learn_from_gradients_of_float32(shape):
+def test_weights_of_small_volumes_learn_from_gradients_of_float32(shape, kind):
     torch.manual_seed(0)
     image = torch.randn(3, 16, *shape)
-    convolution = torch.nn.Conv3d(16, 16, 3, padding=1)
+    convolution = kind(16, 16, 3, padding=1)
     expected = gradients(convolution, image).clone()
     precision.small_volumes_in_float32(convolution, torch.device("cpu"), torch.bfloat16)
     with precision.autocast(torch.device("cpu"), torch.bfloat16):

@@ -108,7 +108,7 @@ class Plan:
         typed = [*self.arguments, *(name for own in self.loss_arguments.values() for name in own)]
         added = {name.split("#")[1] for name in typed if name.startswith("losses#")}
         if known and (unknown := sorted({*self.losses} - {*known} - added)):
-            raise ComparisonError(f"the bundle has no loss {unknown[0]!r}: choose of {', '.join(known)}.")
+            raise ComparisonError(f"the bundle has no loss {unknown[0]!r}: choose from {', '.join(known)}.")
 
     def runs(self, make_commands: MakeCommands) -> list[Run]:
         """Every run of the grid; all losses of a fold before the next fold, so that a part is already paired."""

@@ -152,7 +152,7 @@ class DecodeRaters(Transform):
             raise ValueError(f"zoom is {zoom!r}: give a number of at least 1; 2 keeps half of the height and width.")
         if zoom > 1 and as_bool(search, "search"):
             if spatial_size is None or centre is not None:
-                raise ValueError("search begins in the middle of images of one size: give spatial_size and no centre.")
+                raise ValueError("search begins in the middle of the image: give spatial_size, and no centre.")
             spatial_size, zoom = [round(side * zoom) for side in spatial_size], 1.0
         self.spatial_size = None if spatial_size is None else tuple(int(side) for side in spatial_size)
         self.window = None if window is None else tuple(float(v) for v in window)

@@ -197,7 +197,7 @@ def test_a_loss_that_the_bundle_has_not_is_refused_unless_it_is_added(place):
     config = place / "bundle" / "configs" / "train.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"losses": {"bce": {}, "dice": {}}}))
     plan = Plan(place / "bundle", place / "data", place / "out", ("bce", "dice"), 2)
-    with pytest.raises(ComparisonError, match="the bundle has no loss 'focal': choose of bce, dice"):
+    with pytest.raises(ComparisonError, match="the bundle has no loss 'focal': choose from bce, dice"):
         replace(plan, losses=("bce", "focal"))
     replace(plan, losses=("bce", "focal"), arguments={"losses#focal#_target_": "monai.losses.FocalLoss"})
 
