@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from monai_ext.data.device.crops import RandomCrops
@@ -25,7 +26,8 @@ class DeviceLoader:
 
     Every rank has the same number of batches, that of the longest shard (of the shortest with `drop_last`), and every
     item is seen exactly once an epoch: a rank with fewer items makes some batches smaller. Only where it has fewer
-    items than batches (then of size 1) are items repeated.
+    items than batches (then of size 1) are items repeated. Where items of different sizes stay apart, the number is
+    that of the rank with most batches (fewest with `drop_last`), for which all ranks must build the loader.
 
     Args:
         dataset: where the batches come from.
@@ -43,8 +45,9 @@ class DeviceLoader:
             epoch has `crops.per_item` of each.
 
     Raises:
-        ValueError: there is no batch, items of several ranks differ in size without `mixed_sizes`, or weights without
-            `shuffle`, of another number, negative or all 0, or of items of different sizes without `mixed_sizes`.
+        ValueError: there is no batch, items of ranks that do not run under torch.distributed differ in size without
+            `mixed_sizes`, or weights without `shuffle`, of another number, negative or all 0, or of items of different
+            sizes without `mixed_sizes`.
     """
 
     def __init__(
@@ -64,16 +67,16 @@ class DeviceLoader:
             raise ValueError(f"batch_size={batch_size} and seed={seed} must be at least 1 and 0.")
         self.crops, self._copies = crops, 1 if crops is None else crops.per_item
         self._places = None if crops is None else crops.places(dataset, "image")
-        mixed_sizes = mixed_sizes or crops is not None
-        self.members = [torch.arange(len(dataset)).repeat(self._copies)] if mixed_sizes else dataset.members
-        if len(dataset.shard_lengths) > 1 and len(self.members) > 1:
-            raise ValueError("ranks cannot share items of different sizes: set spatial_size in the transform.")
+        self._mixed = mixed_sizes or crops is not None
+        self.members = [torch.arange(len(dataset)).repeat(self._copies)] if self._mixed else dataset.members
         self.weights = None if weights is None else torch.as_tensor(weights, dtype=torch.float64)
         if self.weights is not None:
             self._check_weights(self.weights, dataset, shuffle=shuffle)
         self.dataset, self.batch_size = dataset, batch_size
         self.shuffle, self.drop_last, self.seed, self.transform = shuffle, drop_last, seed, transform
         self.epoch = 0
+        self._count: int | None = None
+        self._count = self._common_count()
         self._sizes = self._batch_sizes()
         if not self._sizes:
             raise ValueError(f"no batch of {batch_size} among {len(dataset)} items: choose a smaller batch_size.")
@@ -137,13 +140,15 @@ class DeviceLoader:
         pieces = []
         for members in self.members:
             pieces.append(members[torch.randperm(len(members), generator=generator)] if self.shuffle else members)
-        if len(pieces) == 1:
+        if len(pieces) == 1 and self._count is None:
             wanted = sum(self._sizes)
             repeated = pieces[0].repeat(-(-wanted // len(pieces[0])))
             return [self._beside(batch) for batch in repeated[:wanted].split(self._sizes)]
         batches = [batch for piece in pieces for batch in piece.split(self.batch_size)]
         batches = [batch for batch in batches if len(batch) == self.batch_size or not self.drop_last]
-        return [batches[i] for i in torch.randperm(len(batches), generator=generator)] if self.shuffle else batches
+        if self.shuffle:
+            batches = [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+        return batches if self._count is None else _as_many(batches, self._count)
 
     def _beside(self, batch: Tensor) -> Tensor:
         """The batch with whole items of one size beside each other."""
@@ -151,7 +156,7 @@ class DeviceLoader:
 
     def _batch_sizes(self) -> list[int]:
         size, lengths = self.batch_size, [self._copies * length for length in self.dataset.shard_lengths]
-        if len(self.members) > 1:
+        if len(self.members) > 1 or self._count is not None:
             return [len(batch) for batch in self.order(0)]
         if self.drop_last:
             shortest = min(lengths)
@@ -161,6 +166,22 @@ class DeviceLoader:
             return [size] * (count - 1) + [length - (count - 1) * size]
         even, larger = divmod(max(length, count), count)
         return [even + 1] * larger + [even] * (count - larger)
+
+    def _common_count(self) -> int | None:
+        """The number of batches of all ranks, where each rank's own depends on the sizes of its items."""
+        apart = len(self.members) > 1
+        if len(self.dataset.shard_lengths) == 1 or self._mixed:
+            return None
+        if not (dist.is_available() and dist.is_initialized()):
+            if apart:
+                raise ValueError("ranks cannot share items of different sizes: set spatial_size in the transform.")
+            return None
+        found: list[Any] = [None] * len(self.dataset.shard_lengths)
+        dist.all_gather_object(found, (apart, len(self._batch_sizes())))
+        counts = [count for _, count in found]
+        if not any(apart for apart, _ in found):
+            return None
+        return min(counts) if self.drop_last else max(counts)
 
     def _check_weights(self, weights: Tensor, dataset: DeviceDataset, *, shuffle: bool) -> None:
         if weights.shape != (len(dataset),):
@@ -173,6 +194,15 @@ class DeviceLoader:
     def _generator(self, epoch: int, purpose: int) -> torch.Generator:
         state = np.random.SeedSequence([self.seed, epoch, self.dataset.rank, purpose]).generate_state(1, np.uint64)
         return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def _as_many(batches: list[Tensor], count: int) -> list[Tensor]:
+    """`count` batches of the same items: the largest ones halved, or, if all have one item, some repeated."""
+    batches = batches[:count]
+    while 0 < len(batches) < count:
+        number = max(range(len(batches)), key=lambda i: len(batches[i]))
+        batches[number : number + 1] = batches[number].chunk(2) if len(batches[number]) > 1 else [batches[number]] * 2
+    return batches
 
 
 def _joined(pieces: Sequence[Mapping]) -> dict:

@@ -120,6 +120,40 @@ def test_two_processes_share_the_items(write_items, tmp_path: Path) -> None:
     assert sorted(sum(ranks[1], [])) == ["case1", "case3", "case5", "case7"]
 
 
+def _rank_writes_batches_of_each_size(rank: int, items: list[dict], folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    data = dataset(items, num_workers=0)
+    for name, options in {"all": {}, "drawn": {"shuffle": True}, "full": {"drop_last": True}}.items():
+        loader = DeviceLoader(data, 3, **options)
+        batches = [epoch_ids(loader) for _ in range(2)][-1]
+        assert len(batches) == len(loader)
+        Path(folder, f"{name}{rank}.txt").write_text("\n".join(" ".join(batch) for batch in batches))
+    dist.destroy_process_group()
+
+
+def test_two_processes_share_items_of_different_sizes(write_items, tmp_path: Path) -> None:
+    large, small, other = (8, 8), (4, 4), (6, 4)
+    # rank 0 has seven of one size; rank 1 has four, two and one of three sizes
+    items = write_items(
+        14, [large, large, large, large, large, small, large, small, large, other, large, large, large, large]
+    )
+    method = "fork" if sys.platform == "linux" else "spawn"
+    mp.start_processes(_rank_writes_batches_of_each_size, args=(items, str(tmp_path)), nprocs=2, start_method=method)
+
+    def batches(name: str) -> list[list[list[str]]]:
+        ranks = [(tmp_path / f"{name}{rank}.txt").read_text().splitlines() for rank in range(2)]
+        return [[line.split() for line in rank] for rank in ranks]
+
+    for name in ("all", "drawn"):
+        first, second = batches(name)
+        assert len(first) == len(second) == 4  # 3 + 3 + 1, halved once; 3 + 1, 2, 1
+        assert sorted(sum(first + second, [])) == sorted(item["id"] for item in items)
+        assert sorted(map(len, second)) == [1, 1, 2, 3]
+    assert [[len(batch) for batch in rank] for rank in batches("full")] == [[3], [3]]
+    assert batches("full")[1] == [["case1", "case3", "case11"]]
+
+
 def test_fewer_items_than_a_batch_are_one_batch(write_items) -> None:
     loader = DeviceLoader(dataset(write_items(3)), 4, drop_last=True, shuffle=True)
     assert [sorted(batch["id"]) for batch in loader] == [["case0", "case1", "case2"]] and len(loader) == 1
