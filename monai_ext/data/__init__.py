@@ -13,6 +13,7 @@ from monai_ext.data.many_hr.dataset import DecodeManyHighResd, ManyHighResDatase
 from monai_ext.data.many_hr.format import ManyHrError
 from monai_ext.data.many_hr.plan import ManyHrSettings
 from monai_ext.data.near_duplicates import duplicate_groups
+from monai_ext.data.prediction_loader import PredictionLoader
 from monai_ext.data.raters.cases import RaterCase, read_rater_case
 from monai_ext.data.raters.decoding import DecodeRaters
 from monai_ext.data.raters.images import DecodeRaterImages, rater_image_items
@@ -65,6 +66,7 @@ __all__ = [
     "TileClient",
     "PixelScale",
     "PredictionKinds",
+    "PredictionLoader",
     "RATER_STYLES",
     "RandomCrops",
     "RasterInfo",

@@ -174,6 +174,7 @@ class BatchEvaluator(_SkipUnhandledEvents, SupervisedEvaluator):
         self.dtype = autocast_dtype(device, precision)
         self._in_precision = autocast(self.state.device, self.dtype)
         self.memory_format = to_channels_last(network, channels_last)
+        self.add_event_handler(Events.DATALOADER_STOP_ITERATION, Engine.terminate_epoch)  # else Ignite begins again
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Tensor]) -> dict[str, Any]:
         inputs, targets, args, kwargs = prepared(self, batchdata)

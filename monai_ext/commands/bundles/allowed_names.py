@@ -303,11 +303,11 @@ ATTRIBUTES = frozenset(
     info insert int intersection inverse is_cuda is_dir is_file isdigit isoformat item items iteration iterdir join
     joinpath keys known_raters last_epoch load_state_dict logger long lower lstrip max max_epochs mean metrics min mkdir
     module modules name named_modules named_parameters ndim now numel numpy output parameters params parent parents
-    parts permute pop relative_to repeat replace requires_grad requires_grad_ reshape resolve rglob rsplit rstrip run
-    sample_content score setLevel set_epoch set_random_state shape size sort split splitlines squeeze startswith state
-    state_dict std stem step stop strftime strip suffix sum to today tolist total_seconds train training transform
-    transforms transpose union unsqueeze update upper validation values var view warning with_name with_suffix zero_grad
-    zfill
+    parts permute pop refuse_unread relative_to repeat replace requires_grad requires_grad_ reshape resolve rglob rsplit
+    rstrip run sample_content score setLevel set_epoch set_random_state shape size sort split splitlines squeeze
+    startswith state state_dict std stem step stop strftime strip suffix sum to today tolist total_seconds train
+    training transform transforms transpose union unsqueeze update upper validation values var view warning
+    with_name with_suffix zero_grad zfill
     """.split()
 )
 # Of these methods, how many arguments texts and lists take; files are moved by others.
