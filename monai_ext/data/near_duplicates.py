@@ -239,7 +239,7 @@ def _fingerprint(items: Sequence[Mapping]) -> str:
 
 def _load(file: Path, count: int) -> Contents | None:
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             contents = Contents(stored["groups"], stored["areas"])
     except FileNotFoundError:
         return None

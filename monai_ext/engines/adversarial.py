@@ -41,7 +41,8 @@ class Adversary:
             et al. 2017).
         loss: called as loss(logits, target_is_real, for_discriminator); None: `LogisticAdversarialLoss()`. MONAI's
             `PatchAdversarialLoss` fits as well.
-        weight: of the adversarial term in the generator's loss; 1e-3 is SRGAN's.
+        weight: of the adversarial term in the generator's loss; 1e-3 is SRGAN's. With 0 there is no such term, and the
+            discriminator stays as it is.
         penalty: penalty(discriminator, real), such as `R1Penalty`.
         penalty_interval: steps between two penalties, each multiplied by as many (Karras et al. 2020, lazy
             regularisation).
@@ -70,6 +71,8 @@ class Adversary:
         self.penalty_interval = penalty_interval
 
     def generator_term(self, fake: Tensor) -> WeightedTerms:
+        if not self.weight:
+            return {}
         term = self.loss(self.discriminator(fake), target_is_real=True, for_discriminator=False)
         return {"adversarial": (self.weight, term)}
 
@@ -83,6 +86,8 @@ class Adversary:
         max_grad_norm: float | None = None,
     ) -> dict[str, Tensor]:
         """One step of the discriminator, the first being step 0; its terms and mean scores, scalars on the device."""
+        if not self.weight:
+            return {}
         self.optimizer.zero_grad(set_to_none=True)
         with precision:
             real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)

@@ -90,6 +90,18 @@ def test_stage_one_takes_the_steps_of_the_lean_trainer_and_leaves_the_discrimina
     assert set(run.state.output["terms"]) == {"pixel"}
 
 
+def test_without_weight_stage_two_is_a_training_by_the_image_losses_and_leaves_the_discriminator_alone():
+    generator, discriminator = networks()
+    reference, untouched = copy.deepcopy(generator), copy.deepcopy(discriminator)
+    optimizer = torch.optim.SGD(reference.parameters(), 0.1)
+    BatchTrainer("cpu", 2, Pairs(), reference, optimizer, nn.L1Loss(), precision="fp32").run()
+    engine = trainer(generator, discriminator, epochs=2, adversary={"weight": 0.0, "penalty": R1Penalty(1.0)})
+    engine.run()
+    assert_equal_weights(generator, reference)
+    assert_equal_weights(discriminator, untouched)
+    assert set(engine.state.output["terms"]) == {"pixel"}
+
+
 def by_hand(generator: nn.Module, discriminator: nn.Module, *, gamma: float, interval: int, smoothing: float) -> None:
     """Stage two in plain PyTorch; R1 written out, with the gradient of the summed mean logits."""
     g_optimizer = torch.optim.SGD(generator.parameters(), 0.1)
