@@ -21,20 +21,17 @@ def srgan_aerial(data: Path, output: Path, imagenet: str) -> list[Step]:
     held = {**common, "test_places": list(HELD_OUT)}
     whole = {**common, "test_fraction": 0}
     drawn = {"crop_size": 124, "place_power": 0.5, "size_power": 0.75, "optimizer_name": "muon"}
-    one = {**drawn, "adversarial_epochs": 0, "val_interval": 8, "learning_rate": 0.004, "warm_up": 0.03,
-        "end_loss": "psnr"}  # fmt: skip
-    short = {**one, "pretrain_epochs": 16, "ema_decay": 0.995, "loss_change": 0.6}
-    content = {**drawn, "pretrain_epochs": 0, "adversarial_epochs": 3, "batch_size": 8, "val_interval": 1,
-        "adversarial_schedule": "plateau", "warm_up": 0.05, "ema_decay": 0.99, "adversarial_learning_rate": 0.002,
-        "pixel_weight": 3, "adversarial_weight": 0, "discriminator_features": 16}  # fmt: skip
-    two = {**content, "adversarial_epochs": 2, "adversarial_learning_rate": 0.0015, "adversarial_weight": 0.01,
-        "r1_gamma": 0.001}  # fmt: skip
+    one = {**drawn, "adversarial_epochs": 0, "learning_rate": 0.004, "warm_up": 0.03, "end_loss": "psnr",
+        "ema_decay": 0.998}  # fmt: skip
+    long, short = ({**one, "pretrain_epochs": epochs, "val_interval": epochs // 6} for epochs in (126, 30))
+    content = {**drawn, "pretrain_epochs": 0, "batch_size": 8, "adversarial_schedule": "plateau", "warm_up": 0.05,
+        "ema_decay": 0.998, "adversarial_epochs": 18, "val_interval": 3, "adversarial_learning_rate": 0.003,
+        "pixel_weight": 3, "adversarial_weight": 0}  # fmt: skip
+    two = {**content, "adversarial_epochs": 3, "val_interval": 1, "adversarial_learning_rate": 0.0015,
+        "ema_decay": 0.995, "adversarial_weight": 0.01, "r1_gamma": 0.001, "discriminator_features": 16}  # fmt: skip
     halfway = {"realism": 0.5, "adversarial_weights": runs / "held_two" / "final.pt",
-        "evaluation_dir": runs / "held_one_on" / "evaluation_halfway"}  # fmt: skip
-    mirrored = {"flips": "[[3], [2], [2, 3]]", "evaluation_dir": runs / "held_one_on" / "evaluation_mirrored"}
-
-    def on(epochs: int, start: str) -> Options:
-        return {**one, "pretrain_epochs": epochs, "ema_decay": 0.998, **begun(start)}
+        "evaluation_dir": runs / "held_one" / "evaluation_halfway"}  # fmt: skip
+    mirrored = {"flips": "[[3], [2], [2, 3]]", "evaluation_dir": runs / "held_one" / "evaluation_mirrored"}
 
     def begun(start: str) -> Options:
         return {"init_weights": runs / start / "final.pt"}
@@ -44,16 +41,15 @@ def srgan_aerial(data: Path, output: Path, imagenet: str) -> list[Step]:
 
     return [
         program("tiles of all places", "tiles", data, tiles, makes=tiles / "manifest.csv"),
-        training("stage one, eight places held out", name, runs / "held_one", {**held, **short}),
-        training("the same, longer", name, runs / "held_one_on", {**held, **on(26, "held_one")}),
+        training("stage one, eight places held out", name, runs / "held_one", {**held, **long}),
         training("content, eight places held out", name, runs / "held_content",
-            {**held, **content, **begun("held_one_on")}),
+            {**held, **content, **begun("held_one")}),
         training("stage two, eight places held out", name, runs / "held_two", {**held, **two, **begun("held_content")}),
-        scores("scores of stage one", "held_one_on", one),
-        scores("scores of stage one, mirror images averaged", "held_one_on", {**one, **mirrored}),
+        scores("scores of stage one", "held_one", long),
+        scores("scores of stage one, mirror images averaged", "held_one", {**long, **mirrored}),
         scores("scores of stage two", "held_two", two),
-        scores("scores halfway between the stages", "held_one_on", {**one, **halfway}),
-        training("stage one, all tiles", name, runs / "one", {**whole, **on(34, "held_one")}),
+        scores("scores halfway between the stages", "held_one", {**long, **halfway}),
+        training("stage one, all tiles", name, runs / "one", {**whole, **short, **begun("held_one")}),
         training("content, all tiles", name, runs / "content", {**whole, **content, **begun("one")}),
         training("stage two, all tiles", name, runs / "two", {**whole, **two, **begun("content")}),
         program("stage one as shipped", "finish", runs / "one" / "final.pt", makes=models / "model.pt"),
@@ -64,7 +60,7 @@ def srgan_aerial(data: Path, output: Path, imagenet: str) -> list[Step]:
 def bayesian_srgan_aerial(data: Path, output: Path, imagenet: str) -> list[Step]:
     """Tiles of 20 places, of which eight are for calibration. A generator, and around it three seeds of the network."""
     name, tiles, models = "bayesian_srgan_aerial", output / "tiles", output / "models"
-    generator = srgan_aerial(data, output, imagenet)[:4]  # the tiles; eight places left out, as far as the content loss
+    generator = srgan_aerial(data, output, imagenet)[:3]  # the tiles; eight places left out, as far as the content loss
     members = [models / "ensemble" / f"seed_{seed}.pt" for seed in range(3)]
     common = {"dataset_dir": tiles, "validation_fraction": 0, "test_fraction": 0, "calibration_places": list(HELD_OUT)}
     trained = {**common, "feature_weights": imagenet, "crop_size": 120, "batch_size": 8, "place_power": 0.5,
