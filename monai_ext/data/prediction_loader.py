@@ -36,7 +36,7 @@ class PredictionLoader(DataLoader):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # as DataLoader's, but for the batches left out
         self._seen, self._refused = 0, []
         for batch in super().__iter__():
-            self._seen += batch.count
+            self._seen += batch.tried
             for sentence in batch.refused:
                 logger.warning("%s It is left out.", sentence)
             self._refused += batch.refused
@@ -67,7 +67,7 @@ class _Unread(NamedTuple):
 class _Batch(NamedTuple):
     read: Any  # None where nothing could be read
     refused: list[str]
-    count: int
+    tried: int
 
 
 class _Attempts(Dataset):
