@@ -64,8 +64,9 @@ def bayesian_srgan_aerial(data: Path, output: Path, imagenet: str) -> list[Step]
     members = [models / "ensemble" / f"seed_{seed}.pt" for seed in range(3)]
     common = {"dataset_dir": tiles, "validation_fraction": 0, "test_fraction": 0, "calibration_places": list(HELD_OUT)}
     trained = {**common, "feature_weights": imagenet, "crop_size": 120, "batch_size": 8, "place_power": 0.5,
-        "size_power": 0.75, "pretrain_epochs": 2, "adversarial_epochs": 0, "val_interval": 1, "ema_decay": 0.99,
-        "pretrain_schedule": "plateau", "freeze_generator": True, "init_weights": generator[-1].makes}  # fmt: skip
+        "size_power": 0.75, "pretrain_epochs": 6, "adversarial_epochs": 0, "val_interval": 2, "ema_decay": 0.995,
+        "pretrain_schedule": "plateau", "sample_content_weight": 1, "freeze_generator": True,
+        "init_weights": generator[-1].makes}  # fmt: skip
     steps, runs = list(generator), [output / "runs" / f"seed_{seed}" for seed in range(3)]
     for seed, (run, member) in enumerate(zip(runs, members, strict=True)):
         steps += [
