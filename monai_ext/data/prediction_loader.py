@@ -54,10 +54,9 @@ class PredictionLoader(DataLoader):
         if len(self._refused) == self._seen:
             beginning = "" if self._seen == 1 else f"none of the {self._seen} images can be read: "
             raise DecodeError(beginning + some_of(self._refused, most=3, separator=" "))
-        raise DecodeError(
-            f"{len(self._refused)} of {self._seen} images cannot be read and have no prediction; the others have: "
-            + some_of(self._refused, most=3, separator=" ")
-        )
+        read, unread = self._seen - len(self._refused), len(self._refused)
+        beginning = f"{read} of {self._seen} images are predicted, {unread} cannot be read: "
+        raise DecodeError(beginning + some_of(self._refused, most=3, separator=" "))
 
 
 class _Unread(NamedTuple):

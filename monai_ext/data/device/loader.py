@@ -168,7 +168,7 @@ class DeviceLoader:
         return [even + 1] * larger + [even] * (count - larger)
 
     def _common_count(self) -> int | None:
-        """The number of batches of all ranks, where each rank's own depends on the sizes of its items."""
+        """The number of batches of every rank where items of different sizes stay apart in one of them, else None."""
         apart = len(self.members) > 1
         if len(self.dataset.shard_lengths) == 1 or self._mixed:
             return None
