@@ -11,8 +11,11 @@ from monai_ext.runtime.bundle_options import given_options
 __all__ = ["known_device", "refuse_absent_device"]
 
 
-def known_device(name: str) -> torch.device:
+def known_device(name: str, *, also: Sequence[str] = ()) -> torch.device:
     """The device of a name.
+
+    Args:
+        also: further words that an option takes, for the error.
 
     Raises:
         ValueError: there is no such device here.
@@ -20,7 +23,8 @@ def known_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"device '{name}' is unknown: choose cpu, cuda or cuda:0, cuda:1 ...") from error
+        choices = ", ".join((*also, "cpu", "cuda or cuda:0, cuda:1 ..."))
+        raise ValueError(f"device '{name}' is unknown: choose {choices}") from error
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
         raise ValueError(f"device '{name}' is not here, there are {count} CUDA devices: choose another, such as cpu.")

@@ -12,7 +12,10 @@ RUN = ["/x/monai/bundle/__main__.py", "run", "--device"]
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("gpu", "device 'gpu' is unknown: choose cpu, cuda"), ("cuda:99", "device 'cuda:99' is not here, .*such as cpu")],
+    [
+        ("gpu", "device 'gpu' is unknown: choose cpu, cuda or cuda:0"),
+        ("cuda:99", "device 'cuda:99' is not here, .*such as cpu"),
+    ],
 )
 def test_a_device_that_is_not_here_is_refused(name, sentence):
     with pytest.raises(ValueError, match=sentence):

@@ -7,6 +7,8 @@ import json
 import pytest
 from processes import REPOSITORY
 
+from monai_ext.runtime.start import start_run
+
 BUNDLES = REPOSITORY / "bundles"
 
 
@@ -18,3 +20,24 @@ BUNDLES = REPOSITORY / "bundles"
 def test_every_bundle_run_keeps_its_log_in_its_output_folder(path):
     first = json.loads(path.read_text(encoding="utf-8"))["run"][0]
     assert first["_target_"] == "monai_ext.runtime.start.start_run" and first["output_dir"] == "@output_dir"
+
+
+@pytest.mark.parametrize("name", ["train.json", "demo.json"])
+@pytest.mark.parametrize("bundle", [path.parents[1].name for path in BUNDLES.glob("*/configs/train.json")])
+def test_every_training_says_at_once_whether_it_resumes(bundle, name):
+    first = json.loads((BUNDLES / bundle / "configs" / name).read_text(encoding="utf-8"))["run"][0]
+    assert first["resume"] == "@resume"
+
+
+@pytest.mark.parametrize("file", ["last.pt", "last.previous.pt"])
+def test_a_second_training_in_a_folder_is_refused_at_its_start(tmp_path, file):
+    (tmp_path / file).touch()
+    with pytest.raises(FileExistsError, match="already holds a run.*--resume true.*--output_dir"):
+        start_run(tmp_path, resume="false")
+    for no_second_training in (True, "true", None):
+        start_run(tmp_path, resume=no_second_training)
+
+
+def test_weights_in_the_output_folder_are_no_run(tmp_path):
+    (tmp_path / "model.pt").touch()
+    start_run(tmp_path, resume=False)

@@ -85,11 +85,12 @@ def devices(text: str) -> list[torch.device]:
         ValueError: one does not exist.
     """
     count = torch.cuda.device_count()
-    if text in ("auto", "all"):
+    choices = ("auto", "all")
+    if text in choices:
         names = [f"cuda:{number}" for number in range(count if text == "all" else min(count, 1))] or ["cpu"]
     else:
         names = text.split(",")
-    return [known_device(name) for name in names]
+    return [known_device(name, also=choices) for name in names]
 
 
 def warn_without_epistemic(upscaler: Upscaler, bundle: Path) -> None:

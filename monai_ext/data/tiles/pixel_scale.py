@@ -13,6 +13,7 @@ import numpy as np
 from monai_ext.raster.opening import GDAL_SUFFIXES, open_raster, stored_type
 from monai_ext.raster.value_range import ValueSample, known_values, warn_of_alpha
 from monai_ext.runtime.ranks import is_main_process
+from monai_ext.runtime.run_folders import LAST_CHECKPOINT
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.records import read_record, write_record
 
@@ -174,7 +175,7 @@ def keep_scale(folder: str | Path, scale: PixelScale, *, resume: bool | str = Fa
     if not is_main_process():
         return
     path, going_on = Path(folder) / FILE, as_bool(resume, "resume")
-    if going_on and (Path(folder) / "last.pt").is_file():
+    if going_on and (Path(folder) / LAST_CHECKPOINT).is_file():
         stored = scale_beside(path) or PixelScale()
         if stored != scale:
             raise ValueError(

@@ -19,6 +19,7 @@ from monai_ext.handlers.training.identity import RunIdentity
 from monai_ext.handlers.training.weights import load_checkpoint, not_finite
 from monai_ext.runtime.errors import WAYS_ON, NonFiniteLossError, one_line
 from monai_ext.runtime.ranks import is_main_process
+from monai_ext.runtime.run_folders import previous_checkpoint, refuse_earlier_run
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.files import WriteError, atomic_path, remove_leftovers
 from monai_ext.storage.locks import FolderLock
@@ -168,7 +169,7 @@ class ResumeHandler:
     ):
         self.identity = identity
         self.path = Path(path)
-        self.previous = self.path.with_name(f"{self.path.stem}.previous{self.path.suffix}")
+        self.previous = previous_checkpoint(self.path)
         self.objects = dict(objects)
         self.evaluator = evaluator
         self.resume = as_bool(resume, "resume")
@@ -190,18 +191,14 @@ class ResumeHandler:
             remove_leftovers(self.path.parent)
         if not (self.path.exists() or self.previous.exists()):
             return
-        if not self.resume:
-            self._lock.release()
-            raise FileExistsError(
-                f"'{self.path.parent}' already holds a run: continue it with --resume true, or choose another "
-                "--output_dir."
-            )
         try:
+            if not self.resume:
+                refuse_earlier_run(self.path)
             state = self._read()
             if self.identity is not None:
                 self.identity.check(engine, self.path.parent, epoch=state["epoch"])
             self._restore(state, engine)
-        except ValueError:
+        except (ValueError, FileExistsError):
             self._lock.release()
             raise
         left = engine.state.max_epochs - engine.state.epoch

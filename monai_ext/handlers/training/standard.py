@@ -21,6 +21,7 @@ from monai_ext.handlers.training.records import EpochTable, RunRecord, TrainingP
 from monai_ext.handlers.training.served import ServedWeights
 from monai_ext.handlers.training.tensorboard import LAYOUT, MainProcessWriter, write_validation
 from monai_ext.runtime.hosts import in_monai_label
+from monai_ext.runtime.run_folders import LAST_CHECKPOINT
 
 __all__ = ["Handler", "Part", "StandardTraining"]
 
@@ -144,7 +145,7 @@ class StandardTraining:
             self.handler(
                 "table", lambda: EpochTable(folder / "epochs.csv", optimizer=state["optimizer"], evaluator=evaluator)
             ),
-            self.handler("saved", lambda: ResumeHandler(folder / "last.pt", state, **resuming)),
+            self.handler("saved", lambda: ResumeHandler(folder / LAST_CHECKPOINT, state, **resuming)),
             self.handler("final", lambda: FinalCheckpoint(average, folder / "final.pt", evaluator=evaluator)),
             self.handler("curves", lambda: TrainingCurves(writer, optimizers=optimizers, interval=interval)),
             self.handler("progress", lambda: TrainingProgress(evaluator, interval=interval)),

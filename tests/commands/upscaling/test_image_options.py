@@ -15,7 +15,10 @@ from monai_ext.data.tiles.pixel_scale import PixelScale, keep_scale
 
 def test_devices_and_ranges_are_checked(capsys):
     assert command.devices("cpu,cpu") == [torch.device("cpu")] * 2
-    for name, sentence in (("gpu", "device 'gpu' is unknown"), ("cuda:99", "device 'cuda:99' is not here")):
+    for name, sentence in (
+        ("gpu", "device 'gpu' is unknown: choose auto, all, cpu, cuda or"),
+        ("cuda:99", "device 'cuda:99' is not here"),
+    ):
         with pytest.raises(ValueError, match=sentence):
             command.devices(name)
     assert typed("a.png", "b.png", "--range", 0, 4095).values.range == (0.0, 4095.0)
