@@ -200,7 +200,9 @@ def _by_id(folder: Path, *, masks: bool, and_masks: bool = False) -> dict[str, P
         check_name(path)
         if name in files:
             kind = "masks" if masks else "images"
-            raise DatasetLayoutError(f"two {kind} in {folder} have the id {name}: {files[name].name} and {path.name}.")
+            raise DatasetLayoutError(
+                f"two {kind} in {folder} have the id {name}: {files[name].name} and {path.name}: rename or remove one."
+            )
         files[name] = path
     log_passed_over(folder, others, folders_in(folder), expected=superpixels)
     return files

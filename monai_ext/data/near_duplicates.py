@@ -210,7 +210,9 @@ def sorted_contents(items: Sequence[Mapping], cache_dir: str | os.PathLike | Non
     ordered = [items[i] for i in order]
     for one, other in zip(ordered, ordered[1:], strict=False):
         if str(one["id"]) == str(other["id"]):
-            raise ValueError(f"two items have the id {one['id']}: {one['image']} and {other['image']}.")
+            raise ValueError(
+                f"two items have the id {one['id']}: {one['image']} and {other['image']}: rename or remove one."
+            )
     folder = cache_folder(cache_dir)
     file = folder / f"folds-{_fingerprint(ordered)}.npz"
     contents = _load(file, len(items))

@@ -84,7 +84,9 @@ def tile_items(
         check_name(file)
         name = file.relative_to(root).with_suffix("").as_posix().replace("/", "_")
         if name in items:
-            raise DatasetLayoutError(f"two tiles have the id {name}: {items[name]['image']} and {file}.")
+            raise DatasetLayoutError(
+                f"two tiles have the id {name}: {items[name]['image']} and {file}: rename or remove one."
+            )
         items[name] = {"id": name, "image": str(file)} | note | {"place": note["place"] or name}
     return [items[name] for name in sorted(items)]
 
