@@ -7,6 +7,7 @@ import json
 import pytest
 from processes import REPOSITORY
 
+from monai_ext.runtime.run_folders import LAST_CHECKPOINT
 from monai_ext.runtime.start import start_run
 
 BUNDLES = REPOSITORY / "bundles"
@@ -29,9 +30,8 @@ def test_every_training_says_at_once_whether_it_resumes(bundle, name):
     assert first["resume"] == "@resume"
 
 
-@pytest.mark.parametrize("file", ["last.pt", "last.previous.pt"])
-def test_a_second_training_in_a_folder_is_refused_at_its_start(tmp_path, file):
-    (tmp_path / file).touch()
+def test_a_second_training_in_a_folder_is_refused_at_its_start(tmp_path):
+    (tmp_path / LAST_CHECKPOINT).touch()
     with pytest.raises(FileExistsError, match="already holds a run.*--resume true.*--output_dir"):
         start_run(tmp_path, resume="false")
     for no_second_training in (True, "true", None):
