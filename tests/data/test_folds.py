@@ -148,6 +148,16 @@ def test_a_large_case_is_balanced_by_many_small_ones():
     assert len(set(folds[:6])) == 1 and sorted((folds.count(0), folds.count(1))) == [6, 6]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_with_as_many_folds_as_groups_each_group_is_a_fold(tmp_path, seed):
+    sites = {f"image{number}": "abcd"[min(number // 3, 3)] for number in range(24)}  # three of a, b, c and fifteen of d
+    table = tmp_path / "sites.csv"
+    table.write_text("id,site\n" + "".join(f"{name},{site}\n" for name, site in sites.items()), encoding="utf-8")
+    items = [{"id": name, "image": f"{name}.png"} for name in sites]
+    assigned = assign_folds(items, folds=4, seed=seed, group=f"{table}:site")
+    assert len(set(zip(assigned, sites.values(), strict=True))) == 4
+
+
 @pytest.mark.parametrize("group", [r"case\d+", r"(\d+)-", lambda item: item["case"].split("-")[0]])
 def test_groups_stay_together(group):
     items = slices_of([f"case{patient}-{part}" for patient in range(6) for part in (1, 2)])
