@@ -138,7 +138,12 @@ def same_recipe(config: Mapping) -> dict[str, object]:
         {"_target_": colour, "brightness": 0.2},
         {"_target_": "monai_ext.transforms.RandomGamma", "gamma": [0.8, 1.2]},
     ]
-    return {"size_stages": [[0, 1]], "ema_decay": 0.0, "train#augmentation#parts": spatial + intensity}
+    return {
+        "size_stages": [[0, 1]],
+        "ema_decay": 0.0,
+        "zoom_range": [[0.78, 1.28]] * 2,
+        "train#augmentation#parts": spatial + intensity,
+    }
 
 
 def train_plain(options: argparse.Namespace, config: Mapping, items: Sequence[Mapping], seed: int) -> nn.Module:
