@@ -128,6 +128,13 @@ def _evaluated(folder: Path) -> None:
         write_run(folder / name, name, better=0.0, cases=CASES[1:11])  # as of `_raters`
 
 
+def _cameras(column: Path) -> None:
+    """A camera of each image in ISIC2017, in the CSV of `column`."""
+    ids = sorted(path.stem for path in Path("ISIC2017/images").iterdir())
+    rows = "".join(f"{name},{'abcd'[number % 4]}\n" for number, name in enumerate(ids))
+    column.with_name(column.name.partition(":")[0]).write_text(f"id,camera\n{rows}", encoding="utf-8")
+
+
 def _trained_bundle(archive: Path) -> None:
     assert main(["pack", "bundles/lesion_unet", "--output_dir", "packed"]) == 0
     shutil.copy("packed/lesion_unet.zip", archive)
@@ -163,7 +170,7 @@ REGISTRY = {
     "evaluate --help": Page("readme"),
     "predict --help": Page("readme"),
     "compare --help": Page("readme"),
-    "bundles/lesion_unet/docs/README.md": Page("lesions"),
+    "bundles/lesion_unet/docs/README.md": Page("lesions", reads={"CAMERAS.csv:camera": _cameras}),
     "demo --help": Page("lesions"),
     "report --help": Page("lesions"),
     "reproduce --help": Page("lesions"),
