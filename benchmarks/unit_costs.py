@@ -41,11 +41,12 @@ def run_costs(folder: Path) -> dict[str, str]:
     words |= {"batch_size": 4, "max_epochs": 1}
     common = [part for key, value in words.items() for part in (f"--{key}", str(value))]
 
-    def run(configs: object) -> None:
+    def run(configs: object, *options: str) -> None:
         start = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "--config_file", str(configs)]
-        subprocess.run([*start, *common], check=True, capture_output=True)
+        subprocess.run([*start, *common, *options], check=True, capture_output=True)
 
-    costs = [timed(lambda configs=configs: run(configs), CPU) for configs in (train, [train, evaluate])]
+    five_sizes = ("--scales", "[0.75, 0.875, 1, 1.125, 1.25]")
+    costs = [timed(lambda: run(train), CPU), timed(lambda: run([train, evaluate], *five_sizes), CPU)]
     size = sum(path.stat().st_size for path in (folder / "run").rglob("*") if path.is_file())
     return {
         "start of a training, one epoch of 16 images": f"{costs[0].cpu:.1f} CPU s",
