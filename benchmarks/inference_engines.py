@@ -62,7 +62,7 @@ def pass_ms(bundle: str, ways: list[tuple[str, str]], rounds: int) -> list[float
 
 
 def command_seconds(engine: str, precision: str, pictures: Path, folder: Path) -> float:
-    """CPU time of the whole command."""
+    """CPU time of the whole command, at five sizes."""
     words = ["predict", str(BUNDLES / "lesion_unet"), str(pictures), str(folder)]
     words += ["--engine", engine, "--precision", precision, "--scales", "[0.75, 0.875, 1, 1.125, 1.25]"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
