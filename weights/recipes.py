@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from weights.steps import Options, Step, bundle_run, evaluation, program, training
-from weights.tiles import HELD_OUT
+from weights.tiles import HELD_OUT, OTHER_PARTS, places_of_parts
 
 __all__ = ["RECIPES"]
 
@@ -14,7 +14,8 @@ __all__ = ["RECIPES"]
 def srgan_aerial(data: Path, output: Path, imagenet: str) -> list[Step]:
     """Tiles of 20 places. Both stages with eight places held out, scored on these; then both stages on all tiles.
 
-    Stage two is two runs: without the adversarial term, then with it.
+    Stage two is two runs: without the adversarial term, then with it. Stage one is scored on the twelve other places as
+    well, which are held out of two further trainings.
     """
     name, tiles, runs, models = "srgan_aerial", output / "tiles", output / "runs", output / "models"
     common = {"dataset_dir": tiles, "feature_weights": imagenet, "validation_fraction": 0}
@@ -39,6 +40,15 @@ def srgan_aerial(data: Path, output: Path, imagenet: str) -> list[Step]:
     def scores(step: str, run: str, options: Options) -> Step:
         return evaluation(step, name, runs / run, {"ckpt_path": runs / run / "final.pt", **held, **options})
 
+    others: list[Step] = []
+    for number, parts in enumerate(OTHER_PARTS):
+        run, options = runs / f"others_{number}", {**held, **long, "test_places": list(places_of_parts(*parts))}
+        words = f"places of {'parts' if len(parts) > 1 else 'part'} {' and '.join(map(str, parts))} held out"
+        others.append(training(f"stage one, {words}", name, run, options))
+        others.append(
+            evaluation(f"scores of stage one, {words}", name, run, {**options, "ckpt_path": others[-1].makes})
+        )
+
     return [
         program("tiles of all places", "tiles", data, tiles, makes=tiles / "manifest.csv"),
         training("stage one, eight places held out", name, runs / "held_one", {**held, **long}),
@@ -49,6 +59,7 @@ def srgan_aerial(data: Path, output: Path, imagenet: str) -> list[Step]:
         scores("scores of stage one, mirror images averaged", "held_one", {**long, **mirrored}),
         scores("scores of stage two", "held_two", two),
         scores("scores halfway between the stages", "held_one", {**long, **halfway}),
+        *others,
         training("stage one, all tiles", name, runs / "one", {**whole, **short, **begun("held_one")}),
         training("content, all tiles", name, runs / "content", {**whole, **content, **begun("one")}),
         training("stage two, all tiles", name, runs / "two", {**whole, **two, **begun("content")}),
@@ -110,28 +121,41 @@ def prob_unet(data: Path, output: Path, imagenet: str) -> list[Step]:
 
 def qubiq_holistic(data: Path, output: Path, imagenet: str) -> list[Step]:
     """Cells of five raters (BU-BIL): three folds trained and scored, then a training on all cases."""
+    name = "qubiq_holistic"
     common = {"dataset_dir": data / "multirater" / "bu-bil-cells", "precision": "fp32", "val_interval": 74}
-    whole = {**common, "fold": "all", "validation_part": "Training"}
-    return _folds_then_all("qubiq_holistic", output, {**common, "folds": 3}, whole, {"write_samples": True})
+    return [
+        *_folds(name, output / "runs", {**common, "folds": 3}, {"write_samples": True}),
+        *_all_cases(name, output, {**common, "fold": "all", "validation_part": "Training"}),
+    ]
 
 
 def lesion_unet(data: Path, output: Path, imagenet: str) -> list[Step]:
-    """ISIC 2017: five folds trained and scored, then a training on all images."""
-    common = {"dataset_dir": data / "isic", "encoder_weights": imagenet, "val_interval": 12}
-    return _folds_then_all("lesion_unet", output, {**common, "folds": 5}, {**common, "fold": "all"}, {})
-
-
-def _folds_then_all(name: str, output: Path, common: Options, whole: Options, scored: Options) -> list[Step]:
-    """Each fold of `common` held out, trained and, with the options `scored`, scored; then the shipped weights."""
-    runs, steps = output / "runs", []
-    for fold in range(int(str(common["folds"]))):
-        run, options = runs / f"fold_{fold}", {**common, "fold": fold}
-        steps.append(training(f"training, fold {fold} held out", name, run, options))
-        steps.append(evaluation(f"scores of fold {fold}", name, run, {**options, **scored}))
+    """ISIC 2017: five folds and four kinds of camera, each held out and scored; then a training on all images."""
+    name, source, cameras = "lesion_unet", data / "isic", output / "cameras.csv"
+    common = {"dataset_dir": source, "encoder_weights": imagenet, "val_interval": 12}
     return [
-        *steps,
-        training("training on all cases", name, runs / "all", whole),
-        program("weights as shipped", "finish", runs / "all" / "final.pt", makes=output / "models" / "model.pt"),
+        *_folds(name, output / "runs", {**common, "folds": 5}, {}),
+        program("kinds of camera", "cameras", source, cameras, makes=cameras),
+        *_folds(name, output / "runs", {**common, "folds": 4, "group": f"{cameras}:camera"}, {}, of="camera"),
+        *_all_cases(name, output, {**common, "fold": "all"}),
+    ]
+
+
+def _folds(name: str, runs: Path, common: Options, scored: Options, *, of: str = "fold") -> list[Step]:
+    """Each fold of `common` held out, trained and, with the options `scored`, scored; `of`: what a fold holds."""
+    steps = []
+    for fold in range(int(str(common["folds"]))):
+        run, options = runs / f"{of}_{fold}", {**common, "fold": fold}
+        steps.append(training(f"training, {of} {fold} held out", name, run, options))
+        steps.append(evaluation(f"scores of {of} {fold}", name, run, {**options, **scored}))
+    return steps
+
+
+def _all_cases(name: str, output: Path, options: Options) -> list[Step]:
+    run = output / "runs" / "all"
+    return [
+        training("training on all cases", name, run, options),
+        program("weights as shipped", "finish", run / "final.pt", makes=output / "models" / "model.pt"),
     ]
 
 

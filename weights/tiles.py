@@ -19,7 +19,7 @@ import numpy as np
 from monai_ext.data import read_tile
 from monai_ext.storage.files import inside, make_folder, table_rows, write_table
 
-__all__ = ["HELD_OUT", "PLACES", "main"]
+__all__ = ["HELD_OUT", "OTHER_PARTS", "PLACES", "main", "places_of_parts"]
 
 # text in the manifests' place -> place, kind, part of the five that were left out in turn
 PLACES = {
@@ -32,7 +32,15 @@ PLACES = {
     "Brighton": ("brighton", "coast", 5), "Long Beach": ("long_beach", "town", 5), "Chico": ("chico", "town", 5),
     "Goias": ("goias", "fields", 5),
 }  # fmt: skip
-HELD_OUT = tuple(place for place, _, part in PLACES.values() if part in (2, 5))  # of the card's scores
+
+
+def places_of_parts(*parts: int) -> tuple[str, ...]:
+    """The places of some of the five parts, in the order of `PLACES`."""
+    return tuple(place for place, _, part in PLACES.values() if part in parts)
+
+
+HELD_OUT = places_of_parts(2, 5)  # of the card's scores, which served to choose the recipe
+OTHER_PARTS = ((1, 3), (4,))  # held out of a training each, and of no choice
 COPY = re.compile(r"\S+/\S+\.jpg")  # a lossy copy that a row's `processing` names
 BLANK_SD, EXTREME, FLAT = 6.0, 0.2, 0.2
 

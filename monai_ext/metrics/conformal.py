@@ -25,10 +25,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from scipy.stats import binom
 from torch import Tensor
 
-from monai_ext.metrics.uncertainty_tables import ROUNDING_SD, UncertaintyTable, ratio_edges
+from monai_ext.metrics.uncertainty_tables import ROUNDING_SD, UncertaintyTable, covered_share, ratio_edges
 from monai_ext.runtime.settings import as_bool
 from monai_ext.storage.records import Count, read_record, write_record
 
@@ -36,6 +37,7 @@ __all__ = [
     "Calibration",
     "ConformalRule",
     "conformal_risk_bound",
+    "coverage_of_places_left_out",
     "hoeffding_bentkus_p_value",
     "read_calibration",
     "smallest_safe",
@@ -179,21 +181,33 @@ class ConformalRule:
             ValueError: no factor is accepted: too few images, or errors beyond every multiple of s.
         """
         shares = table.ratios[..., 0].cpu()  # (C, Q)
+        multiplier, coverage = self.multipliers(shares)
+        return Calibration(
+            method=self.method,
+            alpha=self.alpha,
+            delta=self.delta if self.method == "rcps" else None,
+            multiplier=multiplier,
+            floor=floor,
+            images=round(float(shares[0].sum())),
+            coverage=coverage,
+            **known,
+        )
+
+    def multipliers(self, shares: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The factor, one or one for each band, and the coverage of each, from the sum over images (C, Q) of `ratios`.
+
+        Raises:
+            ValueError: as for `choose`.
+        """
         images = round(float(shares[0].sum()))
         if not self.per_band:
             shares = shares.mean(0, keepdim=True)
         covered = (shares.cumsum(1) / shares.sum(1, keepdim=True))[:, :-1].clamp(max=1).tolist()  # at each edge
         edges = ratio_edges().tolist()
         places = [self._place(band, images) for band in covered]
-        return Calibration(
-            method=self.method,
-            alpha=self.alpha,
-            delta=self.delta if self.method == "rcps" else None,
-            multiplier=tuple(edges[place] for place in places),
-            floor=floor,
-            images=images,
-            coverage=tuple(band[place] for band, place in zip(covered, places, strict=True)),
-            **known,
+        return (
+            tuple(edges[place] for place in places),
+            tuple(band[place] for band, place in zip(covered, places, strict=True)),
         )
 
     def _place(self, covered: Sequence[float], images: int) -> int:
@@ -204,6 +218,33 @@ class ConformalRule:
                 why = f"{images} images are too few: take more, a larger alpha, or method 'crc'"
             raise ValueError(f"no interval is accepted by {self}: {why}.")
         return place
+
+
+def coverage_of_places_left_out(shares: Tensor, places: Sequence[str], rule: ConformalRule) -> dict[str, float | None]:
+    """Share of the values of each place inside intervals that were chosen on the images of the other places.
+
+    An estimate of what to expect of a further place, which the calibration itself cannot give: its guarantee is for
+    further images of its own places.
+
+    Args:
+        shares: of each image by |e| / s, (N, C, Q), see `UncertaintyTable.ratios`.
+        places: of each image.
+
+    Returns:
+        Place -> mean over its images and bands, in the order of names; None where `rule` refuses the images of the
+        others as too few; {} for a single place.
+    """
+    names = sorted(set(places))
+    found: dict[str, float | None] = {}
+    for name in names if len(names) > 1 else []:
+        inside = torch.tensor([place == name for place in places])
+        try:
+            multiplier, _ = rule.multipliers(shares[~inside].sum(0))
+        except ValueError:
+            found[name] = None
+            continue
+        found[name] = covered_share(shares[inside], multiplier).mean().item()
+    return found
 
 
 def smallest_safe(safe: Sequence[bool]) -> int | None:

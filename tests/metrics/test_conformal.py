@@ -13,6 +13,7 @@ from monai_ext.metrics.conformal import (
     Calibration,
     ConformalRule,
     conformal_risk_bound,
+    coverage_of_places_left_out,
     hoeffding_bentkus_p_value,
     read_calibration,
     smallest_safe,
@@ -213,3 +214,23 @@ def test_a_lucky_dip_below_the_line_is_not_taken():
     assert smallest_safe([False, True, False, True, True]) == 3
     assert smallest_safe([True, True]) == 0
     assert smallest_safe([True, False]) is None
+
+
+def test_a_place_left_out_is_covered_as_by_a_calibration_of_the_others_alone():
+    even, odd = images(30), images(12, factor=0.5, seed=3)  # the second place's errors are predicted half as large
+    rule = ConformalRule("empirical", alpha=0.1)
+    shares = torch.cat([uncertainty_table(*part).ratios[..., 0] for part in (even, odd)])
+    found = coverage_of_places_left_out(shares, 30 * ["even"] + 12 * ["odd"], rule)
+    for name, known, further in (("even", odd, even), ("odd", even, odd)):
+        mean, variance, target = further
+        lower, upper = rule.choose(pooled(*known)).apply(mean, variance)
+        inside = ((lower <= target) & (target <= upper)).double().mean().item()
+        assert found[name] == pytest.approx(inside, abs=0.004)  # at 0 and 1 intervals are cut
+    assert found["odd"] < 0.7 and found["even"] > 0.97
+
+
+def test_places_that_cannot_be_left_out_have_no_coverage():
+    shares = uncertainty_table(*images(12)).ratios[..., 0]
+    assert coverage_of_places_left_out(shares, 12 * ["a"], ConformalRule()) == {}
+    few = coverage_of_places_left_out(shares, 10 * ["a"] + 2 * ["b"], ConformalRule("crc", alpha=0.1))
+    assert few["a"] is None and 0.8 < few["b"] <= 1  # two images are too few for alpha 0.1

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from monai_ext.data import split_by_place, tile_items
-from weights.tiles import HELD_OUT, PLACES, main
+from weights.tiles import HELD_OUT, OTHER_PARTS, PLACES, main, places_of_parts
 
 
 def save(path, *, seed: int = 0, blank: bool = False) -> None:
@@ -47,3 +47,6 @@ def test_sources_are_joined_without_lossy_copies_and_blank_tiles(tmp_path, capsy
 
 def test_eight_places_of_twenty_are_held_out():
     assert len(PLACES) == 20 and len(HELD_OUT) == 8 and {"nairobi", "goias"} <= set(HELD_OUT)
+    others = [places_of_parts(*parts) for parts in OTHER_PARTS]
+    assert sorted([*HELD_OUT, *others[0], *others[1]]) == sorted(place for place, _, _ in PLACES.values())
+    assert set(others[1]) == {"bern", "riverside", "neon_sjer", "luzon"}

@@ -14,6 +14,7 @@ from ignite.metrics.metric import reinit__is_reduced
 from torch import Tensor, nn
 
 from monai_ext.engines.precision import autocast
+from monai_ext.formulas.bootstrap import bootstrap_interval
 from monai_ext.formulas.images import PSNR_CEILING
 from monai_ext.handlers.engine import Engine
 from monai_ext.handlers.epochs import EpochHandler
@@ -25,7 +26,7 @@ from monai_ext.storage.files import write_table
 from monai_ext.storage.records import write_record
 from monai_ext.transforms.interpolation import INTERPOLATIONS, interpolate
 
-__all__ = ["MeanSuperResolutionScores", "SuperResolutionTable", "TileTable", "places_of"]
+__all__ = ["MeanSuperResolutionScores", "SuperResolutionTable", "TileTable", "gain_by_place", "places_of"]
 
 LOW_IS_GOOD = ("perceptual",)
 Columns = Mapping[str, np.ndarray]  # score -> (N,)
@@ -144,8 +145,9 @@ class SuperResolutionTable(TileTable):
     Files in `folder`, when the epoch ends, each at once or not at all:
 
     * `tiles.csv`: a row for each tile and method: id, place, method, then the scores;
-    * `summary.json`: means, medians and standard deviations of each method, and the network's mean gain over bicubic in
-      each score with the share of tiles on which it is better;
+    * `summary.json`: means, medians and standard deviations of each method; the network's gain over bicubic in each
+      score, as the mean of tiles and as that of places, with 95 % intervals, the share of tiles on which it is better,
+      and its mean by place;
     * `triplets.png`: some tiles as low resolution | bicubic | prediction | original.
 
     Args:
@@ -205,8 +207,12 @@ class SuperResolutionTable(TileTable):
         gains = self._gains(values)
         self.write(values, {"scores": document, "gain_over_bicubic": gains}, digits=".6f")
         save_triplets([self._captioned(row, values) for row in self.rows], self.folder / "triplets.png")
-        gain = np.mean(values[self.name]["psnr"] - values["bicubic"]["psnr"])
-        _logger.info(f"{len(self.ids)} tiles: {gain:+.2f} dB PSNR over bicubic; tables and figure in '{self.folder}'")
+        found = gains["psnr"]
+        _logger.info(
+            f"{found['mean']:+.2f} dB PSNR over bicubic as the mean of {len(self.ids)} tiles, "
+            f"{found['mean_of_places']:+.2f} dB as that of {len(found['places'])} places; tables and figure in "
+            f"'{self.folder}'"
+        )
 
     def _captioned(self, row: TripletRow, values: Mapping[str, Columns]) -> TripletRow:
         i = self.ids.index(row.title)
@@ -216,13 +222,41 @@ class SuperResolutionTable(TileTable):
         }
         return replace(row, captions=captions)
 
-    def _gains(self, values: Mapping[str, Columns]) -> dict[str, dict[str, float]]:
+    def _gains(self, values: Mapping[str, Columns]) -> dict[str, dict[str, Any]]:
         bicubic, gains = _capped(values["bicubic"]), {}
+        places = [self.places.get(name, name) for name in self.ids]
         for key, own in _capped(values[self.name]).items():
             difference = own - bicubic[key]
             better = difference < 0 if key in LOW_IS_GOOD else difference > 0
-            gains[key] = {"mean": float(difference.mean()), "better": float(better.mean())}
+            gains[key] = {"better": float(better.mean()), **gain_by_place(difference, places)}
         return gains
+
+
+def gain_by_place(differences: np.ndarray, places: Sequence[str]) -> dict[str, Any]:
+    """Means of tiles and of places, their 95 % intervals by a bootstrap that draws whole places, and the places' means.
+
+    >>> found = gain_by_place(np.array([1.0, 2.0, 6.0]), ["a", "a", "b"])
+    >>> found["mean"], found["mean_of_places"], found["interval_of_places"]
+    (3.0, 3.75, [1.5, 6.0])
+
+    Args:
+        differences: of each tile, (N,).
+        places: of each tile.
+
+    Returns:
+        "mean", "interval", "mean_of_places", "interval_of_places", and "places": name -> "tiles" and "mean".
+    """
+    names = np.asarray(places)
+    members = {place: differences[names == place] for place in sorted(set(places))}
+    means = np.array([part.mean() for part in members.values()])
+    of_tiles, of_places = bootstrap_interval(differences, groups=places), bootstrap_interval(means)
+    return {
+        "mean": float(differences.mean()),
+        "interval": [float(end[0]) for end in of_tiles],
+        "mean_of_places": float(means.mean()),
+        "interval_of_places": [float(end[0]) for end in of_places],
+        "places": {name: {"tiles": len(part), "mean": float(part.mean())} for name, part in members.items()},
+    }
 
 
 def places_of(items: Iterable[Mapping[str, Any]] | None) -> dict[str, str]:

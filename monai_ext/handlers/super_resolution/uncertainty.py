@@ -19,7 +19,12 @@ from monai_ext.handlers.super_resolution.scores import places_of
 from monai_ext.handlers.super_resolution.uncertainty_figures import reliability_figure, sparsification_figure
 from monai_ext.handlers.training.run_settings import RunSettings
 from monai_ext.handlers.training.weight_digests import weight_digests
-from monai_ext.metrics.conformal import Calibration, ConformalRule, write_calibration
+from monai_ext.metrics.conformal import (
+    Calibration,
+    ConformalRule,
+    coverage_of_places_left_out,
+    write_calibration,
+)
 from monai_ext.metrics.sample_sets import SampleSetScores
 from monai_ext.metrics.uncertainty import UncertaintyScores
 from monai_ext.metrics.uncertainty_tables import (
@@ -43,6 +48,7 @@ CONVENTIONS = {
     "floor": "but in sd, no standard deviation counts as less than that of rounding to 8 bits, 1 / (255 sqrt 12)",
     "coverage, width, winkler": "central intervals of the family at 1 - alpha; width not cut to [0, 1]",
     "calibrated": "the same with the conformal multiplier, chosen on the group 'calibration' alone",
+    "coverage_of_places_left_out": "of the group 'calibration': each place by a multiplier chosen on the other places",
     "uce, ence": "15 groups of values of equal count by predicted variance, all tiles together",
     "ause": "mean over removed shares 0, 0.01 ... 0.99 of the gap in RMSE to the oracle, relative to the RMSE of all",
     "diversity": "NTIRE: 100 (global best - local best) / global best, squared differences, mean over bands",
@@ -92,7 +98,8 @@ class UncertaintyReport(EpochHandler):
     or not at all:
 
     * `calibration_path`: the intervals of the total variance, see `Calibration`;
-    * `summary.json`: per group and kind all scores, calibrated intervals and curves, with every convention;
+    * `summary.json`: per group and kind all scores, calibrated intervals and curves, with every convention; and the
+      coverage of each calibration place by intervals chosen on the others, `coverage_of_places_left_out`;
     * `tiles.csv`: a row for each tile;
     * `reliability.png` and `sparsification.png`.
 
@@ -180,11 +187,13 @@ class UncertaintyReport(EpochHandler):
             group: self._summary(group, {kind: tables[group, kind] for kind in KINDS}, chosen, covered[group])
             for group in self._ids
         }
+        left_out = self._left_out()
         summary = {
             "settings": self.settings.read(),
             "draws": draws | {"samples": getattr(engine.inferer, "samples", None)},
             "rule": vars(self.rule),
             "family": self.family,
+            "coverage_of_places_left_out": left_out,
             "groups": groups,
             "conventions": CONVENTIONS,
         }
@@ -198,9 +207,24 @@ class UncertaintyReport(EpochHandler):
                 f"{group}: {share:.1%} of the values of {part['tiles']} tiles lie in intervals of nominally "
                 f"{1 - self.rule.alpha:.0%}; report in '{self.folder}'"
             )
+        known_shares = {place: share for place, share in left_out.items() if share is not None}
+        if known_shares:
+            lowest, highest = (choice(known_shares, key=known_shares.__getitem__) for choice in (min, max))
+            _logger.info(
+                f"each calibration place by the others: {known_shares[lowest]:.1%} ({lowest}) to "
+                f"{known_shares[highest]:.1%} ({highest}) of its values; expect as much of a further place"
+            )
 
     def _place_count(self, group: str) -> int:
         return len({self.places.get(name, name) for name in self._ids[group]})
+
+    def _left_out(self) -> dict[str, float | None]:
+        """Coverage of each calibration place by the others; tiles without a place are not places to leave out."""
+        names = self._ids[CALIBRATION_GROUP]
+        if not all(name in self.places for name in names):
+            return {}
+        shares = torch.cat(self._shares[CALIBRATION_GROUP]).double()
+        return coverage_of_places_left_out(shares, [self.places[name] for name in names], self.rule)
 
     def _covered(self, group: str, calibration: Calibration) -> list[float]:
         """Share of each tile's values inside the calibrated intervals."""

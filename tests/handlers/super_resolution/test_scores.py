@@ -11,7 +11,12 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from monai_ext.handlers.super_resolution.scores import MeanSuperResolutionScores, SuperResolutionTable, places_of
+from monai_ext.handlers.super_resolution.scores import (
+    MeanSuperResolutionScores,
+    SuperResolutionTable,
+    gain_by_place,
+    places_of,
+)
 from monai_ext.transforms.degradation import Degradation
 from monai_ext.transforms.interpolation import interpolate
 
@@ -55,6 +60,18 @@ def test_the_summary_caps_tiles_without_error_and_counts_the_better_ones(written
     assert summary["scores"]["network"]["psnr"]["highest"] == 100
     gain = summary["gain_over_bicubic"]["psnr"]
     assert gain["better"] == pytest.approx(1 / 3) and gain["mean"] > 10
+    assert gain["places"]["c"] == {"tiles": 1, "mean": 0} and gain["places"]["p"]["tiles"] == 2
+    assert gain["places"]["p"]["mean"] == pytest.approx(1.5 * gain["mean"])  # the other tile of the three gains nothing
+    assert gain["mean_of_places"] == pytest.approx(0.75 * gain["mean"])
+
+
+def test_intervals_draw_whole_places_so_that_many_tiles_of_one_add_no_certainty():
+    of_one = gain_by_place(np.array([1.0, 3.0]), ["p", "q"])
+    of_many = gain_by_place(np.repeat([1.0, 3.0], 50), 50 * ["p"] + 50 * ["q"])
+    assert of_one["interval"] == of_many["interval"] == of_many["interval_of_places"] == [1, 3]
+    uneven = gain_by_place(np.array([1.0, 1, 1, 5]), ["p", "p", "p", "q"])
+    assert (uneven["mean"], uneven["mean_of_places"]) == (2, 3)
+    assert uneven["places"] == {"p": {"tiles": 3, "mean": 1}, "q": {"tiles": 1, "mean": 5}}
 
 
 def test_statistics_of_one_tile_have_no_spread():

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import pytest
+import torch.nn.functional as F
 from PIL import Image
 from uncertainty_runs import ALEATORIC, AMBIGUITY, COUNTS, OVERCONFIDENCE, Toy, evaluator, grouped, tiles
 
@@ -86,6 +87,22 @@ def test_the_table_has_a_row_for_each_tile_whose_means_are_those_of_the_summary(
     assert by_place["lowest"] < 0.9 + 0.02 and by_place["lowest"] <= by_place["highest"]
 
 
+def test_each_calibration_place_is_also_scored_by_intervals_of_the_others(summary, tmp_path, caplog):
+    left_out = summary["coverage_of_places_left_out"]
+    assert sorted(left_out) == [f"place {i}" for i in range(10)]  # all alike but for chance
+    assert all(share == pytest.approx(0.9, abs=0.03) for share in left_out.values())
+    batches, groups, places = tiles()
+    for batch in batches:  # errors of one place are three times as large
+        rows = [places[name] == "place 3" for name in batch["id"]]
+        mean = F.interpolate(batch["image"][rows], scale_factor=2.0)
+        batch["label"][rows] = mean + 3 * (batch["label"][rows] - mean)
+    with caplog.at_level("INFO"):
+        evaluator(UncertaintyReport(tmp_path, grouped(groups, places), rule=ConformalRule()), batches, samples=0).run()
+    left_out = json.loads((tmp_path / "summary.json").read_text())["coverage_of_places_left_out"]
+    assert left_out["place 3"] < 0.6 and min(left_out[f"place {i}"] for i in (1, 2, 4, 5)) > 0.85
+    assert f"each calibration place by the others: {left_out['place 3']:.1%} (place 3) to " in caplog.text
+
+
 def test_curves_of_the_summary_are_what_they_should_be(summary):
     total = summary["groups"]["test"]["kinds"]["total"]
     nominal, found = (np.array(total["reliability"][name]) for name in ("nominal", "found"))
@@ -108,6 +125,7 @@ def test_no_samples_asked_for_are_no_samples_scored(tmp_path, caplog):
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["groups"]["test"]["samples"] is None and summary["draws"]["samples"] == 0
     assert summary["groups"]["test"]["places"] == 40  # none are known: each tile its own
+    assert summary["coverage_of_places_left_out"] == {}
     assert (tmp_path / "calibration.json").is_file()
 
 
