@@ -1,5 +1,6 @@
 """Transforms, most of them of whole batches on their device."""
 
+from monai_ext.transforms.adaptive_threshold import *
 from monai_ext.transforms.augmentations import *
 from monai_ext.transforms.batch import *
 from monai_ext.transforms.clicks import *

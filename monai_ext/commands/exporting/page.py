@@ -34,6 +34,7 @@ from monai_ext.runtime.errors import one_line
 from monai_ext.runtime.run_log import tell
 from monai_ext.storage.files import atomic_path
 from monai_ext.storage.records import read_record
+from monai_ext.transforms import AdaptiveThresholdd
 
 __all__ = ["ONNXRUNTIME_WEB", "PageOptions", "page_of_bundle", "run", "runtime_files"]
 
@@ -162,8 +163,16 @@ def _photograph_settings(parser: ConfigParser, inferer: TTAInferer) -> dict[str,
         "flips": [[], *([dim - 2 for dim in dims] for dims in inferer.flips)],  # 0: up-down, 1: left-right
         "threshold": float(parser.get_parsed_content("threshold")),
         "temperature": float(parser.get_parsed_content("chosen_temperature")),
+        "adaptive": _adaptive(parser),
         "one_object": bool(parser.get_parsed_content("single_lesion")),
     }
+
+
+def _adaptive(parser: ConfigParser) -> dict[str, float] | None:
+    """The numbers of the config's `AdaptiveThresholdd`; None where there is none, or it is off."""
+    transforms = parser.get_parsed_content("postprocessing").transforms
+    used = next((each for each in transforms if isinstance(each, AdaptiveThresholdd) and each.enabled), None)
+    return used and {name: float(getattr(used, name)) for name in ("gain", "tolerance", "at_most")}
 
 
 def _rater_settings(parser: ConfigParser, inferer: RaterInferer, network: nn.Module) -> dict[str, Any]:

@@ -46,6 +46,7 @@ async function ofPhotograph({ number, pixels, height, width }) {
     for (let at = 0; at < total.length; at++) total[at] += back[at] / settings.sizes.length;
   }
   const map = resized(total.map(sigmoid), 1, rows, columns, height, width);
+  if (settings.adaptive) adapt(map, settings.threshold);
   temper(map);
   if (settings.one_object) keepCentral(map, height, width, settings.threshold);
   return { map, region: [0, 0, height, width] };
@@ -130,6 +131,23 @@ const evenRound = (value) => (value % 1 === 0.5 || value % 1 === -0.5 ? 2 * Math
 function temper(map) {
   if (settings.temperature === 1) return;
   for (let at = 0; at < map.length; at++) map[at] = sigmoid(Math.log(map[at] / (1 - map[at])) / settings.temperature);
+}
+
+// As AdaptiveThresholdd.
+function adapt(map, threshold) {
+  const { gain, tolerance, at_most: atMost } = settings.adaptive;
+  const logit = (value) => Math.min(Math.max(Math.log(value / (1 - value)), -16), 16), middle = logit(threshold);
+  let largest = -Infinity, wide = 0, narrow = 0;
+  for (const value of map) {
+    const above = logit(value) - middle;
+    largest = Math.max(largest, above);
+    if (above > -1) wide++;
+    if (above > 1) narrow++;
+  }
+  if (largest <= 0) return;
+  const uncertainty = narrow ? Math.log(wide / narrow) : Infinity;
+  const shift = Math.min(Math.max(gain * (uncertainty - tolerance), 0), atMost, largest / 2);
+  if (shift > 0) for (let at = 0; at < map.length; at++) map[at] = sigmoid(logit(map[at]) - shift);
 }
 
 function planes(channels, count, value) {

@@ -29,7 +29,7 @@ from monai_ext.formulas.regions import paste_region, region_of_interest
 from monai_ext.formulas.temperature import tempered
 from monai_ext.networks.rater_sampler import SYMMETRIES
 from monai_ext.phantoms.lesions import draw_lesion
-from monai_ext.transforms import KeepCentralComponentd
+from monai_ext.transforms import AdaptiveThresholdd, KeepCentralComponentd
 
 WAIT_MS = 300_000
 NOTHING = {RUNTIME_FILES[0]: b"var a=1;export{a as env};", RUNTIME_FILES[1]: b""}
@@ -101,6 +101,21 @@ def test_one_object_is_kept_as_by_the_transform(tmp_path):
         expected = keep({"pred": probability[None]})["pred"][0]
         torch.testing.assert_close(torch.tensor(values).view(9, 13), expected, rtol=0, atol=1e-6)
         assert torch.equal(torch.tensor(values).view(9, 13) > 0.5, expected > 0.5)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.3])
+def test_the_threshold_adapts_to_the_outline_as_by_the_transform(tmp_path, threshold):
+    row, column = torch.meshgrid(torch.arange(24) - 11.5, torch.arange(30) - 15.0, indexing="ij")
+    logits = torch.stack([(7 - torch.hypot(row, column)) / width for width in (0.2, 1.5, 4.0, 20.0)])
+    maps = torch.cat([logits.sigmoid(), torch.zeros(1, 24, 30), torch.ones(1, 24, 30), 0.2 * torch.ones(1, 24, 30)])
+    transform = AdaptiveThresholdd("pred", threshold=threshold)
+    numbers = {name: getattr(transform, name) for name in ("gain", "tolerance", "at_most")}
+    code = f"""settings = {{adaptive: {json.dumps(numbers)}}};
+        maps.map((values) => {{ const map = Float32Array.from(values); adapt(map, {threshold}); return map; }})"""
+    found = torch.tensor(in_node(tmp_path, code, maps=maps.flatten(1).tolist())).view(maps.shape)
+    expected = torch.cat([transform({"pred": probability[None]})["pred"] for probability in maps])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert not torch.equal(expected[1:3], maps[1:3])
 
 
 def test_probabilities_are_tempered_as_by_the_formula(tmp_path):
