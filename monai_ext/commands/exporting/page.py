@@ -171,8 +171,10 @@ def _photograph_settings(parser: ConfigParser, inferer: TTAInferer) -> dict[str,
 def _adaptive(parser: ConfigParser) -> dict[str, float] | None:
     """The numbers of the config's `AdaptiveThresholdd`; None where there is none, or it is off."""
     transforms = parser.get_parsed_content("postprocessing").transforms
-    used = next((each for each in transforms if isinstance(each, AdaptiveThresholdd) and each.enabled), None)
-    return used and {name: float(getattr(used, name)) for name in ("gain", "tolerance", "at_most")}
+    for each in transforms:
+        if isinstance(each, AdaptiveThresholdd) and each.enabled:
+            return {"gain": each.gain, "tolerance": each.tolerance, "at_most": each.at_most}
+    return None
 
 
 def _rater_settings(parser: ConfigParser, inferer: RaterInferer, network: nn.Module) -> dict[str, Any]:
