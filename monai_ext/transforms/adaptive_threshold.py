@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
-from typing import Any
 
-import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
 from torch import Tensor
 
-from monai_ext.runtime.settings import as_bool
+from monai_ext.transforms.probability_maps import ProbabilityMapTransform
 
 __all__ = ["AdaptiveThresholdd"]
 
 CERTAIN = 16.0  # logits are limited to this
 
 
-class AdaptiveThresholdd(MapTransform):
+class AdaptiveThresholdd(ProbabilityMapTransform):
     """Lowers the logits of a probability map (C, H, W), the more the less certain its outline is; shape and type stay.
 
-    Networks that were trained by soft Dice draw too large an area where they are uncertain (Bertels et al. 2019,
-    arXiv:1911.02278), as in images of a camera that they have not seen. How uncertain an outline is shows in the area
-    inside it, which then depends on the threshold: with A(z) the number of pixels whose logit is above z,
+    Networks that were trained by soft Dice tend to draw too large an area where they are uncertain (Bertels et al.
+    2019, arXiv:1911.02278), as in images of a camera that they have not seen. How uncertain an outline is shows in the
+    area inside it, which then depends on the threshold: with A(z) the number of pixels whose logit is above z,
 
         u = log(A(t - 1) / A(t + 1)),    shift = min(max(gain (u - tolerance), 0), at_most, (largest logit - t) / 2)
 
@@ -53,24 +49,12 @@ class AdaptiveThresholdd(MapTransform):
         at_most: float = 3.0,
         enabled: bool | str = True,
     ):
-        super().__init__(keys)
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold={threshold} must lie between 0 and 1.")
+        super().__init__(keys, threshold=threshold, enabled=enabled)
         if min(gain, tolerance, at_most) < 0:
             raise ValueError(f"gain={gain}, tolerance={tolerance} and at_most={at_most} must not be negative.")
-        self.threshold, self.gain, self.tolerance, self.at_most = threshold, gain, tolerance, at_most
-        self.enabled = as_bool(enabled, "enabled")
+        self.gain, self.tolerance, self.at_most = gain, tolerance, at_most
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        item = dict(data)
-        for key in self.key_iterator(item) if self.enabled else ():
-            maps = torch.as_tensor(item[key])
-            if maps.ndim != 3:
-                raise ValueError(f"{key!r} must be a map (C, H, W), not of shape {tuple(maps.shape)}.")
-            item[key] = torch.stack([self._one(channel) for channel in maps])
-        return item
-
-    def _one(self, probability: Tensor) -> Tensor:
+    def one_channel(self, probability: Tensor) -> Tensor:
         logits = probability.float().logit().clamp(-CERTAIN, CERTAIN)
         shift = self.shift(logits)
         return (logits - shift).sigmoid().to(probability.dtype) if shift > 0 else probability

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any
-
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
 from scipy.ndimage import binary_fill_holes
 from skimage.measure import label
 from torch import Tensor
 
-from monai_ext.runtime.settings import as_bool
+from monai_ext.transforms.probability_maps import ProbabilityMapTransform
 
 __all__ = ["KeepCentralComponentd"]
 
 
-class KeepCentralComponentd(MapTransform):
+class KeepCentralComponentd(ProbabilityMapTransform):
     """Keeps one connected component of a probability map (C, H, W), for pictures that show one object each.
 
     Kept is the component (8-connected, probability > threshold) with the greatest sum of `probability - threshold`,
@@ -47,24 +43,12 @@ class KeepCentralComponentd(MapTransform):
         centre_sigma: float | None = 0.2,
         enabled: bool | str = True,
     ):
-        super().__init__(keys)
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold={threshold} must lie between 0 and 1.")
+        super().__init__(keys, threshold=threshold, enabled=enabled)
         if centre_sigma is not None and not centre_sigma > 0:
             raise ValueError(f"centre_sigma={centre_sigma} must be above 0, or None for no preference.")
-        self.threshold, self.centre_sigma = float(threshold), centre_sigma
-        self.enabled = as_bool(enabled, "enabled")
+        self.centre_sigma = centre_sigma
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        item = dict(data)
-        for key in self.key_iterator(item) if self.enabled else ():
-            maps = torch.as_tensor(item[key])
-            if maps.ndim != 3:
-                raise ValueError(f"{key!r} must be a map (C, H, W), not of shape {tuple(maps.shape)}.")
-            item[key] = torch.stack([self._one(channel) for channel in maps])
-        return item
-
-    def _one(self, probability: Tensor) -> Tensor:
+    def one_channel(self, probability: Tensor) -> Tensor:
         values = probability.detach().cpu().double().numpy()
         components, count = label(values > self.threshold, connectivity=2, return_num=True)
         if not count:

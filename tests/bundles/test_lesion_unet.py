@@ -19,6 +19,7 @@ import torch
 from bundle_runs import rows, score_in_one_process, sentence_of, train_in_two_processes
 from ignite.engine import Events
 from lesion_runs import BUNDLE, TINY, train
+from monai.bundle import ConfigParser
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -26,6 +27,7 @@ from monai_ext.formulas.temperature import tempered
 from monai_ext.handlers import ChosenTemperature
 from monai_ext.metrics import BOUNDARY_SCORES, SEGMENTATION_SCORES
 from monai_ext.storage.records import read_record
+from monai_ext.transforms import AdaptiveThresholdd, KeepCentralComponentd, RestoreSized, Temperedd
 
 workflow = partial(bundle_runs.workflow, BUNDLE.name)
 
@@ -85,7 +87,7 @@ def test_evaluation_scores_every_validation_case_at_its_own_size(trained, phanto
 
 def test_a_temperature_is_chosen_on_the_validation_images_and_applied_when_asked_for(trained, phantoms, tmp_path):
     files, options = ["train.json", "evaluate.json"], {"dataset_dir": str(phantoms), "output_dir": str(trained)} | TINY
-    options |= {"flips": [], "scales": [1], "single_lesion": False}
+    options |= {"flips": [], "scales": [1], "adaptive_threshold": False, "single_lesion": False}
     workflow([*files, "temperature.json"], **options).run()
     chosen = read_record(trained / "temperature.json", ChosenTemperature)
     assert chosen.cases == 6 and "pooled_ece" in chosen.scores
@@ -134,7 +136,8 @@ def test_an_ensemble_has_the_mean_probabilities_of_its_members(trained, phantoms
         tmp_path / "other.pt")  # fmt: skip
     members = [str(trained / "final.pt"), str(tmp_path / "other.pt")]
     options = {key: TINY[key] for key in ("spatial_size", "network_def#width", "network_def#decoder_channels")}
-    options |= {"flips": [], "scales": [1], "single_lesion": False, "dataset_dir": str(phantoms / "images")}
+    options |= {"flips": [], "scales": [1], "adaptive_threshold": False, "single_lesion": False}
+    options |= {"dataset_dir": str(phantoms / "images")}
     maps = []
     for place, checkpoints in enumerate([members[:1], members[1:], f"[{', '.join(members)}]"]):
         workflow(["inference.json"], output_dir=str(tmp_path / str(place)), checkpoints=checkpoints, **options).run()
@@ -142,6 +145,19 @@ def test_an_ensemble_has_the_mean_probabilities_of_its_members(trained, phantoms
         maps.append(np.stack([np.asarray(Image.open(picture)) for picture in pictures]).astype(float))
     one, other, both = maps
     assert np.abs(both - (one + other) / 2).max() <= 1.01 < np.abs(one - other).max()  # rounded to 8 bits
+
+
+@pytest.mark.parametrize("files", [["inference.json"], ["train.json", "evaluate.json"]])
+def test_the_threshold_adapts_before_the_temperature_and_before_one_lesion_is_kept(files):
+    key = "postprocessing" if files == ["inference.json"] else "validate#postprocessing"
+    for options, enabled in (({}, True), ({"adaptive_threshold": False}, False)):
+        parser = ConfigParser()
+        parser.read_config([str(BUNDLE / "configs" / file) for file in files])
+        parser.update({"chosen_temperature": 1.0, **options})
+        steps = parser.get_parsed_content(key).transforms
+        order = [type(step) for step in steps]
+        places = [order.index(kind) for kind in (RestoreSized, AdaptiveThresholdd, Temperedd, KeepCentralComponentd)]
+        assert places == sorted(places) and steps[places[1]].enabled is enabled
 
 
 def test_another_engine_predicts_what_pytorch_predicts(trained, phantoms, tmp_path, monkeypatch):

@@ -23,10 +23,18 @@ from PIL import Image
 
 from monai_ext.commands.bundles.network import load_bundle_network
 from monai_ext.commands.bundles.shipped import find_bundle
-from monai_ext.commands.exporting.page import RUNTIME_FILES, PageOptions, page_of_bundle, run, runtime_files
+from monai_ext.commands.exporting.page import (
+    RUNTIME_FILES,
+    PageOptions,
+    _photograph_settings,
+    page_of_bundle,
+    run,
+    runtime_files,
+)
 from monai_ext.commands.rendering import source
 from monai_ext.formulas.regions import paste_region, region_of_interest
 from monai_ext.formulas.temperature import tempered
+from monai_ext.inferers import TTAInferer
 from monai_ext.networks.rater_sampler import SYMMETRIES
 from monai_ext.phantoms.lesions import draw_lesion
 from monai_ext.transforms import AdaptiveThresholdd, KeepCentralComponentd
@@ -116,6 +124,16 @@ def test_the_threshold_adapts_to_the_outline_as_by_the_transform(tmp_path, thres
     expected = torch.cat([transform({"pred": probability[None]})["pred"] for probability in maps])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     assert not torch.equal(expected[1:3], maps[1:3])
+
+
+def test_the_page_has_the_numbers_of_the_config_or_none_where_it_is_off():
+    settings = {}
+    for on in (True, False):
+        parser = ConfigParser()
+        parser.read_config(str(find_bundle("lesion_unet") / "configs" / "inference.json"))
+        parser.update({"adaptive_threshold": on, "chosen_temperature": 1.0})
+        settings[on] = _photograph_settings(parser, TTAInferer())["adaptive"]
+    assert settings == {True: {"gain": 4.0, "tolerance": 0.3, "at_most": 3.0}, False: None}
 
 
 def test_probabilities_are_tempered_as_by_the_formula(tmp_path):
