@@ -133,10 +133,11 @@ def lesion_unet(data: Path, output: Path, imagenet: str) -> list[Step]:
     """ISIC 2017: five folds and four kinds of camera, each held out and scored; then a training on all images."""
     name, source, cameras = "lesion_unet", data / "isic", output / "cameras.csv"
     common = {"dataset_dir": source, "encoder_weights": imagenet, "val_interval": 12}
+    scored = {"adaptive_threshold": True}  # as the shipped weights are applied
     return [
-        *_folds(name, output / "runs", {**common, "folds": 5}, {}),
+        *_folds(name, output / "runs", {**common, "folds": 5}, scored),
         program("kinds of camera", "cameras", source, cameras, makes=cameras),
-        *_folds(name, output / "runs", {**common, "folds": 4, "group": f"{cameras}:camera"}, {}, of="camera"),
+        *_folds(name, output / "runs", {**common, "folds": 4, "group": f"{cameras}:camera"}, scored, of="camera"),
         *_all_cases(name, output, {**common, "fold": "all"}),
     ]
 

@@ -87,7 +87,7 @@ def test_evaluation_scores_every_validation_case_at_its_own_size(trained, phanto
 
 def test_a_temperature_is_chosen_on_the_validation_images_and_applied_when_asked_for(trained, phantoms, tmp_path):
     files, options = ["train.json", "evaluate.json"], {"dataset_dir": str(phantoms), "output_dir": str(trained)} | TINY
-    options |= {"flips": [], "scales": [1], "adaptive_threshold": False, "single_lesion": False}
+    options |= {"flips": [], "scales": [1], "single_lesion": False}
     workflow([*files, "temperature.json"], **options).run()
     chosen = read_record(trained / "temperature.json", ChosenTemperature)
     assert chosen.cases == 6 and "pooled_ece" in chosen.scores
@@ -136,7 +136,7 @@ def test_an_ensemble_has_the_mean_probabilities_of_its_members(trained, phantoms
         tmp_path / "other.pt")  # fmt: skip
     members = [str(trained / "final.pt"), str(tmp_path / "other.pt")]
     options = {key: TINY[key] for key in ("spatial_size", "network_def#width", "network_def#decoder_channels")}
-    options |= {"flips": [], "scales": [1], "adaptive_threshold": False, "single_lesion": False}
+    options |= {"flips": [], "scales": [1], "single_lesion": False}
     options |= {"dataset_dir": str(phantoms / "images")}
     maps = []
     for place, checkpoints in enumerate([members[:1], members[1:], f"[{', '.join(members)}]"]):
@@ -147,17 +147,26 @@ def test_an_ensemble_has_the_mean_probabilities_of_its_members(trained, phantoms
     assert np.abs(both - (one + other) / 2).max() <= 1.01 < np.abs(one - other).max()  # rounded to 8 bits
 
 
-@pytest.mark.parametrize("files", [["inference.json"], ["train.json", "evaluate.json"]])
-def test_the_threshold_adapts_before_the_temperature_and_before_one_lesion_is_kept(files):
+@pytest.mark.parametrize(
+    ("files", "options", "enabled"),
+    [
+        (["inference.json"], {}, True),
+        (["inference.json"], {"ckpt_path": "runs/mine/final.pt"}, False),
+        (["inference.json"], {"checkpoints": ["a.pt", "b.pt"]}, False),
+        (["inference.json"], {"ckpt_path": "runs/mine/final.pt", "adaptive_threshold": True}, True),
+        (["train.json", "evaluate.json"], {}, False),
+        (["train.json", "evaluate.json"], {"adaptive_threshold": True}, True),
+    ],
+)
+def test_the_threshold_adapts_with_the_shipped_weights_and_before_temperature_and_component(files, options, enabled):
+    parser = ConfigParser()
+    parser.read_config([str(BUNDLE / "configs" / file) for file in files])
+    parser.update({"bundle_root": str(BUNDLE), "chosen_temperature": 1.0, **options})
     key = "postprocessing" if files == ["inference.json"] else "validate#postprocessing"
-    for options, enabled in (({}, True), ({"adaptive_threshold": False}, False)):
-        parser = ConfigParser()
-        parser.read_config([str(BUNDLE / "configs" / file) for file in files])
-        parser.update({"chosen_temperature": 1.0, **options})
-        steps = parser.get_parsed_content(key).transforms
-        order = [type(step) for step in steps]
-        places = [order.index(kind) for kind in (RestoreSized, AdaptiveThresholdd, Temperedd, KeepCentralComponentd)]
-        assert places == sorted(places) and steps[places[1]].enabled is enabled
+    steps = parser.get_parsed_content(key).transforms
+    order = [type(step) for step in steps]
+    places = [order.index(kind) for kind in (RestoreSized, AdaptiveThresholdd, Temperedd, KeepCentralComponentd)]
+    assert places == sorted(places) and steps[places[1]].enabled is enabled
 
 
 def test_another_engine_predicts_what_pytorch_predicts(trained, phantoms, tmp_path, monkeypatch):

@@ -133,7 +133,7 @@ def page_of_bundle(bundle: Path, runtime: Mapping[str, bytes], weights: Path | N
 def _config(bundle: Path, weights: Path) -> ConfigParser:
     parser = ConfigParser()
     parser.read_config(str(bundle / "configs" / "inference.json"))
-    parser["bundle_root"] = str(bundle)
+    parser["bundle_root"], parser["ckpt_path"] = str(bundle), str(weights)
     parser.update(settings_of_run(weights, parser.get()))
     return parser
 
